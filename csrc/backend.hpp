@@ -1,0 +1,298 @@
+// What every backend provides: one plain C struct of function pointers.
+//
+// `scalar`, `avx2`, `avx512` and `neon` fill it on the CPU (dispatch/kernels.cpp, compiled once per ISA); the CUDA
+// plugin and its host emulator fill the same struct. Nothing here names Python, the STL or a device runtime, so the
+// table crosses a dlopen boundary. Rules that hold for every entry:
+//
+//   * status codes, never exceptions; `status_text` describes the last failure of the calling thread;
+//   * all pointers inside argument structs are memory of the backend (on a CPU: any host memory). Scalar results
+//     (loss, norm) are written to backend memory as well;
+//   * sizes and strides count elements, not bytes; indices are 64-bit; matrices are row-major with unit last stride;
+//   * arguments are already checked (csrc/bindings); a backend checks only what depends on itself;
+//   * `stream` says where to run: a CUDA stream, or on a CPU the `Team` of threads lent to this call;
+//   * "adds into" outputs are read and written, all other outputs are written without being read.
+//
+// Letters: T time steps, B batch, I input size, H hidden size, L layers, D directions, G gates of the cell.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fusedrnn {
+
+constexpr uint32_t kBackendAbi = 1;
+
+enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
+enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
+enum class CellKind : int32_t { rnn_tanh = 0, rnn_relu, gru, lstm };
+enum class Precision : int32_t { ieee = 0, tf32, tf32x3, bf16, fp16 };
+enum class OptimizerKind : int32_t { sgd = 0, adagrad, rmsprop, adam, adamw };
+enum class LossKind : int32_t { mse = 0, cross_entropy_classes, cross_entropy_probabilities, binary_cross_entropy };
+enum class Reduction : int32_t { none = 0, mean, sum };
+
+using Stream = void*;
+
+// ---------------------------------------------------------------------------------------------- threads of a CPU
+// Lent to a CPU backend as its stream. `parallel` runs body(context, i) for every i in [0, n), n <= size, each index on
+// a thread of its own, all at once, and returns when all have ended. `wait` is a barrier among n of those threads; the
+// Barrier starts zeroed and may be reused at once.
+struct Barrier {
+  alignas(64) uint32_t arrived;
+  alignas(64) uint32_t phase;
+};
+
+struct Team {
+  int32_t size;
+  void (*parallel)(Team*, int32_t n, void (*body)(void* context, int32_t index), void* context);
+  void (*wait)(Team*, Barrier*, int32_t n);
+};
+
+// ------------------------------------------------------------------------------------------------------ sequences
+// A 3-d array with unit last stride: element (i, j, k) at data[i * stride0 + j * stride1 + k]. x, y, dx, dy are indexed
+// (t, b, feature) whatever the caller's batch_first says; states are (layer * D + direction, b, hidden).
+// data == nullptr means "absent": zeros where it is read, not computed where it would be written.
+struct Array3 {
+  void* data;
+  int64_t stride0, stride1;
+};
+
+// The whole stack in one descriptor, because layers and directions may run concurrently. Layer 0 reads I features, the
+// others D * H. Dropout acts on the input of every layer but the first when `train` is set; element (t, b, k) of layer
+// l's input is dropped as layers/philox.hpp says, with key `dropout_key` and stream l.
+struct SequenceDesc {
+  CellKind cell;
+  DType dtype;
+  Precision precision;
+  int32_t layers, directions;
+  int32_t threads;        // how many threads `stream` offers (CPU)
+  int32_t has_bias;
+  int32_t train;          // keep a tape
+  int32_t has_lengths, has_resets;
+  int64_t T, B, I, H;
+  double dropout;
+  uint64_t dropout_key;
+};
+
+// The schedule as data, so that it can be queried and tested without running. CPU: a grid of `row_groups` x
+// `unit_groups` threads over batch rows x hidden units; a barrier per step only inside a row group. `chunk_steps` steps
+// of X W are computed at once, and backward accumulates weight gradients once per `chunk_steps`; the latter fixes the
+// order of sums and therefore depends on sizes only, never on threads or ISA.
+struct Plan {
+  const char* name;
+  int32_t row_groups, unit_groups;
+  int64_t chunk_steps;
+};
+
+// Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque.
+struct SequenceSizes {
+  size_t packed;     // weights in the backend's own layout, for forward and backward
+  size_t tape;       // what forward keeps for backward; 0 unless desc.train
+  size_t forward;    // scratch of forward
+  size_t backward;   // scratch of backward
+};
+
+// Where the tape keeps what users may look at: (layer * D + direction, t, b, block * H + unit). The blocks of a gate
+// array are i f g o (LSTM), r z n q (GRU, q = R_n h + b_hn); an Elman cell has none.
+struct TapeView {
+  Array3 cells, gates;          // of layer*D+direction 0; stride0 = t, stride1 = b
+  int64_t cells_stride, gates_stride;   // from one layer*D+direction to the next
+  int32_t gate_blocks;
+};
+
+// PyTorch's layout: weight_ih (G*H, in), weight_hh (G*H, H) with row strides, biases (G*H) or nullptr.
+struct LayerWeights {
+  const void* weight_ih;
+  const void* weight_hh;
+  const void* bias_ih;
+  const void* bias_hh;
+  int64_t ld_ih, ld_hh;
+};
+
+// Same shapes, contiguous; gradients are added into them; a nullptr is not computed.
+struct LayerGrads {
+  void* weight_ih;
+  void* weight_hh;
+  void* bias_ih;
+  void* bias_hh;
+};
+
+struct ForwardArgs {
+  Array3 x, h0, c0;
+  const void* packed;
+  const int64_t* lengths;     // (B,) or nullptr; 0 <= lengths[b] <= T
+  const uint8_t* resets;      // element (t, b) at resets[t * resets_stride0 + b * resets_stride1], or nullptr
+  int64_t resets_stride0, resets_stride1;
+  Array3 y, hn, cn;
+  void* tape;                 // nullptr unless desc.train
+};
+
+struct BackwardArgs {
+  Array3 x, h0, c0;           // as in forward
+  const void* packed;
+  const int64_t* lengths;
+  const uint8_t* resets;
+  int64_t resets_stride0, resets_stride1;
+  const void* tape;
+  Array3 dy, dhn, dcn;        // each may be absent
+  Array3 dx, dh0, dc0;        // each may be absent
+  const LayerGrads* dweights; // layers * directions of them
+};
+
+// --------------------------------------------------------------------------------------------------------- matrix
+// C (M, N) = op(A) op(B) [+ bias] or, with `accumulate`, C += op(A) op(B). Sums over k run in chunks of 256, an ordered
+// chain of fused multiply-adds inside a chunk, chunks added in order: bits depend on K alone.
+enum class GemmKind : int32_t {
+  nt = 0,   // A (M, K), B (N, K): y = x W^T
+  nn,       // A (M, K), B (K, N): dx = dy W
+  tn,       // A (K, M), B (K, N): dW = dy^T x
+};
+
+struct GemmArgs {
+  GemmKind kind;
+  DType dtype;
+  int32_t accumulate;
+  int64_t M, N, K;
+  const void* a;
+  const void* b;
+  const void* bias;           // (N,) or nullptr
+  void* c;
+  int64_t lda, ldb, ldc;
+};
+
+// --------------------------------------------------------------------------------------------------------- layers
+struct EmbeddingArgs {
+  DType dtype;
+  int64_t count, rows, width;      // ids, rows of the table, width of a row
+  const int64_t* ids;              // (count,), each in [0, rows)
+  const void* weight;              // (rows, width), forward
+  void* y;                         // (count, width), forward
+  const void* dy;                  // (count, width), backward
+  void* dweight;                   // (rows, width), backward adds into, ids in order
+};
+
+struct LayerNormArgs {
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+  const void* x;
+  const void* weight;              // (width,) or nullptr
+  const void* bias;                // (width,) or nullptr
+  void* y;
+  void* mean;                      // (rows,) kept for backward, dtype of x
+  void* rstd;                      // (rows,)
+  const void* dy;                  // backward
+  void* dx;
+  void* dweight;                   // adds into
+  void* dbias;                     // adds into
+};
+
+// y = keep(i) ? x / (1 - p) : 0, element i kept as layers/philox.hpp says. Its own backward.
+struct DropoutArgs {
+  DType dtype;
+  int64_t count;
+  double p;
+  uint64_t key;
+  uint32_t stream;
+  const void* x;
+  void* y;                         // may be x
+};
+
+// y[b] = x[lengths[b] - 1, b] (0 where lengths[b] == 0); lengths nullptr: x[T - 1, b]. Backward writes all of dx.
+struct LastArgs {
+  DType dtype;
+  int64_t T, B, N;
+  const int64_t* lengths;
+  Array3 x;                        // forward reads, backward writes (dx)
+  void* y;                         // (B, N): forward writes, backward reads (dy)
+};
+
+// --------------------------------------------------------------------------------------------------------- losses
+// loss: one float64 in backend memory (Reduction::none: `rows` values of dtype, one a row). dpred has the shape of pred.
+// Rows are the leading axes flattened; classes the last one (1 for binary and mse, where a row is one element).
+// An entry counts when mask says so and target != ignore_index; mean divides by the number of entries that count
+// (0 of them: loss 0 and gradient 0).
+struct LossArgs {
+  LossKind kind;
+  Reduction reduction;
+  DType dtype;
+  int64_t rows, classes;
+  const void* pred;                // (rows, classes)
+  const void* target;              // dtype (rows, classes), or int64 (rows,) for cross_entropy_classes
+  const uint8_t* mask;             // (rows,) or nullptr
+  int32_t has_ignore_index;
+  int64_t ignore_index;
+  void* loss;
+  void* dpred;
+};
+
+// ----------------------------------------------------------------------------------------------------- optimizers
+// A contiguous piece of parameters with its gradient and state, all of one dtype. State, in torch's names:
+// sgd: momentum_buffer; adagrad: sum; rmsprop: square_avg, momentum_buffer, grad_avg; adam(w): exp_avg, exp_avg_sq.
+struct Segment {
+  void* param;
+  void* grad;
+  void* state[3];                  // nullptr where the rule keeps none
+  int64_t count;
+};
+
+struct OptimizerArgs {
+  OptimizerKind kind;
+  DType dtype;
+  int64_t segments;
+  const Segment* segment;
+  double lr, weight_decay, eps;
+  double beta1, beta2;             // adam; rmsprop: beta2 = alpha
+  double momentum, lr_decay;
+  int32_t nesterov, centered, bias_correction;
+  int64_t step;                    // of this update, from 1
+  const double* clip_factor;       // one float64 in backend memory that scales every gradient, or nullptr
+};
+
+struct NormArgs {
+  DType dtype;
+  int64_t segments;
+  const Segment* segment;          // grad and count are read
+  double max_norm;                 // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
+  double* norm;                    // backend memory
+  double* clip_factor;             // backend memory, or nullptr
+};
+
+// ---------------------------------------------------------------------------------------------------------- table
+struct Backend {
+  uint32_t abi;                    // kBackendAbi
+  uint32_t size;                   // sizeof(Backend)
+  const char* name;
+  const char* (*status_text)();
+
+  Status (*alloc)(size_t bytes, void** memory);          // 64-byte aligned, not initialised
+  void (*free)(void* memory);
+  Status (*copy)(void* to, const void* from, size_t bytes, Stream);
+  Status (*fill)(void* to, int value, size_t bytes, Stream);
+
+  Status (*plan)(const SequenceDesc*, Plan*);
+  Status (*sizes)(const SequenceDesc*, SequenceSizes*);
+  Status (*pack)(const SequenceDesc*, const LayerWeights*, void* packed, Stream);
+  Status (*forward)(const SequenceDesc*, const ForwardArgs*, void* workspace, Stream);
+  Status (*backward)(const SequenceDesc*, const BackwardArgs*, void* workspace, Stream);
+  Status (*tape_view)(const SequenceDesc*, const void* tape, TapeView*);
+
+  size_t (*gemm_workspace)(const GemmArgs*, int32_t threads);
+  Status (*gemm)(const GemmArgs*, void* workspace, Stream);
+  Status (*column_sum)(DType, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum, Stream);  // adds into
+
+  Status (*embedding_forward)(const EmbeddingArgs*, Stream);
+  Status (*embedding_backward)(const EmbeddingArgs*, Stream);
+  Status (*layer_norm_forward)(const LayerNormArgs*, Stream);
+  Status (*layer_norm_backward)(const LayerNormArgs*, Stream);
+  Status (*dropout)(const DropoutArgs*, Stream);
+  Status (*last_forward)(const LastArgs*, Stream);
+  Status (*last_backward)(const LastArgs*, Stream);
+
+  Status (*loss)(const LossArgs*, Stream);
+  Status (*optimizer)(const OptimizerArgs*, Stream);
+  Status (*norm)(const NormArgs*, Stream);
+  Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);            // grad *= factor
+  Status (*clip_value)(DType, int64_t segments, const Segment*, double limit, Stream);  // grad clamped to [-limit, limit]
+};
+
+}  // namespace fusedrnn

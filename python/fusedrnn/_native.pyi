@@ -1,0 +1,117 @@
+"""The compiled module: checks arguments, releases the GIL, calls a backend (csrc/backend.hpp)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# ---- backends and threads (csrc/bindings/module.cpp)
+def backend() -> str: ...
+def set_backend(name: str) -> None: ...
+def available_backends() -> list[str]: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def cpu_info() -> dict[str, Any]: ...
+
+# ---- sequences (csrc/bindings/sequence.cpp)
+class PackedWeights:
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def backend(self) -> str: ...
+
+class Tape:
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def cells(self) -> Array | None: ...
+    @property
+    def gates(self) -> Array | None: ...
+
+def pack_weights(
+    num_layers: int, num_directions: int, bias: bool, weights: list[Array]
+) -> PackedWeights: ...
+def sequence_forward(
+    cell: str,
+    packed: PackedWeights,
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    lengths: Array | None,
+    resets: Array | None,
+    batch_first: bool,
+    dropout: float,
+    dropout_key: int,
+    train: bool,
+) -> tuple[Array, Array, Array | None, Tape | None]: ...
+def sequence_backward(
+    tape: Tape,
+    dy: Array | None,
+    dhn: Array | None,
+    dcn: Array | None,
+    dweights: list[Array],
+    need_dx: bool,
+) -> tuple[Array | None, Array, Array | None]: ...
+def sequence_plan(
+    cell: str,
+    dtype: str,
+    num_layers: int,
+    num_directions: int,
+    T: int,
+    B: int,
+    I: int,
+    H: int,
+    threads: int,
+) -> dict[str, Any]: ...
+
+# ---- layers (csrc/bindings/layers.cpp)
+def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array: ...
+def linear_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    dweight: Array | None,
+    dbias: Array | None,
+    need_dx: bool,
+) -> Array | None: ...
+def embedding_forward(ids: Array, weight: Array) -> Array: ...
+def embedding_backward(dy: Array, ids: Array, dweight: Array) -> None: ...
+def layer_norm_forward(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]: ...
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    dweight: Array | None,
+    dbias: Array | None,
+) -> Array: ...
+def dropout(x: Array, p: float, key: int, stream: int) -> Array: ...
+def last_forward(x: Array, lengths: Array | None, batch_first: bool) -> Array: ...
+def last_backward(dy: Array, T: int, lengths: Array | None, batch_first: bool) -> Array: ...
+
+# ---- losses (csrc/bindings/losses.cpp); loss is a float, or an array of a row each with reduction "none"
+def mse(
+    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
+) -> tuple[Any, Array]: ...
+def cross_entropy(
+    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
+) -> tuple[Any, Array]: ...
+def binary_cross_entropy(
+    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
+) -> tuple[Any, Array]: ...
+
+# ---- optimizers (csrc/bindings/optim.cpp)
+class Segments:
+    """Contiguous pieces of parameters, gradients and state; keeps its arrays alive."""
+
+    def __init__(self, kind: str, pieces: list[tuple[Array, Array, list[Array]]]) -> None: ...
+
+def optimizer_step(segments: Segments, scalars: dict[str, float], clip_factor: float | None) -> None: ...
+def global_norm(grads: list[Array]) -> float: ...
+def clip_by_global_norm(grads: list[Array], max_norm: float) -> float: ...
+def clip_by_value(grads: list[Array], limit: float) -> None: ...
