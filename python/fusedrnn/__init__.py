@@ -1,0 +1,66 @@
+"""Fast training of recurrent networks on the CPU (and, later, NVIDIA GPUs) with nothing but NumPy.
+
+    import fusedrnn as fr
+
+    fr.nn           layers and models: RNN, GRU, LSTM, Linear, Embedding, LayerNorm, Dropout, Last, Sequential
+    fr.optim        Adam, AdamW, RMSprop, Adagrad, SGD, gradient clipping, schedules
+    fr.losses       mse, cross_entropy, binary_cross_entropy
+    fr.functional   every operation as a plain function of arrays
+    fr.reference    the same functions in NumPy, for any float or complex dtype
+    fr.cpu, fr.cuda what this machine and this build can run on
+
+Parts are imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusedrnn import cpu, cuda, functional, losses, nn, optim, reference
+
+__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "cpu",
+    "cuda",
+    "functional",
+    "get_num_threads",
+    "losses",
+    "nn",
+    "optim",
+    "reference",
+    "set_num_threads",
+]
+_PARTS = frozenset({"cpu", "cuda", "functional", "losses", "nn", "optim", "reference"})
+
+
+def set_num_threads(n: int) -> None:
+    """Sets how many threads later calls use; results do not depend on it.
+
+    The default is `FUSEDRNN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the physical cores this process may use.
+
+    Raises:
+        ValueError: n is less than 1.
+    """
+    from fusedrnn import _native
+
+    _native.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use."""
+    from fusedrnn import _native
+
+    return _native.get_num_threads()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"fusedrnn.{name}")
+    raise AttributeError(f"module 'fusedrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

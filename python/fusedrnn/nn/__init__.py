@@ -1,0 +1,1 @@
+"""Layers with parameters, gradients and a tape of their own."""

@@ -1,0 +1,218 @@
+"""Parameters: named, versioned pieces of one flat buffer per module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any ISA path
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
+    """A zeroed one-dimensional array that starts at a multiple of 64 bytes."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(size * itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * itemsize].view(dtype)
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """`dtype` as one that parameters may have.
+
+    Raises:
+        TypeError: it is not float32 or float64 in native byte order.
+    """
+    found = np.dtype(dtype)
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype must be float32 or float64, it is {found}")
+    return found
+
+
+class FlatBuffer:
+    """All parameters of one module in one aligned array, their gradients in another.
+
+    This is what optimizers, checkpoints and all-reduces work on. A module makes its buffer once, when it is
+    built; containers hold modules and never move what those hold.
+
+    Attributes:
+        data: (size,) values. Whoever writes to it must call `touch` afterwards.
+        grad: (size,) gradients, laid out like data.
+        version: counts the writes to data. Packed weights and tapes remember the version they were made from.
+
+    Each parameter starts at a multiple of 64 bytes. The padding between parameters is zero in data and grad,
+    and every update rule leaves it zero, so that a whole buffer may be treated as one contiguous piece.
+    """
+
+    def __init__(self, size: int, dtype: DTypeLike) -> None:
+        self.data = aligned_zeros(size, float_dtype(dtype))
+        self.grad = aligned_zeros(size, dtype)
+        self.version = 0
+
+    def touch(self) -> None:
+        """Records that data was written to."""
+        self.version += 1
+
+    @classmethod
+    def allocate(cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> dict[str, Parameter]:
+        """Lays zeroed parameters of the given shapes out in one new buffer, in the order given."""
+        step = ALIGNMENT // float_dtype(dtype).itemsize
+        offsets = []
+        end = 0
+        for shape in shapes.values():
+            offsets.append(end)
+            end += -(-int(np.prod(shape, dtype=np.int64)) // step) * step
+        buffer = cls(end, dtype)
+        return {
+            name: Parameter._within(buffer, offset, shape, name)
+            for (name, shape), offset in zip(shapes.items(), offsets, strict=True)
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"data": self.data, "grad": self.grad, "version": self.version}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.data = aligned_zeros(state["data"].size, state["data"].dtype)
+        self.data[:] = state["data"]
+        self.grad = aligned_zeros(self.data.size, self.data.dtype)
+        self.grad[:] = state["grad"]
+        self.version = state["version"]
+
+
+class Parameter:
+    """A trainable array: a piece of a `FlatBuffer`, with its gradient.
+
+    `data` is read-only, so that nobody changes weights behind a cached packing of them. Three things write to
+    a parameter, and each counts up its `version`: ``p.data = array``, ``with p.writable() as w:`` and an
+    optimizer's step. `grad` is an ordinary writable array; backward passes add into it.
+
+    Args:
+        array: initial values, float32 or float64; copied into a buffer of the parameter's own.
+        name: shown in messages; the attribute's name once the parameter is set on a module.
+
+    Example:
+        >>> p = Parameter(np.zeros((2, 3), np.float32), "scale")
+        >>> with p.writable() as w:
+        ...     w[0] = 1
+        >>> p.data.sum()
+        np.float32(3.0)
+    """
+
+    def __init__(self, array: Array, name: str = "") -> None:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"array must be a NumPy array, it is {type(array).__name__}")
+        step = ALIGNMENT // float_dtype(array.dtype).itemsize
+        buffer = FlatBuffer(-(-array.size // step) * step, array.dtype)
+        self._place(buffer, 0, array.shape, name)
+        self._write(array)
+
+    @classmethod
+    def _within(cls, buffer: FlatBuffer, offset: int, shape: tuple[int, ...], name: str) -> Parameter:
+        """The parameter of that shape at element `offset` of an existing buffer."""
+        parameter = cls.__new__(cls)
+        parameter._place(buffer, offset, shape, name)
+        return parameter
+
+    def _place(self, buffer: FlatBuffer, offset: int, shape: tuple[int, ...], name: str) -> None:
+        self.name = name
+        self._buffer = buffer
+        self._offset = offset
+        self._shape = tuple(int(n) for n in shape)
+        self._size = int(np.prod(self._shape, dtype=np.int64))
+        # Views through a read-only memoryview: unlike for a view of a writable array, NumPy then refuses
+        # `flags.writeable = True`.
+        piece = memoryview(buffer.data[offset : offset + self._size]).toreadonly()
+        self._data: Array = np.asarray(piece).reshape(self._shape)
+        self._grad: Array = buffer.grad[offset : offset + self._size].reshape(self._shape)
+
+    @property
+    def data(self) -> Array:
+        """The values, read-only and always current. Assigning copies an array of equal shape and dtype in."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self._check(array, "data")
+        self._write(array)
+
+    @property
+    def grad(self) -> Array:
+        """The gradient, writable, zero until a backward pass adds to it. Assigning copies an array in."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, array: Array) -> None:
+        if array is not self._grad:  # `p.grad *= 2` writes in place, then assigns what it wrote to
+            self._check(array, "grad")
+            self._grad[...] = array
+
+    @contextmanager
+    def writable(self) -> Iterator[Array]:
+        """A writable array of the values, stored into the parameter when the ``with`` block ends.
+
+        If the block raises, nothing is stored.
+        """
+        array = self._data.copy()
+        yield array
+        self._write(array)
+
+    def zero_grad(self) -> None:
+        """Sets the gradient to zero."""
+        self._grad.fill(0)
+
+    @property
+    def version(self) -> int:
+        """Counts the writes to the buffer this parameter lives in."""
+        return self._buffer.version
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of each axis."""
+        return self._shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._size
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._data.dtype
+
+    def _flat(self) -> Array:
+        """Writable one-dimensional view of the values, for whoever calls `FlatBuffer.touch` afterwards."""
+        return self._buffer.data[self._offset : self._offset + self._size]
+
+    def _write(self, array: Array) -> None:
+        self._flat().reshape(self._shape)[...] = array
+        self._buffer.touch()
+
+    def _check(self, array: Array, attribute: str) -> None:
+        label = f"{self.name or 'parameter'}.{attribute}"
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{label} must be a NumPy array, it is {type(array).__name__}")
+        if array.dtype != self.dtype:
+            raise TypeError(
+                f"{label} must be {self.dtype}, it is {array.dtype}: use array.astype(np.{self.dtype})"
+            )
+        if array.shape != self._shape:
+            raise ValueError(f"{label} must have shape {self._shape}, it has {array.shape}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"buffer": self._buffer, "offset": self._offset, "shape": self._shape, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._place(state["buffer"], state["offset"], state["shape"], state["name"])
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, shape={self._shape}, dtype={self.dtype})"
