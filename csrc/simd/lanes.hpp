@@ -9,19 +9,39 @@
 //   load(p), store(p, v)   N elements, any alignment
 //   load(p, n), store(p, v, n)   the first n of N (0 <= n <= N); missing ones load as 0, are not touched in memory
 //   fma(a, b, c)           a * b + c, one rounding, on every ISA (fmaf / fma where the machine has no instruction)
-//   min(a, b), max(a, b)   b when either is NaN (x86's rule, on every ISA)
-//   lt(a, b), gt, eq       M;  select(m, a, b)         m ? a : b, by bits
-//   abs(v)                 clears the sign;            round(v)   nearest, ties to even
-//   scale2(v, k)           v * 2^k for integral-valued k with the result normal, exact
+//   min(a, b), max(a, b)   b when either is NaN or both are zero (x86's rule, on every ISA)
+//   lt(a, b), gt, eq       M, false where either is NaN;  select(m, a, b)   m ? a : b, by bits
+//   abs(v)                 clears the sign;            copysign(v, s)   magnitude of v, sign of s
+//   round(v)               nearest, ties to even
+//   scale2(v, k)           v * 2^k for integral-valued |k| <= 126 (1022) with v and the result normal, exact
+//   scale2_wide(v, k)      v * 2^k for 0.5 <= |v| <= 2 and integral-valued |k| <= 250 (2040): overflows to infinity,
+//                          rounds once where the result is subnormal; a NaN v or k gives NaN
 //   sqrt(v)                correctly rounded
+//
+// The caller's floating-point environment must be the default one (round to nearest, subnormals kept).
 #pragma once
 
+#if !defined(FUSEDRNN_ISA)
+#error "FUSEDRNN_ISA must name the namespace of the ISA being compiled: scalar, avx2, avx512 or neon"
+#endif
+
+#define FR_INLINE inline __attribute__((always_inline))
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class T>
+struct Lanes;
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
+
 #if defined(FUSEDRNN_ISA_AVX512)
-#include "lanes_avx512.hpp"
+#include "simd/lanes_avx512.hpp"
 #elif defined(FUSEDRNN_ISA_AVX2)
-#include "lanes_avx2.hpp"
+#include "simd/lanes_avx2.hpp"
 #elif defined(FUSEDRNN_ISA_NEON)
-#include "lanes_neon.hpp"
+#include "simd/lanes_neon.hpp"
+#elif defined(FUSEDRNN_ISA_SCALAR)
+#include "simd/lanes_scalar.hpp"
 #else
-#include "lanes_scalar.hpp"
+#error "one of FUSEDRNN_ISA_SCALAR, _AVX2, _AVX512, _NEON must be defined"
 #endif

@@ -1,0 +1,68 @@
+// Lanes of AVX-512 (F, VL, DQ, BW: x86-64-v4): 16 floats or 8 doubles.
+#pragma once
+
+#include <immintrin.h>
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <>
+struct Lanes<float> {
+  using V = __m512;
+  using M = __mmask16;
+  static constexpr int N = 16;
+
+  FR_INLINE static V set(float s) { return _mm512_set1_ps(s); }
+  FR_INLINE static V zero() { return _mm512_setzero_ps(); }
+  FR_INLINE static V load(const float* p) { return _mm512_loadu_ps(p); }
+  FR_INLINE static void store(float* p, V v) { _mm512_storeu_ps(p, v); }
+  FR_INLINE static V load(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  FR_INLINE static void store(float* p, V v, int n) { _mm512_mask_storeu_ps(p, first(n), v); }
+  FR_INLINE static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  FR_INLINE static V min(V a, V b) { return _mm512_min_ps(a, b); }
+  FR_INLINE static V max(V a, V b) { return _mm512_max_ps(a, b); }
+  FR_INLINE static M lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+  FR_INLINE static M gt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+  FR_INLINE static M eq(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+  FR_INLINE static V select(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
+  FR_INLINE static V abs(V v) { return _mm512_andnot_ps(set(-0.0f), v); }
+  FR_INLINE static V copysign(V v, V s) { return _mm512_or_ps(abs(v), _mm512_and_ps(set(-0.0f), s)); }
+  FR_INLINE static V round(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  FR_INLINE static V scale2(V v, V k) { return _mm512_scalef_ps(v, k); }
+  FR_INLINE static V scale2_wide(V v, V k) { return _mm512_scalef_ps(v, k); }
+  FR_INLINE static V sqrt(V v) { return _mm512_sqrt_ps(v); }
+
+ private:
+  FR_INLINE static __mmask16 first(int n) { return static_cast<__mmask16>(_bzhi_u32(0xffffu, n)); }
+};
+
+template <>
+struct Lanes<double> {
+  using V = __m512d;
+  using M = __mmask8;
+  static constexpr int N = 8;
+
+  FR_INLINE static V set(double s) { return _mm512_set1_pd(s); }
+  FR_INLINE static V zero() { return _mm512_setzero_pd(); }
+  FR_INLINE static V load(const double* p) { return _mm512_loadu_pd(p); }
+  FR_INLINE static void store(double* p, V v) { _mm512_storeu_pd(p, v); }
+  FR_INLINE static V load(const double* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
+  FR_INLINE static void store(double* p, V v, int n) { _mm512_mask_storeu_pd(p, first(n), v); }
+  FR_INLINE static V fma(V a, V b, V c) { return _mm512_fmadd_pd(a, b, c); }
+  FR_INLINE static V min(V a, V b) { return _mm512_min_pd(a, b); }
+  FR_INLINE static V max(V a, V b) { return _mm512_max_pd(a, b); }
+  FR_INLINE static M lt(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+  FR_INLINE static M gt(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+  FR_INLINE static M eq(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+  FR_INLINE static V select(M m, V a, V b) { return _mm512_mask_blend_pd(m, b, a); }
+  FR_INLINE static V abs(V v) { return _mm512_andnot_pd(set(-0.0), v); }
+  FR_INLINE static V copysign(V v, V s) { return _mm512_or_pd(abs(v), _mm512_and_pd(set(-0.0), s)); }
+  FR_INLINE static V round(V v) { return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  FR_INLINE static V scale2(V v, V k) { return _mm512_scalef_pd(v, k); }
+  FR_INLINE static V scale2_wide(V v, V k) { return _mm512_scalef_pd(v, k); }
+  FR_INLINE static V sqrt(V v) { return _mm512_sqrt_pd(v); }
+
+ private:
+  FR_INLINE static __mmask8 first(int n) { return static_cast<__mmask8>(_bzhi_u32(0xffu, n)); }
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
