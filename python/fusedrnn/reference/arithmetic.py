@@ -1,0 +1,100 @@
+"""How the reference computes: its activations and its sums, as a policy the cells are written over.
+
+The kernels have one arithmetic. The reference needs three: NumPy's (the default), strictly sequential sums in a
+drawn order (the tolerance rule asks how far rounding alone may move a result), and hard sigmoids (a public set of
+numbers was made with them). Everything here is analytic where it matters, so complex numbers go through: comparisons
+look at the real part only, and nothing takes an absolute value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)); a large -x overflows to infinity and gives the right 0."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def sigmoid_grad(y: Array) -> Array:
+    """Derivative of `sigmoid`, from its value y."""
+    return y * (1 - y)
+
+
+def tanh_grad(y: Array) -> Array:
+    """Derivative of tanh, from its value y."""
+    return 1 - y * y
+
+
+def relu(x: Array) -> Array:
+    """x where its real part is positive (or NaN), else 0."""
+    return np.where(x.real <= 0, x.dtype.type(0), x)
+
+
+def relu_grad(y: Array) -> Array:
+    """Derivative of `relu`, from its value y: 0 at 0."""
+    return np.where(y.real <= 0, y.dtype.type(0), y.dtype.type(1))
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """0.2 x + 0.5, clamped to [0, 1] (the form of Keras 2 and TensorFlow.js)."""
+    return np.clip(x * x.dtype.type(0.2) + x.dtype.type(0.5), 0, 1)
+
+
+def hard_sigmoid_grad(y: Array) -> Array:
+    """Derivative of `hard_sigmoid`, from its value y."""
+    return np.where((y.real > 0) & (y.real < 1), y.dtype.type(0.2), y.dtype.type(0))
+
+
+def add_product(base: Array, a: Array, b: Array) -> Array:
+    """base + a b, in whatever order NumPy's product takes."""
+    return base + a @ b
+
+
+class SequentialSums:
+    """`add_product` as a strictly sequential sum: one term after the other, in an order drawn anew each time.
+
+    Permuting the hidden units and the rows of a batch changes a network's results in no other way than this.
+    """
+
+    _BLOCK = 1 << 18  # values of one np.add.accumulate, so that it stays in cache
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, base: Array, a: Array, b: Array) -> Array:
+        total = np.broadcast_to(base, (a.shape[0], b.shape[1]))
+        order = self._random.permutation(a.shape[1])
+        step = max(1, self._BLOCK // max(1, total.size))
+        for start in range(0, len(order), step):
+            k = order[start : start + step]
+            terms = a[:, k].T[:, :, None] * b[k][:, None, :]
+            # accumulate, not reduce: only the former promises an order
+            total = np.add.accumulate(np.concatenate([total[None], terms]), axis=0)[-1]
+        return total
+
+
+class Arithmetic(NamedTuple):
+    """Activations with their derivatives from the value, and base + a b for a (N, K), b (K, M)."""
+
+    sigmoid: Callable[[Array], Array] = sigmoid
+    sigmoid_grad: Callable[[Array], Array] = sigmoid_grad
+    tanh: Callable[[Array], Array] = np.tanh
+    tanh_grad: Callable[[Array], Array] = tanh_grad
+    add_product: Callable[[Array, Array, Array], Array] = add_product
+
+
+NUMPY = Arithmetic()
+HARD_SIGMOID = Arithmetic(sigmoid=hard_sigmoid, sigmoid_grad=hard_sigmoid_grad)
+
+
+def sequential(seed: int) -> Arithmetic:
+    """NumPy's activations, strictly sequential sums in orders drawn from seed."""
+    return Arithmetic(add_product=SequentialSums(seed))

@@ -1,0 +1,143 @@
+"""One time step of each cell, forward and backward, for N rows: the mathematics of csrc/cells in NumPy.
+
+``x`` and ``h`` are the input's and the recurrent state's part of the pre-activations, biases included, (N, G * H) in
+PyTorch's gate order; ``state`` and ``carry`` are the previous h and what travels beside it (c for an LSTM). Tapes hold
+the gates after their activation. ``backward`` returns the gradients of x and h, of the carry, and what reaches the
+previous h on a direct path, past the recurrent weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn.reference.arithmetic import Arithmetic, relu, relu_grad
+
+Array = NDArray[Any]
+
+
+class StepGradients(NamedTuple):
+    """Gradients of one step, (N, G * H) for the first two and (N, H) for the others."""
+
+    x: Array
+    h: Array
+    carry: Array
+    direct: Array
+
+
+class Cell(Protocol):
+    """What the time loop asks of a cell."""
+
+    gates: int  # pre-activations per unit
+    tape_blocks: int  # values kept per unit and step
+    has_carry: bool  # a second state travels beside h
+
+    def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
+        """New h, new carry, tape (N, tape_blocks * H)."""
+        ...
+
+    def backward(
+        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
+    ) -> StepGradients:
+        """From the step's inputs, its results, and the gradients of its results."""
+        ...
+
+
+class Lstm:
+    """i f g o = sigma sigma tanh sigma; c' = f c + i g; h' = o tanh(c')."""
+
+    gates = 4
+    tape_blocks = 4
+    has_carry = True
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.m = m
+
+    def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
+        i, f, g, o = np.split(x + h, 4, axis=1)
+        i, f, g, o = self.m.sigmoid(i), self.m.sigmoid(f), self.m.tanh(g), self.m.sigmoid(o)
+        c = f * carry + i * g
+        return o * self.m.tanh(c), c, np.concatenate([i, f, g, o], axis=1)
+
+    def backward(
+        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
+    ) -> StepGradients:
+        i, f, g, o = np.split(tape, 4, axis=1)
+        tanh_c = self.m.tanh(new_carry)
+        dc = dcarry + dh * o * self.m.tanh_grad(tanh_c)
+        da = np.concatenate(
+            [
+                dc * g * self.m.sigmoid_grad(i),
+                dc * carry * self.m.sigmoid_grad(f),
+                dc * i * self.m.tanh_grad(g),
+                dh * tanh_c * self.m.sigmoid_grad(o),
+            ],
+            axis=1,
+        )
+        return StepGradients(x=da, h=da, carry=dc * f, direct=np.zeros_like(dh))
+
+
+class Gru:
+    """r z = sigma sigma; n = tanh(x_n + r q), q = h_n; h' = (1 - z) n + z h."""
+
+    gates = 3
+    tape_blocks = 4
+    has_carry = False
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.m = m
+
+    def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
+        x_r, x_z, x_n = np.split(x, 3, axis=1)
+        h_r, h_z, q = np.split(h, 3, axis=1)
+        r, z = self.m.sigmoid(x_r + h_r), self.m.sigmoid(x_z + h_z)
+        n = self.m.tanh(x_n + r * q)
+        return (1 - z) * n + z * state, carry, np.concatenate([r, z, n, q], axis=1)
+
+    def backward(
+        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
+    ) -> StepGradients:
+        r, z, n, q = np.split(tape, 4, axis=1)
+        dn = dh * (1 - z) * self.m.tanh_grad(n)
+        dz = dh * (state - n) * self.m.sigmoid_grad(z)
+        dr = dn * q * self.m.sigmoid_grad(r)
+        return StepGradients(
+            x=np.concatenate([dr, dz, dn], axis=1),
+            h=np.concatenate([dr, dz, dn * r], axis=1),
+            carry=dcarry,
+            direct=dh * z,
+        )
+
+
+class Elman:
+    """h' = tanh or relu of x + h."""
+
+    gates = 1
+    tape_blocks = 0
+    has_carry = False
+
+    def __init__(self, m: Arithmetic, nonlinearity: str) -> None:
+        self.activation, self.activation_grad = {
+            "tanh": (m.tanh, m.tanh_grad),
+            "relu": (relu, relu_grad),
+        }[nonlinearity]
+
+    def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
+        return self.activation(x + h), carry, np.empty((len(x), 0), x.dtype)
+
+    def backward(
+        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
+    ) -> StepGradients:
+        da = dh * self.activation_grad(new_state)
+        return StepGradients(x=da, h=da, carry=dcarry, direct=np.zeros_like(dh))
+
+
+def make_cell(kind: str, m: Arithmetic) -> Cell:
+    """The cell named as in the native module: lstm, gru, rnn_tanh, rnn_relu."""
+    if kind == "lstm":
+        return Lstm(m)
+    if kind == "gru":
+        return Gru(m)
+    return Elman(m, kind.removeprefix("rnn_"))
