@@ -1,0 +1,88 @@
+// The packed B operand: panels of NV vectors, the last one narrower.
+//
+//   panel p:  [K][vectors of p][N lanes]   at data + p * NV * N * K        vectors of p = min(NV, vectors - p * NV)
+//
+// Only whole vectors are padded (with zeros), never k. What column a lane stands for is the packer's business: plain
+// matrices use consecutive columns, recurrent weights interleave gates (sequence/pack.hpp).
+#pragma once
+
+#include "gemm/microkernel.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class T>
+int64_t vectors_of(int64_t columns) {
+  return (columns + Lanes<T>::N - 1) / Lanes<T>::N;
+}
+
+template <class T>
+int64_t packed_elements(int64_t vectors, int64_t K) {
+  return vectors * Lanes<T>::N * K;
+}
+
+template <int NV>
+int64_t panels_of(int64_t vectors) {
+  return (vectors + NV - 1) / NV;
+}
+
+// One vector-wide column of a panel: to[k * to_stride + lane] = from[lane * lane_stride + k * k_stride]; lanes past
+// `count` become zero.
+template <class T>
+void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, int64_t k_stride, int64_t count,
+                 int64_t K) {
+  constexpr int N = Lanes<T>::N;
+  if (lane_stride == 1) {
+    for (int64_t k = 0; k < K; ++k) Lanes<T>::store(to + k * to_stride, Lanes<T>::load(from + k * k_stride, count));
+    return;
+  }
+  for (int64_t lane = 0; lane < N; ++lane) {
+    T* column = to + lane;
+    if (lane < count) {
+      const T* row = from + lane * lane_stride;
+      for (int64_t k = 0; k < K; ++k) column[k * to_stride] = row[k * k_stride];
+    } else {
+      for (int64_t k = 0; k < K; ++k) column[k * to_stride] = T(0);
+    }
+  }
+}
+
+// A plain matrix as B: element (k, n) at from[n * n_stride + k * k_stride]. Packs panels first <= p < last of it.
+template <class T, int NV>
+void pack_panels(T* packed, const T* from, int64_t n_stride, int64_t k_stride, int64_t columns, int64_t K,
+                 int64_t first, int64_t last) {
+  constexpr int N = Lanes<T>::N;
+  const int64_t vectors = vectors_of<T>(columns);
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
+    for (int64_t v = 0; v < wide; ++v) {
+      const int64_t n = (p * NV + v) * N;
+      pack_column(packed + p * NV * N * K + v * N, wide * N, from + n * n_stride, n_stride, k_stride,
+                  columns - n < N ? columns - n : N, K);
+    }
+  }
+}
+
+// Runs the tiles of rows a[0 .. rows) times panels first <= p < last and hands each to
+// epilogue(panel, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at tile + i * vectors * N.
+// Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows pass. Rows are shared out
+// evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
+template <class T, int NV, class Epilogue>
+void multiply(const T* const* a, int64_t a_stride, int64_t rows, const T* packed, int64_t vectors, int64_t K,
+              int64_t first, int64_t last, Epilogue&& epilogue) {
+  constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
+  alignas(64) T tile[MR * NV * N];
+  const int64_t tiles = (rows + MR - 1) / MR;
+  for (int64_t p = first; p < last; ++p) {
+    const int wide = static_cast<int>(vectors - p * NV < NV ? vectors - p * NV : NV);
+    const T* panel = packed + p * NV * N * K;
+    int64_t row = 0;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int tall = static_cast<int>((rows - row + (tiles - i) - 1) / (tiles - i));
+      pick_microkernel<T, NV>(tall, wide)(K, a + row, a_stride, panel, tile);
+      epilogue(p, row, tall, wide, static_cast<const T*>(tile));
+      row += tall;
+    }
+  }
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
