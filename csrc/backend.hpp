@@ -64,9 +64,9 @@ struct SequenceDesc {
   DType dtype;
   Precision precision;
   int32_t layers, directions;
-  int32_t threads;        // how many threads `stream` offers (CPU)
+  int32_t threads;  // how many threads `stream` offers (CPU)
   int32_t has_bias;
-  int32_t train;          // keep a tape
+  int32_t train;  // keep a tape
   int32_t has_lengths, has_resets;
   int64_t T, B, I, H;
   double dropout;
@@ -85,17 +85,17 @@ struct Plan {
 
 // Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque.
 struct SequenceSizes {
-  size_t packed;     // weights in the backend's own layout, for forward and backward
-  size_t tape;       // what forward keeps for backward; 0 unless desc.train
-  size_t forward;    // scratch of forward
-  size_t backward;   // scratch of backward
+  size_t packed;    // weights in the backend's own layout, for forward and backward
+  size_t tape;      // what forward keeps for backward; 0 unless desc.train
+  size_t forward;   // scratch of forward
+  size_t backward;  // scratch of backward
 };
 
 // Where the tape keeps what users may look at: (layer * D + direction, t, b, block * H + unit). The blocks of a gate
 // array are i f g o (LSTM), r z n q (GRU, q = R_n h + b_hn); an Elman cell has none.
 struct TapeView {
-  Array3 cells, gates;          // of layer*D+direction 0; stride0 = t, stride1 = b
-  int64_t cells_stride, gates_stride;   // from one layer*D+direction to the next
+  Array3 cells, gates;                 // of layer*D+direction 0; stride0 = t, stride1 = b
+  int64_t cells_stride, gates_stride;  // from one layer*D+direction to the next
   int32_t gate_blocks;
 };
 
@@ -119,32 +119,32 @@ struct LayerGrads {
 struct ForwardArgs {
   Array3 x, h0, c0;
   const void* packed;
-  const int64_t* lengths;     // (B,) or nullptr; 0 <= lengths[b] <= T
-  const uint8_t* resets;      // element (t, b) at resets[t * resets_stride0 + b * resets_stride1], or nullptr
+  const int64_t* lengths;  // (B,) or nullptr; 0 <= lengths[b] <= T
+  const uint8_t* resets;   // element (t, b) at resets[t * resets_stride0 + b * resets_stride1], or nullptr
   int64_t resets_stride0, resets_stride1;
   Array3 y, hn, cn;
-  void* tape;                 // nullptr unless desc.train
+  void* tape;  // nullptr unless desc.train
 };
 
 struct BackwardArgs {
-  Array3 x, h0, c0;           // as in forward
+  Array3 x, h0, c0;  // as in forward
   const void* packed;
   const int64_t* lengths;
   const uint8_t* resets;
   int64_t resets_stride0, resets_stride1;
   const void* tape;
-  Array3 dy, dhn, dcn;        // each may be absent
-  Array3 dx, dh0, dc0;        // each may be absent
-  const LayerGrads* dweights; // layers * directions of them
+  Array3 dy, dhn, dcn;         // each may be absent
+  Array3 dx, dh0, dc0;         // each may be absent
+  const LayerGrads* dweights;  // layers * directions of them
 };
 
 // --------------------------------------------------------------------------------------------------------- matrix
 // C (M, N) = op(A) op(B) [+ bias] or, with `accumulate`, C += op(A) op(B). Sums over k run in chunks of 256, an ordered
 // chain of fused multiply-adds inside a chunk, chunks added in order: bits depend on K alone.
 enum class GemmKind : int32_t {
-  nt = 0,   // A (M, K), B (N, K): y = x W^T
-  nn,       // A (M, K), B (K, N): dx = dy W
-  tn,       // A (K, M), B (K, N): dW = dy^T x
+  nt = 0,  // A (M, K), B (N, K): y = x W^T
+  nn,      // A (M, K), B (K, N): dx = dy W
+  tn,      // A (K, M), B (K, N): dW = dy^T x
 };
 
 struct GemmArgs {
@@ -154,7 +154,7 @@ struct GemmArgs {
   int64_t M, N, K;
   const void* a;
   const void* b;
-  const void* bias;           // (N,) or nullptr
+  const void* bias;  // (N,) or nullptr
   void* c;
   int64_t lda, ldb, ldc;
 };
@@ -162,12 +162,12 @@ struct GemmArgs {
 // --------------------------------------------------------------------------------------------------------- layers
 struct EmbeddingArgs {
   DType dtype;
-  int64_t count, rows, width;      // ids, rows of the table, width of a row
-  const int64_t* ids;              // (count,), each in [0, rows)
-  const void* weight;              // (rows, width), forward
-  void* y;                         // (count, width), forward
-  const void* dy;                  // (count, width), backward
-  void* dweight;                   // (rows, width), backward adds into, ids in order
+  int64_t count, rows, width;  // ids, rows of the table, width of a row
+  const int64_t* ids;          // (count,), each in [0, rows)
+  const void* weight;          // (rows, width), forward
+  void* y;                     // (count, width), forward
+  const void* dy;              // (count, width), backward
+  void* dweight;               // (rows, width), backward adds into, ids in order
 };
 
 struct LayerNormArgs {
@@ -175,15 +175,15 @@ struct LayerNormArgs {
   int64_t rows, width;
   double eps;
   const void* x;
-  const void* weight;              // (width,) or nullptr
-  const void* bias;                // (width,) or nullptr
+  const void* weight;  // (width,) or nullptr
+  const void* bias;    // (width,) or nullptr
   void* y;
-  void* mean;                      // (rows,) kept for backward, dtype of x
-  void* rstd;                      // (rows,)
-  const void* dy;                  // backward
+  void* mean;      // (rows,) kept for backward, dtype of x
+  void* rstd;      // (rows,)
+  const void* dy;  // backward
   void* dx;
-  void* dweight;                   // adds into
-  void* dbias;                     // adds into
+  void* dweight;  // adds into
+  void* dbias;    // adds into
 };
 
 // y = keep(i) ? x / (1 - p) : 0, element i kept as layers/philox.hpp says. Its own backward.
@@ -194,7 +194,7 @@ struct DropoutArgs {
   uint64_t key;
   uint32_t stream;
   const void* x;
-  void* y;                         // may be x
+  void* y;  // may be x
 };
 
 // y[b] = x[lengths[b] - 1, b] (0 where lengths[b] == 0); lengths nullptr: x[T - 1, b]. Backward writes all of dx.
@@ -202,13 +202,13 @@ struct LastArgs {
   DType dtype;
   int64_t T, B, N;
   const int64_t* lengths;
-  Array3 x;                        // forward reads, backward writes (dx)
-  void* y;                         // (B, N): forward writes, backward reads (dy)
+  Array3 x;  // forward reads, backward writes (dx)
+  void* y;   // (B, N): forward writes, backward reads (dy)
 };
 
 // --------------------------------------------------------------------------------------------------------- losses
-// loss: one float64 in backend memory (Reduction::none: `rows` values of dtype, one a row). dpred has the shape of pred.
-// Rows are the leading axes flattened; classes the last one (1 for binary and mse, where a row is one element).
+// loss: one float64 in backend memory (Reduction::none: `rows` values of dtype, one a row). dpred has the shape of
+// pred. Rows are the leading axes flattened; classes the last one (1 for binary and mse, where a row is one element).
 // An entry counts when mask says so and target != ignore_index; mean divides by the number of entries that count
 // (0 of them: loss 0 and gradient 0).
 struct LossArgs {
@@ -216,9 +216,9 @@ struct LossArgs {
   Reduction reduction;
   DType dtype;
   int64_t rows, classes;
-  const void* pred;                // (rows, classes)
-  const void* target;              // dtype (rows, classes), or int64 (rows,) for cross_entropy_classes
-  const uint8_t* mask;             // (rows,) or nullptr
+  const void* pred;     // (rows, classes)
+  const void* target;   // dtype (rows, classes), or int64 (rows,) for cross_entropy_classes
+  const uint8_t* mask;  // (rows,) or nullptr
   int32_t has_ignore_index;
   int64_t ignore_index;
   void* loss;
@@ -231,7 +231,7 @@ struct LossArgs {
 struct Segment {
   void* param;
   void* grad;
-  void* state[3];                  // nullptr where the rule keeps none
+  void* state[3];  // nullptr where the rule keeps none
   int64_t count;
 };
 
@@ -241,30 +241,30 @@ struct OptimizerArgs {
   int64_t segments;
   const Segment* segment;
   double lr, weight_decay, eps;
-  double beta1, beta2;             // adam; rmsprop: beta2 = alpha
+  double beta1, beta2;  // adam; rmsprop: beta2 = alpha
   double momentum, lr_decay;
   int32_t nesterov, centered, bias_correction;
-  int64_t step;                    // of this update, from 1
-  const double* clip_factor;       // one float64 in backend memory that scales every gradient, or nullptr
+  int64_t step;               // of this update, from 1
+  const double* clip_factor;  // one float64 in backend memory that scales every gradient, or nullptr
 };
 
 struct NormArgs {
   DType dtype;
   int64_t segments;
-  const Segment* segment;          // grad and count are read
-  double max_norm;                 // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
-  double* norm;                    // backend memory
-  double* clip_factor;             // backend memory, or nullptr
+  const Segment* segment;  // grad and count are read
+  double max_norm;         // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
+  double* norm;            // backend memory
+  double* clip_factor;     // backend memory, or nullptr
 };
 
 // ---------------------------------------------------------------------------------------------------------- table
 struct Backend {
-  uint32_t abi;                    // kBackendAbi
-  uint32_t size;                   // sizeof(Backend)
+  uint32_t abi;   // kBackendAbi
+  uint32_t size;  // sizeof(Backend)
   const char* name;
   const char* (*status_text)();
 
-  Status (*alloc)(size_t bytes, void** memory);          // 64-byte aligned, not initialised
+  Status (*alloc)(size_t bytes, void** memory);  // 64-byte aligned, not initialised
   void (*free)(void* memory);
   Status (*copy)(void* to, const void* from, size_t bytes, Stream);
   Status (*fill)(void* to, int value, size_t bytes, Stream);
@@ -278,7 +278,8 @@ struct Backend {
 
   size_t (*gemm_workspace)(const GemmArgs*, int32_t threads);
   Status (*gemm)(const GemmArgs*, void* workspace, Stream);
-  Status (*column_sum)(DType, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum, Stream);  // adds into
+  Status (*column_sum)(DType, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum,
+                       Stream);  // adds into
 
   Status (*embedding_forward)(const EmbeddingArgs*, Stream);
   Status (*embedding_backward)(const EmbeddingArgs*, Stream);
@@ -291,8 +292,9 @@ struct Backend {
   Status (*loss)(const LossArgs*, Stream);
   Status (*optimizer)(const OptimizerArgs*, Stream);
   Status (*norm)(const NormArgs*, Stream);
-  Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);            // grad *= factor
-  Status (*clip_value)(DType, int64_t segments, const Segment*, double limit, Stream);  // grad clamped to [-limit, limit]
+  Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);  // grad *= factor
+  Status (*clip_value)(DType, int64_t segments, const Segment*, double limit,
+                       Stream);  // grad clamped to [-limit, limit]
 };
 
 }  // namespace fusedrnn

@@ -1,0 +1,60 @@
+// The module `_native`: backends and threads here, the operations in the files beside this one.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "dispatch/registry.hpp"
+#include "runtime/threads.hpp"
+
+namespace py = pybind11;
+
+namespace fusedrnn {
+
+void bind_sequence(py::module_& m);
+void bind_layers(py::module_& m);
+void bind_losses(py::module_& m);
+void bind_optim(py::module_& m);
+
+namespace {
+
+std::vector<std::string> names(const std::vector<const Backend*>& backends) {
+  std::vector<std::string> result;
+  for (const Backend* backend : backends) result.emplace_back(backend->name);
+  return result;
+}
+
+py::dict cpu_info() {
+  py::dict info;
+  info["isa"] = current_backend().name;
+  info["available_isas"] = names(available_backends());
+  info["threads"] = num_threads();
+  info["threads_from"] = num_threads_from();
+  return info;
+}
+
+void bind_runtime(py::module_& m) {
+  m.def("backend", [] { return std::string(current_backend().name); });
+  m.def("set_backend", &set_backend, py::arg("name"));
+  m.def("available_backends", [] { return names(available_backends()); });
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("cpu_info", &cpu_info);
+}
+
+}  // namespace
+}  // namespace fusedrnn
+
+PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
+  fusedrnn::bind_runtime(m);
+#if defined(FUSEDRNN_BIND_SEQUENCE)
+  fusedrnn::bind_sequence(m);
+#endif
+#if defined(FUSEDRNN_BIND_LAYERS)
+  fusedrnn::bind_layers(m);
+#endif
+#if defined(FUSEDRNN_BIND_LOSSES)
+  fusedrnn::bind_losses(m);
+#endif
+#if defined(FUSEDRNN_BIND_OPTIM)
+  fusedrnn::bind_optim(m);
+#endif
+}

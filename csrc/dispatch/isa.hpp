@@ -1,0 +1,9 @@
+// Which instruction sets this CPU and operating system run.
+#pragma once
+
+namespace fusedrnn {
+
+bool cpu_has_avx2();    // all of x86-64-v3: AVX2, FMA, BMI, F16C, LZCNT, MOVBE, registers saved by the system
+bool cpu_has_avx512();  // all of x86-64-v4: that, and AVX-512 F BW CD DQ VL
+
+}  // namespace fusedrnn

@@ -1,0 +1,21 @@
+// The backends compiled in, and which one is in use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backend.hpp"
+
+namespace fusedrnn {
+
+// Those this machine can run, the slowest (scalar) first, the default last.
+std::vector<const Backend*> available_backends();
+
+// The one in use: the last set_backend, else FUSEDRNN_ISA, else the best. Throws std::runtime_error when FUSEDRNN_ISA
+// names what is not available here: nothing else is used in its place.
+const Backend& current_backend();
+
+// Throws std::invalid_argument when `name` is not available. Calls that are running keep the backend they began with.
+void set_backend(const std::string& name);
+
+}  // namespace fusedrnn

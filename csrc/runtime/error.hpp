@@ -1,0 +1,12 @@
+// Status codes become exceptions here, above the backend. pybind11 turns std::invalid_argument into ValueError,
+// std::bad_alloc into MemoryError and std::runtime_error into RuntimeError.
+#pragma once
+
+#include "backend.hpp"
+
+namespace fusedrnn {
+
+// Throws unless `status` is ok. `call` names the operation in the message.
+void check(const Backend& backend, Status status, const char* call);
+
+}  // namespace fusedrnn

@@ -1,0 +1,17 @@
+// Host memory of the CPU backends, and of every array the bindings return. One allocation function, so that one switch
+// shows what reads memory nobody wrote: with FUSEDRNN_POISON=1 in the environment fresh memory is filled with 0xFF
+// bytes, which are NaN as float32 and as float64.
+#pragma once
+
+#include "backend.hpp"
+
+namespace fusedrnn {
+
+constexpr size_t kAlignment = 64;
+
+Status host_alloc(size_t bytes, void** memory);  // aligned to kAlignment; bytes may be 0
+void host_free(void* memory);                    // memory may be nullptr
+Status host_copy(void* to, const void* from, size_t bytes, Stream);
+Status host_fill(void* to, int value, size_t bytes, Stream);
+
+}  // namespace fusedrnn

@@ -1,0 +1,31 @@
+// The process's thread team, lent to one call at a time.
+//
+//   TeamLease lease;                                   // before the work, GIL released
+//   backend.forward(&desc, &args, workspace, lease.team());
+//
+// A call that finds the team busy gets a team of size 1 (the same bits, see csrc/README.md). For the lifetime of the
+// lease the calling thread, and in every parallel region the workers, compute with round to nearest, denormals kept and
+// floating-point exceptions masked, whatever the caller's settings; the caller's are restored at its end.
+#pragma once
+
+#include "backend.hpp"
+#include "runtime/fpenv.hpp"
+
+namespace fusedrnn {
+
+class TeamLease {
+ public:
+  TeamLease();
+  ~TeamLease();
+  TeamLease(const TeamLease&) = delete;
+  TeamLease& operator=(const TeamLease&) = delete;
+
+  Team* team() { return team_; }
+  int32_t size() const { return team_->size; }
+
+ private:
+  FpEnvironment environment_;
+  Team* team_;
+};
+
+}  // namespace fusedrnn
