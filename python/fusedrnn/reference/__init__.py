@@ -4,6 +4,27 @@ It is what the kernels are tested against, so it is written for clarity, takes a
 nothing built.
 """
 
+from fusedrnn.reference.layers import (
+    dropout,
+    embedding_backward,
+    embedding_forward,
+    last_backward,
+    last_forward,
+    layer_norm_backward,
+    layer_norm_forward,
+    linear_backward,
+    linear_forward,
+)
+from fusedrnn.reference.losses import binary_cross_entropy, cross_entropy, mse
+from fusedrnn.reference.optim import (
+    adagrad_,
+    adam_,
+    clip_by_global_norm_,
+    clip_by_value_,
+    global_norm,
+    rmsprop_,
+    sgd_,
+)
 from fusedrnn.reference.sequence import (
     gru_backward,
     gru_forward,
@@ -15,11 +36,30 @@ from fusedrnn.reference.sequence import (
 )
 
 __all__ = [
+    "adagrad_",
+    "adam_",
+    "binary_cross_entropy",
+    "clip_by_global_norm_",
+    "clip_by_value_",
+    "cross_entropy",
+    "dropout",
+    "embedding_backward",
+    "embedding_forward",
+    "global_norm",
     "gru_backward",
     "gru_forward",
+    "last_backward",
+    "last_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "linear_backward",
+    "linear_forward",
     "lstm_backward",
     "lstm_forward",
+    "mse",
     "pack_weights",
+    "rmsprop_",
     "rnn_backward",
     "rnn_forward",
+    "sgd_",
 ]

@@ -1,0 +1,107 @@
+"""Losses with their gradients in NumPy: mean squared error, softmax cross-entropy, binary cross-entropy on logits.
+
+An entry counts when mask (None: everywhere) says so and its target is not ignore_index. Entries are elements, but rows
+of the class axis (the last) for `cross_entropy`. reduction "mean" divides by the number of entries that count (0 and
+zero gradients if none does), "sum" does not, "none" returns a loss an entry and the gradient of their sum. The loss
+has pred's dtype, so that complex numbers and long doubles go through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def _reduce(
+    loss: Array, dpred: Array, counts: Array, reduction: str
+) -> tuple[Any, Array]:
+    """Losses per entry and their gradients -> reduced; what does not count is made 0, whatever it holds."""
+    zero = loss.dtype.type(0)
+    loss = np.where(counts, loss, zero)
+    dpred = np.where(counts.reshape(counts.shape + (1,) * (dpred.ndim - loss.ndim)), dpred, zero)
+    if reduction == "none":
+        return loss, dpred
+    if reduction == "sum":
+        return loss.sum(), dpred
+    if reduction == "mean":
+        n = loss.dtype.type(max(1, np.count_nonzero(counts)))
+        return loss.sum() / n, dpred / n
+    raise ValueError(f"reduction must be 'mean', 'sum' or 'none', it is {reduction!r}")
+
+
+def _counts(shape: tuple[int, ...], mask: Array | None) -> Array:
+    if mask is None:
+        return np.ones(shape, bool)
+    if mask.dtype != bool or mask.shape != shape:
+        raise ValueError(f"mask must be bool {shape}, it is {mask.dtype} {mask.shape}")
+    return mask
+
+
+def mse(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+) -> tuple[Any, Array]:
+    """(pred - target)^2, both of any one shape -> loss, dpred."""
+    counts = _counts(pred.shape, mask)
+    if ignore_index is not None:
+        counts = counts & (target != ignore_index)
+    error = pred - target
+    return _reduce(error * error, 2 * error, counts, reduction)
+
+
+def cross_entropy(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+) -> tuple[Any, Array]:
+    """-log softmax(pred)[target] for logits pred (..., C) -> loss, dpred.
+
+    target holds classes, int (...), or probabilities of pred's shape and dtype, for which it is
+    -sum(target * log softmax(pred)) and ignore_index has no meaning.
+
+    Raises:
+        ValueError: a class that counts is outside [0, C), or ignore_index comes with probabilities.
+    """
+    counts = _counts(pred.shape[:-1], mask)
+    if np.issubdtype(target.dtype, np.integer):
+        if ignore_index is not None:
+            counts = counts & (target != ignore_index)
+        if ((target < 0) | (target >= pred.shape[-1]))[counts].any():
+            raise ValueError(f"target must be in [0, {pred.shape[-1]})")
+        # classes that do not count may be anything; any valid one will do in their place
+        target = np.eye(pred.shape[-1], dtype=pred.dtype)[np.where(counts, target, 0)]
+    elif ignore_index is not None:
+        raise ValueError("ignore_index has no meaning with target probabilities; use mask")
+    highest = pred.real.max(axis=-1, keepdims=True)  # a constant shift, so its derivative does not matter
+    exps = np.exp(pred - highest)
+    total = exps.sum(axis=-1, keepdims=True)
+    log_softmax = pred - highest - np.log(total)
+    loss = -(target * log_softmax).sum(axis=-1)
+    return _reduce(loss, exps / total * target.sum(axis=-1, keepdims=True) - target, counts, reduction)
+
+
+def binary_cross_entropy(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+) -> tuple[Any, Array]:
+    """log(1 + exp(pred)) - target pred for logits pred and targets of any one shape -> loss, dpred."""
+    counts = _counts(pred.shape, mask)
+    if ignore_index is not None:
+        counts = counts & (target != ignore_index)
+    positive = pred.real > 0
+    exp = np.exp(np.where(positive, -pred, pred))  # at most 1
+    loss = np.where(positive, pred, pred.dtype.type(0)) + np.log1p(exp) - target * pred
+    sigmoid = np.where(positive, pred.dtype.type(1), exp) / (1 + exp)
+    return _reduce(loss, sigmoid - target, counts, reduction)
