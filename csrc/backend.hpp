@@ -159,42 +159,64 @@ struct GemmArgs {
   int64_t lda, ldb, ldc;
 };
 
+// ------------------------------------------------------------------------------------------------- strided inputs
+// An array with unit last stride and positive strides on any leading axes, as `rows` of `width` elements in C order.
+// Leading axes of size 1 are dropped and neighbours merged where strides allow: an ordinary array has `axes` <= 1, and
+// one that lies in memory without gaps, where only its elements matter, is a single row. data == nullptr: absent.
+constexpr int32_t kMaxAxes = 8;
+
+struct Strided {
+  const void* data;
+  int64_t rows, width;
+  int32_t axes;
+  int64_t size[kMaxAxes], stride[kMaxAxes];  // outermost first; rows = product of sizes
+};
+
+// ------------------------------------------------------------------------------------------------------ reductions
+// Sums over elements (norm, losses, layer norm) run in chunks of kReduceChunk, counted from the start of each array:
+// element i of a chunk goes to double accumulator i mod 16, the 16 are added as a binary tree (i and i + 8, 4, 2, 1),
+// chunks are added in order. Kernels do not allocate: whoever calls them provides a double per chunk (`partials`).
+constexpr int64_t kReduceChunk = 4096;
+constexpr int64_t kLossRows = 16;  // rows of a cross-entropy that make a chunk
+
 // --------------------------------------------------------------------------------------------------------- layers
 struct EmbeddingArgs {
   DType dtype;
   int64_t count, rows, width;  // ids, rows of the table, width of a row
-  const int64_t* ids;          // (count,), each in [0, rows)
+  Strided ids;                 // int64, `count` elements, each in [0, rows)
   const void* weight;          // (rows, width), forward
   void* y;                     // (count, width), forward
-  const void* dy;              // (count, width), backward
+  Strided dy;                  // count rows of width, backward
   void* dweight;               // (rows, width), backward adds into, ids in order
 };
 
+// y = (x - mean) rstd weight + bias with mean and variance (biased) of each row, rstd = 1 / sqrt(variance + eps).
+// Computed in float64 and rounded once.
 struct LayerNormArgs {
   DType dtype;
   int64_t rows, width;
   double eps;
-  const void* x;
+  Strided x;
   const void* weight;  // (width,) or nullptr
   const void* bias;    // (width,) or nullptr
-  void* y;
-  void* mean;      // (rows,) kept for backward, dtype of x
-  void* rstd;      // (rows,)
-  const void* dy;  // backward
-  void* dx;
-  void* dweight;  // adds into
-  void* dbias;    // adds into
+  void* y;             // (rows, width), forward
+  void* mean;          // (rows,) kept for backward, dtype of x
+  void* rstd;          // (rows,)
+  Strided dy;          // backward
+  void* dx;            // (rows, width)
+  void* dweight;       // adds into, or nullptr
+  void* dbias;         // adds into, or nullptr
 };
 
-// y = keep(i) ? x / (1 - p) : 0, element i kept as layers/philox.hpp says. Its own backward.
+// y = keep(i) ? x / (1 - p) : 0, element i kept as layers/philox.hpp says. Its own backward. 0 <= p <= 1.
 struct DropoutArgs {
   DType dtype;
   int64_t count;
   double p;
   uint64_t key;
   uint32_t stream;
-  const void* x;
-  void* y;  // may be x
+  Strided x;
+  void* y;  // (count,); may be x where x is one row
 };
 
 // y[b] = x[lengths[b] - 1, b] (0 where lengths[b] == 0); lengths nullptr: x[T - 1, b]. Backward writes all of dx.
@@ -207,22 +229,32 @@ struct LastArgs {
 };
 
 // --------------------------------------------------------------------------------------------------------- losses
-// loss: one float64 in backend memory (Reduction::none: `rows` values of dtype, one a row). dpred has the shape of
-// pred. Rows are the leading axes flattened; classes the last one (1 for binary and mse, where a row is one element).
-// An entry counts when mask says so and target != ignore_index; mean divides by the number of entries that count
-// (0 of them: loss 0 and gradient 0).
+// An entry is an element (mse, binary_cross_entropy) or a row of classes (cross_entropy_*). pred has rows * classes
+// elements, classes being the last axis; for mse and binary_cross_entropy, `classes` elements share one mask value
+// (1 where mask has the shape of pred). An entry counts when its mask is not 0 and its target is not ignore_index
+// (for cross_entropy_probabilities the mask alone). Entries that do not count are never read into a result, give
+// gradient 0 and (Reduction::none) loss 0, whatever pred and target hold there.
+//
+//   mse                          (p - t)^2
+//   cross_entropy_classes        log(sum_k exp(p_k)) - p_t, t in [0, classes) where the entry counts
+//   cross_entropy_probabilities  sum_k t_k (log(sum_j exp(p_j)) - p_k)
+//   binary_cross_entropy         log(1 + exp(p)) - t p
+//
+// sum, or mean: sum / number of entries that count (0 where there are none), go to one float64 `loss`; none writes the
+// entries' losses in dtype. dpred is the gradient of that number (none: of the sum), contiguous in the shape of pred.
 struct LossArgs {
   LossKind kind;
   Reduction reduction;
   DType dtype;
   int64_t rows, classes;
-  const void* pred;     // (rows, classes)
-  const void* target;   // dtype (rows, classes), or int64 (rows,) for cross_entropy_classes
-  const uint8_t* mask;  // (rows,) or nullptr
+  Strided pred;    // as one row where elementwise and without gaps
+  Strided target;  // dtype, as pred; cross_entropy_classes: int64, `rows` elements
+  Strided mask;    // uint8, `rows` elements, or absent
   int32_t has_ignore_index;
   int64_t ignore_index;
   void* loss;
   void* dpred;
+  double* partials;  // one per kReduceChunk elements, or per kLossRows rows of a cross-entropy
 };
 
 // ----------------------------------------------------------------------------------------------------- optimizers
@@ -255,6 +287,7 @@ struct NormArgs {
   double max_norm;         // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
   double* norm;            // backend memory
   double* clip_factor;     // backend memory, or nullptr
+  double* partials;        // one per kReduceChunk elements of each segment
 };
 
 // ---------------------------------------------------------------------------------------------------------- table

@@ -1,0 +1,76 @@
+// Which elements dropout keeps: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), a
+// counter-based generator, so that the mask of any element can be made anywhere, in any order, and is never stored.
+//
+// Element i (flat, 64 bits) of stream s under a 64-bit key takes word i mod 4 of the block with
+//
+//   counter = (low 32 bits of i / 4, high 32 bits of i / 4, s, 0),  key = (low half, high half)
+//
+// and is kept where that word >= floor(p 2^32); a kept element is multiplied by 1 / (1 - p), computed in double and
+// rounded to its type.
+#pragma once
+
+#include <stdint.h>
+
+#include "simd/lanes.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+struct Dropout {
+  uint64_t key;
+  uint32_t stream;
+  uint64_t threshold;  // 2^32 drops everything
+  double scale;
+
+  Dropout(double p, uint64_t key, uint32_t stream)
+      : key(key), stream(stream), threshold(static_cast<uint64_t>(p * 4294967296.0)), scale(p < 1 ? 1 / (1 - p) : 0) {}
+};
+
+constexpr int kPhiloxBlocks = 16;  // blocks computed side by side, a loop that compilers turn into vectors
+constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
+
+// The words of elements [4 block, 4 block + kPhiloxWords), in the order of the elements.
+inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
+  uint32_t c0[kPhiloxBlocks], c1[kPhiloxBlocks], c2[kPhiloxBlocks], c3[kPhiloxBlocks];
+  for (int j = 0; j < kPhiloxBlocks; ++j) {
+    c0[j] = static_cast<uint32_t>(block + j);
+    c1[j] = static_cast<uint32_t>((block + j) >> 32);
+    c2[j] = d.stream;
+    c3[j] = 0;
+  }
+  uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    for (int j = 0; j < kPhiloxBlocks; ++j) {
+      const uint64_t a = static_cast<uint64_t>(c0[j]) * 0xD2511F53u, b = static_cast<uint64_t>(c2[j]) * 0xCD9E8D57u;
+      c0[j] = static_cast<uint32_t>(b >> 32) ^ c1[j] ^ k0;
+      c1[j] = static_cast<uint32_t>(b);
+      c2[j] = static_cast<uint32_t>(a >> 32) ^ c3[j] ^ k1;
+      c3[j] = static_cast<uint32_t>(a);
+    }
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  for (int j = 0; j < kPhiloxBlocks; ++j) {
+    words[4 * j] = c0[j];
+    words[4 * j + 1] = c1[j];
+    words[4 * j + 2] = c2[j];
+    words[4 * j + 3] = c3[j];
+  }
+}
+
+// y[j] = dropout of x[j], which is element first + j, for j in [0, n). y may be x. A dropped element is exactly 0,
+// whatever x holds there.
+template <class T>
+void dropout_elements(const Dropout& d, const T* x, T* y, int64_t n, uint64_t first) {
+  const T scale = static_cast<T>(d.scale);
+  uint32_t words[kPhiloxWords];
+  for (int64_t j = 0; j < n;) {
+    const uint64_t at = first + static_cast<uint64_t>(j);
+    const int skip = static_cast<int>(at & 3);
+    philox_words(d, at >> 2, words);
+    const int64_t left = n - j, count = left < kPhiloxWords - skip ? left : kPhiloxWords - skip;
+    for (int64_t i = 0; i < count; ++i) y[j + i] = words[skip + i] >= d.threshold ? x[j + i] * scale : T(0);
+    j += count;
+  }
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
