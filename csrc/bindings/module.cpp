@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "dispatch/registry.hpp"
+#include "runtime/cpu.hpp"
 #include "runtime/threads.hpp"
 
 namespace py = pybind11;
@@ -22,12 +23,21 @@ std::vector<std::string> names(const std::vector<const Backend*>& backends) {
   return result;
 }
 
+// Sizes in bytes; 0 where the system does not say. cpu_quota is None without a limit of the control groups.
 py::dict cpu_info() {
   py::dict info;
+  info["model"] = cpu_model();
   info["isa"] = current_backend().name;
   info["available_isas"] = names(available_backends());
   info["threads"] = num_threads();
   info["threads_from"] = num_threads_from();
+  info["logical_cpus"] = logical_cpus();
+  info["physical_cores"] = physical_cores();
+  const double quota = cpu_quota();
+  info["cpu_quota"] = quota > 0 ? py::object(py::float_(quota)) : py::none();
+  info["l1d_bytes"] = cache_bytes(1);
+  info["l2_bytes"] = cache_bytes(2);
+  info["l3_bytes"] = cache_bytes(3);
   return info;
 }
 
@@ -44,6 +54,7 @@ void bind_runtime(py::module_& m) {
 }  // namespace fusedrnn
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
+  m.attr("__version__") = FUSEDRNN_VERSION;
   fusedrnn::bind_runtime(m);
 #if defined(FUSEDRNN_BIND_SEQUENCE)
   fusedrnn::bind_sequence(m);

@@ -1,18 +1,197 @@
 #include "runtime/team.hpp"
 
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "runtime/cpu.hpp"
+#include "runtime/threads.hpp"
+#include "runtime/wait.hpp"
+
 namespace fusedrnn {
 namespace {
 
-void run_alone(Team*, int32_t n, void (*body)(void*, int32_t), void* context) {
-  if (n == 1) body(context, 0);
+// How long a thread spins before it sleeps: longer than the hand-over of a running step and the Python between two
+// calls of a training loop, too short to be noticed by other work. Not at all with more threads than CPUs, where
+// whoever is waited for needs the CPU of the one who spins.
+constexpr int64_t kSpinNs = 50'000;
+
+// A worker's door. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps.
+struct alignas(64) Door {
+  uint32_t word;
+  int32_t index;
+};
+
+constexpr uint32_t kSleeping = 1u;            // in Door::word and Barrier::phase
+constexpr uint32_t kCallerSleeps = 1u << 31;  // in running_
+
+class ProcessTeam : public Team {
+ public:
+  ProcessTeam() : Team{1, &ProcessTeam::run, &ProcessTeam::wait_at} {}
+
+  bool try_lock() { return __atomic_exchange_n(&locked_, true, __ATOMIC_ACQUIRE) == false; }
+  void unlock() { __atomic_store_n(&locked_, false, __ATOMIC_RELEASE); }
+
+  // With the lock held: a team of `n` threads, the caller among them, or of as many as the system grants.
+  void resize(int32_t n) {
+    while (workers_ < n - 1 && start_worker()) ++workers_;
+    size = std::min(n, workers_ + 1);
+    __atomic_store_n(&spin_ns_, size > usable_cpus() ? 0 : kSpinNs, __ATOMIC_RELAXED);
+  }
+
+  // In the child of a fork the threads are gone; their doors are used again.
+  void forget_workers() { workers_ = 0; }
+
+ private:
+  static void run(Team* team, int32_t n, void (*body)(void*, int32_t), void* context) {
+    static_cast<ProcessTeam*>(team)->parallel_region(n, body, context);
+  }
+  static void wait_at(Team* team, Barrier* barrier, int32_t n) {
+    if (n > 1) static_cast<ProcessTeam*>(team)->barrier(barrier, static_cast<uint32_t>(n));
+  }
+
+  int64_t spin_ns() const { return __atomic_load_n(&spin_ns_, __ATOMIC_RELAXED); }
+
+  void parallel_region(int32_t n, void (*body)(void*, int32_t), void* context) {
+    if (n > 1) {
+      body_ = body;
+      context_ = context;
+      __atomic_store_n(&running_, static_cast<uint32_t>(n - 1), __ATOMIC_RELAXED);
+      for (int32_t i = 0; i < n - 1; ++i) open(doors_[i]);
+    }
+    if (n > 0) body(context, 0);
+    if (n > 1) join();
+  }
+
+  // Only the caller moves the count, so the new value is known; the exchange publishes body_ and context_.
+  static void open(Door& door) {
+    const uint32_t next = (__atomic_load_n(&door.word, __ATOMIC_RELAXED) & ~kSleeping) + 2;
+    if (__atomic_exchange_n(&door.word, next, __ATOMIC_ACQ_REL) & kSleeping) futex_wake_all(&door.word);
+  }
+
+  void join() {
+    if (spin_until([&] { return load(&running_) == 0; }, spin_ns())) return;
+    uint32_t seen = __atomic_or_fetch(&running_, kCallerSleeps, __ATOMIC_ACQ_REL);
+    while ((seen & ~kCallerSleeps) != 0) {
+      futex_wait(&running_, seen);
+      seen = load(&running_);
+    }
+  }
+
+  void ended() {
+    if (__atomic_sub_fetch(&running_, 1, __ATOMIC_ACQ_REL) == kCallerSleeps) futex_wake_all(&running_);
+  }
+
+  void barrier(Barrier* barrier, uint32_t n) {
+    // Read before arriving: afterwards the phase may move on at any time.
+    const uint32_t phase = load(&barrier->phase) & ~kSleeping;
+    if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == n) {
+      __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+      if (__atomic_exchange_n(&barrier->phase, phase + 2, __ATOMIC_ACQ_REL) & kSleeping) {
+        futex_wake_all(&barrier->phase);
+      }
+      return;
+    }
+    sleep_while(&barrier->phase, phase);
+  }
+
+  // Returns once the bits 31..1 of `word` differ from those of `old` (whose bit 0 is clear).
+  void sleep_while(uint32_t* word, uint32_t old) {
+    const auto moved = [&] { return (load(word) & ~kSleeping) != old; };
+    if (spin_until(moved, spin_ns())) return;
+    uint32_t expected = old;
+    __atomic_compare_exchange_n(word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    while (!moved()) futex_wait(word, old | kSleeping);
+  }
+
+  bool start_worker() {
+    Door& door = doors_[workers_];
+    door.word = 0;
+    door.index = workers_ + 1;
+    // Signals are the business of the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    const bool started = pthread_create(&thread, &attributes, &ProcessTeam::worker, &door) == 0;
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (started) {
+      char name[16];
+      std::snprintf(name, sizeof name, "fusedrnn-%d", door.index);
+      pthread_setname_np(thread, name);
+    }
+    return started;
+  }
+
+  static void* worker(void* argument);
+
+  bool locked_ = false;
+  int32_t workers_ = 0;
+  int64_t spin_ns_ = kSpinNs;
+  void (*body_)(void*, int32_t) = nullptr;
+  void* context_ = nullptr;
+  alignas(64) uint32_t running_ = 0;
+  Door doors_[kMaxThreads] = {};
+};
+
+// Made on first use and never destroyed: at exit the workers sleep, and whatever runs then may still compute.
+ProcessTeam* process_team() {
+  static ProcessTeam* const team = [] {
+    auto* made = new ProcessTeam;
+    pthread_atfork(
+        [] {
+          while (!process_team()->try_lock()) usleep(20);
+        },
+        [] { process_team()->unlock(); },
+        [] {
+          process_team()->forget_workers();
+          process_team()->unlock();
+        });
+    return made;
+  }();
+  return team;
 }
+
+void* ProcessTeam::worker(void* argument) {
+  const FpEnvironment environment;
+  Door& door = *static_cast<Door*>(argument);
+  ProcessTeam& team = *process_team();
+  uint32_t seen = 0;
+  for (;;) {
+    team.sleep_while(&door.word, seen);
+    seen = load(&door.word) & ~kSleeping;
+    team.body_(team.context_, door.index);
+    team.ended();
+  }
+}
+
+void run_alone(Team*, int32_t n, void (*body)(void*, int32_t), void* context) {
+  if (n > 0) body(context, 0);
+}
+
 void wait_alone(Team*, Barrier*, int32_t) {}
 
 Team alone{1, run_alone, wait_alone};
 
 }  // namespace
 
-TeamLease::TeamLease() : team_(&alone) {}
-TeamLease::~TeamLease() = default;
+TeamLease::TeamLease() : team_(&alone) {
+  const int n = num_threads();
+  if (n == 1) return;
+  ProcessTeam* team = process_team();
+  if (!team->try_lock()) return;
+  team->resize(n);
+  team_ = team;
+}
+
+TeamLease::~TeamLease() {
+  if (team_ != &alone) static_cast<ProcessTeam*>(team_)->unlock();
+}
 
 }  // namespace fusedrnn

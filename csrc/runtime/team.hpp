@@ -3,6 +3,8 @@
 //   TeamLease lease;                                   // before the work, GIL released
 //   backend.forward(&desc, &args, workspace, lease.team());
 //
+// The lease must end before the GIL is taken again: a fork holds the GIL while it waits for the lease.
+//
 // A call that finds the team busy gets a team of size 1 (the same bits, see csrc/README.md). For the lifetime of the
 // lease the calling thread, and in every parallel region the workers, compute with round to nearest, denormals kept and
 // floating-point exceptions masked, whatever the caller's settings; the caller's are restored at its end.

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+__version__: str
+
 # ---- backends and threads (csrc/bindings/module.cpp)
 def backend() -> str: ...
 def set_backend(name: str) -> None: ...
