@@ -71,9 +71,14 @@ def test_every_write_counts(parameters: dict[str, Parameter]) -> None:
 def test_a_block_that_raises_writes_nothing(parameters: dict[str, Parameter]) -> None:
     p = parameters["weight"]
     start = p.version
-    with pytest.raises(RuntimeError, match="stop"), p.writable() as w:
-        w[...] = 3
-        raise RuntimeError("stop")
+
+    def write_a_part_and_fail() -> None:
+        with p.writable() as w:
+            w[...] = 3
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_a_part_and_fail()
     assert np.all(p.data == 0)
     assert p.version == start
 

@@ -39,7 +39,8 @@ _PARTS = frozenset({"cpu", "cuda", "functional", "losses", "nn", "optim", "refer
 def set_num_threads(n: int) -> None:
     """Sets how many threads later calls use; results do not depend on it.
 
-    The default is `FUSEDRNN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the physical cores this process may use.
+    The default is `FUSEDRNN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the physical cores this process may
+    use.
 
     Raises:
         ValueError: n is less than 1.

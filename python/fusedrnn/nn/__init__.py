@@ -1,1 +1,33 @@
-"""Layers with parameters, gradients and a tape of their own."""
+"""Layers and models: modules with parameters, gradients and a tape of their own."""
+
+from fusedrnn.nn import init
+from fusedrnn.nn.dropout import Dropout
+from fusedrnn.nn.embedding import Embedding
+from fusedrnn.nn.gru import GRU
+from fusedrnn.nn.last import Last
+from fusedrnn.nn.layer_norm import LayerNorm
+from fusedrnn.nn.linear import Linear
+from fusedrnn.nn.lstm import LSTM
+from fusedrnn.nn.module import KeyDifference, Module
+from fusedrnn.nn.parameter import FlatBuffer, Parameter
+from fusedrnn.nn.recurrent import Recurrent
+from fusedrnn.nn.rnn import RNN
+from fusedrnn.nn.sequential import Sequential
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Dropout",
+    "Embedding",
+    "FlatBuffer",
+    "KeyDifference",
+    "Last",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Recurrent",
+    "Sequential",
+    "init",
+]

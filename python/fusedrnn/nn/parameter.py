@@ -125,7 +125,7 @@ class Parameter:
         self._size = int(np.prod(self._shape, dtype=np.int64))
         # Views through a read-only memoryview: unlike for a view of a writable array, NumPy then refuses
         # `flags.writeable = True`.
-        piece = memoryview(buffer.data[offset : offset + self._size]).toreadonly()
+        piece = buffer.data[offset : offset + self._size].data.toreadonly()
         self._data: Array = np.asarray(piece).reshape(self._shape)
         self._grad: Array = buffer.grad[offset : offset + self._size].reshape(self._shape)
 
@@ -197,7 +197,7 @@ class Parameter:
         self._flat().reshape(self._shape)[...] = array
         self._buffer.touch()
 
-    def _check(self, array: Array, attribute: str) -> None:
+    def _check(self, array: Any, attribute: str) -> None:
         label = f"{self.name or 'parameter'}.{attribute}"
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{label} must be a NumPy array, it is {type(array).__name__}")

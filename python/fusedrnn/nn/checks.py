@@ -1,0 +1,75 @@
+"""Checks of constructor arguments; every message names the argument, what it must be and what it was."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, NoReturn
+
+import numpy as np
+
+Seed = int | np.random.Generator | None
+
+
+def positive_int(name: str, value: Any) -> int:
+    """`value` as an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, it is {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, it is {value}")
+    return int(value)
+
+
+def probability(name: str, value: Any) -> float:
+    """`value` as a float in [0, 1)."""
+    number = real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, it is {value}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a finite float greater than 0."""
+    number = real(name, value)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name} must be finite and greater than 0, it is {value}")
+    return number
+
+
+def real(name: str, value: Any) -> float:
+    """`value` as a float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, it is {type(value).__name__}")
+    return float(value)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """The random generator that `seed` names; None gives one seeded by the operating system.
+
+    NumPy's global generator is neither read nor written.
+    """
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
+        raise TypeError(f"seed must be an int, a numpy.random.Generator or None, it is {type(seed).__name__}")
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed must be at least 0, it is {seed}")
+    return np.random.default_rng(None if seed is None else int(seed))
+
+
+def refuse_input(x: Any, dtype: np.dtype[Any]) -> NoReturn:
+    """Says why x is no input of a module of that dtype, and what to do about it."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"x must be a NumPy array, it is {type(x).__name__}")
+    other = f" or dtype=np.{x.dtype}" if x.dtype in (np.float32, np.float64) else ""
+    raise TypeError(f"x is {x.dtype}, the module {dtype}: use x.astype(np.{dtype}){other}")
+
+
+def dropout_key(rng: np.random.Generator) -> int:
+    """A 64-bit key for the first dropout mask of a module."""
+    return int(rng.integers(2**64, dtype=np.uint64))
+
+
+def next_key(key: int) -> int:
+    """The key after `key`. Masks of any two keys are unrelated, so counting up is enough."""
+    return (key + 1) % 2**64

@@ -1,0 +1,57 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+from fusedrnn.nn import checks
+from fusedrnn.nn.module import Module
+
+Array = NDArray[Any]
+
+
+class Dropout(Module):
+    """Sets elements to 0 with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+
+        y = dropout(x)                  # x of any shape; y is x itself in eval mode or with p = 0
+        dx = dropout.backward(dy)
+
+    No mask is stored: it is a function (Philox4x32-10) of a key, which counts up with every call, and of an
+    element's position. `Module.random_state` holds the next key.
+
+    Args:
+        p: probability of dropping an element, in [0, 1).
+        seed: for the keys: an int, a `numpy.random.Generator`, or None for a random one.
+    """
+
+    def __init__(self, p: float = 0.5, *, seed: checks.Seed = None) -> None:
+        self.p = checks.probability("p", p)
+        self._dropout_key = checks.dropout_key(checks.generator(seed))
+
+    def forward(self, x: Array) -> Array:
+        """y like x."""
+        if not self.training:
+            return x
+        key = self._dropout_key
+        y = x if self.p == 0 else _native.dropout(x, self.p, key, 0)
+        self.__dict__["_dropout_key"] = checks.next_key(key)
+        self.__dict__["_tape"] = (0, key, x.shape)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+        """dx like x from dy like y, with the mask of the last training forward.
+
+        Raises:
+            RuntimeError: there is no tape.
+            TypeError, ValueError: dy has the wrong dtype, shape or strides.
+        """
+        _, key, shape = self._recorded()
+        if dy.shape != shape:
+            raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
+        return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)
+
+    def _describe(self) -> str:
+        return str(self.p)

@@ -1,0 +1,73 @@
+"""The embedding layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fusedrnn import _native
+from fusedrnn.device import resolve_device
+from fusedrnn.nn import checks, init
+from fusedrnn.nn.module import Module
+from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
+
+Array = NDArray[Any]
+
+
+class Embedding(Module):
+    """A table of vectors: y[...] = weight[ids[...]].
+
+        y = embedding(ids)              # ids int64 of any shape (...), y (..., embedding_dim)
+        embedding.backward(dy)          # adds into weight.grad; ids have no gradient
+
+    The parameter ``weight`` (num_embeddings, embedding_dim) starts normal with mean 0 and deviation 1.
+
+    Args:
+        num_embeddings: rows of the table; ids are in [0, num_embeddings).
+        embedding_dim: width of a row.
+        dtype: of the table and of y: float32 or float64.
+        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
+        seed: for initial weights: an int, a `numpy.random.Generator`, or None for a random one.
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        seed: checks.Seed = None,
+    ) -> None:
+        self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
+        self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
+        self.dtype = float_dtype(dtype)
+        self.device = resolve_device(device)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.weight = FlatBuffer.allocate({"weight": shape}, self.dtype)["weight"]
+        init.normal_(self.weight, 1.0, checks.generator(seed))
+
+    def forward(self, ids: Array) -> Array:
+        """y (..., embedding_dim) of ids (...)."""
+        if not self.training:
+            return _native.embedding_forward(ids, self.weight.data)
+        self.__dict__["_tape"] = None
+        y = _native.embedding_forward(ids, self.weight.data)
+        self.__dict__["_tape"] = (self._version(), ids)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> None:
+        """Adds dy like y into the rows of the weight's gradient, in the order of the ids.
+
+        Raises:
+            RuntimeError: there is no tape, or the weights were written to since it was made.
+            TypeError, ValueError: dy has the wrong dtype, shape or strides.
+        """
+        _native.embedding_backward(dy, self._recorded()[1], self.weight.grad)
+
+    def _describe(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"

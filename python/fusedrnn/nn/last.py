@@ -1,0 +1,52 @@
+"""The last valid step of every row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+from fusedrnn.nn.module import Module
+
+Array = NDArray[Any]
+
+
+class Last(Module):
+    """Picks each row's last valid step: y[b] = x[lengths[b] - 1, b], and 0 for a row of length 0.
+
+        y = last(x, lengths=None)       # x (T, B, features), y (B, features); lengths None: the last step
+        dx = last.backward(dy)
+
+    Behind a bidirectional layer this is the forward direction's final state beside the second direction's
+    state after one step; the second direction's final state is in the hn that the layer returns.
+
+    Args:
+        batch_first: x is (B, T, features).
+    """
+
+    sequence_arguments = ("lengths",)
+
+    def __init__(self, batch_first: bool = False) -> None:
+        self.batch_first = bool(batch_first)
+
+    def forward(self, x: Array, lengths: Array | None = None) -> Array:
+        """y (B, features) of x (T, B, features)."""
+        y = _native.last_forward(x, lengths, self.batch_first)
+        if self.training:
+            kept = None if lengths is None else lengths.copy()
+            self.__dict__["_tape"] = (0, x.shape[1 if self.batch_first else 0], kept)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+        """dx (T, B, features), zero everywhere but at the steps picked, from dy (B, features).
+
+        Raises:
+            RuntimeError: there is no tape.
+            TypeError, ValueError: dy has the wrong dtype, shape or strides.
+        """
+        _, T, lengths = self._recorded()
+        return _native.last_backward(dy, T, lengths, self.batch_first)
+
+    def _describe(self) -> str:
+        return "batch_first=True" if self.batch_first else ""

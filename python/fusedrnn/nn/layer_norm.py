@@ -1,0 +1,97 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fusedrnn import _native
+from fusedrnn.device import resolve_device
+from fusedrnn.nn import checks, init
+from fusedrnn.nn.module import Module
+from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
+
+Array = NDArray[Any]
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba, Kiros & Hinton 2016).
+
+        y = norm(x)                     # x and y (..., features)
+        dx = norm.backward(dy)
+
+    Parameters ``weight`` and ``bias`` (features,) start at 1 and 0. var is the biased variance.
+
+    Args:
+        features: size of the last axis; a tuple of one size is taken as well, as PyTorch does.
+        eps: added to the variance.
+        elementwise_affine: whether there are weight and bias.
+        bias: False leaves the bias out.
+        dtype: of parameters, x and y: float32 or float64.
+        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        features: int | tuple[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+    ) -> None:
+        if isinstance(features, (tuple, list)):
+            if len(features) != 1:
+                raise ValueError(f"features must be one size, that of the last axis, they are {features}")
+            features = features[0]
+        self.features = checks.positive_int("features", features)
+        self.eps = checks.positive("eps", eps)
+        self.dtype = float_dtype(dtype)
+        self.device = resolve_device(device)
+        names = ["weight", "bias"][: 1 + bool(bias)] if elementwise_affine else []
+        parameters = FlatBuffer.allocate(dict.fromkeys(names, (self.features,)), self.dtype)
+        self.weight = parameters.get("weight")
+        self.bias = parameters.get("bias")
+        if self.weight is not None:
+            init.constant_(self.weight, 1.0)
+
+    def forward(self, x: Array) -> Array:
+        """y like x (..., features)."""
+        if getattr(x, "dtype", None) != self.dtype:
+            checks.refuse_input(x, self.dtype)
+        training = self.training
+        if training:
+            self.__dict__["_tape"] = None
+        weight, bias = self.weight, self.bias
+        y, mean, rstd = _native.layer_norm_forward(
+            x, None if weight is None else weight.data, None if bias is None else bias.data, self.eps
+        )
+        if training:
+            self.__dict__["_tape"] = (self._version(), x, mean, rstd)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+        """dx like x from dy like y; adds into the parameters' gradients.
+
+        Raises:
+            RuntimeError: there is no tape, or the weights were written to since it was made.
+            TypeError, ValueError: dy has the wrong dtype, shape or strides.
+        """
+        _, x, mean, rstd = self._recorded()
+        weight, bias = self.weight, self.bias
+        return _native.layer_norm_backward(
+            dy, x,
+            None if weight is None else weight.data,
+            mean, rstd,
+            None if weight is None else weight.grad,
+            None if bias is None else bias.grad,
+        )  # fmt: skip
+
+    def _describe(self) -> str:
+        return f"{self.features}, eps={self.eps}"

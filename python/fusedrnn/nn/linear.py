@@ -1,0 +1,94 @@
+"""The linear layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fusedrnn import _native
+from fusedrnn.device import check_precision, resolve_device
+from fusedrnn.nn import checks, init
+from fusedrnn.nn.module import Module
+from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
+
+Array = NDArray[Any]
+
+
+class Linear(Module):
+    """y = x W^T + b over the last axis of x.
+
+        y = linear(x)                   # x (..., in_features), y (..., out_features)
+        dx = linear.backward(dy)
+
+    Parameters ``weight`` (out_features, in_features) and ``bias`` (out_features,) start uniform in
+    [-1 / sqrt(in_features), 1 / sqrt(in_features)], as PyTorch's do (Kaiming's rule with a = sqrt(5)).
+
+    Args:
+        in_features: features of x.
+        out_features: features of y.
+        bias: whether there is a bias.
+        dtype: of parameters, x and y: float32 or float64.
+        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
+        precision: arithmetic on CUDA; "ieee" on the CPU.
+        seed: for initial weights: an int, a `numpy.random.Generator`, or None for a random one.
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        precision: str = "ieee",
+        seed: checks.Seed = None,
+    ) -> None:
+        self.in_features = checks.positive_int("in_features", in_features)
+        self.out_features = checks.positive_int("out_features", out_features)
+        self.dtype = float_dtype(dtype)
+        self.device = resolve_device(device)
+        self.precision = check_precision(precision, self.device)
+        rng = checks.generator(seed)
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if bias:
+            shapes["bias"] = (self.out_features,)
+        for name, parameter in FlatBuffer.allocate(shapes, self.dtype).items():
+            init.uniform_(parameter, 1 / math.sqrt(self.in_features), rng)
+            setattr(self, name, parameter)
+        if not bias:
+            self.bias = None
+
+    def forward(self, x: Array) -> Array:
+        """y (..., out_features) of x (..., in_features)."""
+        if getattr(x, "dtype", None) != self.dtype:
+            checks.refuse_input(x, self.dtype)
+        bias = self.bias
+        if not self.training:
+            return _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
+        self.__dict__["_tape"] = None
+        y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
+        self.__dict__["_tape"] = (self._version(), x)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
+        """dx like x from dy like y (None without need_dx); adds into the parameters' gradients.
+
+        Raises:
+            RuntimeError: there is no tape, or the weights were written to since it was made.
+            TypeError, ValueError: dy has the wrong dtype, shape or strides.
+        """
+        x = self._recorded()[1]
+        bias = self.bias
+        return _native.linear_backward(
+            dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
+        )
+
+    def _describe(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")

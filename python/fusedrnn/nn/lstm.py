@@ -1,0 +1,68 @@
+"""The LSTM module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusedrnn.nn.recurrent import Recurrent
+
+Array = NDArray[Any]
+Pair = tuple[Array | None, Array | None]
+
+
+class LSTM(Recurrent):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
+
+        lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
+        y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
+        dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
+
+    Arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order i f g o.
+    """
+
+    _cell = "lstm"
+    _gates = 4
+
+    def forward(
+        self,
+        x: Array,
+        state: Pair | None = None,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """y (T, B, D * H) and (hn, cn), each (L * D, B, H), from x (T, B, I) and (h0, c0)."""
+        h0, c0 = (None, None) if state is None else _pair("state", "h0, c0", state)
+        y, hn, cn = self._forward(x, h0, c0, lengths, resets)
+        return y, (hn, cn)
+
+    def backward(
+        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: bool = True
+    ) -> tuple[Array | None, tuple[Array, Array]]:
+        """Back-propagation through time of the last training forward; adds into the parameters' gradients.
+
+        Args:
+            dy: gradient of y, or None for zeros; not read past a row's length.
+            dstate: gradients (dhn, dcn) of the final states, either or both None for zeros.
+            need_dx: False skips dx.
+
+        Returns:
+            dx like x (None without need_dx), and (dh0, dc0), each (L * D, B, H).
+
+        Raises:
+            RuntimeError: there is no tape, or the weights were written to since it was made.
+            TypeError, ValueError: an argument has the wrong dtype, shape or strides.
+        """
+        dhn, dcn = (None, None) if dstate is None else _pair("dstate", "dhn, dcn", dstate)
+        dx, dh0, dc0 = self._backward(dy, dhn, dcn, need_dx)
+        return dx, (dh0, dc0)
+
+
+def _pair(name: str, content: str, value: Any) -> Pair:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        text = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
+        raise TypeError(f"{name} must be a pair ({content}), it is {text}")
+    return value[0], value[1]

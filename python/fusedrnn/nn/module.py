@@ -1,0 +1,303 @@
+"""The base class of layers and models: parameters by name, modes, gradients, state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn.nn.parameter import FlatBuffer, Parameter
+
+Array = NDArray[Any]
+Self = TypeVar("Self", bound="Module")
+
+
+class KeyDifference(NamedTuple):
+    """Names that `Module.load_state_dict` passed over (always empty when strict)."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers and of models that users write.
+
+    Parameters and modules become parts of a module when they are set as its attributes. There is no automatic
+    differentiation: a model writes down `forward`, and `backward` in the opposite order. Every layer keeps
+    what its own backward needs (its tape), so `backward` only routes gradients:
+
+        class Tagger(fr.nn.Module):
+            def __init__(self, words, tags, seed):
+                rng = np.random.default_rng(seed)
+                self.embedding = fr.nn.Embedding(words, 32, seed=rng)
+                self.gru = fr.nn.GRU(32, 64, bidirectional=True, seed=rng)
+                self.head = fr.nn.Linear(128, tags, seed=rng)
+
+            def forward(self, ids, lengths):                  # ids (T, B)
+                y, _ = self.gru(self.embedding(ids), lengths=lengths)
+                return self.head(y)                           # (T, B, tags)
+
+            def backward(self, dlogits):
+                dx, _ = self.gru.backward(self.head.backward(dlogits))
+                self.embedding.backward(dx)
+
+        model = Tagger(1000, 9, seed=0)
+        optimizer = fr.optim.Adam(model.parameters())
+        logits = model(ids, lengths)
+        loss, dlogits = fr.losses.cross_entropy(logits, tags, mask=mask)
+        model.zero_grad()
+        model.backward(dlogits)
+        optimizer.step(clip_norm=1.0)
+
+    **Tape.** A layer in training mode (the initial one) keeps one tape; its next forward replaces it and
+    `eval` drops it. Arrays handed to forward are borrowed by the tape: leave them unchanged until backward is
+    done. Backward does not use a tape up, so it may be called again. It raises RuntimeError if there is no
+    tape, or if a parameter was written to since the tape was made.
+
+    **Threads.** A module serves one thread at a time in training; in eval mode any number of threads may call
+    it at once.
+
+    **Copies.** `copy.deepcopy` and `pickle` keep parameters, gradients, mode and random state; tapes stay
+    behind.
+
+    Attributes:
+        training: the mode, set by `train` and `eval`.
+        sequence_arguments: which of "lengths" and "resets" `Sequential` hands to this module's forward.
+    """
+
+    training: bool
+    sequence_arguments: ClassVar[tuple[str, ...]] = ()
+    _parameters: dict[str, Parameter]
+    _modules: dict[str, Module]
+    _buffers: tuple[FlatBuffer, ...]
+    _tape: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Here and not in __init__, so that a subclass need not call it before it sets attributes.
+        module = super().__new__(cls)
+        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _tape=None)
+        return module
+
+    # ------------------------------------------------------------------------------------------ computation
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call of the module computes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def backward(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds into the gradient of every parameter and returns the gradient of forward's inputs."""
+        raise NotImplementedError(f"{type(self).__name__} does not define backward")
+
+    def _version(self) -> int:
+        """Changes whenever a parameter set on this very module is written to."""
+        total = 0
+        for buffer in self._buffers:
+            total += buffer.version
+        return total
+
+    def _recorded(self) -> Any:
+        """The tape, a tuple that starts with the version of the weights it was made with.
+
+        Raises:
+            RuntimeError: there is none, or the weights were written to since.
+        """
+        tape = self._tape
+        if tape is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward has no tape: call the module in training mode first"
+                + ("" if self.training else " (it is in eval mode: use train())")
+            )
+        if tape[0] != self._version():
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: the weights were changed after the forward call that made "
+                "its tape: call forward again, or change them after backward"
+            )
+        return tape
+
+    # --------------------------------------------------------------------------------------- parts by name
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter):
+            self._modules.pop(name, None)
+            self._parameters[name] = value
+            value.name = value.name or name
+            self._parameters_changed()
+        elif isinstance(value, Module):
+            if name in self._parameters:
+                del self._parameters[name]
+                self._parameters_changed()
+            self._modules[name] = value
+        elif name in self._parameters:
+            raise TypeError(
+                f"{name} is a parameter of this {type(self).__name__}, and {type(value).__name__} is none: "
+                f"use .{name}.data = array to write to it"
+            )
+        else:
+            self._modules.pop(name, None)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._modules.pop(name, None)
+        if self._parameters.pop(name, None) is not None:
+            self._parameters_changed()
+
+    def _parameters_changed(self) -> None:
+        """Another parameter object was set on this module: forget what was derived from the former one."""
+        unique = {id(p._buffer): p._buffer for p in self._parameters.values()}
+        object.__setattr__(self, "_buffers", tuple(unique.values()))
+        object.__setattr__(self, "_tape", None)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all within it with dotted names, each once, outer ones first."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            stack += [(_dotted(name, key), part) for key, part in reversed(module._modules.items())]
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all within it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _all_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Every name with its parameter; a parameter in several places comes once for each."""
+        for name, parameter in self._parameters.items():
+            yield _dotted(prefix, name), parameter
+        for name, module in self._modules.items():
+            yield from module._all_parameters(_dotted(prefix, name))
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """All parameters with dotted names like "lstm.weight_ih_l0"; one in several places comes once."""
+        seen: set[int] = set()
+        for name, parameter in self._all_parameters(prefix):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once, in the order of `named_parameters`."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    # -------------------------------------------------------------------------------------- modes, gradients
+    def train(self: Self, mode: bool = True) -> Self:
+        """Sets training mode, or eval mode with False, here and in all modules within; returns self."""
+        for module in self.modules():
+            module.training = bool(mode)
+            if not mode:
+                module._tape = None
+        return self
+
+    def eval(self: Self) -> Self:
+        """Sets eval mode: no dropout, no tape, and tapes kept so far are dropped; returns self."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Sets the gradient of every parameter to zero."""
+        for _, parameter in self._all_parameters():
+            parameter._grad.fill(0)
+
+    # ------------------------------------------------------------------------------------------------ state
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of every parameter by name; the names are those PyTorch gives the same modules."""
+        return {name: parameter.data.copy() for name, parameter in self._all_parameters()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> KeyDifference:
+        """Writes arrays into the parameters of the same names, once all of them are found to fit.
+
+        Args:
+            state_dict: arrays by name: what `state_dict` returned, or anything `numpy.asarray` turns into
+                arrays, like the tensors of a PyTorch state dict.
+            strict: False passes over parameters without an array and arrays without a parameter.
+
+        Returns:
+            The names passed over: ``missing_keys`` and ``unexpected_keys``.
+
+        Raises:
+            ValueError: names are missing or unexpected (when strict), or arrays have the wrong shape or
+                dtype. The message lists them all. Nothing was written.
+        """
+        own = dict(self._all_parameters())
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
+        arrays = {}
+        for name, parameter in own.items():
+            if name not in state_dict:
+                continue
+            array = np.array(state_dict[name])  # a copy: it may be a view of a parameter written below
+            if array.shape != parameter.shape:
+                problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
+            elif array.dtype != parameter.dtype:
+                fix = f": use .astype(np.{parameter.dtype})"
+                problems.append(f"{name} must be {parameter.dtype}, it is {array.dtype}{fix}")
+            arrays[name] = array
+        if problems:
+            raise ValueError(f"state_dict does not fit this {type(self).__name__}: " + "; ".join(problems))
+        for name, array in arrays.items():
+            own[name].data = array
+        return KeyDifference(missing, unexpected)
+
+    def random_state(self) -> dict[str, int]:
+        """The dropout key each module will use next, by dotted name; empty without dropout.
+
+        Together with `state_dict` and the optimizer's state it makes a resumed training run continue to the
+        same bits.
+        """
+        return {
+            _dotted(name, "dropout_key"): module.__dict__["_dropout_key"]
+            for name, module in self.named_modules()
+            if "_dropout_key" in module.__dict__
+        }
+
+    def load_random_state(self, state: Mapping[str, int]) -> None:
+        """Sets what `random_state` returned.
+
+        Raises:
+            ValueError: the names are not those of this model's `random_state`, or a key is not in [0, 2**64);
+                nothing was written.
+        """
+        own = {_dotted(name, "dropout_key"): module for name, module in self.named_modules()}
+        expected = self.random_state()
+        if set(state) != set(expected):
+            raise ValueError(f"state must have the names {sorted(expected)}, it has {sorted(state)}")
+        for name, key in state.items():
+            if not 0 <= int(key) < 2**64:
+                raise ValueError(f"state[{name!r}] must be in [0, 2**64), it is {key}")
+        for name, key in state.items():
+            own[name]._dropout_key = int(key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tape": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    # ------------------------------------------------------------------------------------------------- text
+    def _describe(self) -> str:
+        """The constructor's arguments, as text for `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        if not self._modules:
+            return f"{type(self).__name__}({self._describe()})"
+        parts = (f"({name}): {part!r}" for name, part in self._modules.items())
+        body = "".join("  " + line + "\n" for part in parts for line in part.splitlines())
+        return f"{type(self).__name__}(\n{body})"
+
+
+def _dotted(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

@@ -1,0 +1,230 @@
+"""What RNN, GRU and LSTM have in common: a whole stack of layers and directions in one call."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fusedrnn import _native
+from fusedrnn._weights import StackShape
+from fusedrnn.device import check_precision, resolve_device
+from fusedrnn.nn import checks, init
+from fusedrnn.nn.module import Module
+from fusedrnn.nn.parameter import FlatBuffer, float_dtype
+
+Array = NDArray[Any]
+_DEFAULTS = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+
+
+class Recurrent(Module):
+    """What RNN, GRU and LSTM have in common.
+
+    Letters: T steps, B batch, I inputs, H hidden, L layers, D directions, G gates of the cell.
+
+    Args:
+        input_size: I, features of x.
+        hidden_size: H, features of a state.
+        num_layers: L; each layer but the first reads the y of the one before.
+        bias: whether there are bias_ih and bias_hh.
+        batch_first: x and y are (B, T, features), resets (B, T); states stay (L * D, B, H).
+        dropout: probability of dropping an element of the input of every layer but the first, in training.
+        bidirectional: a second direction runs from each row's last step to its first; y holds both.
+        dtype: of parameters and of all arrays taken and returned: float32 or float64.
+        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
+        precision: arithmetic on CUDA; "ieee" on the CPU.
+        seed: for initial weights and dropout: an int, a `numpy.random.Generator`, or None for a random one.
+
+    Weights and biases start uniform in [-1 / sqrt(H), 1 / sqrt(H)], as PyTorch's do. They have PyTorch's
+    names and shapes: ``weight_ih_l0`` (G * H, I), ``weight_hh_l0`` (G * H, H), ``bias_ih_l0`` and
+    ``bias_hh_l0`` (G * H,), with layers counted up from 0 and ``_reverse`` appended for the second direction.
+
+    A call takes x, the initial state (None: zeros), and
+
+        lengths: int (B,), valid steps of each row, 0 to T, in any order. Past them x is not read and y is
+            exactly 0; the final state is that at the length; the second direction starts at the last valid
+            step.
+        resets: bool, shaped like x without its features; True at (t, b) cuts the link between steps t - 1
+            and t of row b, for states and gradients, in both directions. At t = 0 it cuts the initial state
+            of the forward direction.
+
+    It returns y (T, B, D * H) and the final state; both are the caller's to write to.
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype; ValueError: the wrong shape or strides, or a
+            value out of range; RuntimeError: device="cuda" where CUDA cannot be used.
+    """
+
+    sequence_arguments = ("lengths", "resets")
+    _cell: str
+    _gates: ClassVar[int]
+    _packed: tuple[int, str, _native.PackedWeights] | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        precision: str = "ieee",
+        seed: checks.Seed = None,
+    ) -> None:
+        self.input_size = checks.positive_int("input_size", input_size)
+        self.hidden_size = checks.positive_int("hidden_size", hidden_size)
+        self.num_layers = checks.positive_int("num_layers", num_layers)
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        self.dropout = checks.probability("dropout", dropout)
+        self.bidirectional = bool(bidirectional)
+        self.dtype = float_dtype(dtype)
+        self.device = resolve_device(device)
+        self.precision = check_precision(precision, self.device)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
+        rng = checks.generator(seed)
+        parameters = FlatBuffer.allocate(self._shapes(), self.dtype)
+        self._names = tuple(parameters)
+        for name, parameter in parameters.items():
+            init.uniform_(parameter, 1 / math.sqrt(self.hidden_size), rng)
+            setattr(self, name, parameter)
+        if self.dropout:
+            self._dropout_key = checks.dropout_key(rng)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        directions = 2 if self.bidirectional else 1
+        rows = self._gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in StackShape(self.num_layers, directions, self.bias).names():
+            if name.startswith("bias"):
+                shapes[name] = (rows,)
+            elif name.startswith("weight_hh"):
+                shapes[name] = (rows, self.hidden_size)
+            elif name in ("weight_ih_l0", "weight_ih_l0_reverse"):
+                shapes[name] = (rows, self.input_size)
+            else:
+                shapes[name] = (rows, directions * self.hidden_size)
+        return shapes
+
+    @property
+    def tape(self) -> _native.Tape | None:
+        """What the last training forward kept for backward, None without one.
+
+        Opaque, except for ``nbytes``; ``cells``, the cell states (L * D, T, B, H) of an LSTM; and ``gates``
+        (L * D, T, B, blocks * H) after their activation, blocks i f g o (LSTM) or r z n q with
+        q = R_n h + b_hn (GRU). Both are copies, None for cells that have none.
+        """
+        return None if self._tape is None else self._tape[1]
+
+    def _parameters_changed(self) -> None:
+        super()._parameters_changed()
+        self.__dict__["_packed"] = None
+
+    def _packing(self, version: int) -> _native.PackedWeights:
+        """The weights in the backend's layout, packed again whenever they or the backend changed.
+
+        Safe among concurrent calls in eval mode: the cache is replaced as a whole, at worst packed twice.
+        """
+        backend = _native.backend()
+        cached = self._packed
+        if cached is not None and cached[0] == version and cached[1] == backend:
+            return cached[2]
+        packed = _native.pack_weights(
+            self.num_layers,
+            2 if self.bidirectional else 1,
+            self.bias,
+            [self._parameters[name].data for name in self._names],
+        )
+        self.__dict__["_packed"] = (version, backend, packed)
+        return packed
+
+    def _forward(
+        self,
+        x: Array,
+        h0: Array | None,
+        c0: Array | None,
+        lengths: Array | None,
+        resets: Array | None,
+    ) -> tuple[Array, Array, Any]:
+        if getattr(x, "dtype", None) != self.dtype:
+            checks.refuse_input(x, self.dtype)
+        training = self.training
+        version = self._version()
+        dropout, key = 0.0, 0
+        if training:
+            self.__dict__["_tape"] = None  # before the next is made, so that there is memory for one only
+            if self.dropout:
+                dropout, key = self.dropout, self._dropout_key
+                self.__dict__["_dropout_key"] = checks.next_key(key)
+        packed = self._packing(version)
+        y, hn, cn, tape = _native.sequence_forward(
+            self._cell, packed, x, h0, c0, lengths, resets, self.batch_first, dropout, key, training
+        )
+        if training:
+            self.__dict__["_tape"] = (version, tape)
+        return y, hn, cn
+
+    def _backward(
+        self, dy: Array | None, dhn: Array | None, dcn: Array | None, need_dx: bool
+    ) -> tuple[Array | None, Array, Any]:
+        tape = self._recorded()[1]
+        grads = [self._parameters[name].grad for name in self._names]
+        return _native.sequence_backward(tape, dy, dhn, dcn, grads, need_dx)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_packed": None}
+
+    def _describe(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                text += f", {name}={value}"
+        return text if self.dtype == np.float32 else f"{text}, dtype={self.dtype}"
+
+
+class SingleState(Recurrent):
+    """Base of RNN and GRU, whose state is h alone."""
+
+    def forward(
+        self,
+        x: Array,
+        state: Array | None = None,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """y (T, B, D * H) and hn (L * D, B, H) from x (T, B, I) and h0."""
+        if isinstance(state, (tuple, list)):
+            raise TypeError(f"state must be h0 alone, it is a {type(state).__name__}")
+        y, hn, _ = self._forward(x, state, None, lengths, resets)
+        return y, hn
+
+    def backward(
+        self, dy: Array | None, dstate: Array | None = None, *, need_dx: bool = True
+    ) -> tuple[Array | None, Array]:
+        """Back-propagation through time of the last training forward; adds into the parameters' gradients.
+
+        Args:
+            dy: gradient of y, or None for zeros; not read past a row's length.
+            dstate: gradient dhn of the final state, or None for zeros.
+            need_dx: False skips dx.
+
+        Returns:
+            dx like x (None without need_dx), and dh0 (L * D, B, H).
+
+        Raises:
+            RuntimeError: there is no tape, or the weights were written to since it was made.
+            TypeError, ValueError: an argument has the wrong dtype, shape or strides.
+        """
+        if isinstance(dstate, (tuple, list)):
+            raise TypeError(f"dstate must be dhn alone, it is a {type(dstate).__name__}")
+        dx, dh0, _ = self._backward(dy, dstate, None, need_dx)
+        return dx, dh0

@@ -1,0 +1,52 @@
+"""The Elman RNN module."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fusedrnn.nn.checks import Seed
+from fusedrnn.nn.recurrent import SingleState
+
+
+class RNN(SingleState):
+    """Elman network (Elman 1990): h' = tanh(W x + b_ih + R h + b_hh), or relu of it.
+
+        rnn = fr.nn.RNN(input_size, hidden_size, num_layers=1, ..., nonlinearity="tanh")
+        y, hn = rnn(x, h0, lengths=None, resets=None)
+        dx, dh0 = rnn.backward(dy, dhn)
+
+    `nonlinearity` is "tanh" or "relu". Other arguments, initial weights, lengths, resets and errors: see
+    `Recurrent`.
+    """
+
+    _gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        nonlinearity: str = "tanh",
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        precision: str = "ieee",
+        seed: Seed = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
+        self.nonlinearity = nonlinearity
+        self._cell = f"rnn_{nonlinearity}"
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dtype=dtype, device=device, precision=precision, seed=seed,
+        )  # fmt: skip
+
+    def _describe(self) -> str:
+        text = super()._describe()
+        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity!r}"

@@ -1,0 +1,214 @@
+"""A chain of modules, and a whole training step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from fusedrnn.nn.module import Module
+from fusedrnn.nn.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from fusedrnn.optim import Optimizer
+
+Array = NDArray[Any]
+Loss = Callable[..., tuple[Any, Array]]
+
+
+class Sequential(Module):
+    """Modules one after the other, each reading what the one before returns.
+
+        model = fr.nn.Sequential(fr.nn.LSTM(1, 50), fr.nn.LSTM(50, 50), fr.nn.Last(), fr.nn.Linear(50, 1))
+        y = model(x, lengths=None, resets=None)
+        dx = model.backward(dy)
+        loss, norm = model.train_step(x, target, fr.losses.mse, optimizer, clip_norm=1.0)
+
+    Of a recurrent module the next one reads y; its final state is dropped unless `return_state` asks for it.
+    `lengths` and `resets` go to every module whose `sequence_arguments` name them: recurrent modules take
+    both, `Last` takes lengths. A module of the user's own takes part in the same way, as long as its
+    forward takes one array and returns one (or a tuple that starts with it) and its backward takes and
+    returns its gradient.
+
+    Parts are named "0", "1", ...; ``len``, indexing and iteration work.
+
+    Raises:
+        TypeError: a layer is not a Module.
+        ValueError: there is no layer, or layers differ in batch_first.
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        if not layers:
+            raise ValueError("layers must be at least one module, there is none")
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"layers[{i}] must be a Module, it is {type(layer).__name__}")
+            setattr(self, str(i), layer)
+        firsts = {i: layer.batch_first for i, layer in enumerate(layers) if hasattr(layer, "batch_first")}
+        if len(set(firsts.values())) > 1:
+            text = ", ".join(f"layer {i} ({type(layers[i]).__name__}) {first}" for i, first in firsts.items())
+            raise ValueError(f"batch_first must be equal in all layers, it is: {text}")
+
+    @property
+    def sequence_arguments(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of "lengths" and "resets" that any of the layers takes."""
+        return tuple(n for n in ("lengths", "resets") if any(n in layer.sequence_arguments for layer in self))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self._modules.values())[index]
+
+    # ------------------------------------------------------------------------------------------ computation
+    def forward(
+        self,
+        x: Array,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+        *,
+        state: Sequence[Any] | None = None,
+        return_state: bool = False,
+    ) -> Any:
+        """What the last layer returns, for the input x of the first.
+
+        Args:
+            x: input of the first layer.
+            lengths: int (B,), valid steps of each row; see `Recurrent`.
+            resets: bool (T, B), or (B, T) with batch_first; see `Recurrent`.
+            state: initial states, one entry for each recurrent layer (and each Sequential within that holds
+                any) in their order; an entry may be None for zeros.
+            return_state: return ``(y, final states)``, the latter a list that `state` takes.
+
+        Raises:
+            ValueError: lengths or resets are given and no layer takes them, or `state` has not one entry
+                for each recurrent layer; and what the layers raise.
+        """
+        given = {n: a for n, a in (("lengths", lengths), ("resets", resets)) if a is not None}
+        for name in given:
+            if name not in self.sequence_arguments:
+                raise ValueError(f"{name} must be None: no layer of this model takes it")
+        states = None if state is None else iter(self._checked(state))
+        final: list[Any] = []
+        for layer in self._modules.values():
+            options = {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
+            if isinstance(layer, Recurrent):
+                x, last = layer(x, None if states is None else next(states), **options)
+                final.append(last)
+            elif isinstance(layer, Sequential) and layer._stateful():
+                entry = None if states is None else next(states)
+                x, last = layer(x, state=entry, return_state=True, **options)
+                final.append(last)
+            else:
+                result = layer(x, **options)
+                x = result[0] if isinstance(result, tuple) else result
+        return (x, final) if return_state else x
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Any:
+        """dx of the first layer from dy of the last; adds into the parameters' gradients.
+
+        The final states are taken to have no influence on the loss, as in truncated back-propagation. With
+        need_dx False the first layer may skip dx, and None is returned.
+
+        Raises:
+            RuntimeError: a layer has no tape, or its weights were written to since it was made; and what
+                else the layers raise.
+        """
+        gradient: Any = dy
+        layers = list(self._modules.values())
+        for layer in reversed(layers[1:]):
+            gradient = layer.backward(gradient)
+            if isinstance(gradient, tuple):
+                gradient = gradient[0]
+        first = layers[0]
+        if need_dx or not type(first).__module__.startswith("fusedrnn."):
+            gradient = first.backward(gradient)
+        else:
+            gradient = first.backward(gradient, need_dx=False)
+        if isinstance(gradient, tuple):
+            gradient = gradient[0]
+        return gradient if need_dx else None
+
+    def train_step(
+        self,
+        x: Array,
+        y: Array,
+        loss: Loss | str,
+        optimizer: Optimizer,
+        clip_norm: float | None = None,
+        *,
+        skip_nonfinite: bool = False,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+        mask: Array | None = None,
+        ignore_index: int | None = None,
+        state: Sequence[Any] | None = None,
+        return_state: bool = False,
+    ) -> Any:
+        """One step of training, with the very bits of the separate calls:
+
+            pred = model(x, lengths, resets)
+            value, dpred = loss(pred, y, mask=mask, ignore_index=ignore_index)
+            model.zero_grad()
+            model.backward(dpred)
+            norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
+
+        Args:
+            x: input of the first layer.
+            y: target of the loss.
+            loss: a function like those of `fusedrnn.losses`, or the name of one, "mse" say; it returns the
+                loss and its gradient. It gets mask and ignore_index only where they are not None.
+            optimizer: of this model's parameters.
+            clip_norm: gradients are scaled down to this global norm if theirs is larger.
+            skip_nonfinite: leave everything as it is, but for gradients, if the norm is not finite.
+            lengths, resets, state, return_state: as `forward`; with return_state the result is
+                ``(loss, norm, final states)``, and passing those on as the next call's `state` carries a
+                text or a signal over (truncated back-propagation through time).
+
+        Returns:
+            The loss, and the gradient's norm before clipping (None without clip_norm). The parameters'
+            gradients are left as this step's alone.
+
+        Raises:
+            RuntimeError: the model is in eval mode; ValueError: the loss has no such name; and what the
+                parts raise.
+        """
+        if not self.training:
+            raise RuntimeError("train_step needs training mode: use train()")
+        function = _loss_function(loss)
+        given = {n: a for n, a in (("mask", mask), ("ignore_index", ignore_index)) if a is not None}
+        prediction, final = self.forward(x, lengths, resets, state=state, return_state=True)
+        value, gradient = function(prediction, y, **given)
+        self.zero_grad()
+        self.backward(gradient, need_dx=False)
+        norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
+        return (value, norm, final) if return_state else (value, norm)
+
+    # ----------------------------------------------------------------------------------------------- states
+    def _stateful(self) -> list[Module]:
+        """The layers that have an entry in `state`."""
+        return [a for a in self if isinstance(a, Recurrent) or (isinstance(a, Sequential) and a._stateful())]
+
+    def _checked(self, state: Any) -> Sequence[Any]:
+        expected = f"state must be a list of {len(self._stateful())}, one for each recurrent layer"
+        if not isinstance(state, (list, tuple)):
+            raise TypeError(f"{expected}, it is a {type(state).__name__}")
+        if len(state) != len(self._stateful()):
+            raise ValueError(f"{expected}, it has {len(state)}")
+        return state
+
+
+def _loss_function(loss: Loss | str) -> Loss:
+    if not isinstance(loss, str):
+        return loss
+    from fusedrnn import losses
+
+    names = ("mse", "cross_entropy", "binary_cross_entropy")
+    if loss not in names:
+        raise ValueError(f"loss must be a function or one of {', '.join(map(repr, names))}, it is {loss!r}")
+    function: Loss = getattr(losses, loss)
+    return function
