@@ -13,9 +13,10 @@
 //   lt(a, b), gt, eq       M, false where either is NaN;  select(m, a, b)   m ? a : b, by bits
 //   abs(v)                 clears the sign;            copysign(v, s)   magnitude of v, sign of s
 //   round(v)               nearest, ties to even
-//   scale2(v, k)           v * 2^k for integral-valued |k| <= 126 (1022) with v and the result normal, exact
-//   scale2_wide(v, k)      v * 2^k for 0.5 <= |v| <= 2 and integral-valued |k| <= 250 (2040): overflows to infinity,
-//                          rounds once where the result is subnormal; a NaN v or k gives NaN
+//   kShift, pow2(t)        2^k, exact, from t = k + kShift with k integral and the result normal; kShift is so large
+//   that
+//                          adding it to any |v| < 2^21 (2^50) rounds v to an integer
+//   split(v, e)            m in [sqrt(1/2), sqrt(2)) and integral e with v = m * 2^e, exact, for positive normal v
 //   sqrt(v)                correctly rounded
 //
 // The caller's floating-point environment must be the default one (round to nearest, subnormals kept).

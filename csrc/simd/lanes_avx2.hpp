@@ -27,20 +27,22 @@ struct Lanes<float> {
   FR_INLINE static V abs(V v) { return _mm256_andnot_ps(set(-0.0f), v); }
   FR_INLINE static V copysign(V v, V s) { return _mm256_or_ps(abs(v), _mm256_and_ps(set(-0.0f), s)); }
   FR_INLINE static V round(V v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FR_INLINE static V scale2(V v, V k) { return v * power2(_mm256_cvtps_epi32(k)); }
-  FR_INLINE static V scale2_wide(V v, V k) {
-    const __m256i whole = _mm256_cvtps_epi32(k), half = _mm256_srai_epi32(whole, 1);
-    const V scaled = v * power2(half) * power2(_mm256_sub_epi32(whole, half));
-    return _mm256_blendv_ps(scaled, k, _mm256_cmp_ps(k, k, _CMP_UNORD_Q));
+  static constexpr float kShift = 0x1.8p23f + 127;
+  FR_INLINE static V pow2(V t) { return from_bits(_mm256_slli_epi32(bits(t), 23)); }
+  FR_INLINE static V split(V v, V& e) {
+    const __m256i sqrt_half = _mm256_set1_epi32(0x3f3504f3);
+    const __m256i j = _mm256_add_epi32(bits(v), _mm256_sub_epi32(_mm256_set1_epi32(0x3f800000), sqrt_half));
+    // An integer below 2^23 may be or-ed into the bits of 2^23.
+    e = from_bits(_mm256_or_si256(_mm256_srli_epi32(j, 23), _mm256_set1_epi32(0x4b000000))) - set(0x1p23f + 127);
+    return from_bits(_mm256_add_epi32(_mm256_and_si256(j, _mm256_set1_epi32(0x007fffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm256_sqrt_ps(v); }
 
  private:
+  FR_INLINE static __m256i bits(V v) { return _mm256_castps_si256(v); }
+  FR_INLINE static V from_bits(__m256i b) { return _mm256_castsi256_ps(b); }
   FR_INLINE static __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  }
-  FR_INLINE static V power2(__m256i k) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(k, _mm256_set1_epi32(127)), 23));
   }
 };
 
@@ -66,21 +68,23 @@ struct Lanes<double> {
   FR_INLINE static V abs(V v) { return _mm256_andnot_pd(set(-0.0), v); }
   FR_INLINE static V copysign(V v, V s) { return _mm256_or_pd(abs(v), _mm256_and_pd(set(-0.0), s)); }
   FR_INLINE static V round(V v) { return _mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FR_INLINE static V scale2(V v, V k) { return v * power2(_mm256_cvtpd_epi32(k)); }
-  FR_INLINE static V scale2_wide(V v, V k) {
-    const __m128i whole = _mm256_cvtpd_epi32(k), half = _mm_srai_epi32(whole, 1);
-    const V scaled = v * power2(half) * power2(_mm_sub_epi32(whole, half));
-    return _mm256_blendv_pd(scaled, k, _mm256_cmp_pd(k, k, _CMP_UNORD_Q));
+  static constexpr double kShift = 0x1.8p52 + 1023;
+  FR_INLINE static V pow2(V t) { return from_bits(_mm256_slli_epi64(bits(t), 52)); }
+  FR_INLINE static V split(V v, V& e) {
+    const __m256i sqrt_half = _mm256_set1_epi64x(0x3fe6a09e667f3bcd);
+    const __m256i j = _mm256_add_epi64(bits(v), _mm256_sub_epi64(_mm256_set1_epi64x(0x3ff0000000000000), sqrt_half));
+    // An integer below 2^52 may be or-ed into the bits of 2^52.
+    e = from_bits(_mm256_or_si256(_mm256_srli_epi64(j, 52), _mm256_set1_epi64x(0x4330000000000000))) -
+        set(0x1p52 + 1023);
+    return from_bits(_mm256_add_epi64(_mm256_and_si256(j, _mm256_set1_epi64x(0x000fffffffffffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm256_sqrt_pd(v); }
 
  private:
+  FR_INLINE static __m256i bits(V v) { return _mm256_castpd_si256(v); }
+  FR_INLINE static V from_bits(__m256i b) { return _mm256_castsi256_pd(b); }
   FR_INLINE static __m256i first(int n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
-  }
-  FR_INLINE static V power2(__m128i k) {
-    const __m256i wide = _mm256_cvtepi32_epi64(_mm_add_epi32(k, _mm_set1_epi32(1023)));
-    return _mm256_castsi256_pd(_mm256_slli_epi64(wide, 52));
   }
 };
 

@@ -25,13 +25,24 @@ struct Lanes<float> {
   FR_INLINE static M eq(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
   FR_INLINE static V select(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
   FR_INLINE static V abs(V v) { return _mm512_andnot_ps(set(-0.0f), v); }
-  FR_INLINE static V copysign(V v, V s) { return _mm512_or_ps(abs(v), _mm512_and_ps(set(-0.0f), s)); }
+  FR_INLINE static V copysign(V v, V s) {  // bit by bit: sign ? s : v
+    return from_bits(_mm512_ternarylogic_epi32(bits(set(-0.0f)), bits(s), bits(v), 0xca));
+  }
   FR_INLINE static V round(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FR_INLINE static V scale2(V v, V k) { return _mm512_scalef_ps(v, k); }
-  FR_INLINE static V scale2_wide(V v, V k) { return _mm512_scalef_ps(v, k); }
+  static constexpr float kShift = 0x1.8p23f + 127;
+  FR_INLINE static V pow2(V t) { return from_bits(_mm512_slli_epi32(bits(t), 23)); }
+  FR_INLINE static V split(V v, V& e) {
+    const __m512i sqrt_half = _mm512_set1_epi32(0x3f3504f3);
+    const __m512i j = _mm512_add_epi32(bits(v), _mm512_sub_epi32(_mm512_set1_epi32(0x3f800000), sqrt_half));
+    // An integer below 2^23 may be or-ed into the bits of 2^23.
+    e = from_bits(_mm512_or_si512(_mm512_srli_epi32(j, 23), _mm512_set1_epi32(0x4b000000))) - set(0x1p23f + 127);
+    return from_bits(_mm512_add_epi32(_mm512_and_si512(j, _mm512_set1_epi32(0x007fffff)), sqrt_half));
+  }
   FR_INLINE static V sqrt(V v) { return _mm512_sqrt_ps(v); }
 
  private:
+  FR_INLINE static __m512i bits(V v) { return _mm512_castps_si512(v); }
+  FR_INLINE static V from_bits(__m512i b) { return _mm512_castsi512_ps(b); }
   FR_INLINE static __mmask16 first(int n) { return static_cast<__mmask16>(_bzhi_u32(0xffffu, n)); }
 };
 
@@ -55,13 +66,25 @@ struct Lanes<double> {
   FR_INLINE static M eq(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
   FR_INLINE static V select(M m, V a, V b) { return _mm512_mask_blend_pd(m, b, a); }
   FR_INLINE static V abs(V v) { return _mm512_andnot_pd(set(-0.0), v); }
-  FR_INLINE static V copysign(V v, V s) { return _mm512_or_pd(abs(v), _mm512_and_pd(set(-0.0), s)); }
+  FR_INLINE static V copysign(V v, V s) {  // bit by bit: sign ? s : v
+    return from_bits(_mm512_ternarylogic_epi64(bits(set(-0.0)), bits(s), bits(v), 0xca));
+  }
   FR_INLINE static V round(V v) { return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FR_INLINE static V scale2(V v, V k) { return _mm512_scalef_pd(v, k); }
-  FR_INLINE static V scale2_wide(V v, V k) { return _mm512_scalef_pd(v, k); }
+  static constexpr double kShift = 0x1.8p52 + 1023;
+  FR_INLINE static V pow2(V t) { return from_bits(_mm512_slli_epi64(bits(t), 52)); }
+  FR_INLINE static V split(V v, V& e) {
+    const __m512i sqrt_half = _mm512_set1_epi64(0x3fe6a09e667f3bcd);
+    const __m512i j = _mm512_add_epi64(bits(v), _mm512_sub_epi64(_mm512_set1_epi64(0x3ff0000000000000), sqrt_half));
+    // An integer below 2^52 may be or-ed into the bits of 2^52.
+    e = from_bits(_mm512_or_si512(_mm512_srli_epi64(j, 52), _mm512_set1_epi64(0x4330000000000000))) -
+        set(0x1p52 + 1023);
+    return from_bits(_mm512_add_epi64(_mm512_and_si512(j, _mm512_set1_epi64(0x000fffffffffffff)), sqrt_half));
+  }
   FR_INLINE static V sqrt(V v) { return _mm512_sqrt_pd(v); }
 
  private:
+  FR_INLINE static __m512i bits(V v) { return _mm512_castpd_si512(v); }
+  FR_INLINE static V from_bits(__m512i b) { return _mm512_castsi512_pd(b); }
   FR_INLINE static __mmask8 first(int n) { return static_cast<__mmask8>(_bzhi_u32(0xffu, n)); }
 };
 

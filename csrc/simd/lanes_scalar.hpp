@@ -27,20 +27,29 @@ struct Lanes<float> {
   FR_INLINE static V abs(V v) { return __builtin_fabsf(v); }
   FR_INLINE static V copysign(V v, V s) { return __builtin_copysignf(v, s); }
   FR_INLINE static V round(V v) { return __builtin_rintf(v); }
-  FR_INLINE static V scale2(V v, V k) { return v * power2(static_cast<int>(k)); }
-  FR_INLINE static V scale2_wide(V v, V k) {
-    if (!(k == k)) return k;
-    const int whole = static_cast<int>(k), half = whole >> 1;
-    return v * power2(half) * power2(whole - half);
+  static constexpr float kShift = 0x1.8p23f + 127;
+  FR_INLINE static V pow2(V t) { return from_bits(bits(t) << 23); }
+  FR_INLINE static V split(V v, V& e) {
+    const unsigned j = bits(v) + (kOne - kSqrtHalf);
+    e = from_bits((j >> 23) | kInteger) - (0x1p23f + 127);
+    return from_bits((j & kFraction) + kSqrtHalf);
   }
   FR_INLINE static V sqrt(V v) { return __builtin_sqrtf(v); }
 
  private:
-  FR_INLINE static float power2(int k) {
-    const unsigned bits = static_cast<unsigned>(k + 127) << 23;
-    float s;
-    __builtin_memcpy(&s, &bits, sizeof s);
-    return s;
+  static constexpr unsigned kOne = 0x3f800000u;       // bits of 1
+  static constexpr unsigned kSqrtHalf = 0x3f3504f3u;  // bits of sqrt(1/2)
+  static constexpr unsigned kInteger = 0x4b000000u;   // of 2^23: an integer below it may be or-ed in
+  static constexpr unsigned kFraction = 0x007fffffu;
+  FR_INLINE static unsigned bits(float v) {
+    unsigned b;
+    __builtin_memcpy(&b, &v, sizeof b);
+    return b;
+  }
+  FR_INLINE static float from_bits(unsigned b) {
+    float v;
+    __builtin_memcpy(&v, &b, sizeof v);
+    return v;
   }
 };
 
@@ -68,20 +77,29 @@ struct Lanes<double> {
   FR_INLINE static V abs(V v) { return __builtin_fabs(v); }
   FR_INLINE static V copysign(V v, V s) { return __builtin_copysign(v, s); }
   FR_INLINE static V round(V v) { return __builtin_rint(v); }
-  FR_INLINE static V scale2(V v, V k) { return v * power2(static_cast<int>(k)); }
-  FR_INLINE static V scale2_wide(V v, V k) {
-    if (!(k == k)) return k;
-    const int whole = static_cast<int>(k), half = whole >> 1;
-    return v * power2(half) * power2(whole - half);
+  static constexpr double kShift = 0x1.8p52 + 1023;
+  FR_INLINE static V pow2(V t) { return from_bits(bits(t) << 52); }
+  FR_INLINE static V split(V v, V& e) {
+    const unsigned long long j = bits(v) + (kOne - kSqrtHalf);
+    e = from_bits((j >> 52) | kInteger) - (0x1p52 + 1023);
+    return from_bits((j & kFraction) + kSqrtHalf);
   }
   FR_INLINE static V sqrt(V v) { return __builtin_sqrt(v); }
 
  private:
-  FR_INLINE static double power2(int k) {
-    const unsigned long long bits = static_cast<unsigned long long>(k + 1023) << 52;
-    double s;
-    __builtin_memcpy(&s, &bits, sizeof s);
-    return s;
+  static constexpr unsigned long long kOne = 0x3ff0000000000000u;       // bits of 1
+  static constexpr unsigned long long kSqrtHalf = 0x3fe6a09e667f3bcdu;  // bits of sqrt(1/2)
+  static constexpr unsigned long long kInteger = 0x4330000000000000u;   // of 2^52: an integer below it may be or-ed in
+  static constexpr unsigned long long kFraction = 0x000fffffffffffffu;
+  FR_INLINE static unsigned long long bits(double v) {
+    unsigned long long b;
+    __builtin_memcpy(&b, &v, sizeof b);
+    return b;
+  }
+  FR_INLINE static double from_bits(unsigned long long b) {
+    double v;
+    __builtin_memcpy(&v, &b, sizeof v);
+    return v;
   }
 };
 
