@@ -1,7 +1,14 @@
 // Lanes of AVX-512 (F, VL, DQ, BW: x86-64-v4): 16 floats or 8 doubles.
 #pragma once
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own _mm512_undefined_ps (PR 105593)
 #include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
