@@ -1,7 +1,7 @@
 """The reference itself: every gradient against complex-step differentiation, and its rules on small cases.
 
-For an analytic f, Im f(x + i h) / h is f'(x) with an error of order h^2 and no subtraction: at h = 1e-20 it is exact to
-rounding (Squire & Trapp 1998). It shares nothing with the hand-derived backward passes.
+For an analytic f, Im f(x + i h) / h is f'(x) with an error of order h^2 and no subtraction: at h = 1e-20 it
+is exact to rounding (Squire & Trapp 1998). It shares nothing with the hand-derived backward passes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from fusedrnn import reference
 from fusedrnn.reference.arithmetic import SequentialSums, sequential
 from fusedrnn.reference.philox import philox, random_words
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 H_STEP = 1e-20
@@ -43,9 +44,16 @@ def assert_gradients(ours: Mapping[str, Array], truth: Mapping[str, Array]) -> N
         assert error < 1e-13, f"{name}: off by {error:.2e} of the largest"
 
 
-# ------------------------------------------------------------------------------------------------------- sequences
+# ---------------------------------------------------------------- sequences
 def draw_stack(
-    rng: np.random.Generator, cell: str, *, I: int, H: int, layers: int = 1, directions: int = 1, bias: bool = True
+    rng: np.random.Generator,
+    cell: str,
+    *,
+    I: int,
+    H: int,
+    layers: int = 1,
+    directions: int = 1,
+    bias: bool = True,
 ) -> dict[str, Array]:
     rows, weights = GATES[cell] * H, {}
     for layer in range(layers):
@@ -90,7 +98,14 @@ CASES: dict[str, dict[str, Any]] = {
     "two layers, both directions": {"layers": 2, "directions": 2},
     "lengths": {"lengths": [4, 1, 3], "directions": 2},
     "resets": {"resets": True, "directions": 2},
-    "everything": {"layers": 2, "directions": 2, "lengths": [2, 4, 3], "resets": True, "dropout": 0.4, "batch_first": True},
+    "everything": {
+        "layers": 2,
+        "directions": 2,
+        "lengths": [2, 4, 3],
+        "resets": True,
+        "dropout": 0.4,
+        "batch_first": True,
+    },
 }
 
 
@@ -138,9 +153,10 @@ def test_padding_is_never_read_and_gives_zeros(cell: str) -> None:
     padding = np.arange(T)[:, None] >= lengths
     x[padding], dy[padding] = np.nan, np.nan
     y, hn, cn, tape = forward(cell, x, h0, c0, weights, lengths=lengths)
-    dx, dh0, dc0, dweights = backward(cell, tape, dy, None, None)
+    dx, dh0, _, dweights = backward(cell, tape, dy, None, None)
     assert dx is not None
-    assert (y[padding] == 0).all() and (dx[padding] == 0).all()
+    assert (y[padding] == 0).all()
+    assert (dx[padding] == 0).all()
     for array in (y, hn, dx, dh0, *dweights.values()):
         assert np.isfinite(array).all()
     assert np.array_equal(hn[:, 1], h0[:, 1])  # a row without steps keeps its initial state
@@ -161,7 +177,11 @@ def test_resets_equal_sequences_cut_by_hand(cell: str) -> None:
     y, hn, _, _ = forward(cell, x, h0, c0, weights, resets=resets)
     zero = np.zeros((1, 1, H))
     pieces = []
-    for a, b in [(0, 3), (3, 4), (4, 7)]:  # only the last piece sees an initial state, that of the reverse direction
+    for a, b in [
+        (0, 3),
+        (3, 4),
+        (4, 7),
+    ]:  # only the last sees an initial state, that of the reverse direction
         ends = b == T
         h, c = (np.concatenate([zero, s[1:] if ends else zero]) for s in (h0, c0))
         pieces.append(forward(cell, x[a:b], h, c, weights)[:2])
@@ -204,22 +224,30 @@ def test_dweights_are_added_into_and_need_dx() -> None:
 def test_results_keep_the_dtype(cell: str, dtype: Any) -> None:
     rng = np.random.default_rng(9)
     weights = {k: v.astype(dtype) for k, v in draw_stack(rng, cell, I=2, H=3, layers=2).items()}
-    y, hn, cn, tape = forward(cell, rng.normal(size=(3, 2, 2)).astype(dtype), None, None, weights, dropout=0.5)
+    y, hn, cn, tape = forward(
+        cell, rng.normal(size=(3, 2, 2)).astype(dtype), None, None, weights, dropout=0.5
+    )
     dx, dh0, dc0, dweights = backward(cell, tape, y, hn, cn)
     for array in (y, hn, dx, dh0, *dweights.values(), *([] if cn is None else [cn, dc0])):
-        assert array is not None and array.dtype == dtype
+        assert array is not None
+        assert array.dtype == dtype
 
 
 def test_tape_shows_cells_and_gates() -> None:
     rng = np.random.default_rng(10)
     weights = draw_stack(rng, "lstm", I=2, H=3, layers=2, directions=2)
     _, (_, cn), tape = reference.lstm_forward(rng.normal(size=(5, 4, 2)), None, weights)
-    assert tape is not None and tape.cells is not None and tape.gates is not None
-    assert tape.cells.shape == (4, 5, 4, 3) and tape.gates.shape == (4, 5, 4, 12)
-    assert np.array_equal(tape.cells[2, -1], cn[2]) and np.array_equal(tape.cells[3, 0], cn[3])
+    assert tape is not None
+    assert tape.cells is not None
+    assert tape.gates is not None
+    assert tape.cells.shape == (4, 5, 4, 3)
+    assert tape.gates.shape == (4, 5, 4, 12)
+    assert np.array_equal(tape.cells[2, -1], cn[2])
+    assert np.array_equal(tape.cells[3, 0], cn[3])
     i, f, g, o = np.split(tape.gates, 4, axis=-1)
     np.testing.assert_allclose(tape.cells[0, 1], f[0, 1] * tape.cells[0, 0] + i[0, 1] * g[0, 1], rtol=1e-14)
-    assert (np.abs(o - 0.5) < 0.5).all() and tape.nbytes > 0
+    assert (np.abs(o - 0.5) < 0.5).all()
+    assert tape.nbytes > 0
 
 
 def test_wrong_arguments_are_named() -> None:
@@ -240,22 +268,28 @@ def test_wrong_arguments_are_named() -> None:
         reference.rnn_forward(x, None, weights, nonlinearity="sine")
 
 
-# -------------------------------------------------------------------------------------------------- layers, losses
+# ---------------------------------------------------------------- layers, losses
 def test_gradients_of_linear() -> None:
     rng = np.random.default_rng(20)
     arrays = {"x": rng.normal(size=(4, 2, 3)), "weight": rng.normal(size=(5, 3)), "bias": rng.normal(size=5)}
     dy = rng.normal(size=(4, 2, 5))
     truth = complex_step(lambda a: (reference.linear_forward(**a) * dy).sum(), arrays)
     dx, dweight, dbias = reference.linear_backward(dy, arrays["x"], arrays["weight"])
-    assert dx is not None and dbias is not None
+    assert dx is not None
+    assert dbias is not None
     assert_gradients({"x": dx, "weight": dweight, "bias": dbias}, truth)
-    assert reference.linear_backward(dy, arrays["x"], arrays["weight"], bias=False, need_dx=False)[::2] == (None, None)
+    assert reference.linear_backward(dy, arrays["x"], arrays["weight"], bias=False, need_dx=False)[::2] == (
+        None,
+        None,
+    )
 
 
 def test_gradient_of_embedding() -> None:
     rng = np.random.default_rng(21)
     ids, weight, dy = rng.integers(0, 4, size=(5, 2)), rng.normal(size=(6, 3)), rng.normal(size=(5, 2, 3))
-    truth = complex_step(lambda a: (reference.embedding_forward(ids, a["weight"]) * dy).sum(), {"weight": weight})
+    truth = complex_step(
+        lambda a: (reference.embedding_forward(ids, a["weight"]) * dy).sum(), {"weight": weight}
+    )
     assert_gradients({"weight": reference.embedding_backward(dy, ids, 6)}, truth)
     with pytest.raises(ValueError, match="ids must be in"):
         reference.embedding_forward(ids + 3, weight)
@@ -270,7 +304,8 @@ def test_gradients_of_layer_norm(affine: bool) -> None:
     dy = rng.normal(size=(3, 2, 5))
     truth = complex_step(lambda a: (reference.layer_norm_forward(**a, eps=0.1)[0] * dy).sum(), arrays)
     y, mean, rstd = reference.layer_norm_forward(**arrays, eps=0.1)
-    assert y.shape == dy.shape and mean.shape == rstd.shape == (3, 2)
+    assert y.shape == dy.shape
+    assert mean.shape == rstd.shape == (3, 2)
     gradients = reference.layer_norm_backward(dy, arrays["x"], arrays.get("weight"), mean, rstd)
     assert_gradients(dict(zip(("x", "weight", "bias")[: len(arrays)], gradients, strict=False)), truth)
 
@@ -291,8 +326,16 @@ def test_gradients_of_dropout_and_last() -> None:
 LOSSES: dict[str, tuple[Any, Callable[[np.random.Generator], Array], int | None]] = {
     "mse": (reference.mse, lambda rng: rng.integers(0, 3, (4, 3)).astype(float), 2),
     "cross_entropy of classes": (reference.cross_entropy, lambda rng: np.array([2, 0, 1, 2]), 0),
-    "cross_entropy of probabilities": (reference.cross_entropy, lambda rng: rng.dirichlet(np.ones(3), 4), None),
-    "binary_cross_entropy": (reference.binary_cross_entropy, lambda rng: rng.integers(0, 2, (4, 3)).astype(float), 1),
+    "cross_entropy of probabilities": (
+        reference.cross_entropy,
+        lambda rng: rng.dirichlet(np.ones(3), 4),
+        None,
+    ),
+    "binary_cross_entropy": (
+        reference.binary_cross_entropy,
+        lambda rng: rng.integers(0, 2, (4, 3)).astype(float),
+        1,
+    ),
 }
 
 
@@ -311,7 +354,8 @@ def test_gradients_of_losses(name: str, options: str, reduction: str) -> None:
     if options in ("ignore_index", "both") and ignore_index is not None:
         keywords["ignore_index"] = ignore_index
         counts = counts & (target != ignore_index)
-    assert counts.any() and (options == "" or not counts.all() or ignore_index is None)
+    assert counts.any()
+    assert options == "" or not counts.all() or ignore_index is None
     truth = complex_step(lambda a: loss(a["pred"], target, **keywords)[0].sum(), {"pred": pred})
     value, dpred = loss(pred, target, **keywords)
     assert_gradients({"pred": dpred}, truth)
@@ -325,10 +369,12 @@ def test_losses_of_nothing_and_of_extremes() -> None:
     nothing = np.zeros((2, 3), bool)
     for loss in (reference.mse, reference.binary_cross_entropy):
         value, dpred = loss(np.full((2, 3), np.nan), np.ones((2, 3)), mask=nothing)
-        assert value == 0 and (dpred == 0).all()
+        assert value == 0
+        assert (dpred == 0).all()
     huge = np.array([[1e4, -1e4, 0.0]])
     value, dpred = reference.cross_entropy(huge, np.array([1]))
-    assert value == 2e4 and np.array_equal(dpred, [[1, -1, 0]])
+    assert value == 2e4
+    assert np.array_equal(dpred, [[1, -1, 0]])
     value, dpred = reference.binary_cross_entropy(huge, np.array([[0.0, 1.0, 1.0]]), "none")
     np.testing.assert_allclose(value, [[1e4, 1e4, np.log(2)]])
     assert np.array_equal(dpred, [[1, -1, -0.5]])
@@ -338,7 +384,7 @@ def test_losses_of_nothing_and_of_extremes() -> None:
         reference.mse(huge, huge, "average")
 
 
-# ------------------------------------------------------------------------------------------------- numbers, sums
+# ---------------------------------------------------------------- numbers, sums
 def test_philox_known_answers() -> None:
     """Known answers of the paper's authors (Random123, kat_vectors), philox4x32-10."""
     f = 0xFFFFFFFF
@@ -366,7 +412,8 @@ def test_dropout_keeps_the_fraction_and_p_of_0_and_1() -> None:
     x = np.ones(100_000)
     assert abs((reference.dropout(x, 0.25, 1) == 0).mean() - 0.25) < 0.005
     assert set(np.unique(reference.dropout(x, 0.25, 1))) == {0, 1 / 0.75}
-    assert np.array_equal(reference.dropout(x, 0.0, 1), x) and (reference.dropout(x, 1.0, 1) == 0).all()
+    assert np.array_equal(reference.dropout(x, 0.0, 1), x)
+    assert (reference.dropout(x, 1.0, 1) == 0).all()
     with pytest.raises(ValueError, match="p must be in"):
         reference.dropout(x, 1.5, 1)
 
@@ -389,16 +436,18 @@ def test_sequential_arithmetic_changes_bits_only() -> None:
     weights = {k: v.astype(np.float32) for k, v in draw_stack(rng, "lstm", I=9, H=11).items()}
     x = rng.normal(size=(6, 3, 9)).astype(np.float32)
     runs = [reference.lstm_forward(x, None, weights, arithmetic=sequential(seed))[0] for seed in range(3)]
-    assert not np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[1], runs[2])
+    assert not np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[1], runs[2])
     np.testing.assert_allclose(runs[0], runs[1], atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------- optimizers
+# ---------------------------------------------------------------- optimizers
 def test_norm_and_clipping() -> None:
     def arrays() -> list[Array]:
         return [np.array([[3.0, 0.0]]), np.array([-4.0])]
 
-    assert reference.global_norm(arrays()) == 5.0 and reference.global_norm([]) == 0.0
+    assert reference.global_norm(arrays()) == 5.0
+    assert reference.global_norm([]) == 0.0
     clipped = arrays()
     assert reference.clip_by_global_norm_(clipped, 2.0) == 5.0
     np.testing.assert_allclose(clipped[1], -4.0 * 2.0 / (5.0 + 1e-6), rtol=1e-15)
@@ -409,7 +458,8 @@ def test_norm_and_clipping() -> None:
     reference.clip_by_value_(by_value, 1.0)
     np.testing.assert_array_equal(by_value[0], [1.0, -0.5, np.nan, -1.0])
     poisoned = [np.array([np.nan, 1.0]), np.array([2.0])]
-    assert np.isnan(reference.clip_by_global_norm_(poisoned, 1.0)) and np.isnan(poisoned[1][0])
+    assert np.isnan(reference.clip_by_global_norm_(poisoned, 1.0))
+    assert np.isnan(poisoned[1][0])
 
 
 def test_clip_factor_scales_before_weight_decay() -> None:
@@ -426,6 +476,15 @@ def test_clip_factor_scales_before_weight_decay() -> None:
         results = []
         for g, factor in ((grad, 0.25), (grad * 0.25, None)):
             p = param.copy()
-            rule(p, g, *(np.full(7, 0.5) for _ in range(states)), lr=0.1, weight_decay=0.2, clip_factor=factor, **options)
+            rule(
+                p,
+                g,
+                *(np.full(7, 0.5) for _ in range(states)),
+                lr=0.1,
+                weight_decay=0.2,
+                clip_factor=factor,
+                **options,
+            )
             results.append(p)
-        assert np.array_equal(*results) and not np.array_equal(results[0], param)
+        assert np.array_equal(*results)
+        assert not np.array_equal(results[0], param)

@@ -32,7 +32,9 @@ def stack_shape(weights: Iterable[str]) -> StackShape:
     matches = {name: _NAME.fullmatch(name) for name in weights}
     for name, match in matches.items():
         if match is None:
-            raise ValueError(f"weights: {name!r} is no weight of a recurrent stack; expected a name like 'weight_ih_l0'")
+            raise ValueError(
+                f"weights: {name!r} is no weight of a recurrent stack; expected a name like 'weight_ih_l0'"
+            )
     found = [m for m in matches.values() if m is not None]
     shape = StackShape(
         num_layers=1 + max((int(m[3]) for m in found), default=0),

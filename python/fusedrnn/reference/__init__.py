@@ -1,7 +1,7 @@
 """The mathematics of fusedrnn in NumPy: every function of `fusedrnn.functional`, same name, same arguments.
 
-It is what the kernels are tested against, so it is written for clarity, takes any float or complex dtype, and needs
-nothing built.
+It is what the kernels are tested against, so it is written for clarity, takes any float or complex dtype,
+and needs nothing built.
 """
 
 from fusedrnn.reference.layers import (

@@ -1,9 +1,9 @@
 """How the reference computes: its activations and its sums, as a policy the cells are written over.
 
-The kernels have one arithmetic. The reference needs three: NumPy's (the default), strictly sequential sums in a
-drawn order (the tolerance rule asks how far rounding alone may move a result), and hard sigmoids (a public set of
-numbers was made with them). Everything here is analytic where it matters, so complex numbers go through: comparisons
-look at the real part only, and nothing takes an absolute value.
+The kernels have one arithmetic. The reference needs three: NumPy's (the default), strictly sequential sums
+in a drawn order (the tolerance rule asks how far rounding alone may move a result), and hard sigmoids (a
+public set of numbers was made with them). Everything here is analytic where it matters, so complex numbers
+go through: comparisons look at the real part only, and nothing takes an absolute value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def sigmoid(x: Array) -> Array:
 
 def sigmoid_grad(y: Array) -> Array:
     """Derivative of `sigmoid`, from its value y."""
-    return y * (1 - y)
+    dx: Array = y * (1 - y)
+    return dx
 
 
 def tanh_grad(y: Array) -> Array:
@@ -40,22 +41,26 @@ def relu(x: Array) -> Array:
 
 def relu_grad(y: Array) -> Array:
     """Derivative of `relu`, from its value y: 0 at 0."""
-    return np.where(y.real <= 0, y.dtype.type(0), y.dtype.type(1))
+    dx: Array = np.where(y.real <= 0, y.dtype.type(0), y.dtype.type(1))
+    return dx
 
 
 def hard_sigmoid(x: Array) -> Array:
     """0.2 x + 0.5, clamped to [0, 1] (the form of Keras 2 and TensorFlow.js)."""
-    return np.clip(x * x.dtype.type(0.2) + x.dtype.type(0.5), 0, 1)
+    y: Array = np.clip(x * x.dtype.type(0.2) + x.dtype.type(0.5), 0, 1)
+    return y
 
 
 def hard_sigmoid_grad(y: Array) -> Array:
     """Derivative of `hard_sigmoid`, from its value y."""
-    return np.where((y.real > 0) & (y.real < 1), y.dtype.type(0.2), y.dtype.type(0))
+    dx: Array = np.where((y.real > 0) & (y.real < 1), y.dtype.type(0.2), y.dtype.type(0))
+    return dx
 
 
 def add_product(base: Array, a: Array, b: Array) -> Array:
     """base + a b, in whatever order NumPy's product takes."""
-    return base + a @ b
+    total: Array = base + a @ b
+    return total
 
 
 class SequentialSums:

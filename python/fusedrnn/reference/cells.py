@@ -1,9 +1,9 @@
 """One time step of each cell, forward and backward, for N rows: the mathematics of csrc/cells in NumPy.
 
-``x`` and ``h`` are the input's and the recurrent state's part of the pre-activations, biases included, (N, G * H) in
-PyTorch's gate order; ``state`` and ``carry`` are the previous h and what travels beside it (c for an LSTM). Tapes hold
-the gates after their activation. ``backward`` returns the gradients of x and h, of the carry, and what reaches the
-previous h on a direct path, past the recurrent weights.
+``x`` and ``h`` are the input's and the recurrent state's part of the pre-activations, biases included, each
+(N, G * H) in PyTorch's gate order; ``state`` and ``carry`` are the previous h and what travels beside it (c
+for an LSTM). A tape holds the gates after their activation. ``backward`` returns the gradients of x and h, of
+the carry, and what reaches the previous h on a direct path, past the recurrent weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 from fusedrnn.reference.arithmetic import Arithmetic, relu, relu_grad
 
 Array = NDArray[Any]
+
+
+class Step(NamedTuple):
+    """What a step saw, what it made of it, and its tape: (N, H), the last (N, tape_blocks * H)."""
+
+    state: Array
+    carry: Array
+    new_state: Array
+    new_carry: Array
+    tape: Array
 
 
 class StepGradients(NamedTuple):
@@ -38,10 +48,8 @@ class Cell(Protocol):
         """New h, new carry, tape (N, tape_blocks * H)."""
         ...
 
-    def backward(
-        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
-    ) -> StepGradients:
-        """From the step's inputs, its results, and the gradients of its results."""
+    def backward(self, step: Step, dh: Array, dcarry: Array) -> StepGradients:
+        """From a step and the gradients of its results."""
         ...
 
 
@@ -61,16 +69,14 @@ class Lstm:
         c = f * carry + i * g
         return o * self.m.tanh(c), c, np.concatenate([i, f, g, o], axis=1)
 
-    def backward(
-        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
-    ) -> StepGradients:
-        i, f, g, o = np.split(tape, 4, axis=1)
-        tanh_c = self.m.tanh(new_carry)
+    def backward(self, step: Step, dh: Array, dcarry: Array) -> StepGradients:
+        i, f, g, o = np.split(step.tape, 4, axis=1)
+        tanh_c = self.m.tanh(step.new_carry)
         dc = dcarry + dh * o * self.m.tanh_grad(tanh_c)
         da = np.concatenate(
             [
                 dc * g * self.m.sigmoid_grad(i),
-                dc * carry * self.m.sigmoid_grad(f),
+                dc * step.carry * self.m.sigmoid_grad(f),
                 dc * i * self.m.tanh_grad(g),
                 dh * tanh_c * self.m.sigmoid_grad(o),
             ],
@@ -96,12 +102,10 @@ class Gru:
         n = self.m.tanh(x_n + r * q)
         return (1 - z) * n + z * state, carry, np.concatenate([r, z, n, q], axis=1)
 
-    def backward(
-        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
-    ) -> StepGradients:
-        r, z, n, q = np.split(tape, 4, axis=1)
+    def backward(self, step: Step, dh: Array, dcarry: Array) -> StepGradients:
+        r, z, n, q = np.split(step.tape, 4, axis=1)
         dn = dh * (1 - z) * self.m.tanh_grad(n)
-        dz = dh * (state - n) * self.m.sigmoid_grad(z)
+        dz = dh * (step.state - n) * self.m.sigmoid_grad(z)
         dr = dn * q * self.m.sigmoid_grad(r)
         return StepGradients(
             x=np.concatenate([dr, dz, dn], axis=1),
@@ -127,10 +131,8 @@ class Elman:
     def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
         return self.activation(x + h), carry, np.empty((len(x), 0), x.dtype)
 
-    def backward(
-        self, tape: Array, state: Array, carry: Array, new_state: Array, new_carry: Array, dh: Array, dcarry: Array
-    ) -> StepGradients:
-        da = dh * self.activation_grad(new_state)
+    def backward(self, step: Step, dh: Array, dcarry: Array) -> StepGradients:
+        da = dh * self.activation_grad(step.new_state)
         return StepGradients(x=da, h=da, carry=dcarry, direct=np.zeros_like(dh))
 
 

@@ -14,8 +14,10 @@ Array = NDArray[Any]
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """y = x W^T + b: x (..., in), weight (out, in), bias (out,) -> y (..., out)."""
-    y = x @ weight.T
-    return y if bias is None else y + bias
+    y: Array = x @ weight.T
+    if bias is not None:
+        y += bias
+    return y
 
 
 def linear_backward(
@@ -48,7 +50,7 @@ def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
 def layer_norm_forward(
     x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Normalises the last axis (Ba et al. 2016, variance divided by n) -> y, mean and 1 / sqrt(variance + eps).
+    """Normalises the last axis (Ba et al. 2016, variance over n) -> y, mean and 1 / sqrt(variance + eps).
 
     The two statistics have the shape of x without its last axis.
     """
@@ -63,21 +65,23 @@ def layer_norm_forward(
 def layer_norm_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
 ) -> tuple[Array, Array, Array]:
-    """dx, dweight (width,), dbias (width,); the last two are those of ones and zeros where forward had none."""
+    """dx, dweight (width,), dbias (width,); weight None stands for ones."""
     normalised = (x - mean[..., None]) * rstd[..., None]
     leading = tuple(range(x.ndim - 1))
     dn = dy if weight is None else dy * weight
-    projected = dn - dn.mean(axis=-1, keepdims=True) - normalised * (dn * normalised).mean(axis=-1, keepdims=True)
+    projected = (
+        dn - dn.mean(axis=-1, keepdims=True) - normalised * (dn * normalised).mean(axis=-1, keepdims=True)
+    )
     return projected * rstd[..., None], (dy * normalised).sum(axis=leading), dy.sum(axis=leading)
 
 
 def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
-    """x / (1 - p) where the counter-based mask of (key, stream) keeps an element, else 0; its own backward."""
+    """x / (1 - p) where the mask of (key, stream) keeps an element, else 0; its own backward."""
     return drop(x, p, key, stream)
 
 
 def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = False) -> Array:
-    """x (T, B, N), or (B, T, N) with batch_first -> y (B, N): each row at its last step, 0 where it has none."""
+    """x (T, B, N), or (B, T, N) with batch_first -> y (B, N): rows at their last step, 0 without one."""
     x = x.swapaxes(0, 1) if batch_first else x
     T, B, N = x.shape
     lengths = np.full(B, T) if lengths is None else lengths

@@ -1,9 +1,9 @@
-"""Losses with their gradients in NumPy: mean squared error, softmax cross-entropy, binary cross-entropy on logits.
+"""Losses with their gradients in NumPy: mean squares, softmax cross-entropy, binary cross-entropy on logits.
 
-An entry counts when mask (None: everywhere) says so and its target is not ignore_index. Entries are elements, but rows
-of the class axis (the last) for `cross_entropy`. reduction "mean" divides by the number of entries that count (0 and
-zero gradients if none does), "sum" does not, "none" returns a loss an entry and the gradient of their sum. The loss
-has pred's dtype, so that complex numbers and long doubles go through.
+An entry counts when mask (None: everywhere) says so and its target is not ignore_index. Entries are
+elements, but rows of the class axis (the last) for `cross_entropy`. reduction "mean" divides by the number
+of entries that count (0 and zero gradients if none does), "sum" does not, "none" returns a loss an entry and
+the gradient of their sum. The loss has pred's dtype, so that complex numbers and long doubles go through.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def _reduce(
-    loss: Array, dpred: Array, counts: Array, reduction: str
-) -> tuple[Any, Array]:
+def _reduce(loss: Array, dpred: Array, counts: Array, reduction: str) -> tuple[Any, Array]:
     """Losses per entry and their gradients -> reduced; what does not count is made 0, whatever it holds."""
     zero = loss.dtype.type(0)
     loss = np.where(counts, loss, zero)

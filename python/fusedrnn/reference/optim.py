@@ -1,7 +1,7 @@
 """Optimizer updates, norm and clipping in NumPy, in place, by PyTorch 2.13's rules.
 
-Every update scales the gradient by clip_factor first (None: not), then adds weight_decay times the parameter to it
-(AdamW: shrinks the parameter instead). States start as zeros. ``step`` counts from 1.
+Every update scales the gradient by clip_factor first (None: not), then adds weight_decay times the parameter
+to it (AdamW: shrinks the parameter instead). States start as zeros. ``step`` counts from 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def sgd_(
     weight_decay: float = 0.0,
     clip_factor: float | None = None,
 ) -> None:
-    """Gradient descent; with momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v' (Nesterov: g + momentum v')."""
+    """Gradient descent; with momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'.
+
+    Nesterov (1983): p' = p - lr (g + momentum v').
+    """
     scalar = param.dtype.type
     g = _gradient(param, grad, weight_decay, clip_factor)
     if momentum_buffer is not None:
@@ -53,7 +56,10 @@ def adagrad_(
     eps: float = 1e-10,
     clip_factor: float | None = None,
 ) -> None:
-    """Adagrad (Duchi et al. 2011): s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps)."""
+    """Adagrad (Duchi et al. 2011).
+
+    s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps).
+    """
     scalar = param.dtype.type
     g = _gradient(param, grad, weight_decay, clip_factor)
     sum += g * g
@@ -76,8 +82,8 @@ def rmsprop_(
 ) -> None:
     """RMSprop (Hinton 2012): v' = alpha v + (1 - alpha) g^2, p' = p - lr g / (sqrt(v') + eps).
 
-    With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g. With momentum_buffer the
-    fraction is summed up as in `sgd_`.
+    With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g. With
+    momentum_buffer the fraction is summed up as in `sgd_`.
     """
     scalar = param.dtype.type
     g = _gradient(param, grad, weight_decay, clip_factor)
@@ -131,7 +137,7 @@ def global_norm(arrays: Sequence[Array]) -> Any:
 
 
 def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
-    """Scales all arrays by min(1, max_norm / (norm + 1e-6)) and returns the norm before; NaN makes all NaN."""
+    """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the old norm; NaN makes all NaN."""
     norm = global_norm(arrays)
     factor = np.minimum(1, max_norm / (norm + 1e-6))
     for array in arrays:

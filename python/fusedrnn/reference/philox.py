@@ -1,4 +1,4 @@
-"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") and dropout's use of it."""
+"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), and dropout by it."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def random_words(count: int, key: int, stream: int) -> Array:
 def drop(x: Array, p: float, key: int, stream: int) -> Array:
     """x / (1 - p) where an element is kept, else exactly 0; linear, so its own backward.
 
-    Element i, in C order, is kept where its random word is at least floor(p 2^32). The factor is computed in double
-    and rounded to x's dtype.
+    Element i, in C order, is kept where its random word is at least floor(p 2^32). The factor is computed in
+    double and rounded to x's dtype.
 
     Raises:
         ValueError: p is outside [0, 1], or key or stream outside their 64 and 32 bits.
@@ -64,4 +64,5 @@ def drop(x: Array, p: float, key: int, stream: int) -> Array:
         raise ValueError(f"stream must be an unsigned 32-bit integer, it is {stream}")
     keep = random_words(x.size, key, stream).reshape(x.shape) >= np.uint64(int(p * 2.0**32))
     scale = x.dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
-    return np.where(keep, x * scale, x.dtype.type(0))
+    y: Array = np.where(keep, x * scale, x.dtype.type(0))
+    return y

@@ -1,8 +1,8 @@
 """Recurrent stacks in NumPy: the same functions as `fusedrnn.functional.sequence`, written to be read.
 
-One loop over layers and directions, one over time steps, whole batches inside. Any float or complex dtype. Rows past
-their length take no part in a step, so what x and dy hold there is never read. Each function takes one argument its
-native twin has not: ``arithmetic``, see `fusedrnn.reference.arithmetic`.
+One loop over layers and directions, one over time steps, whole batches inside. Any float or complex dtype.
+Rows past their length take no part in a step, so what x and dy hold there is never read. Each function takes
+one argument its native twin has not: ``arithmetic``, see `fusedrnn.reference.arithmetic`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusedrnn._weights import stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
-from fusedrnn.reference.cells import Cell, make_cell
+from fusedrnn.reference.cells import Cell, Step, make_cell
 from fusedrnn.reference.philox import drop
 
 Array = NDArray[Any]
@@ -57,7 +57,8 @@ class _Call:
 
     def rows(self, t: int) -> Array:
         """The rows whose step t exists."""
-        return np.flatnonzero(self.lengths > t)
+        rows: Array = np.flatnonzero(self.lengths > t)
+        return rows
 
     def steps(self, direction: int) -> Iterator[int]:
         """Time steps in the order a direction takes them."""
@@ -67,8 +68,8 @@ class _Call:
     def cut(self, direction: int, t: int, rows: Array) -> Array:
         """True (rows, 1) where a reset keeps step t from seeing the state that reaches it.
 
-        resets[t] cuts between t - 1 and t, so the reverse direction, coming from t + 1, looks at resets[t + 1]. Its
-        initial state comes from no step and is never cut.
+        resets[t] cuts between t - 1 and t, so the reverse direction, coming from t + 1, looks at resets[t + 1].
+        Its initial state comes from no step and is never cut.
         """
         if direction == 0:
             cut = self.resets[t, rows]
@@ -76,7 +77,8 @@ class _Call:
             cut = self.resets[t + 1, rows] & (t + 1 < self.lengths[rows])
         else:
             cut = np.zeros(len(rows), bool)
-        return cut[:, None]
+        column: Array = cut[:, None]
+        return column
 
     def layer_weights(self, layer: int, direction: int) -> tuple[Array, Array, Array, Array]:
         """weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction; zeros for absent biases."""
@@ -84,8 +86,8 @@ class _Call:
         arrays = self.weights.arrays
         weight_hh = arrays[f"weight_hh_{suffix}"]
         zeros = np.zeros(len(weight_hh), weight_hh.dtype)
-        biases = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
-        return arrays[f"weight_ih_{suffix}"], weight_hh, *biases
+        bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
+        return arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh
 
     def drop(self, layer: int, array: Array) -> Array:
         """Dropout of a layer's input (T, B, D * H), or of its gradient; layer 0 has none."""
@@ -214,7 +216,7 @@ def _forward(
 
 
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
-    """One layer and direction over all steps; h and c are (B, H), the initial states, and become the final ones."""
+    """One layer and direction over all steps; h and c (B, H), the initial states, become the final ones."""
     call = tape.call
     weight_ih, weight_hh, bias_ih, bias_hh = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
@@ -257,7 +259,9 @@ def _backward(
         dx = np.zeros(tape.inputs[layer].shape, dtype)
         for d in range(D):
             index = layer * D + d
-            _backward_layer(tape, layer, d, dy[:, :, d * H : (d + 1) * H], dh0[index], dc0[index], dx, dweights)
+            _backward_layer(
+                tape, layer, d, dy[:, :, d * H : (d + 1) * H], dh0[index], dc0[index], dx, dweights
+            )
         dy = call.drop(layer, dx)
     if not need_dx:
         return None, dh0, dc0, dict(dweights)
@@ -274,7 +278,7 @@ def _backward_layer(
     dx: Array,
     dweights: Mapping[str, Array],
 ) -> None:
-    """One layer and direction backwards: dh and dc (B, H) become gradients of the initial states, dx is added into."""
+    """One layer and direction backwards; dh, dc (B, H) become those of the initial states, dx is added to."""
     call = tape.call
     weight_ih, weight_hh, *_ = call.layer_weights(layer, direction)
     suffix = f"l{layer}" + ("_reverse" if direction else "")
@@ -285,17 +289,17 @@ def _backward_layer(
     for t in call.steps(1 - direction):
         rows = call.rows(t)
         at = index, t, rows
-        grads = call.cell.backward(
-            tape.tapes[at], tape.states[at], tape.carries[at], tape.new_states[at], tape.new_carries[at],
-            dh[rows] + dy[t, rows], dc[rows],
-        )  # fmt: skip
+        step = Step(
+            tape.states[at], tape.carries[at], tape.new_states[at], tape.new_carries[at], tape.tapes[at]
+        )
+        grads = call.cell.backward(step, dh[rows] + dy[t, rows], dc[rows])
         dx[t, rows] += product(zero, grads.x, weight_ih)
         cut = call.cut(direction, t, rows)
         dh[rows] = np.where(cut, zero, product(zero, grads.h, weight_hh) + grads.direct)
         dc[rows] = np.where(cut, zero, grads.carry)
         ones = np.ones((1, len(rows)), dh.dtype)
         d_ih = product(d_ih, grads.x.T, tape.inputs[layer][t, rows])
-        d_hh = product(d_hh, grads.h.T, tape.states[at])
+        d_hh = product(d_hh, grads.h.T, step.state)
         db_ih = product(db_ih, ones, grads.x)
         db_hh = product(db_hh, ones, grads.h)
     dweights[f"weight_ih_{suffix}"] += d_ih
