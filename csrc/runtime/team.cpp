@@ -159,7 +159,7 @@ ProcessTeam* process_team() {
 }
 
 void* ProcessTeam::worker(void* argument) {
-  const FpEnvironment environment;
+  // Its floating-point environment is the lease's: threads inherit that of the thread that starts them.
   Door& door = *static_cast<Door*>(argument);
   ProcessTeam& team = *process_team();
   uint32_t seen = 0;

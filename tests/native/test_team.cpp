@@ -183,6 +183,10 @@ void check_fork_while_busy() {
       TeamLease lease;
       _exit(lease.size() == 2 ? 0 : 1);
     }
+    {
+      TeamLease lease;  // the other thread's, or free: a fork gives away no team in use
+      check_exchange(lease.team(), lease.size(), 30);
+    }
     int status = -1;
     require(waitpid(child, &status, 0) == child && status == 0, "the child finds the team free");
   }
