@@ -91,11 +91,10 @@ struct SequenceSizes {
   size_t backward;  // scratch of backward
 };
 
-// Where the tape keeps what users may look at: (layer * D + direction, t, b, block * H + unit). The blocks of a gate
-// array are i f g o (LSTM), r z n q (GRU, q = R_n h + b_hn); an Elman cell has none.
+// Where the tape keeps what users may look at, of one layer * D + direction: element (t, b, block * H + unit). Steps past
+// a row's length are not initialised. The blocks of a gate array are i f g o (LSTM), r z n q (GRU, q = R_n h + b_hn).
 struct TapeView {
-  Array3 cells, gates;                 // of layer*D+direction 0; stride0 = t, stride1 = b
-  int64_t cells_stride, gates_stride;  // from one layer*D+direction to the next
+  Array3 cells, gates;  // absent where the cell has none
   int32_t gate_blocks;
 };
 
@@ -134,7 +133,7 @@ struct BackwardArgs {
   int64_t resets_stride0, resets_stride1;
   const void* tape;
   Array3 dy, dhn, dcn;         // each may be absent
-  Array3 dx, dh0, dc0;         // each may be absent
+  Array3 dx, dh0, dc0;         // dx may be absent; dh0 and dc0 go together
   const LayerGrads* dweights;  // layers * directions of them
 };
 
@@ -307,7 +306,7 @@ struct Backend {
   Status (*pack)(const SequenceDesc*, const LayerWeights*, void* packed, Stream);
   Status (*forward)(const SequenceDesc*, const ForwardArgs*, void* workspace, Stream);
   Status (*backward)(const SequenceDesc*, const BackwardArgs*, void* workspace, Stream);
-  Status (*tape_view)(const SequenceDesc*, const void* tape, TapeView*);
+  Status (*tape_view)(const SequenceDesc*, const void* tape, int32_t index, TapeView*);
 
   size_t (*gemm_workspace)(const GemmArgs*, int32_t threads);
   Status (*gemm)(const GemmArgs*, void* workspace, Stream);

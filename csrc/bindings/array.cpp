@@ -212,8 +212,8 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
   if (!is_array(value)) not_an_array(name, value);
   Argument argument;
   argument.name_ = std::move(name);
-  argument.array_ = py::reinterpret_borrow<py::array>(value);
-  const py::array& array = argument.array_;
+  argument.array_ = py::reinterpret_borrow<py::object>(value);
+  const py::array array = argument.array();
   argument.element_ = checked_element(argument.name_, array, element);
   check_shape(argument.name_, array, axes, count);
   argument.data_ = const_cast<void*>(array.data());

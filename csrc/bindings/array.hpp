@@ -63,7 +63,7 @@ class Argument {
   const std::vector<int64_t>& sizes() const { return sizes_; }
   int64_t stride(int64_t axis) const { return strides_[static_cast<size_t>(axis)]; }  // elements
   int64_t count() const;                                                              // of elements
-  const py::array& array() const { return array_; }
+  py::array array() const { return py::reinterpret_borrow<py::array>(array_); }
 
   bool contiguous() const;
   void require_contiguous() const;  // ValueError otherwise
@@ -82,7 +82,7 @@ class Argument {
                           bool write);
 
   std::string name_;
-  py::array array_;
+  py::object array_;  // null when absent (a default py::array would be an empty array)
   void* data_ = nullptr;
   Element element_ = Element::any_float;
   std::vector<int64_t> sizes_, strides_;

@@ -3,7 +3,9 @@
 // uses no STL, no exceptions and no objects with constructors: a template shared with the baseline could be merged by
 // the linker with the copy that was compiled for a newer CPU.
 #include "backend.hpp"
+#include "gemm/gemm.hpp"
 #include "runtime/memory.hpp"
+#include "sequence/table.hpp"
 #include "status.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -41,16 +43,16 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* copy */ host_copy,
     /* fill */ host_fill,
 
-    /* plan */ unsupported,
-    /* sizes */ unsupported,
-    /* pack */ unsupported,
-    /* forward */ unsupported,
-    /* backward */ unsupported,
-    /* tape_view */ unsupported,
+    /* plan */ sequence_plan,
+    /* sizes */ sequence_sizes,
+    /* pack */ sequence_pack,
+    /* forward */ sequence_forward,
+    /* backward */ sequence_backward,
+    /* tape_view */ sequence_tape_view,
 
-    /* gemm_workspace */ no_workspace,
-    /* gemm */ unsupported,
-    /* column_sum */ unsupported,
+    /* gemm_workspace */ gemm_workspace,
+    /* gemm */ gemm,
+    /* column_sum */ column_sum,
 
     /* embedding_forward */ unsupported,
     /* embedding_backward */ unsupported,

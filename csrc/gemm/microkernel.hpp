@@ -74,14 +74,22 @@ template <class T, int NV>
 Microkernel<T> pick_rows(int rows) {
   constexpr int most = tile_rows<NV>();
   switch (rows) {
-    case 1: return microkernel<T, 1, NV>;
-    case 2: return microkernel<T, 2, NV>;
-    case 3: return microkernel<T, 3, NV>;
-    case 4: return microkernel<T, most < 4 ? 1 : 4, NV>;
-    case 5: return microkernel<T, most < 5 ? 1 : 5, NV>;
-    case 6: return microkernel<T, most < 6 ? 1 : 6, NV>;
-    case 7: return microkernel<T, most < 7 ? 1 : 7, NV>;
-    default: return microkernel<T, most < 8 ? 1 : 8, NV>;
+    case 1:
+      return microkernel<T, 1, NV>;
+    case 2:
+      return microkernel<T, 2, NV>;
+    case 3:
+      return microkernel<T, 3, NV>;
+    case 4:
+      return microkernel < T, most < 4 ? 1 : 4, NV > ;
+    case 5:
+      return microkernel < T, most < 5 ? 1 : 5, NV > ;
+    case 6:
+      return microkernel < T, most < 6 ? 1 : 6, NV > ;
+    case 7:
+      return microkernel < T, most < 7 ? 1 : 7, NV > ;
+    default:
+      return microkernel < T, most < 8 ? 1 : 8, NV > ;
   }
 }
 

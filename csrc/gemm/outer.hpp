@@ -1,7 +1,8 @@
 // C (M, N) += sum over k of a[k][m] * b[k][n]: the product of weight gradients, k running over (step, row) pairs.
+// Row m of C is at row_of(m), because gates may lie in another order in C than in A.
 //
-// Both operands are tables of row pointers, so gradients of scattered rows (lengths, batch_first, states at resets) need
-// no gathering. k goes in blocks of kChunk in order: each block's sum is one ordered chain, added to C. Only rows
+// Both operands are tables of row pointers, so gradients of scattered rows (lengths, batch_first, states at resets)
+// need no gathering. k goes in blocks of kChunk in order: each block's sum is one ordered chain, added to C. Only rows
 // m_first <= m < m_last of C are touched: threads share those out.
 #pragma once
 
@@ -18,9 +19,9 @@ int64_t outer_scratch(int64_t N) {
 }
 
 // Element m of row k of A is a[k][m]; of B b[k][n]. `replace`: C = ... instead of +=, K = 0 writing zeros.
-template <class T>
-void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_first, int64_t m_last, int64_t N, T* c,
-                   int64_t ldc, bool replace, T* scratch) {
+template <class T, class RowOf>
+void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_first, int64_t m_last, int64_t N,
+                   RowOf&& row_of, bool replace, T* scratch) {
   using L = Lanes<T>;
   constexpr int NV = kOuterVectors, MR = tile_rows<NV>();
   const int64_t vectors = vectors_of<T>(N), panels = panels_of<NV>(vectors);
@@ -51,7 +52,7 @@ void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_fi
           for (int v = 0; v < wide; ++v) {
             const int64_t n = (p * NV + v) * L::N;
             const int64_t count = N - n < L::N ? N - n : L::N;
-            T* to = c + (m + r) * ldc + n;
+            T* to = row_of(m + r) + n;
             const auto sum = L::load(tile + (r * wide + v) * L::N);
             L::store(to, replace ? sum : L::load(to, count) + sum, count);
           }

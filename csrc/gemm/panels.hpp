@@ -63,9 +63,9 @@ void pack_panels(T* packed, const T* from, int64_t n_stride, int64_t k_stride, i
 }
 
 // Runs the tiles of rows a[0 .. rows) times panels first <= p < last and hands each to
-// epilogue(panel, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at tile + i * vectors * N.
-// Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows pass. Rows are shared out
-// evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
+// epilogue(panel, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at tile + i * vectors
+// * N. Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows pass. Rows are
+// shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
 template <class T, int NV, class Epilogue>
 void multiply(const T* const* a, int64_t a_stride, int64_t rows, const T* packed, int64_t vectors, int64_t K,
               int64_t first, int64_t last, Epilogue&& epilogue) {

@@ -1,0 +1,394 @@
+// Recurrent stacks: check arguments, release the GIL, call the backend.
+#include "bindings/sequence.hpp"
+
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "dispatch/registry.hpp"
+#include "runtime/error.hpp"
+#include "runtime/team.hpp"
+
+namespace fusedrnn {
+
+Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
+  check(backend, backend.alloc(bytes, &data_), what);
+}
+
+size_t Tape::bytes() const {
+  size_t sum = memory->bytes() + lengths.size() * sizeof(int64_t) + resets.size();
+  for (const auto* state : {&h0, &c0}) sum += *state ? (*state)->bytes() : 0;
+  return sum;
+}
+
+namespace {
+
+struct CellName {
+  const char* name;
+  CellKind kind;
+  int64_t gates;
+};
+
+constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
+                               {"rnn_relu", CellKind::rnn_relu, 1},
+                               {"gru", CellKind::gru, 3},
+                               {"lstm", CellKind::lstm, 4}};
+
+const CellName& cell_named(const std::string& name) {
+  for (const CellName& cell : kCells)
+    if (name == cell.name) return cell;
+  bad_value("cell", "one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "'" + name + "'");
+}
+
+// Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
+void check_size(const SequenceDesc& desc, int64_t gates) {
+  product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
+}
+
+std::vector<std::string> weight_names(int layers, int directions, bool bias) {
+  std::vector<std::string> names;
+  for (int l = 0; l < layers; ++l)
+    for (int d = 0; d < directions; ++d)
+      for (const char* kind : {"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+        if (bias || kind[0] == 'w')
+          names.push_back(std::string(kind) + "_l" + std::to_string(l) + (d ? "_reverse" : ""));
+  return names;
+}
+
+// Shape of weight `i` of the list.
+std::vector<int64_t> weight_shape(const SequenceDesc& desc, int64_t gates, size_t i) {
+  const size_t kinds = desc.has_bias ? 4 : 2, kind = i % kinds;
+  const bool first_layer = i / kinds / desc.directions == 0;
+  if (kind >= 2) return {gates * desc.H};
+  return {gates * desc.H, kind == 1 ? desc.H : first_layer ? desc.I : desc.directions * desc.H};
+}
+
+std::shared_ptr<PackedWeights> pack_weights(int layers, int directions, bool bias, const py::list& weights) {
+  if (layers < 1) bad_value("num_layers", "at least 1", std::to_string(layers));
+  if (directions < 1 || directions > 2) bad_value("num_directions", "1 or 2", std::to_string(directions));
+  const std::vector<std::string> names = weight_names(layers, directions, bias);
+  if (weights.size() != names.size())
+    bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
+              "of " + std::to_string(weights.size()));
+  const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}});
+  const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}});
+  const int64_t H = r.size(1), gates = H > 0 ? r.size(0) / H : 0;
+  if (H < 1 || gates * H != r.size(0) || (gates != 1 && gates != 3 && gates != 4))
+    bad_value(names[1], "(G*H, H) with H >= 1 and G = 1 (Elman), 3 (GRU) or 4 (LSTM)",
+              "(" + std::to_string(r.size(0)) + ", " + std::to_string(H) + ")");
+
+  SequenceDesc desc{};
+  desc.cell = gates == 1 ? CellKind::rnn_tanh : gates == 3 ? CellKind::gru : CellKind::lstm;
+  desc.dtype = w.dtype();
+  desc.layers = layers;
+  desc.directions = directions;
+  desc.has_bias = bias;
+  desc.I = w.size(1);
+  desc.H = H;
+  product("G * H * (I + H)", {gates, H, desc.I + H, layers, directions, 16});
+  std::vector<Argument> arguments;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::vector<int64_t> shape = weight_shape(desc, gates, i);
+    arguments.push_back(shape.size() == 1
+                            ? input(names[i], weights[i], w.element(), {{"G*H", shape[0]}})
+                            : input(names[i], weights[i], w.element(), {{"G*H", shape[0]}, {"in", shape[1]}}));
+  }
+  std::vector<LayerWeights> layer(static_cast<size_t>(layers * directions));
+  for (size_t i = 0; i < layer.size(); ++i) {
+    const Argument* a = &arguments[i * (bias ? 4 : 2)];
+    layer[i] = LayerWeights{a[0].data(),    a[1].data(),   bias ? a[2].data() : nullptr, bias ? a[3].data() : nullptr,
+                            a[0].stride(0), a[1].stride(0)};
+  }
+
+  const Backend& backend = current_backend();
+  auto packed = std::make_shared<PackedWeights>(PackedWeights{backend, desc, gates, nullptr, names});
+  py::gil_scoped_release release;
+  TeamLease lease;
+  desc.threads = lease.size();
+  SequenceSizes sizes;
+  check(backend, backend.sizes(&desc, &sizes), "pack_weights");
+  packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
+  check(backend, backend.pack(&desc, layer.data(), packed->memory->data(), lease.team()), "pack_weights");
+  return packed;
+}
+
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B) {
+  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}});
+  if (!lengths.present()) return {};
+  const int64_t* data = lengths.as<int64_t>();
+  for (int64_t b = 0; b < B; ++b)
+    if (data[b] < 0 || data[b] > T)
+      bad_value("lengths", "between 0 and T = " + std::to_string(T),
+                std::to_string(data[b]) + " at index " + std::to_string(b));
+  return std::vector<int64_t>(data, data + B);
+}
+
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first) {
+  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}})
+                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}});
+  if (!resets.present()) return {};
+  std::vector<uint8_t> copy(static_cast<size_t>(T * B));
+  const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
+  for (int64_t t = 0; t < T; ++t)
+    for (int64_t b = 0; b < B; ++b) copy[static_cast<size_t>(t * B + b)] = resets.as<uint8_t>()[t * step + b * row];
+  return copy;
+}
+
+// A contiguous copy of a state (L * D, B, H), null for an absent one.
+std::unique_ptr<Memory> copied_state(const Backend& backend, const Argument& state, const char* what) {
+  if (!state.present()) return nullptr;
+  const size_t row = static_cast<size_t>(state.size(2) * bytes_of(state.element()));
+  auto copy = std::make_unique<Memory>(backend, row * static_cast<size_t>(state.size(0) * state.size(1)), what);
+  char* to = static_cast<char*>(copy->data());
+  for (int64_t i = 0; i < state.size(0); ++i)
+    for (int64_t b = 0; b < state.size(1); ++b, to += row)
+      std::memcpy(to, state.as<char>() + (i * state.stride(0) + b * state.stride(1)) * bytes_of(state.element()), row);
+  return copy;
+}
+
+Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
+  return Array3{state ? state->data() : nullptr, desc.B * desc.H, desc.H};
+}
+
+Array3 view(py::array& array, int64_t B, int64_t width) { return Array3{array.mutable_data(), B * width, width}; }
+
+// A fresh (T, B, width), or (B, T, width) seen as (t, b, feature).
+py::array fresh_sequence(const SequenceDesc& desc, bool batch_first, int64_t width, const char* name, Array3& seen) {
+  const Element element = element_of(desc.dtype);
+  py::array array =
+      batch_first ? fresh(element, {desc.B, desc.T, width}, name) : fresh(element, {desc.T, desc.B, width}, name);
+  seen = batch_first ? Array3{array.mutable_data(), width, desc.T * width}
+                     : Array3{array.mutable_data(), desc.B * width, width};
+  return array;
+}
+
+Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
+                        const char* feature, Element element) {
+  const int64_t T = desc.T, B = desc.B;
+  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}})
+                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}});
+}
+
+py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
+                           py::handle h0_object, py::handle c0_object, py::handle lengths, py::handle resets,
+                           bool batch_first, double dropout, uint64_t dropout_key, bool train) {
+  const CellName& kind = cell_named(cell);
+  if (kind.gates != packed->gates)
+    bad_value("weights",
+              std::string("those of a cell with ") + std::to_string(kind.gates) + " gates (" + kind.name + ")",
+              "of a cell with " + std::to_string(packed->gates));
+  SequenceDesc desc = packed->desc;
+  const Element element = element_of(desc.dtype);
+  desc.cell = kind.kind;
+  desc.train = train;
+  desc.dropout = train ? dropout : 0.0;
+  desc.dropout_key = dropout_key;
+  if (!(dropout >= 0 && dropout <= 1)) bad_value("dropout", "between 0 and 1", std::to_string(dropout));
+
+  Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}})
+                           : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}});
+  desc.T = x.size(batch_first ? 1 : 0);
+  desc.B = x.size(batch_first ? 0 : 1);
+  check_size(desc, packed->gates);
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
+  const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  const bool has_cell = kind.kind == CellKind::lstm;
+  if (!has_cell && !c0_object.is_none()) bad_value("c0", "None: only an LSTM has cell states", "given");
+  const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+
+  const Backend& backend = packed->backend;
+  auto tape = std::make_shared<Tape>();
+  tape->packed = packed;
+  tape->batch_first = batch_first;
+  tape->lengths = copied_lengths(lengths, desc.T, B);
+  tape->resets = copied_resets(resets, desc.T, B, batch_first);
+  desc.has_lengths = !tape->lengths.empty();
+  desc.has_resets = !tape->resets.empty();
+  if (train) {
+    tape->h0 = copied_state(backend, h0, "h0");
+    tape->c0 = copied_state(backend, c0, "c0");
+  }
+
+  ForwardArgs args{};
+  py::array y = fresh_sequence(desc, batch_first, desc.directions * H, "y", args.y);
+  py::array hn = fresh(element, {stacks, B, H}, "hn");
+  py::array cn = has_cell ? fresh(element, {stacks, B, H}, "cn") : py::array();
+  args.x = x.array3(batch_first);
+  if (h0.present()) args.h0 = h0.array3();
+  if (c0.present()) args.c0 = c0.array3();
+  args.packed = packed->memory->data();
+  args.lengths = desc.has_lengths ? tape->lengths.data() : nullptr;
+  args.resets = desc.has_resets ? tape->resets.data() : nullptr;
+  args.resets_stride0 = B;
+  args.resets_stride1 = 1;
+  args.hn = view(hn, B, H);
+  if (has_cell) args.cn = view(cn, B, H);
+  {
+    py::gil_scoped_release release;
+    TeamLease lease;
+    desc.threads = lease.size();
+    SequenceSizes sizes;
+    check(backend, backend.sizes(&desc, &sizes), "forward");
+    if (train) {
+      tape->memory = std::make_unique<Memory>(backend, sizes.tape, "tape");
+      args.tape = tape->memory->data();
+    }
+    const Memory workspace(backend, sizes.forward, "workspace of forward");
+    check(backend, backend.forward(&desc, &args, workspace.data(), lease.team()), "forward");
+  }
+  tape->desc = desc;
+  tape->x = std::move(x);
+  return py::make_tuple(y, hn, has_cell ? py::object(cn) : py::none(),
+                        train ? py::cast(std::move(tape)) : py::object(py::none()));
+}
+
+py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
+                            const py::list& dweights, bool need_dx) {
+  SequenceDesc desc = tape.desc;
+  const PackedWeights& packed = *tape.packed;
+  const Backend& backend = packed.backend;
+  const Element element = element_of(desc.dtype);
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
+  const bool has_cell = desc.cell == CellKind::lstm;
+  const Argument dy = sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element);
+  const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  if (!has_cell && !dcn_object.is_none()) bad_value("dcn", "None: only an LSTM has cell states", "given");
+  const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  if (dweights.size() != packed.names.size())
+    bad_value("dweights", "a list of " + std::to_string(packed.names.size()) + " arrays",
+              "of " + std::to_string(dweights.size()));
+  std::vector<Argument> grads;
+  for (size_t i = 0; i < packed.names.size(); ++i) {
+    const std::string name = "d" + packed.names[i];
+    const std::vector<int64_t> shape = weight_shape(desc, packed.gates, i);
+    grads.push_back(shape.size() == 1
+                        ? optional_output(name, dweights[i], element, {{"G*H", shape[0]}})
+                        : optional_output(name, dweights[i], element, {{"G*H", shape[0]}, {"in", shape[1]}}));
+  }
+  std::vector<const Argument*> outputs, inputs{&dy, &dhn, &dcn, &tape.x};
+  for (const Argument& grad : grads) outputs.push_back(&grad);
+  disjoint(outputs, inputs);
+  std::vector<LayerGrads> layer(static_cast<size_t>(stacks));
+  for (size_t i = 0; i < layer.size(); ++i) {
+    const Argument* g = &grads[i * (desc.has_bias ? 4 : 2)];
+    layer[i] = LayerGrads{g[0].data(), g[1].data(), desc.has_bias ? g[2].data() : nullptr,
+                          desc.has_bias ? g[3].data() : nullptr};
+  }
+
+  BackwardArgs args{};
+  args.x = tape.x.array3(tape.batch_first);
+  args.h0 = state_view(desc, tape.h0);
+  args.c0 = state_view(desc, tape.c0);
+  args.packed = packed.memory->data();
+  args.lengths = desc.has_lengths ? tape.lengths.data() : nullptr;
+  args.resets = desc.has_resets ? tape.resets.data() : nullptr;
+  args.resets_stride0 = B;
+  args.resets_stride1 = 1;
+  args.tape = tape.memory->data();
+  if (dy.present()) args.dy = dy.array3(tape.batch_first);
+  if (dhn.present()) args.dhn = dhn.array3();
+  if (dcn.present()) args.dcn = dcn.array3();
+  args.dweights = layer.data();
+  py::object dx = py::none();
+  if (need_dx) dx = fresh_sequence(desc, tape.batch_first, desc.I, "dx", args.dx);
+  py::array dh0 = fresh(element, {stacks, B, H}, "dh0");
+  py::array dc0 = has_cell ? fresh(element, {stacks, B, H}, "dc0") : py::array();
+  args.dh0 = view(dh0, B, H);
+  if (has_cell) args.dc0 = view(dc0, B, H);
+  {
+    py::gil_scoped_release release;
+    TeamLease lease;
+    desc.threads = lease.size();
+    SequenceSizes sizes;
+    check(backend, backend.sizes(&desc, &sizes), "backward");
+    const Memory workspace(backend, sizes.backward, "workspace of backward");
+    check(backend, backend.backward(&desc, &args, workspace.data(), lease.team()), "backward");
+  }
+  return py::make_tuple(dx, dh0, has_cell ? py::object(dc0) : py::none());
+}
+
+// A copy of what `pick` finds in each layer and direction of the tape, zeros past a row's length.
+template <class Pick>
+py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
+  const SequenceDesc& desc = tape.desc;
+  const Backend& backend = tape.packed->backend;
+  const int64_t stacks = desc.layers * desc.directions, width = blocks * desc.H;
+  const Element element = element_of(desc.dtype);
+  py::array copy = fresh(element, {stacks, desc.T, desc.B, width}, "copy of the tape");
+  char* to = static_cast<char*>(copy.mutable_data());
+  const size_t row = static_cast<size_t>(width * bytes_of(element));
+  for (int32_t i = 0; i < stacks; ++i) {
+    TapeView seen;
+    check(backend, backend.tape_view(&desc, tape.memory->data(), i, &seen), "tape");
+    const Array3 from = pick(seen);
+    for (int64_t t = 0; t < desc.T; ++t)
+      for (int64_t b = 0; b < desc.B; ++b, to += row) {
+        if (desc.has_lengths && t >= tape.lengths[static_cast<size_t>(b)])
+          std::memset(to, 0, row);
+        else
+          std::memcpy(to, static_cast<char*>(from.data) + (t * from.stride0 + b * from.stride1) * bytes_of(element),
+                      row);
+      }
+  }
+  return copy;
+}
+
+py::object tape_cells(const Tape& tape) {
+  if (tape.desc.cell != CellKind::lstm) return py::none();
+  return tape_array(tape, 1, [](const TapeView& seen) { return seen.cells; });
+}
+
+py::object tape_gates(const Tape& tape) {
+  TapeView seen;
+  check(tape.packed->backend, tape.packed->backend.tape_view(&tape.desc, tape.memory->data(), 0, &seen), "tape");
+  if (seen.gate_blocks == 0) return py::none();
+  return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
+}
+
+py::dict sequence_plan(const std::string& cell, const std::string& dtype, int layers, int directions, int64_t T,
+                       int64_t B, int64_t I, int64_t H, int threads) {
+  if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
+  SequenceDesc desc{};
+  desc.cell = cell_named(cell).kind;
+  desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
+  desc.layers = layers;
+  desc.directions = directions;
+  desc.threads = threads;
+  desc.T = T;
+  desc.B = B;
+  desc.I = I;
+  desc.H = H;
+  desc.train = 1;
+  const Backend& backend = current_backend();
+  Plan plan;
+  check(backend, backend.plan(&desc, &plan), "plan");
+  py::dict result;
+  result["name"] = plan.name;
+  result["row_groups"] = plan.row_groups;
+  result["unit_groups"] = plan.unit_groups;
+  result["chunk_steps"] = plan.chunk_steps;
+  return result;
+}
+
+}  // namespace
+
+void bind_sequence(py::module_& m) {
+  py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
+      .def_property_readonly("nbytes", [](const PackedWeights& packed) { return packed.memory->bytes(); })
+      .def_property_readonly("backend", [](const PackedWeights& packed) { return packed.backend.name; });
+  py::class_<Tape, std::shared_ptr<Tape>>(m, "Tape")
+      .def_property_readonly("nbytes", &Tape::bytes)
+      .def_property_readonly("cells", &tape_cells)
+      .def_property_readonly("gates", &tape_gates);
+  m.def("pack_weights", &pack_weights, py::arg("num_layers"), py::arg("num_directions"), py::arg("bias"),
+        py::arg("weights"));
+  m.def("sequence_forward", &sequence_forward, py::arg("cell"), py::arg("packed"), py::arg("x"), py::arg("h0"),
+        py::arg("c0"), py::arg("lengths"), py::arg("resets"), py::arg("batch_first"), py::arg("dropout"),
+        py::arg("dropout_key"), py::arg("train"));
+  m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
+        py::arg("dweights"), py::arg("need_dx"));
+  m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
+        py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"));
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,53 @@
+// What the sequence functions hand to Python: packed weights and tapes, opaque blocks of a backend's memory.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/array.hpp"
+
+namespace fusedrnn {
+
+// A block of a backend's memory.
+class Memory {
+ public:
+  Memory(const Backend& backend, size_t bytes, const char* what);
+  ~Memory() { backend_.free(data_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const Backend& backend_;
+  void* data_ = nullptr;
+  size_t bytes_;
+};
+
+// The weights of a stack in the layout of the backend that packed them, which is the one that will read them.
+struct PackedWeights {
+  const Backend& backend;
+  SequenceDesc desc;  // sizes of the stack; T and B are 0
+  int64_t gates;
+  std::unique_ptr<Memory> memory;
+  std::vector<std::string> names;  // of the weights, PyTorch's order
+};
+
+// Everything backward needs. x is borrowed; states, lengths and resets are copied, so that writing to them later is
+// safe.
+struct Tape {
+  std::shared_ptr<PackedWeights> packed;
+  SequenceDesc desc;
+  bool batch_first;
+  Argument x;
+  std::unique_ptr<Memory> memory, h0, c0;  // states (L * D, B, H), null where absent
+  std::vector<int64_t> lengths;            // empty when absent
+  std::vector<uint8_t> resets;             // (T, B), empty when absent
+
+  size_t bytes() const;
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,390 @@
+// The time loop of back-propagation through time, for any cell; the grid of threads and the rows are forward's.
+//
+// Steps run from the last to the first, in chunks. Per step: dh = dgates(next step) R, whose tile's epilogue adds dy
+// and the carry's gradient and turns them into this step's dgates. Per chunk, while its dgates are in cache: dW, dR, db
+// and dX. Weight gradients sum over (step, row) pairs in an order that only sizes fix; the whole team meets once per
+// chunk, and two dgates buffers taken in turn make that one barrier enough.
+#pragma once
+
+#include "gemm/parallel.hpp"
+#include "layers/philox.hpp"
+#include "sequence/plan.hpp"
+#include "sequence/rows.hpp"
+#include "simd/math.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class Cell, class T>
+class Backward {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors, blocks = Cell::dgate_blocks;
+
+ public:
+  Backward(const SequenceDesc& desc, const BackwardArgs& args, const Plan& plan, void* workspace, Team* team)
+      : desc_(desc),
+        args_(args),
+        plan_(plan),
+        size_(desc),
+        team_(team),
+        scratch_(scratch<Cell, T>(desc, plan, true, workspace)),
+        threads_(plan.row_groups * plan.unit_groups) {
+    order_rows(args.lengths, desc.T, desc.B, scratch_.order);
+    for (int i = 0; i <= plan.row_groups; ++i) scratch_.barrier[i] = Barrier{};
+    for (int64_t i = 0; i < scratch_.zeros_count; ++i) scratch_.zeros[i] = T(0);
+  }
+
+  void run() {
+    parallel(team_, threads_, [&](int32_t thread) { Thread(*this, thread).run(); });
+  }
+
+ private:
+  using Row = BackwardRow<T>;
+
+  // One direction of one layer: its weights, its tape, and its gradients' way in and out.
+  struct Pass {
+    int layer, direction, index;
+    PackedLayer<T> weights;
+    LayerGrads grads;
+    Walk walk;
+    Array3 input, h, c, dy, dx;  // h, c: as the tape keeps them, offset to the direction; dy likewise
+    const T* gates;
+    int64_t inputs;
+  };
+
+  Array3 tape_hidden(int l) const {
+    return dense(tape_layer<Cell, T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, desc_.directions * desc_.H);
+  }
+
+  Pass make_pass(int l, int d, const Array3& input) const {
+    const int index = l * desc_.directions + d;
+    const int64_t B = desc_.B, H = desc_.H, width = desc_.directions * H;
+    const TapeLayer<T> tape = tape_layer<Cell, T>(desc_, args_.tape, index);
+    Array3 dy = l == desc_.layers - 1 ? args_.dy : dense(scratch_.hidden[l % 2], B, width);
+    if (dy.data) dy.data = static_cast<T*>(dy.data) + d * H;
+    return Pass{l,
+                d,
+                index,
+                packed_layer<Cell, T>(desc_, args_.packed, index),
+                args_.dweights[index],
+                Walk{scratch_.order, args_.resets, args_.resets_stride0, args_.resets_stride1, d == 1},
+                input,
+                dense(tape.h, B, width),
+                dense(tape.c, B, H),
+                dy,
+                l == 0 ? args_.dx : dense(scratch_.hidden[(l - 1) % 2], B, width),
+                tape.gates,
+                size_.inputs(l)};
+  }
+
+  class Thread {
+   public:
+    Thread(const Backward& all, int32_t thread)
+        : f_(all),
+          thread_(thread),
+          rows_{thread / all.plan_.unit_groups, all.plan_.row_groups},
+          part_(thread % all.plan_.unit_groups),
+          table_(all.scratch_.pointers + thread * all.scratch_.tables * all.scratch_.pointer_rows),
+          row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
+          outer_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
+          mine_(rows_.count(all.desc_.B)) {
+      const int64_t panels = panels_of<NV>(all.size_.unit_vectors);
+      first_panel_ = share(panels, all.plan_.unit_groups, part_);
+      last_panel_ = share(panels, all.plan_.unit_groups, part_ + 1);
+    }
+
+    void run() {
+      const SequenceDesc& desc = f_.desc_;
+      for (int l = desc.layers - 1; l >= 0; --l) {
+        const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
+        for (int d = 0; d < desc.directions; ++d) direction(f_.make_pass(l, d, input));
+        if (l > 0) {
+          meet_all();
+          if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, desc.directions * desc.H));
+        }
+      }
+      if (f_.args_.lengths && f_.args_.dx.data) clear_padding();
+      pass_empty_rows();
+    }
+
+   private:
+    void meet_all() const {
+      if (f_.threads_ > 1) f_.team_->wait(f_.team_, f_.scratch_.barrier, f_.threads_);
+    }
+
+    void meet_group() const {
+      if (f_.plan_.unit_groups > 1)
+        f_.team_->wait(f_.team_, f_.scratch_.barrier + 1 + rows_.group, f_.plan_.unit_groups);
+    }
+
+    // from -> to through layer l's dropout, my rows and my share of the steps. All wait, for the result is read by all.
+    void mask_rows(int l, const Array3& from, const Array3& to) const {
+      const SequenceDesc& desc = f_.desc_;
+      const int64_t width = desc.directions * desc.H;
+      const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
+      for (int64_t i = 0; i < mine_; ++i) {
+        const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
+        for (int64_t t = part_; t < length; t += f_.plan_.unit_groups)
+          dropout_elements(mask, at<T>(from, t, b), at<T>(to, t, b), width, (t * desc.B + b) * width);
+      }
+      meet_all();
+    }
+    void mask_rows(int l, const Array3& in_place) const { mask_rows(l, in_place, in_place); }
+
+    Array3 layer_input(int l) const {
+      const Array3 below = f_.tape_hidden(l - 1);
+      if (f_.desc_.dropout <= 0) return below;
+      const Array3 dropped = dense(f_.scratch_.dropped, f_.desc_.B, f_.desc_.directions * f_.desc_.H);
+      mask_rows(l, below, dropped);
+      return dropped;
+    }
+
+    void direction(const Pass& pass) {
+      const int64_t steps = f_.desc_.B > 0 ? f_.scratch_.order.length[0] : 0, chunk = f_.plan_.chunk_steps;
+      const int64_t chunks = (steps + chunk - 1) / chunk;
+      // Buffers alternate over directions and layers too: the last chunk written was the one with (0 + turn_) % 2.
+      turn_ = (turn_ + chunks) % 2;
+      for (int64_t c = chunks - 1; c >= 0; --c) {
+        const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;
+        for (int64_t s = end - 1; s >= first; --s) {
+          step(pass, s);
+          meet_group();
+        }
+        meet_all();
+        if (c == 0) initial_state(pass);
+        chunk_gradients(pass, first, end);
+      }
+    }
+
+    T* dgates(int64_t s, int64_t r) const {
+      const int64_t chunk = s / f_.plan_.chunk_steps, at_step = s % f_.plan_.chunk_steps;
+      return f_.scratch_.dgates[(chunk + turn_) % 2] + (at_step * f_.desc_.B + r) * blocks * f_.desc_.H;
+    }
+
+    // The h part of the next step's dgates, or zeros where the link to it is cut.
+    const T* dgates_after(const Walk& walk, int64_t s, int64_t r) const {
+      return walk.cut(s + 1, r) ? f_.scratch_.zeros : dgates(s + 1, r) + Cell::h_first * f_.desc_.H;
+    }
+
+    void step(const Pass& pass, int64_t s) {
+      const RowOrder& order = f_.scratch_.order;
+      const int64_t active = rows_.count(order.active[s]), going_on = rows_.count(order.active[s + 1]);
+      gather_rows(pass, s, active, going_on);
+      multiply<T, NV>(table_, 1, going_on, pass.weights.r_back, f_.size_.unit_vectors, G * f_.desc_.H, first_panel_,
+                      last_panel_, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+                        for (int r = 0; r < tall; ++r)
+                          for (int v = 0; v < wide; ++v, tile += N)
+                            finish(row_[row + r], (p * NV + v) * N, L::load(tile));
+                      });
+      for (int64_t i = going_on; i < active; ++i)
+        for (int64_t v = first_panel_ * NV; v < last_panel_ * NV && v < f_.size_.unit_vectors; ++v)
+          finish(row_[i], v * N, row_[i].start ? get(row_[i].start, v * N) : L::zero());
+    }
+
+    int count(int64_t unit) const { return static_cast<int>(f_.desc_.H - unit < N ? f_.desc_.H - unit : N); }
+    V get(const T* from, int64_t unit) const {
+      const int n = count(unit);
+      return n == N ? L::load(from + unit) : L::load(from + unit, n);
+    }
+    void put(T* to, int64_t unit, V v) const {
+      const int n = count(unit);
+      n == N ? L::store(to + unit, v) : L::store(to + unit, v, n);
+    }
+
+    // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
+    void finish(const Row& row, int64_t unit, V dh) const {
+      const int64_t H = f_.desc_.H;
+      V tape[Cell::tape_blocks + 1], da[blocks];
+      for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = get(row.gates + k * H, unit);
+      if (row.dy) dh = get(row.dy, unit) + dh;
+      const V dcarry = Cell::backward(tape, get(row.carry_prev, unit), get(row.carry, unit), dh,
+                                      Cell::carry_gradient ? get(row.dcarry, unit) : L::zero(), da);
+      for (int k = 0; k < blocks; ++k) put(row.dgates + k * H, unit, da[k]);
+      if (Cell::carry_gradient) put(row.dcarry_prev, unit, dcarry);
+    }
+
+    void gather_rows(const Pass& pass, int64_t s, int64_t active, int64_t going_on) {
+      const SequenceDesc& desc = f_.desc_;
+      const int64_t H = desc.H;
+      const T* zeros = f_.scratch_.zeros;
+      for (int64_t i = 0; i < active; ++i) {
+        const int64_t r = rows_.row(i), b = pass.walk.order.batch[r], t = pass.walk.time(s, r);
+        Row& row = row_[i];
+        row.dy = at_or_null<T>(pass.dy, t, b);
+        row.start = nullptr;
+        row.gates = pass.gates + (t * desc.B + b) * Cell::tape_blocks * H;
+        row.dgates = dgates(s, r);
+        row.dcarry_prev = f_.scratch_.carry + r * H;
+        if (Cell::separate_carry) {
+          row.carry = at<T>(pass.c, t, b);
+          row.carry_prev = state_before(pass.walk, s, r, f_.args_.c0, pass.index, pass.c, zeros);
+        } else {
+          row.carry = at<T>(pass.h, t, b);
+          row.carry_prev = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, zeros);
+        }
+        if (i < going_on) {
+          table_[i] = dgates_after(pass.walk, s, r);
+          row.dcarry = pass.walk.cut(s + 1, r) ? zeros : row.dcarry_prev;
+        } else {
+          row.start = at_or_null<T>(f_.args_.dhn, pass.index, b);
+          const T* dcn = Cell::separate_carry ? at_or_null<T>(f_.args_.dcn, pass.index, b) : nullptr;
+          row.dcarry = dcn ? dcn : zeros;
+        }
+      }
+    }
+
+    // dh0 and dc0 from the first step: the same product once more, its epilogue only storing.
+    void initial_state(const Pass& pass) {
+      const SequenceDesc& desc = f_.desc_;
+      const int64_t H = desc.H, active = rows_.count(f_.scratch_.order.active[0]);
+      const bool direct = Cell::carry_gradient && !Cell::separate_carry;
+      for (int64_t i = 0; i < active; ++i) {
+        const int64_t r = rows_.row(i), b = pass.walk.order.batch[r];
+        const bool cut = pass.walk.cut(0, r);
+        table_[i] = cut ? f_.scratch_.zeros : dgates(0, r) + Cell::h_first * H;
+        row_[i].dgates = at_or_null<T>(f_.args_.dh0, pass.index, b);
+        row_[i].dcarry_prev = at_or_null<T>(f_.args_.dc0, pass.index, b);
+        row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : f_.scratch_.carry + r * H;
+      }
+      if (!f_.args_.dh0.data) return;
+      multiply<T, NV>(table_, 1, active, pass.weights.r_back, f_.size_.unit_vectors, G * H, first_panel_, last_panel_,
+                      [&](int64_t p, int64_t first, int tall, int wide, const T* tile) {
+                        for (int r = 0; r < tall; ++r)
+                          for (int v = 0; v < wide; ++v, tile += N) {
+                            const Row& row = row_[first + r];
+                            const int64_t unit = (p * NV + v) * N;
+                            const V dh = L::load(tile);
+                            put(row.dgates, unit, direct ? dh + get(row.dcarry, unit) : dh);
+                            if (Cell::separate_carry && row.dcarry_prev)
+                              put(row.dcarry_prev, unit, get(row.dcarry, unit));
+                          }
+                      });
+    }
+
+    // dW, dR, db and dX of the steps [first, end), latest step first, rows in order: shared out over the whole team.
+    void chunk_gradients(const Pass& pass, int64_t first, int64_t end) {
+      const int64_t stride = f_.scratch_.pointer_rows;
+      const T **const gate = table_, **const input = table_ + stride, **const before = table_ + 2 * stride;
+      int64_t rows = 0;
+      for (int64_t s = end - 1; s >= first; --s)
+        for (int64_t r = 0; r < f_.scratch_.order.active[s]; ++r, ++rows) {
+          gate[rows] = dgates(s, r);
+          input[rows] = at<T>(pass.input, pass.walk.time(s, r), pass.walk.order.batch[r]);
+          before[rows] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
+        }
+      weight_gradients(pass, gate, input, before, rows);
+      if (pass.dx.data) input_gradient(pass, gate, first, end, rows);
+    }
+
+    void weight_gradients(const Pass& pass, const T** gate, const T* const* input, const T* const* before,
+                          int64_t rows) const {
+      const int64_t H = f_.desc_.H, m_first = share(G * H, f_.threads_, thread_);
+      const int64_t m_last = share(G * H, f_.threads_, thread_ + 1);
+      const auto shift = [&](int64_t blocks_on) {
+        for (int64_t k = 0; k < rows; ++k) gate[k] += blocks_on * H;
+      };
+      const auto row_of = [&](void* weight, int64_t ld, auto gate_of) {
+        return [=](int64_t m) { return static_cast<T*>(weight) + (gate_of(int(m / H)) * H + m % H) * ld; };
+      };
+      const auto x_gate = [](int k) { return Cell::x_gate(k); };
+      const auto h_gate = [](int k) { return Cell::h_gate(k); };
+      shift(Cell::x_first);
+      if (pass.grads.weight_ih)
+        outer_product<T>(gate, input, rows, m_first, m_last, pass.inputs,
+                         row_of(pass.grads.weight_ih, pass.inputs, x_gate), false, outer_);
+      bias_gradient(pass.grads.bias_ih, x_gate, gate, rows, m_first, m_last);
+      shift(Cell::h_first - Cell::x_first);
+      if (pass.grads.weight_hh)
+        outer_product<T>(gate, before, rows, m_first, m_last, H, row_of(pass.grads.weight_hh, H, h_gate), false,
+                         outer_);
+      bias_gradient(pass.grads.bias_hh, h_gate, gate, rows, m_first, m_last);
+      shift(-Cell::h_first);
+    }
+
+    // Columns m_first <= m < m_last of a part of the dgates, summed into the gates they belong to.
+    template <class GateOf>
+    void bias_gradient(void* bias, GateOf gate_of, const T* const* gate, int64_t rows, int64_t m_first,
+                       int64_t m_last) const {
+      if (!bias) return;
+      const int64_t H = f_.desc_.H;
+      for (int block = 0; block < G; ++block) {
+        const int64_t first = m_first > block * H ? m_first : block * H;
+        const int64_t last = m_last < (block + 1) * H ? m_last : (block + 1) * H;
+        if (first < last) sum_rows<T>(gate, rows, first, last, static_cast<T*>(bias) + (gate_of(block) - block) * H);
+      }
+    }
+
+    // dx = dgates W for the rows of a chunk; the second direction adds to the first.
+    void input_gradient(const Pass& pass, const T** gate, int64_t first, int64_t end, int64_t rows) {
+      const int64_t H = f_.desc_.H, vectors = vectors_of<T>(pass.inputs), panels = panels_of<NV>(vectors);
+      T** const out = const_cast<T**>(table_ + f_.scratch_.pointer_rows);
+      int64_t k = 0;
+      for (int64_t s = end - 1; s >= first; --s)
+        for (int64_t r = 0; r < f_.scratch_.order.active[s]; ++r, ++k) {
+          gate[k] += Cell::x_first * H;
+          out[k] = at<T>(pass.dx, pass.walk.time(s, r), pass.walk.order.batch[r]);
+        }
+      const bool split_panels = panels >= 2 * f_.threads_;
+      const int64_t row_first = split_panels ? 0 : share(rows, f_.threads_, thread_);
+      const int64_t row_last = split_panels ? rows : share(rows, f_.threads_, thread_ + 1);
+      const int64_t panel_first = split_panels ? share(panels, f_.threads_, thread_) : 0;
+      const int64_t panel_last = split_panels ? share(panels, f_.threads_, thread_ + 1) : panels;
+      const bool add = pass.direction > 0;
+      multiply<T, NV>(gate + row_first, 1, row_last - row_first, pass.weights.w_back, vectors, G * H, panel_first,
+                      panel_last, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+                        for (int r = 0; r < tall; ++r)
+                          for (int v = 0; v < wide; ++v, tile += N) {
+                            const int64_t n = (p * NV + v) * N;
+                            const int left = static_cast<int>(pass.inputs - n < N ? pass.inputs - n : N);
+                            T* to = out[row_first + row + r] + n;
+                            const V dx = L::load(tile);
+                            L::store(to, add ? L::load(to, left) + dx : dx, left);
+                          }
+                      });
+    }
+
+    // dx is exactly zero past a row's length.
+    void clear_padding() const {
+      const SequenceDesc& desc = f_.desc_;
+      for (int64_t i = 0; i < mine_; ++i) {
+        const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
+        for (int64_t t = f_.scratch_.order.length[r] + part_; t < desc.T; t += f_.plan_.unit_groups)
+          copy_row<T>(at<T>(f_.args_.dx, t, b), nullptr, desc.I);
+      }
+    }
+
+    // A row without steps hands the gradient of its final state to the initial one.
+    void pass_empty_rows() const {
+      if (part_ != 0) return;
+      const SequenceDesc& desc = f_.desc_;
+      for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
+        for (int index = 0; index < f_.size_.stacks(); ++index) {
+          const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
+          if (f_.args_.dh0.data) copy_row(at<T>(f_.args_.dh0, index, b), at_or_null<T>(f_.args_.dhn, index, b), desc.H);
+          if (Cell::separate_carry && f_.args_.dc0.data)
+            copy_row(at<T>(f_.args_.dc0, index, b), at_or_null<T>(f_.args_.dcn, index, b), desc.H);
+        }
+    }
+
+    const Backward& f_;
+    const int32_t thread_;
+    const RowGroup rows_;
+    const int64_t part_;
+    const T** const table_;
+    Row* const row_;
+    T* const outer_;
+    const int64_t mine_;
+    int64_t first_panel_, last_panel_;
+    int64_t turn_ = 0;
+  };
+
+  const SequenceDesc& desc_;
+  const BackwardArgs& args_;
+  const Plan& plan_;
+  const StackSize<Cell, T> size_;
+  Team* const team_;
+  const Scratch<T> scratch_;
+  const int32_t threads_;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

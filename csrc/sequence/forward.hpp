@@ -1,0 +1,243 @@
+// The time loop of forward, for any cell: knows time, batch, memory and threads; knows no sigmoid.
+//
+// Thread (g, u) of the grid owns the rows of group g and the unit panels of part u, through all layers and directions.
+// Per chunk of steps it computes its X W as one product, then per step h R, whose tile's epilogue adds the two and
+// finishes the cell. With several unit groups a barrier inside the row group ends every step; rows never wait for rows.
+#pragma once
+
+#include "gemm/parallel.hpp"
+#include "layers/philox.hpp"
+#include "sequence/plan.hpp"
+#include "sequence/rows.hpp"
+#include "simd/math.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class Cell, class T>
+class Forward {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  static constexpr int N = L::N, G = Cell::gates, U = PanelShape<Cell>::units, NV = PanelShape<Cell>::vectors;
+
+ public:
+  Forward(const SequenceDesc& desc, const ForwardArgs& args, const Plan& plan, void* workspace, Team* team)
+      : desc_(desc),
+        args_(args),
+        plan_(plan),
+        size_(desc),
+        team_(team),
+        scratch_(scratch<Cell, T>(desc, plan, false, workspace)) {
+    order_rows(args.lengths, desc.T, desc.B, scratch_.order);
+    for (int i = 0; i <= plan.row_groups; ++i) scratch_.barrier[i] = Barrier{};
+    const int64_t zeros = scratch_.zeros_count;
+    for (int64_t i = 0; i < zeros; ++i) scratch_.zeros[i] = T(0);
+  }
+
+  void run() {
+    const int32_t threads = plan_.row_groups * plan_.unit_groups;
+    parallel(team_, threads, [&](int32_t thread) { Thread(*this, thread).run(); });
+  }
+
+ private:
+  // What one row of one step writes, and the carry it starts from.
+  using Row = ForwardRow<T>;
+
+  // Where a layer's outputs go: the tape, a scratch between layers, or straight to y.
+  Array3 hidden(int l) const {
+    const int64_t width = desc_.directions * desc_.H;
+    if (desc_.train) return dense(tape_layer<Cell, T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, width);
+    if (l == desc_.layers - 1) return args_.y;
+    return dense(scratch_.hidden[l % 2], desc_.B, width);
+  }
+
+  class Thread {
+   public:
+    Thread(const Forward& all, int32_t thread)
+        : f_(all),
+          rows_{thread / all.plan_.unit_groups, all.plan_.row_groups},
+          part_(thread % all.plan_.unit_groups),
+          first_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_)),
+          last_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_ + 1)),
+          pre_stride_((last_panel_ - first_panel_) * NV * N),
+          pre_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
+          operand_(all.scratch_.pointers + thread * all.scratch_.pointer_rows),
+          row_(all.scratch_.forward_rows + thread * all.scratch_.group_rows),
+          mine_(rows_.count(all.desc_.B)),
+          steps_(mine_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
+
+    void run() {
+      const SequenceDesc& desc = f_.desc_;
+      for (int l = 0; l < desc.layers; ++l) {
+        const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
+        for (int d = 0; d < desc.directions; ++d) direction(l, d, input);
+      }
+      if (f_.args_.lengths) clear_padding();
+      pass_empty_rows();
+    }
+
+   private:
+    void meet() const {
+      if (f_.plan_.unit_groups > 1)
+        f_.team_->wait(f_.team_, f_.scratch_.barrier + 1 + rows_.group, f_.plan_.unit_groups);
+    }
+
+    Array3 layer_input(int l) const {
+      const SequenceDesc& desc = f_.desc_;
+      const Array3 below = f_.hidden(l - 1);
+      if (!desc.train || desc.dropout <= 0) return below;
+      const int64_t width = desc.directions * desc.H;
+      const Array3 dropped = dense(f_.scratch_.dropped, desc.B, width);
+      const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
+      for (int64_t i = 0; i < mine_; ++i) {
+        const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
+        for (int64_t t = part_; t < length; t += f_.plan_.unit_groups)
+          dropout_elements(mask, at<T>(below, t, b), at<T>(dropped, t, b), width, (t * desc.B + b) * width);
+      }
+      meet();
+      return dropped;
+    }
+
+    void direction(int l, int d, const Array3& input) {
+      const SequenceDesc& desc = f_.desc_;
+      const int index = l * desc.directions + d;
+      const PackedLayer<T> weights = packed_layer<Cell, T>(desc, f_.args_.packed, index);
+      const Walk walk{f_.scratch_.order, f_.args_.resets, f_.args_.resets_stride0, f_.args_.resets_stride1, d == 1};
+      for (int64_t s = 0; s < steps_; s += f_.plan_.chunk_steps) {
+        const int64_t end = s + f_.plan_.chunk_steps < steps_ ? s + f_.plan_.chunk_steps : steps_;
+        input_part(weights, walk, input, f_.size_.inputs(l), s, end);
+        T* pre = pre_;
+        for (int64_t step_at = s; step_at < end; ++step_at) {
+          const int64_t active = rows_.count(f_.scratch_.order.active[step_at]);
+          step(l, d, weights, walk, step_at, active, pre);
+          pre += active * pre_stride_;
+          meet();
+        }
+      }
+    }
+
+    // pre[row] = x W + b_ih for the active rows of steps [s, end), row after row.
+    void input_part(const PackedLayer<T>& weights, const Walk& walk, const Array3& input, int64_t K, int64_t s,
+                    int64_t end) {
+      int64_t rows = 0;
+      for (; s < end; ++s) {
+        const int64_t active = rows_.count(walk.order.active[s]);
+        for (int64_t i = 0; i < active; ++i) {
+          const int64_t r = rows_.row(i);
+          operand_[rows++] = at<T>(input, walk.time(s, r), walk.order.batch[r]);
+        }
+      }
+      multiply<T, NV>(operand_, 1, rows, weights.w, f_.size_.gate_vectors(), K, first_panel_, last_panel_,
+                      [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+                        const T* bias = weights.bias_x + p * NV * N;
+                        T* to = pre_ + row * pre_stride_ + (p - first_panel_) * NV * N;
+                        for (int r = 0; r < tall; ++r, to += pre_stride_, tile += wide * N)
+                          for (int v = 0; v < wide; ++v)
+                            L::store(to + v * N, L::load(tile + v * N) + L::load(bias + v * N));
+                      });
+    }
+
+    void step(int l, int d, const PackedLayer<T>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
+      gather_rows(l, d, walk, s, active);
+      multiply<T, NV>(operand_, 1, active, weights.r, f_.size_.gate_vectors(), f_.desc_.H, first_panel_, last_panel_,
+                      [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+                        const T* x = pre + row * pre_stride_ + (p - first_panel_) * NV * N;
+                        for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
+                          finish(row_[row + r], p, wide, x, tile, weights.bias_h + p * NV * N);
+                      });
+    }
+
+    // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
+    void finish(const Row& row, int64_t p, int wide, const T* x, const T* h, const T* bias_h) const {
+      for (int u = 0; u < wide / G; ++u, x += G * N, h += G * N, bias_h += G * N) {
+        const int64_t unit = (p * U + u) * N, H = f_.desc_.H;
+        const int count = static_cast<int>(H - unit < N ? H - unit : N);
+        const auto get = [&](const T* from) { return count == N ? L::load(from + unit) : L::load(from + unit, count); };
+        const auto put = [&](T* to, V v) { count == N ? L::store(to + unit, v) : L::store(to + unit, v, count); };
+        V from_x[G], from_h[G], tape[Cell::tape_blocks + 1], carry;
+        for (int g = 0; g < G; ++g) {
+          from_x[g] = L::load(x + g * N);
+          from_h[g] = L::load(h + g * N) + L::load(bias_h + g * N);
+        }
+        const V out = Cell::forward(from_x, from_h, get(row.carry_prev), carry, tape);
+        put(row.h, out);
+        if (row.y) put(row.y, out);
+        if (row.hn) put(row.hn, out);
+        if (Cell::separate_carry) {
+          put(row.carry, carry);
+          if (row.cn) put(row.cn, carry);
+        }
+        if (row.gates)
+          for (int k = 0; k < Cell::tape_blocks; ++k) put(row.gates + k * H, tape[k]);
+      }
+    }
+
+    void gather_rows(int l, int d, const Walk& walk, int64_t s, int64_t active) {
+      const SequenceDesc& desc = f_.desc_;
+      const int index = l * desc.directions + d;
+      const int64_t H = desc.H;
+      Array3 h = f_.hidden(l);
+      h.data = static_cast<T*>(h.data) + d * H;
+      const TapeLayer<T> tape = desc.train ? tape_layer<Cell, T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
+      const bool copy_y = desc.train && l == desc.layers - 1;
+      const Array3 cells = desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry, 0, H};
+      for (int64_t i = 0; i < active; ++i) {
+        const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
+        Row& row = row_[i];
+        operand_[i] = state_before(walk, s, r, f_.args_.h0, index, h, f_.scratch_.zeros);
+        row.h = at<T>(h, t, b);
+        row.y = copy_y ? at<T>(f_.args_.y, t, b) + d * H : nullptr;
+        row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
+        row.gates = tape.gates ? tape.gates + (t * desc.B + b) * Cell::tape_blocks * H : nullptr;
+        if (Cell::separate_carry) {
+          row.carry_prev = state_before(walk, s, r, f_.args_.c0, index, cells, f_.scratch_.zeros);
+          row.carry = at<T>(cells, t, b);
+          row.cn = walk.last(s, r) ? at<T>(f_.args_.cn, index, b) : nullptr;
+        } else {
+          row.carry_prev = operand_[i];
+        }
+      }
+    }
+
+    // y is exactly zero past a row's length.
+    void clear_padding() const {
+      const SequenceDesc& desc = f_.desc_;
+      for (int64_t i = 0; i < mine_; ++i) {
+        const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
+        for (int64_t t = f_.scratch_.order.length[r] + part_; t < desc.T; t += f_.plan_.unit_groups) {
+          T* y = at<T>(f_.args_.y, t, b);
+          for (int64_t k = 0; k < desc.directions * desc.H; ++k) y[k] = T(0);
+        }
+      }
+    }
+
+    // A row without steps ends in the state it started from.
+    void pass_empty_rows() const {
+      if (part_ != 0) return;
+      const SequenceDesc& desc = f_.desc_;
+      for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
+        for (int index = 0; index < desc.layers * desc.directions; ++index) {
+          const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
+          copy_row(at<T>(f_.args_.hn, index, b), at_or_null<T>(f_.args_.h0, index, b), desc.H);
+          if (Cell::separate_carry)
+            copy_row(at<T>(f_.args_.cn, index, b), at_or_null<T>(f_.args_.c0, index, b), desc.H);
+        }
+    }
+
+    const Forward& f_;
+    const RowGroup rows_;
+    const int64_t part_, first_panel_, last_panel_, pre_stride_;
+    T* const pre_;
+    const T** const operand_;
+    Row* const row_;
+    const int64_t mine_, steps_;
+  };
+
+  const SequenceDesc& desc_;
+  const ForwardArgs& args_;
+  const Plan& plan_;
+  const StackSize<Cell, T> size_;
+  Team* const team_;
+  const Scratch<T> scratch_;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,71 @@
+// Weights from PyTorch's layout into the panels that forward and backward read (layout.hpp: PackedLayer).
+#pragma once
+
+#include "gemm/parallel.hpp"
+#include "sequence/layout.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// Gate-interleaved panels of a weight (G * H, K): vector v of a panel is gate v % G of its unit vector v / G. The same
+// with K = 1 packs a bias; a null source packs zeros.
+template <class Cell, class T>
+void pack_gates(T* packed, const T* weight, int64_t ld, int64_t H, int64_t K, int64_t first, int64_t last) {
+  constexpr int N = Lanes<T>::N, G = Cell::gates, U = PanelShape<Cell>::units;
+  const int64_t unit_vectors = vectors_of<T>(H);
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t units = unit_vectors - p * U < U ? unit_vectors - p * U : U;
+    for (int64_t v = 0; v < units * G; ++v) {
+      const int64_t gate = v % G, unit = (p * U + v / G) * N;
+      const int64_t count = !weight ? 0 : H - unit < N ? H - unit : N;
+      const T* from = weight ? weight + (gate * H + unit) * ld : nullptr;
+      pack_column(packed + p * U * G * N * K + v * N, units * G * N, from, ld, int64_t(1), count, K);
+    }
+  }
+}
+
+// Plain panels for a product with rows of dgates: k runs over the blocks of one part of the row, `gate_of(block)` says
+// which gate's rows of the weight they meet.
+template <class Cell, class T, class GateOf>
+void pack_back(T* packed, const T* weight, int64_t ld, int64_t H, int64_t columns, int64_t first, int64_t last,
+               GateOf&& gate_of) {
+  constexpr int N = Lanes<T>::N, NV = kBackVectors;
+  const int64_t vectors = vectors_of<T>(columns), K = Cell::gates * H;
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
+    for (int64_t v = 0; v < wide; ++v) {
+      const int64_t n = (p * NV + v) * N, count = columns - n < N ? columns - n : N;
+      for (int block = 0; block < Cell::gates; ++block)
+        pack_column(packed + p * NV * N * K + (block * H * wide + v) * N, wide * N,
+                    weight + gate_of(block) * H * ld + n, int64_t(1), ld, count, H);
+    }
+  }
+}
+
+template <class Cell, class T>
+void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* packed, Team* team) {
+  const StackSize<Cell, T> size(desc);
+  const int64_t elements = int64_t(Cell::gates) * desc.H * (desc.H + desc.I) * size.stacks();
+  const int32_t threads = elements < 65536 ? 1 : team->size;
+  parallel(team, threads, [&](int32_t thread) {
+    for (int i = 0; i < size.stacks(); ++i) {
+      const PackedLayer<T> to = packed_layer<Cell, T>(desc, packed, i);
+      const LayerWeights& from = weights[i];
+      const int64_t H = desc.H, inputs = size.inputs(i / desc.directions);
+      const int64_t panels = size.unit_panels();
+      const int64_t first = share(panels, threads, thread), last = share(panels, threads, thread + 1);
+      pack_gates<Cell>(to.w, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs, first, last);
+      pack_gates<Cell>(to.r, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, first, last);
+      pack_gates<Cell>(to.bias_x, static_cast<const T*>(from.bias_ih), 1, H, 1, first, last);
+      pack_gates<Cell>(to.bias_h, static_cast<const T*>(from.bias_hh), 1, H, 1, first, last);
+      const int64_t columns = panels_of<kBackVectors>(vectors_of<T>(inputs));
+      pack_back<Cell>(to.w_back, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs,
+                      share(columns, threads, thread), share(columns, threads, thread + 1),
+                      [](int k) { return Cell::x_gate(k); });
+      const int64_t units = panels_of<kBackVectors>(size.unit_vectors);
+      pack_back<Cell>(to.r_back, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, share(units, threads, thread),
+                      share(units, threads, thread + 1), [](int k) { return Cell::h_gate(k); });
+    }
+  });
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

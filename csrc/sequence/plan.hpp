@@ -1,0 +1,41 @@
+// Which grid of threads runs a stack: row_groups x unit_groups over batch rows x hidden units.
+//
+// Rows are independent through the whole sequence, so row groups never wait for each other in forward; unit groups
+// share a row and meet at a barrier every step, but keep their slice of the recurrent weights in their own cache. The
+// choice never changes a bit: threads split outputs, not sums.
+#pragma once
+
+#include "backend.hpp"
+#include "gemm/panels.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+constexpr int64_t kChunkRows = 256;        // rows of a chunk of steps: enough for a GEMM, few enough to stay cached
+constexpr double kFlopsPerBarrier = 60e3;  // work a thread does in the time of a barrier, about 1 us
+constexpr double kFlopsPerFork = 200e3;    // and in the time it takes to wake a team
+constexpr int64_t kOwnCache = 1 << 20;     // second-level cache a thread has to itself, in bytes
+constexpr int64_t kFullTileRows = 24;      // rows a thread needs to hide streaming its weights from further away
+
+template <class Cell>
+Plan make_plan(const SequenceDesc& desc, int64_t unit_panels, int64_t element_bytes) {
+  Plan plan{"grid", 1, 1, desc.B > 0 ? kChunkRows / desc.B : 1};
+  if (plan.chunk_steps < 1) plan.chunk_steps = 1;
+  if (plan.chunk_steps > desc.T) plan.chunk_steps = desc.T > 0 ? desc.T : 1;
+  const int64_t n = desc.threads;
+  const double step = 2.0 * desc.B * Cell::gates * desc.H * desc.H;
+  const double total = step * desc.T * desc.layers * desc.directions;
+  if (n <= 1 || total / n < kFlopsPerFork) return plan;
+  const int64_t recurrent_bytes = Cell::gates * desc.H * desc.H * element_bytes;
+  const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
+  const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
+  if (rows_fill_tiles || rows_cached) {
+    plan.row_groups = static_cast<int32_t>(n);
+  } else if (unit_panels >= n && step / n > kFlopsPerBarrier) {
+    plan.unit_groups = static_cast<int32_t>(n);
+  } else if (desc.B >= n) {
+    plan.row_groups = static_cast<int32_t>(n);
+  }
+  return plan;
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
