@@ -68,7 +68,7 @@ class _Call:
     def cut(self, direction: int, t: int, rows: Array) -> Array:
         """True (rows, 1) where a reset keeps step t from seeing the state that reaches it.
 
-        resets[t] cuts between t - 1 and t, so the reverse direction, coming from t + 1, looks at resets[t + 1].
+        resets[t] cuts between t - 1 and t, so the reverse direction, coming from t + 1, looks at t + 1.
         Its initial state comes from no step and is never cut.
         """
         if direction == 0:
