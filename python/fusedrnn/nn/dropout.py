@@ -35,6 +35,7 @@ class Dropout(Module):
         """y like x."""
         if not self.training:
             return x
+        self.__dict__["_tape"] = None
         key = self._dropout_key
         y = x if self.p == 0 else _native.dropout(x, self.p, key, 0)
         self.__dict__["_dropout_key"] = checks.next_key(key)

@@ -53,11 +53,12 @@ class Embedding(Module):
 
     def forward(self, ids: Array) -> Array:
         """y (..., embedding_dim) of ids (...)."""
-        if not self.training:
-            return _native.embedding_forward(ids, self.weight.data)
-        self.__dict__["_tape"] = None
+        training = self.training
+        if training:
+            self.__dict__["_tape"] = None
         y = _native.embedding_forward(ids, self.weight.data)
-        self.__dict__["_tape"] = (self._version(), ids)
+        if training:
+            self.__dict__["_tape"] = (self._version(), ids)
         return y
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> None:

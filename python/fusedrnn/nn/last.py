@@ -32,8 +32,11 @@ class Last(Module):
 
     def forward(self, x: Array, lengths: Array | None = None) -> Array:
         """y (B, features) of x (T, B, features)."""
+        training = self.training
+        if training:
+            self.__dict__["_tape"] = None
         y = _native.last_forward(x, lengths, self.batch_first)
-        if self.training:
+        if training:
             kept = None if lengths is None else lengths.copy()
             self.__dict__["_tape"] = (0, x.shape[1 if self.batch_first else 0], kept)
         return y

@@ -63,11 +63,11 @@ class LayerNorm(Module):
 
     def forward(self, x: Array) -> Array:
         """y like x (..., features)."""
-        if getattr(x, "dtype", None) != self.dtype:
-            checks.refuse_input(x, self.dtype)
         training = self.training
         if training:
             self.__dict__["_tape"] = None
+        if getattr(x, "dtype", None) != self.dtype:
+            checks.refuse_input(x, self.dtype)
         weight, bias = self.weight, self.bias
         y, mean, rstd = _native.layer_norm_forward(
             x, None if weight is None else weight.data, None if bias is None else bias.data, self.eps

@@ -67,14 +67,15 @@ class Linear(Module):
 
     def forward(self, x: Array) -> Array:
         """y (..., out_features) of x (..., in_features)."""
+        training = self.training
+        if training:
+            self.__dict__["_tape"] = None
         if getattr(x, "dtype", None) != self.dtype:
             checks.refuse_input(x, self.dtype)
         bias = self.bias
-        if not self.training:
-            return _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
-        self.__dict__["_tape"] = None
         y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
-        self.__dict__["_tape"] = (self._version(), x)
+        if training:
+            self.__dict__["_tape"] = (self._version(), x)
         return y
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:

@@ -238,7 +238,7 @@ class Module:
         for name, parameter in own.items():
             if name not in state_dict:
                 continue
-            array = np.array(state_dict[name])  # a copy: it may be a view of a parameter written below
+            array = np.asarray(state_dict[name]).copy()  # it may be a view of a parameter written below
             if array.shape != parameter.shape:
                 problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
             elif array.dtype != parameter.dtype:

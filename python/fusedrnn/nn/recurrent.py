@@ -154,16 +154,16 @@ class Recurrent(Module):
         lengths: Array | None,
         resets: Array | None,
     ) -> tuple[Array, Array, Any]:
-        if getattr(x, "dtype", None) != self.dtype:
-            checks.refuse_input(x, self.dtype)
         training = self.training
-        version = self._version()
         dropout, key = 0.0, 0
         if training:
-            self.__dict__["_tape"] = None  # before the next is made, so that there is memory for one only
-            if self.dropout:
-                dropout, key = self.dropout, self._dropout_key
-                self.__dict__["_dropout_key"] = checks.next_key(key)
+            self.__dict__["_tape"] = None  # before the next is made, so that two are never held at once
+        if getattr(x, "dtype", None) != self.dtype:
+            checks.refuse_input(x, self.dtype)
+        if training and self.dropout:
+            dropout, key = self.dropout, self._dropout_key
+            self.__dict__["_dropout_key"] = checks.next_key(key)
+        version = self._version()
         packed = self._packing(version)
         y, hn, cn, tape = _native.sequence_forward(
             self._cell, packed, x, h0, c0, lengths, resets, self.batch_first, dropout, key, training
