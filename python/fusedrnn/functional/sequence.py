@@ -27,12 +27,14 @@ class PackedWeights:
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
         self.shape = stack_shape(weights)
-        self.shapes = {name: weights[name].shape for name in self.shape.names()}
+        arrays = {name: weights[name] for name in self.shape.names()}
         self.native = _native.pack_weights(
-            self.shape.num_layers, self.shape.num_directions, self.shape.bias,
-            [weights[name] for name in self.shape.names()],
-        )  # fmt: skip
+            self.shape.num_layers, self.shape.num_directions, self.shape.bias, list(arrays.values())
+        )
+        self.shapes = {name: array.shape for name, array in arrays.items()}
 
     @property
     def nbytes(self) -> int:
@@ -46,7 +48,8 @@ class Tape:
     Never written by backward, so backward may be called more than once. Borrows x and the states.
     """
 
-    def __init__(self, native: _native.Tape, packed: PackedWeights, dtype: np.dtype[Any]) -> None:
+    def __init__(self, cell: str, native: _native.Tape, packed: PackedWeights, dtype: np.dtype[Any]) -> None:
+        self.cell = cell
         self.native = native
         self.packed = packed
         self.dtype = dtype
@@ -80,6 +83,30 @@ def pack_weights(weights: Mapping[str, Array]) -> PackedWeights:
     return PackedWeights(weights)
 
 
+def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:
+    """`value` as the pair that the states of an LSTM are.
+
+    Raises:
+        TypeError: it is no tuple or list of two.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        text = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
+        raise TypeError(f"{name} must be a pair ({content}), it is {text}")
+    return value[0], value[1]
+
+
+def single(name: str, content: str, value: Any) -> Array | None:
+    """`value` as the one array that the state of a GRU or an Elman network is.
+
+    Raises:
+        TypeError: it is a tuple or list.
+    """
+    if isinstance(value, (tuple, list)):
+        raise TypeError(f"{name} must be {content} alone, it is a {type(value).__name__}")
+    state: Array | None = value
+    return state
+
+
 def _forward(
     cell: str,
     x: Array,
@@ -97,20 +124,31 @@ def _forward(
     y, hn, cn, tape = _native.sequence_forward(
         cell, packed.native, x, h0, c0, lengths, resets, batch_first, dropout, dropout_key, train
     )
-    return y, hn, cn, None if tape is None else Tape(tape, packed, x.dtype)
+    return y, hn, cn, None if tape is None else Tape(cell, tape, packed, x.dtype)
 
 
 def _backward(
-    tape: Tape,
+    cell: str,
+    tape: Any,
     dy: Array | None,
     dhn: Array | None,
     dcn: Array | None,
     dweights: Mapping[str, Array] | None,
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array | None, dict[str, Array]]:
+    if not isinstance(tape, Tape):
+        was = "None, as forward returns with train=False" if tape is None else f"a {type(tape).__name__}"
+        raise TypeError(f"tape must be the one that {cell}_forward returned, it is {was}")
+    if not tape.cell.startswith(cell):
+        raise ValueError(
+            f"tape must be the one that {cell}_forward returned, it is of the cell {tape.cell!r}"
+        )
     shapes = tape.packed.shapes
     if dweights is None:
         dweights = {name: np.zeros(shape, tape.dtype) for name, shape in shapes.items()}
+    for name in shapes:
+        if name not in dweights:
+            raise ValueError(f"dweights: {name!r} is missing (found {sorted(dweights)})")
     dx, dh0, dc0 = _native.sequence_backward(
         tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx
     )
@@ -154,7 +192,7 @@ def lstm_forward(
         TypeError: an argument has the wrong dtype; ValueError: the wrong shape or strides, or a value
             out of range. Messages name the argument.
     """
-    h0, c0 = (None, None) if state is None else state
+    h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
     y, hn, cn, tape = _forward(
         "lstm", x, h0, c0, weights, lengths, resets, batch_first, dropout, dropout_key, train
     )
@@ -185,8 +223,8 @@ def lstm_backward(
     Raises:
         TypeError, ValueError: as `lstm_forward`.
     """
-    dhn, dcn = (None, None) if dstate is None else dstate
-    dx, dh0, dc0, grads = _backward(tape, dy, dhn, dcn, dweights, need_dx)
+    dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
+    dx, dh0, dc0, grads = _backward("lstm", tape, dy, dhn, dcn, dweights, need_dx)
     assert dc0 is not None
     return dx, (dh0, dc0), grads
 
@@ -208,8 +246,9 @@ def gru_forward(
     r, z = sigmoid(W x + b_ih + R h + b_hh), n = tanh(W x + b_ih + r (R h + b_hh)), h' = (1 - z) n + z h.
     Arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H).
     """
+    h0 = single("state", "h0", state)
     y, hn, _, tape = _forward(
-        "gru", x, state, None, weights, lengths, resets, batch_first, dropout, dropout_key, train
+        "gru", x, h0, None, weights, lengths, resets, batch_first, dropout, dropout_key, train
     )
     return y, hn, tape
 
@@ -223,7 +262,7 @@ def gru_backward(
     need_dx: bool = True,
 ) -> tuple[Array | None, Array, dict[str, Array]]:
     """Back-propagation through time of `gru_forward`; as `lstm_backward` with one state."""
-    dx, dh0, _, grads = _backward(tape, dy, dstate, None, dweights, need_dx)
+    dx, dh0, _, grads = _backward("gru", tape, dy, single("dstate", "dhn", dstate), None, dweights, need_dx)
     return dx, dh0, grads
 
 
@@ -247,9 +286,11 @@ def rnn_forward(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
+    h0 = single("state", "h0", state)
+    cell = f"rnn_{nonlinearity}"
     y, hn, _, tape = _forward(
-        f"rnn_{nonlinearity}", x, state, None, weights, lengths, resets, batch_first, dropout, dropout_key, train
-    )  # fmt: skip
+        cell, x, h0, None, weights, lengths, resets, batch_first, dropout, dropout_key, train
+    )
     return y, hn, tape
 
 
@@ -262,5 +303,5 @@ def rnn_backward(
     need_dx: bool = True,
 ) -> tuple[Array | None, Array, dict[str, Array]]:
     """Back-propagation through time of `rnn_forward`; as `lstm_backward` with one state."""
-    dx, dh0, _, grads = _backward(tape, dy, dstate, None, dweights, need_dx)
+    dx, dh0, _, grads = _backward("rnn", tape, dy, single("dstate", "dhn", dstate), None, dweights, need_dx)
     return dx, dh0, grads

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fusedrnn.functional.sequence import pair
 from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
@@ -35,7 +36,7 @@ class LSTM(Recurrent):
         resets: Array | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
         """y (T, B, D * H) and (hn, cn), each (L * D, B, H), from x (T, B, I) and (h0, c0)."""
-        h0, c0 = (None, None) if state is None else _pair("state", "h0, c0", state)
+        h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
         y, hn, cn = self._forward(x, h0, c0, lengths, resets)
         return y, (hn, cn)
 
@@ -56,13 +57,6 @@ class LSTM(Recurrent):
             RuntimeError: there is no tape, or the weights were written to since it was made.
             TypeError, ValueError: an argument has the wrong dtype, shape or strides.
         """
-        dhn, dcn = (None, None) if dstate is None else _pair("dstate", "dhn, dcn", dstate)
+        dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
         dx, dh0, dc0 = self._backward(dy, dhn, dcn, need_dx)
         return dx, (dh0, dc0)
-
-
-def _pair(name: str, content: str, value: Any) -> Pair:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        text = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
-        raise TypeError(f"{name} must be a pair ({content}), it is {text}")
-    return value[0], value[1]

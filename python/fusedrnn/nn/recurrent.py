@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._weights import StackShape
 from fusedrnn.device import check_precision, resolve_device
+from fusedrnn.functional.sequence import single
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.parameter import FlatBuffer, float_dtype
@@ -202,9 +203,7 @@ class SingleState(Recurrent):
         resets: Array | None = None,
     ) -> tuple[Array, Array]:
         """y (T, B, D * H) and hn (L * D, B, H) from x (T, B, I) and h0."""
-        if isinstance(state, (tuple, list)):
-            raise TypeError(f"state must be h0 alone, it is a {type(state).__name__}")
-        y, hn, _ = self._forward(x, state, None, lengths, resets)
+        y, hn, _ = self._forward(x, single("state", "h0", state), None, lengths, resets)
         return y, hn
 
     def backward(
@@ -224,7 +223,5 @@ class SingleState(Recurrent):
             RuntimeError: there is no tape, or the weights were written to since it was made.
             TypeError, ValueError: an argument has the wrong dtype, shape or strides.
         """
-        if isinstance(dstate, (tuple, list)):
-            raise TypeError(f"dstate must be dhn alone, it is a {type(dstate).__name__}")
-        dx, dh0, _ = self._backward(dy, dstate, None, need_dx)
+        dx, dh0, _ = self._backward(dy, single("dstate", "dhn", dstate), None, need_dx)
         return dx, dh0
