@@ -35,13 +35,18 @@ void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, i
     for (int64_t k = 0; k < K; ++k) Lanes<T>::store(to + k * to_stride, Lanes<T>::load(from + k * k_stride, count));
     return;
   }
-  for (int64_t lane = 0; lane < N; ++lane) {
-    T* column = to + lane;
-    if (lane < count) {
-      const T* row = from + lane * lane_stride;
-      for (int64_t k = 0; k < K; ++k) column[k * to_stride] = row[k * k_stride];
-    } else {
-      for (int64_t k = 0; k < K; ++k) column[k * to_stride] = T(0);
+  // A transposition; in blocks of k, so that the lines written stay in the first-level cache until all lanes are in.
+  constexpr int64_t kBlock = 64;
+  for (int64_t k0 = 0; k0 < K; k0 += kBlock) {
+    const int64_t end = K - k0 < kBlock ? K : k0 + kBlock;
+    for (int64_t lane = 0; lane < N; ++lane) {
+      T* column = to + lane;
+      if (lane < count) {
+        const T* row = from + lane * lane_stride;
+        for (int64_t k = k0; k < end; ++k) column[k * to_stride] = row[k * k_stride];
+      } else {
+        for (int64_t k = k0; k < end; ++k) column[k * to_stride] = T(0);
+      }
     }
   }
 }

@@ -1,5 +1,7 @@
 #include "runtime/memory.hpp"
 
+#include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -14,19 +16,66 @@ bool poison() {
   return on;
 }
 
+// In front of every block: how many bytes follow.
+struct alignas(kAlignment) Header {
+  size_t bytes;
+};
+
+// Large blocks freed are kept for the next request of their size. A fresh one costs a page fault per 4 KiB, which would
+// be a good part of a training step; a step asks for the same sizes again and again. Slots are taken and filled by
+// single atomic operations: nothing to lock, so nothing to find locked after a fork.
+constexpr size_t kWorthKeeping = 128 << 10;
+constexpr size_t kMostKept = size_t{64} << 20;  // of one block; kSlots of them bound what a process holds on to
+constexpr unsigned kSlots = 8;
+std::atomic<Header*> kept[kSlots];
+std::atomic<unsigned> oldest{0};
+
+void keep_or_free(Header* block) {
+  if (block->bytes < kWorthKeeping || block->bytes > kMostKept) {
+    std::free(block);
+    return;
+  }
+  for (auto& slot : kept) {
+    Header* empty = nullptr;
+    if (slot.compare_exchange_strong(empty, block, std::memory_order_acq_rel)) return;
+  }
+  // All slots taken: sizes nobody asks for any more make room in turn.
+  std::free(kept[oldest.fetch_add(1, std::memory_order_relaxed) % kSlots].exchange(block, std::memory_order_acq_rel));
+}
+
+// A kept block that holds `bytes` without wasting as many again, or nullptr.
+Header* take_kept(size_t bytes) {
+  if (bytes < kWorthKeeping) return nullptr;
+  for (auto& slot : kept) {
+    if (slot.load(std::memory_order_relaxed) == nullptr) continue;
+    Header* block = slot.exchange(nullptr, std::memory_order_acq_rel);
+    if (block == nullptr) continue;
+    if (block->bytes >= bytes && block->bytes / 2 <= bytes) return block;
+    keep_or_free(block);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Status host_alloc(size_t bytes, void** memory) {
   *memory = nullptr;
-  if (bytes > PTRDIFF_MAX - kAlignment) return Status::out_of_memory;
-  const size_t rounded = bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  *memory = std::aligned_alloc(kAlignment, rounded);
-  if (*memory == nullptr) return Status::out_of_memory;
+  if (bytes > PTRDIFF_MAX - 2 * sizeof(Header)) return Status::out_of_memory;
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  Header* block = take_kept(rounded);
+  if (block == nullptr) {
+    block = static_cast<Header*>(std::aligned_alloc(kAlignment, sizeof(Header) + rounded));
+    if (block == nullptr) return Status::out_of_memory;
+    block->bytes = rounded;
+  }
+  *memory = block + 1;
   if (poison()) std::memset(*memory, 0xFF, rounded);
   return Status::ok;
 }
 
-void host_free(void* memory) { std::free(memory); }
+void host_free(void* memory) {
+  if (memory != nullptr) keep_or_free(static_cast<Header*>(memory) - 1);
+}
 
 Status host_copy(void* to, const void* from, size_t bytes, Stream) {
   if (bytes != 0) std::memcpy(to, from, bytes);

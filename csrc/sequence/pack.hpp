@@ -30,13 +30,21 @@ void pack_back(T* packed, const T* weight, int64_t ld, int64_t H, int64_t column
                GateOf&& gate_of) {
   constexpr int N = Lanes<T>::N, NV = kBackVectors;
   const int64_t vectors = vectors_of<T>(columns), K = Cell::gates * H;
-  for (int64_t p = first; p < last; ++p) {
-    const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
-    for (int64_t v = 0; v < wide; ++v) {
-      const int64_t n = (p * NV + v) * N, count = columns - n < N ? columns - n : N;
-      for (int block = 0; block < Cell::gates; ++block)
-        pack_column(packed + p * NV * N * K + (block * H * wide + v) * N, wide * N,
-                    weight + gate_of(block) * H * ld + n, int64_t(1), ld, count, H);
+  // Rows of the weight outside, panels inside: a row is read once, from end to end.
+  constexpr int64_t kRows = 16;
+  for (int64_t row = 0; row < K; row += kRows) {
+    const int64_t rows = K - row < kRows ? K - row : kRows;
+    for (int64_t p = first; p < last; ++p) {
+      const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
+      for (int64_t k = row; k < row + rows; ++k) {
+        const T* from = weight + (gate_of(static_cast<int>(k / H)) * H + k % H) * ld + p * NV * N;
+        T* to = packed + (p * NV * K + k * wide) * N;
+        for (int64_t v = 0; v < wide; ++v) {
+          const int64_t count = columns - (p * NV + v) * N;
+          Lanes<T>::store(to + v * N, count < N ? Lanes<T>::load(from + v * N, static_cast<int>(count))
+                                                : Lanes<T>::load(from + v * N));
+        }
+      }
     }
   }
 }
