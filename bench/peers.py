@@ -1,0 +1,125 @@
+"""PyTorch doing the same work, at its best settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from measure import Contender
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+STACKS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+# PyTorch's own choice among its implementations depends on version and size: all that exist compete.
+OPTIMIZERS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9}, ("fused", "foreach")),
+    "adagrad": (torch.optim.Adagrad, {}, ("fused", "foreach")),
+    "rmsprop": (torch.optim.RMSprop, {}, ("foreach",)),
+    "adam": (torch.optim.Adam, {}, ("fused", "foreach")),
+    "adamw": (torch.optim.AdamW, {}, ("fused", "foreach")),
+}
+
+
+def thread_counts(most: int) -> list[int]:
+    """Thread counts that compete: 1, and powers of two up to the cores there are."""
+    return sorted({1, most} | {2**k for k in range(1, most.bit_length()) if 2**k <= most})
+
+
+def with_threads(name: str, call: Callable[[], object], most: int) -> list[Contender]:
+    """The same work once for every thread count; PyTorch is then taken at its best."""
+    return [
+        Contender(f"{name}, {n} threads", call, lambda n=n: torch.set_num_threads(n))  # type: ignore[misc]
+        for n in thread_counts(most)
+    ]
+
+
+def stack(cell: str, inputs: int, hidden: int, layers: int) -> torch.nn.Module:
+    """A float32 recurrent stack."""
+    module: torch.nn.Module = STACKS[cell](inputs, hidden, layers)
+    return module
+
+
+def inference(module: torch.nn.Module, x: Array) -> Callable[[], object]:
+    """One forward pass without anything kept for a backward."""
+    module.eval()
+    inputs = torch.from_numpy(x)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return module(inputs)
+
+    return call
+
+
+def training(module: torch.nn.Module, x: Array, dy: Array) -> Callable[[], object]:
+    """Forward, then gradients of the input and all weights from a given gradient of the output."""
+    module.train()
+    inputs = torch.from_numpy(x).requires_grad_()
+    upstream = torch.from_numpy(dy)
+
+    def call() -> object:
+        module.zero_grad(set_to_none=True)
+        inputs.grad = None
+        y, _ = module(inputs)
+        y.backward(upstream)
+        return inputs.grad
+
+    return call
+
+
+class TwoLayers(torch.nn.Module):
+    """LSTM(50) -> LSTM(50), last step -> Linear(1)."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(inputs, hidden, 2)
+        self.head = torch.nn.Linear(hidden, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.lstm(x)[0][-1])
+        return y
+
+
+def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str, Callable[[], object]]:
+    """A whole training step of the two-layer example: loss, gradients, clipping, Adam."""
+    inputs, wanted = torch.from_numpy(x), torch.from_numpy(target)
+    calls = {}
+    for kind in ("fused", "foreach"):
+        model = TwoLayers(x.shape[2], hidden)
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr, **{kind: True})
+
+        def call(model: TwoLayers = model, optimizer: torch.optim.Adam = optimizer) -> object:
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.nn.functional.mse_loss(model(inputs), wanted)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            return loss.item()
+
+        calls[f"torch {kind}"] = call
+    return calls
+
+
+def optimizer_steps(
+    kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None
+) -> dict[str, Callable[[], object]]:
+    """One step over parameters of the given sizes with random gradients, for every implementation."""
+    make, options, implementations = OPTIMIZERS[kind]
+    calls = {}
+    for implementation in implementations:
+        parameters = [torch.from_numpy(rng.standard_normal(n, np.float32)).requires_grad_() for n in sizes]
+        for parameter in parameters:
+            parameter.grad = torch.from_numpy(rng.standard_normal(parameter.numel(), np.float32))
+        optimizer = make(parameters, lr=1e-4, **options, **{implementation: True})
+
+        def call(optimizer: Any = optimizer, parameters: list[torch.Tensor] = parameters) -> object:
+            norm = None
+            if clip_norm is not None:
+                norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True).item()
+            optimizer.step()
+            return norm
+
+        calls[f"torch {implementation}"] = call
+    return calls

@@ -1,0 +1,58 @@
+"""fusedrnn doctor: what is installed, what this machine offers, what is used of it, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from typing import Any
+
+import fusedrnn as fr
+
+SETTINGS = ("FUSEDRNN_ISA", "FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS")
+EXTRAS = ("tqdm", "matplotlib", "safetensors")
+
+
+def doctor() -> int:
+    """Prints the report; the exit status is 1 where the compiled module cannot be used, else 0."""
+    _section("versions")
+    _line("fusedrnn", f"{fr.__version__} in {os.path.dirname(fr.__file__)}")
+    _line("python", f"{platform.python_version()}, {sys.executable}")
+    _line("numpy", _version("numpy"))
+    for name in EXTRAS:
+        missing = "not installed: fusedrnn train needs it, pip install 'fusedrnn[train]'"
+        _line(name, _version(name) if importlib.util.find_spec(name) else missing)
+    _line("system", platform.platform())
+    try:
+        from fusedrnn import _native
+    except ImportError as error:
+        _section("CPU")
+        _line("compiled module", f"cannot be loaded: {error}")
+        return 1
+    _cpu(_native.cpu_info())
+    _section("CUDA")
+    reason = fr.cuda.why_not()
+    _line("usable", "yes" if reason is None else f"no: {reason}")
+    return 0
+
+
+def _cpu(info: dict[str, Any]) -> None:
+    _section("CPU")
+    print(info)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _section(title: str) -> None:
+    print(f"\n{title}" if title != "versions" else title)
+
+
+def _line(name: str, value: object) -> None:
+    print(f"  {name:<16} {value}")

@@ -1,0 +1,52 @@
+"""Lets a character model write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fusedrnn as fr
+from fusedrnn.cli.text import Vocabulary
+
+
+def default_prompt(vocabulary: Vocabulary) -> str:
+    """What a sample starts with when nobody says."""
+    return "The " if set("The ") <= set(vocabulary.characters) else vocabulary.characters[0]
+
+
+def choose(scores: NDArray[Any], temperature: float, rng: np.random.Generator) -> int:
+    """Draws a class from softmax(scores / temperature), scores (V,); temperature 0 takes the highest."""
+    wide = scores.astype(np.float64)
+    if temperature == 0:
+        return int(np.argmax(wide))
+    scaled = (wide - wide.max()) / temperature
+    cumulative = np.cumsum(np.exp(scaled))
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+
+
+def generate(
+    model: fr.nn.Sequential,
+    vocabulary: Vocabulary,
+    prompt: str,
+    length: int,
+    temperature: float,
+    rng: np.random.Generator,
+) -> Iterator[str]:
+    """Yields `length` characters that continue a prompt of at least one character.
+
+    Leaves the model in eval mode.
+
+    Raises:
+        CommandError: the prompt has a character the model does not know.
+    """
+    model.eval()
+    ids = vocabulary.encode(prompt)
+    state = None
+    for _ in range(length):
+        scores, state = model(ids[:, None], state=state, return_state=True)
+        chosen = choose(scores[-1, 0], temperature, rng)
+        yield vocabulary.characters[chosen]
+        ids = np.array([chosen], np.int64)

@@ -1,0 +1,72 @@
+"""training.png: loss and gradient norm over the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn.cli.errors import file_errors, need
+from fusedrnn.cli.files import write_atomically
+from fusedrnn.cli.metrics import Row
+
+FILE_NAME = "training.png"
+MAX_POINTS = 2000  # per curve: more cannot be told apart in the picture
+
+
+def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Running mean over the last `width` values, fewer at the start, of which only finite ones count."""
+    finite = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(finite)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - width, 0)
+    with np.errstate(invalid="ignore"):
+        return (total[end] - total[start]) / (count[end] - count[start])
+
+
+def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float) -> None:
+    """Draws the curves of a run.
+
+    Raises:
+        CommandError: matplotlib is missing, or the file cannot be written.
+    """
+    figure_module = need("matplotlib.figure")
+    figure = figure_module.Figure(figsize=(9, 6.5), layout="constrained", dpi=120)
+    loss_axes, norm_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.suptitle(title, fontsize=11)
+
+    steps = np.array([row.step for row in rows], np.float64)
+    width = max(1, len(rows) // 100)
+    loss = np.array([row.bits_per_char for row in rows], np.float64)
+    _curve(loss_axes, steps, loss, width, "tab:blue", "training")
+    held = [row for row in rows if row.validation_bits_per_char is not None]
+    held_bits = [row.validation_bits_per_char for row in held]
+    loss_axes.plot([row.step for row in held], held_bits, "o-", color="tab:orange", ms=4, label="held out")
+    loss_axes.set_ylabel("bits per character")
+    loss_axes.legend()
+
+    norm = np.array([row.grad_norm for row in rows], np.float64)
+    _curve(norm_axes, steps, norm, width, "tab:green", "gradient norm")
+    if clip_norm:
+        norm_axes.axhline(clip_norm, color="tab:red", linestyle="--", linewidth=1, label="clipped above")
+    norm_axes.set_yscale("log")
+    norm_axes.set_ylabel("gradient norm")
+    norm_axes.set_xlabel("updates")
+    norm_axes.legend()
+    for axes in (loss_axes, norm_axes):
+        axes.grid(alpha=0.3)
+    with file_errors(f"cannot write {path}"):
+        write_atomically(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _curve(
+    axes: Any, x: NDArray[np.float64], y: NDArray[np.float64], width: int, color: str, label: str
+) -> None:
+    """Single values, pale, with their running mean over them."""
+    every = max(1, len(x) // MAX_POINTS)
+    axes.plot(x[::every], y[::every], color=color, alpha=0.25, linewidth=0.8)
+    axes.plot(x[::every], smooth(y, width)[::every], color=color, linewidth=1.5, label=label)

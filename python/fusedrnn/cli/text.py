@@ -1,0 +1,165 @@
+"""Text to train on: where it comes from, its characters as numbers, and how it is cut into batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn.cli.errors import CommandError, file_errors
+
+Ids = NDArray[np.int64]
+DEFAULT_SOURCE = "pydoc_data.topics"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and where it came from.
+
+    Attributes:
+        characters: the text itself.
+        sources: absolute paths of the files it was read from, in order; empty for the default text.
+    """
+
+    characters: str
+    sources: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the text in UTF-8, hexadecimal."""
+        return hashlib.sha256(self.characters.encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """Where it came from, for people."""
+        return ", ".join(Path(s).name for s in self.sources) or f"{DEFAULT_SOURCE} (carried by Python itself)"
+
+
+def default_text() -> Text:
+    """The English of Python's own help topics, in sorted order of their names.
+
+    Raises:
+        CommandError: this Python comes without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise CommandError(
+            "this Python has no pydoc_data.topics, the default text: name a text file to train on"
+        ) from None
+    return Text("".join(topics[name] for name in sorted(topics)), ())
+
+
+def read_files(paths: Sequence[str]) -> Text:
+    """The files' contents one after the other, exactly as they are.
+
+    Raises:
+        CommandError: a file cannot be read, is empty or is not UTF-8; the message names it.
+    """
+    pieces = []
+    for path in paths:
+        with file_errors(f"cannot read {path}"):
+            raw = Path(path).read_bytes()
+        if not raw:
+            raise CommandError(f"{path} is empty")
+        try:
+            pieces.append(raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise CommandError(
+                f"{path} is not UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x} ({error.reason})"
+            ) from None
+    return Text("".join(pieces), tuple(str(Path(path).resolve()) for path in paths))
+
+
+class Vocabulary:
+    """The characters a model knows, numbered in code point order.
+
+    Args:
+        characters: each character once, sorted; `of` finds them in a text.
+    """
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        self._ids = {character: i for i, character in enumerate(characters)}
+
+    @classmethod
+    def of(cls, text: str) -> Vocabulary:
+        """The vocabulary of all characters that occur in a text."""
+        return cls("".join(sorted(set(text))))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def encode(self, text: str) -> Ids:
+        """Characters to numbers, int64.
+
+        Raises:
+            CommandError: a character is not in the vocabulary.
+        """
+        try:
+            return np.fromiter((self._ids[c] for c in text), np.int64, len(text))
+        except KeyError as error:
+            raise CommandError(f"the model does not know the character {error.args[0]!r}") from None
+
+    def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
+        """Numbers to characters."""
+        return "".join(self.characters[int(i)] for i in ids)
+
+
+class Streams:
+    """A text cut into `batch` equally long streams that are read side by side, `length` characters at a time.
+
+    Window k of row b continues where its window k - 1 ended, so a recurrent state can be carried from one
+    window to the next (truncated back-propagation through time). The target of a character is its successor.
+
+    Args:
+        ids: the text as numbers.
+        batch: number of streams.
+        length: characters per window.
+    """
+
+    def __init__(self, ids: Ids, batch: int, length: int) -> None:
+        per_stream = (len(ids) - 1) // batch
+        self.windows = per_stream // length
+        self.batch = batch
+        self.length = length
+        used = self.windows * length
+        rows = np.arange(batch)[:, None] * per_stream + np.arange(used + 1)
+        self._ids: Ids = np.ascontiguousarray(ids[rows].T) if used else np.empty((0, batch), np.int64)
+
+    def window(self, index: int) -> tuple[Ids, Ids]:
+        """Characters and their successors, each (length, batch); `index` counts windows from the start."""
+        start = index * self.length
+        return self._ids[start : start + self.length], self._ids[start + 1 : start + 1 + self.length]
+
+
+def split(ids: Ids, validation: float, batch: int, length: int) -> tuple[Streams, Streams]:
+    """Streams to train on, and streams of the held-out tail that is never trained on.
+
+    The tail is the last `validation` of the text (0 < validation < 1), cut into as many streams of at least
+    eight windows as it gives, at most `batch`.
+
+    Raises:
+        CommandError: the text is too short for a single window of either.
+    """
+    held = int(len(ids) * validation)
+    train = Streams(ids[: len(ids) - held], batch, length)
+    tail_batch = min(batch, max(1, (held - 1) // (8 * length)))
+    tail = Streams(ids[len(ids) - held :], tail_batch, length)
+    if train.windows and tail.windows:
+        return train, tail
+    needed = max(_shortest(batch * length, 1 - validation), _shortest(length, validation))
+    raise CommandError(
+        f"the text is too short: it has {len(ids)} characters, --batch {batch} and --seq-len {length} need "
+        f"about {needed}: train on more text, or lower --batch or --seq-len"
+    )
+
+
+def _shortest(predictions: int, share: float) -> int:
+    """Length of a text of which a `share` holds that many characters with a successor."""
+    return int(np.ceil((predictions + 2) / share))

@@ -1,0 +1,191 @@
+"""A training run as an object: the next update, the held-out loss, and the whole of it as a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fusedrnn as fr
+from fusedrnn.cli.checkpoint import Checkpoint
+from fusedrnn.cli.config import TrainConfig
+from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.model import build_model
+from fusedrnn.cli.text import Text, Vocabulary, split
+
+FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
+BITS = 1 / math.log(2)  # a loss in nats times this is in bits
+MAX_SKIPPED = 20  # updates without a finite gradient, one after the other, before the run gives up
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update's learning rate, loss in bits per character, and gradient norm before clipping."""
+
+    learning_rate: float
+    bits_per_char: float
+    grad_norm: float
+
+
+class Training:
+    """Truncated back-propagation through time over a text, one window per update.
+
+    The state is carried from window to window and starts at zero with every pass over the text. Everything an
+    update depends on is in `checkpoint`, so a restored run makes the same updates to the last bit.
+
+    Args:
+        config: resolved configuration.
+        text: what to learn.
+        device: where to compute.
+
+    Raises:
+        CommandError: the text is too short, or the device cannot be used.
+    """
+
+    def __init__(self, config: TrainConfig, text: Text, device: str = "cpu") -> None:
+        self.config = config
+        self.text = text
+        self.vocabulary = Vocabulary.of(text.characters)
+        ids = self.vocabulary.encode(text.characters)
+        self.streams, self.held_out = split(ids, config.validation, config.batch, config.seq_len)
+        self.total_steps = (
+            None if config.epochs is None else max(1, round(config.epochs * self.streams.windows))
+        )
+        self.model = build_model(len(self.vocabulary), config, device)
+        self.optimizer = build_optimizer(self.model, config)
+        self.schedule = build_schedule(config, self.total_steps)
+        self.step_count = 0
+        self.skipped = 0
+        self.state: Any = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all updates of the configuration are done."""
+        return self.total_steps is not None and self.step_count >= self.total_steps
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the text done."""
+        return self.step_count / self.streams.windows
+
+    @property
+    def characters_per_step(self) -> int:
+        """Characters one update learns from."""
+        return self.streams.batch * self.streams.length
+
+    def step(self) -> Update:
+        """Does one update.
+
+        Raises:
+            CommandError: the gradient has not been finite for many updates.
+        """
+        self.model.train()
+        window = self.step_count % self.streams.windows
+        inputs, targets = self.streams.window(window)
+        rate = self.schedule(self.step_count)
+        self.optimizer.lr = rate
+        loss, norm, self.state = self.model.train_step(
+            inputs,
+            targets,
+            fr.losses.cross_entropy,
+            self.optimizer,
+            self.config.clip_norm
+            or math.inf,  # an infinite limit never clips, and the norm is still measured
+            skip_nonfinite=True,
+            state=None if window == 0 else self.state,
+            return_state=True,
+        )
+        self.step_count += 1
+        self._watch(norm)
+        return Update(rate, loss * BITS, norm)
+
+    def validation_bits(self) -> float:
+        """Bits per character on the held-out tail, read from a zero state on."""
+        self.model.eval()
+        state = None
+        total = 0.0
+        for window in range(self.held_out.windows):
+            inputs, targets = self.held_out.window(window)
+            scores, state = self.model(inputs, state=state, return_state=True)
+            total += fr.losses.cross_entropy(scores, targets)[0]
+        return total / self.held_out.windows * BITS
+
+    def checkpoint(self, seconds: float) -> Checkpoint:
+        """All it takes to go on from here; `seconds` is the time spent so far."""
+        return Checkpoint(
+            config=self.config,
+            vocabulary=self.vocabulary.characters,
+            text={
+                "sources": list(self.text.sources),
+                "sha256": self.text.sha256,
+                "length": len(self.text.characters),
+            },
+            progress={"step": self.step_count, "seconds": seconds},
+            trees={
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "state": self.state,
+                "random": self.model.random_state(),
+            },
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes to where a checkpoint was made. It must be of this text and configuration.
+
+        Raises:
+            CommandError: its text is another one, or it lacks something.
+        """
+        if checkpoint.text["sha256"] != self.text.sha256:
+            raise CommandError(
+                f"the text is not the one this run was trained on: {self.text.title} has "
+                f"{len(self.text.characters)} characters and SHA-256 {self.text.sha256[:12]}, the run's had "
+                f"{checkpoint.text['length']} and {checkpoint.text['sha256'][:12]}"
+            )
+        try:
+            self.model.load_state_dict(checkpoint.trees["model"])
+            self.optimizer.load_state_dict(checkpoint.trees["optimizer"])
+            self.model.load_random_state(checkpoint.trees["random"])
+            self.state = checkpoint.trees["state"]
+            self.step_count = int(checkpoint.progress["step"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CommandError(f"the checkpoint does not fit its own configuration: {error}") from None
+
+    def _watch(self, norm: float) -> None:
+        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+        if self.skipped == MAX_SKIPPED:
+            raise CommandError(
+                f"the gradient has not been finite for {MAX_SKIPPED} updates, which were skipped: "
+                "try a lower --lr or --clip-norm"
+            )
+
+
+def build_optimizer(model: fr.nn.Module, config: TrainConfig) -> fr.optim.Optimizer:
+    """The optimizer of a resolved configuration, over all parameters of the model."""
+    kinds: dict[str, Any] = {
+        "adam": fr.optim.Adam,
+        "adamw": fr.optim.AdamW,
+        "rmsprop": fr.optim.RMSprop,
+        "adagrad": fr.optim.Adagrad,
+        "sgd": fr.optim.SGD,
+    }
+    optimizer: fr.optim.Optimizer = kinds[config.optimizer](
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    return optimizer
+
+
+def build_schedule(config: TrainConfig, total_steps: int | None) -> Callable[[int], float]:
+    """The learning rate of every update: a rise over `warmup` updates, then the schedule down to its end."""
+    peak = config.lr or 0.0
+
+    def rate(step: int) -> float:
+        if step < config.warmup:
+            return peak * (step + 1) / config.warmup
+        if total_steps is None or config.schedule == "constant":
+            return peak
+        done = min(1.0, (step - config.warmup) / max(1, total_steps - config.warmup))
+        share = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return peak * (FINAL_LR + (1 - FINAL_LR) * share)
+
+    return rate

@@ -1,0 +1,95 @@
+"""What the examples share beside their subject: the command line, the progress bar, batches, pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+EXTRA = "pip install 'fusedrnn[examples]'"
+
+
+class MissingPackageError(Exception):
+    """A package of the `examples` extra is not installed."""
+
+
+def need(module: str) -> Any:
+    """Imports a module of the `examples` extra.
+
+    Raises:
+        MissingPackageError: its package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise MissingPackageError(f"this example needs {package}, which is not installed: {EXTRA}") from None
+
+
+def parser(text: str, *, epochs: int, what: str = "passes over the data") -> argparse.ArgumentParser:
+    """Command line of an example: its text, and the options all examples have."""
+    result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--epochs", type=_positive, default=epochs, help=f"{what} (default: {epochs})")
+    result.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    result.add_argument(
+        "--plot", type=Path, metavar="PNG", help="picture to write (default: the example's name)"
+    )
+    return result
+
+
+def run(main: Callable[[], object]) -> None:
+    """Runs an example as a program; a missing package ends it with one line and status 1."""
+    try:
+        main()
+    except MissingPackageError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot write {error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def progress(epochs: int, show: bool) -> Any:
+    """A bar over epochs with figures behind it (`set_postfix`); silent without `show`."""
+    return need("tqdm").tqdm(range(epochs), unit="epoch", disable=not show)
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Indices 0..count-1 once each in random order, `size` at a time; the last batch may be smaller."""
+    order = rng.permutation(count)
+    for start in range(0, count, size):
+        yield order[start : start + size]
+
+
+def accuracy(predicted: Array, wanted: Array) -> float:
+    """Share of equal entries."""
+    return float(np.mean(predicted == wanted))
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure and its axes, drawn without a display."""
+    result = need("matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=120)
+    return result, result.subplots(rows, columns)
+
+
+def curve(axes: Any, values: Sequence[float], label: str, **style: Any) -> None:
+    """Values over epochs, counted from 1."""
+    axes.plot(range(1, len(values) + 1), values, label=label, **style)
+    axes.set_xlabel("epoch")
+    axes.grid(alpha=0.3)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, it is {value}")
+    return value
