@@ -225,6 +225,7 @@ struct LastArgs {
   const int64_t* lengths;
   Array3 x;  // forward reads, backward writes (dx)
   void* y;   // (B, N): forward writes, backward reads (dy)
+  int64_t y_stride;
 };
 
 // --------------------------------------------------------------------------------------------------------- losses

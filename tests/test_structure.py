@@ -17,11 +17,11 @@ ALLOWED = {
     "simd": set(),
     "gemm": {"simd"},
     "layers": {"simd", "gemm"},
-    "losses": {"simd"},
-    "optim": {"simd"},
+    "losses": {"simd", "gemm"},
+    "optim": {"simd", "gemm", "cells"},
     "sequence": {"simd", "gemm", "layers", "cells"},
     "dispatch": {"simd", "gemm", "layers", "losses", "optim", "sequence", "cells", "runtime"},
-    "bindings": {"dispatch", "runtime"},
+    "bindings": {"dispatch", "runtime", "layers"},
 }
 PER_ISA = ["cells", "simd", "gemm", "layers", "losses", "optim", "sequence"]
 SOURCES = sorted(CSRC.rglob("*.[ch]pp"))

@@ -4,23 +4,12 @@
 // the linker with the copy that was compiled for a newer CPU.
 #include "backend.hpp"
 #include "gemm/gemm.hpp"
+#include "layers/table.hpp"
+#include "losses/table.hpp"
+#include "optim/table.hpp"
 #include "runtime/memory.hpp"
 #include "sequence/table.hpp"
 #include "status.hpp"
-
-namespace fusedrnn::FUSEDRNN_ISA {
-namespace {
-
-// Stands in the table for what a backend does not provide: it may be called, and says so.
-template <class... A>
-[[maybe_unused]] Status unsupported(A...) {
-  return fail(Status::unsupported, "this backend does not provide the operation");
-}
-
-[[maybe_unused]] size_t no_workspace(const GemmArgs*, int32_t) { return 0; }
-
-}  // namespace
-}  // namespace fusedrnn::FUSEDRNN_ISA
 
 #define FUSEDRNN_TEXT_(token) #token
 #define FUSEDRNN_TEXT(token) FUSEDRNN_TEXT_(token)
@@ -54,18 +43,18 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* gemm */ gemm,
     /* column_sum */ column_sum,
 
-    /* embedding_forward */ unsupported,
-    /* embedding_backward */ unsupported,
-    /* layer_norm_forward */ unsupported,
-    /* layer_norm_backward */ unsupported,
-    /* dropout */ unsupported,
-    /* last_forward */ unsupported,
-    /* last_backward */ unsupported,
+    /* embedding_forward */ embedding_forward,
+    /* embedding_backward */ embedding_backward,
+    /* layer_norm_forward */ layer_norm_forward,
+    /* layer_norm_backward */ layer_norm_backward,
+    /* dropout */ dropout,
+    /* last_forward */ last_forward,
+    /* last_backward */ last_backward,
 
-    /* loss */ unsupported,
-    /* optimizer */ unsupported,
-    /* norm */ unsupported,
-    /* scale */ unsupported,
-    /* clip_value */ unsupported,
+    /* loss */ loss,
+    /* optimizer */ optimizer,
+    /* norm */ norm,
+    /* scale */ scale,
+    /* clip_value */ clip_value,
 };
 }

@@ -1,0 +1,118 @@
+// Softmax cross-entropy of rows of logits p with a class or with probabilities t. With m = max p, e = exp(p - m) and
+// s = sum e:
+//
+//   class t          log(s) + m - p_t                        derivative e_k / s - [k = t]
+//   probabilities    sum(t) log(s) - sum t_k (p_k - m)       derivative sum(t) e_k / s - t_k
+#pragma once
+
+#include "losses/entries.hpp"
+#include "simd/math.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// With the bits of the lanes' logarithm, the same everywhere; a libm's vary with its version.
+inline double logarithm(double x) {
+  double lanes[Lanes<double>::N];
+  Lanes<double>::store(lanes, Math<double>::log(Lanes<double>::set(x)));
+  return lanes[0];
+}
+
+template <class T>
+T highest(const T* p, int64_t n) {
+  using L = Lanes<T>;
+  T lanes[L::N];
+  typename L::V most = L::set(p[0]);
+  int64_t i = 0;
+  for (; i + L::N <= n; i += L::N) most = L::max(most, L::load(p + i));
+  L::store(lanes, most);
+  T result = lanes[0];
+  for (int j = 1; j < L::N; ++j) result = lanes[j] > result ? lanes[j] : result;
+  for (; i < n; ++i) result = p[i] > result ? p[i] : result;
+  return result;
+}
+
+// to[k] = value(k, n), lanes of n <= N elements from k on, for k in [0, count).
+template <class T, class Value>
+FR_INLINE void fill(T* to, int64_t count, const Value& value) {
+  using L = Lanes<T>;
+  int64_t k = 0;
+  for (; k + L::N <= count; k += L::N) L::store(to + k, value(k, L::N));
+  if (k < count) L::store(to + k, value(k, static_cast<int>(count - k)), static_cast<int>(count - k));
+}
+
+// Leaves exp(p - max p) in e, returns its sum and the maximum.
+template <class T>
+FR_INLINE double exponentials(const T* p, int64_t n, T* e, T& most) {
+  using L = Lanes<T>;
+  most = highest(p, n);
+  const typename L::V shift = L::set(most);
+  fill(e, n, [&](int64_t k, int left) { return Math<T>::exp(L::load(p + k, left) - shift); });
+  return reduce(n, [&](int64_t k, int64_t left) { return Wide::load(e + k, left); });
+}
+
+template <class T>
+double class_row(const T* p, int64_t target, int64_t classes, double scale, T* dp) {
+  using L = Lanes<T>;
+  T most;
+  const double sum = exponentials(p, classes, dp, most);
+  const double others = static_cast<double>(dp[target]) - sum;  // rounds once where the prediction is right
+  const typename L::V factor = L::set(static_cast<T>(scale / sum));
+  fill(dp, classes, [&](int64_t k, int left) { return L::load(dp + k, left) * factor; });
+  dp[target] = static_cast<T>(others / sum * scale);
+  return logarithm(sum) + (static_cast<double>(most) - static_cast<double>(p[target]));
+}
+
+template <class T>
+double probabilities_row(const T* p, const T* target, int64_t classes, double scale, T* dp) {
+  using L = Lanes<T>;
+  T most;
+  const double sum = exponentials(p, classes, dp, most);
+  const double weight = reduce(classes, [&](int64_t k, int64_t left) { return Wide::load(target + k, left); });
+  const Wide shift = Wide::set(static_cast<double>(most));
+  const double cross = reduce(classes, [&](int64_t k, int64_t left) {
+    return Wide::load(target + k, left) * (Wide::load(p + k, left) - shift);
+  });
+  const typename L::V factor = L::set(static_cast<T>(weight / sum * scale)), to = L::set(static_cast<T>(scale));
+  fill(dp, classes,
+       [&](int64_t k, int left) { return L::load(dp + k, left) * factor - L::load(target + k, left) * to; });
+  return weight * logarithm(sum) - cross;
+}
+
+// Rows [first, first + n), n <= kLossRows; row_loss(i, row, p, dp) is one of the above for row first + i.
+template <class T, class Target, class RowLoss>
+double cross_entropy_rows(const LossArgs& a, int64_t first, int64_t n, const RowLoss& row_loss) {
+  uint8_t counts[kLossBlock];
+  find_counting<Target>(a, 1, first, n, counts);
+  double losses[kLossRows] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    T* dp = static_cast<T*>(a.dpred) + (first + i) * a.classes;
+    if (counts[i]) {
+      losses[i] = row_loss(i, row_of<T>(a.pred, first + i), dp);
+    } else {
+      for (int64_t k = 0; k < a.classes; ++k) dp[k] = 0;
+    }
+    if (a.reduction == Reduction::none) static_cast<T*>(a.loss)[first + i] = static_cast<T>(losses[i]);
+  }
+  return Wide::sum(Wide::load(losses));
+}
+
+template <class T>
+void run_cross_entropy(const LossArgs& a, Team* team) {
+  const int32_t threads = useful_threads(team, 8 * a.rows * a.classes);
+  if (a.kind == LossKind::cross_entropy_classes) {
+    run_chunks<int64_t>(a, a.rows, kLossRows, 1, threads, team, [&](int64_t first, int64_t n, double scale) {
+      int64_t buffer[kLossRows];
+      const int64_t* target = elements_of(a.target, first, n, buffer);
+      return cross_entropy_rows<T, int64_t>(
+          a, first, n, [&](int64_t i, const T* p, T* dp) { return class_row(p, target[i], a.classes, scale, dp); });
+    });
+  } else {
+    run_chunks<char>(a, a.rows, kLossRows, 1, threads, team, [&](int64_t first, int64_t n, double scale) {
+      return cross_entropy_rows<T, char>(a, first, n, [&](int64_t i, const T* p, T* dp) {
+        return probabilities_row(p, row_of<T>(a.target, first + i), a.classes, scale, dp);
+      });
+    });
+  }
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,45 @@
+// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019), with c = 1 - beta^step, or 1 without bias correction:
+//
+//   AdamW first: p = (1 - lr weight_decay) p
+//   m' = m + (1 - beta1) (g - m)      v' = beta2 v + (1 - beta2) g^2      p' = p - lr / c1 m' / (sqrt(v' / c2) + eps)
+#pragma once
+
+#include "optim/rule.hpp"
+
+namespace fusedrnn {
+
+template <class M>
+struct Adam {
+  using V = typename M::V;
+  V step_size, rest1, beta2, rest2, inverse_root, eps, weight_decay, shrink;
+  bool decays, decoupled;
+
+  explicit Adam(const OptimizerArgs& a) {
+    const double c1 = a.bias_correction ? 1 - power(a.beta1, a.step) : 1;
+    const double c2 = a.bias_correction ? 1 - power(a.beta2, a.step) : 1;
+    step_size = M::constant(a.lr / c1);
+    rest1 = M::constant(1 - a.beta1);
+    beta2 = M::constant(a.beta2);
+    rest2 = M::constant(1 - a.beta2);
+    inverse_root = M::constant(1 / __builtin_sqrt(c2));
+    eps = M::constant(a.eps);
+    weight_decay = M::constant(a.weight_decay);
+    shrink = M::constant(1 - a.lr * a.weight_decay);
+    decays = a.weight_decay != 0;
+    decoupled = a.kind == OptimizerKind::adamw;
+  }
+
+  FR_FN void update(V& p, V g, V* state) const {
+    if (decays) {
+      if (decoupled)
+        p = p * shrink;
+      else
+        g = g + weight_decay * p;
+    }
+    state[0] = state[0] + rest1 * (g - state[0]);
+    state[1] = beta2 * state[1] + rest2 * g * g;
+    p = p - step_size * (state[0] / (M::sqrt(state[1]) * inverse_root + eps));
+  }
+};
+
+}  // namespace fusedrnn

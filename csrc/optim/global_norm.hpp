@@ -1,0 +1,47 @@
+// The norm of all gradients together, summed as backend.hpp says, and the factor that clips it.
+#pragma once
+
+#include "optim/segments.hpp"
+#include "simd/wide.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+inline int64_t chunks_of(const Segment& s) { return (s.count + kReduceChunk - 1) / kReduceChunk; }
+
+template <class T>
+double chunk_squares(const Segment& s, int64_t chunk) {
+  const int64_t first = chunk * kReduceChunk, left = s.count - first;
+  const T* grad = static_cast<const T*>(s.grad) + first;
+  return reduce(left < kReduceChunk ? left : kReduceChunk, [&](int64_t i, int64_t n) {
+    const Wide g = Wide::load(grad + i, n);
+    return g * g;
+  });
+}
+
+template <class T>
+void run_norm(const NormArgs& a, Team* team) {
+  const int32_t threads = useful_threads(team, total_count(a.segment, a.segments));
+  int64_t chunks = 0;
+  for (int64_t s = 0; s < a.segments; ++s) chunks += chunks_of(a.segment[s]);
+  parallel(team, threads, [&](int32_t t) {
+    const int64_t first = share(chunks, threads, t), last = share(chunks, threads, t + 1);
+    int64_t at = 0;
+    for (int64_t s = 0; s < a.segments && at < last; ++s) {
+      const int64_t begin = at, end = at + chunks_of(a.segment[s]);
+      for (at = first > begin ? first : begin; at < end && at < last; ++at)
+        a.partials[at] = chunk_squares<T>(a.segment[s], at - begin);
+      at = end;
+    }
+  });
+  double total = 0;
+  for (int64_t c = 0; c < chunks; ++c) total += a.partials[c];
+  const double norm = __builtin_sqrt(total), factor = a.max_norm / (norm + 1e-6);
+  *a.norm = norm;
+  if (a.clip_factor) *a.clip_factor = factor > 1 ? 1 : factor;
+}
+
+inline Status norm(const NormArgs* a, Stream stream) {
+  return with_type(a->dtype, [&](auto type) { run_norm<decltype(type)>(*a, static_cast<Team*>(stream)); });
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

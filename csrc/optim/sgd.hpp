@@ -1,0 +1,34 @@
+// Gradient descent; with momentum (Polyak 1964), or Nesterov's form of it as Sutskever et al. (2013) write it:
+//
+//   v' = momentum v + g        p' = p - lr v'        Nesterov: p' = p - lr (g + momentum v')
+#pragma once
+
+#include "optim/rule.hpp"
+
+namespace fusedrnn {
+
+template <class M>
+struct Sgd {
+  using V = typename M::V;
+  V lr, momentum, weight_decay;
+  bool decays, keeps, nesterov;
+
+  explicit Sgd(const OptimizerArgs& a)
+      : lr(M::constant(a.lr)),
+        momentum(M::constant(a.momentum)),
+        weight_decay(M::constant(a.weight_decay)),
+        decays(a.weight_decay != 0),
+        keeps(a.momentum != 0),
+        nesterov(a.nesterov != 0) {}
+
+  FR_FN void update(V& p, V g, V* state) const {
+    if (decays) g = g + weight_decay * p;
+    if (keeps) {
+      state[0] = momentum * state[0] + g;
+      g = nesterov ? g + momentum * state[0] : state[0];
+    }
+    p = p - lr * g;
+  }
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,6 @@
+// The optimizers' entries of the backend table.
+#pragma once
+
+#include "optim/clip.hpp"
+#include "optim/global_norm.hpp"
+#include "optim/update.hpp"

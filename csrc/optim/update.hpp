@@ -1,0 +1,66 @@
+// One pass of an update rule over all segments.
+#pragma once
+
+#include "optim/adagrad.hpp"
+#include "optim/adam.hpp"
+#include "optim/rmsprop.hpp"
+#include "optim/segments.hpp"
+#include "optim/sgd.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class T>
+struct Arithmetic {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  FR_INLINE static V constant(double s) { return L::set(static_cast<T>(s)); }
+  FR_INLINE static V sqrt(V v) { return L::sqrt(v); }
+  FR_INLINE static V max(V a, V b) { return L::max(a, b); }
+};
+
+// n lanes of elements from i on; n is L::N but at the end of a segment. States a rule does not keep are absent.
+template <class T, class Rule>
+FR_INLINE void update_lanes(const Rule& rule, typename Lanes<T>::V factor, const Segment& s, int64_t i, int n) {
+  using L = Lanes<T>;
+  T* param = static_cast<T*>(s.param) + i;
+  typename L::V p = L::load(param, n), state[3];
+  const typename L::V g = L::load(static_cast<const T*>(s.grad) + i, n) * factor;
+  for (int k = 0; k < 3; ++k) state[k] = s.state[k] ? L::load(static_cast<T*>(s.state[k]) + i, n) : L::zero();
+  rule.update(p, g, state);
+  L::store(param, p, n);
+  for (int k = 0; k < 3; ++k)
+    if (s.state[k]) L::store(static_cast<T*>(s.state[k]) + i, state[k], n);
+}
+
+template <class T, class Rule>
+void run_update(const OptimizerArgs& a, Team* team) {
+  constexpr int N = Lanes<T>::N;
+  for_segments(a.segment, a.segments, team, [&](const Segment& s, int64_t begin, int64_t end) {
+    const Rule rule(a);
+    const typename Lanes<T>::V factor = Lanes<T>::set(a.clip_factor ? static_cast<T>(*a.clip_factor) : T(1));
+    int64_t i = begin;
+    for (; i + N <= end; i += N) update_lanes<T>(rule, factor, s, i, N);
+    if (i < end) update_lanes<T>(rule, factor, s, i, static_cast<int>(end - i));
+  });
+}
+
+inline Status optimizer(const OptimizerArgs* a, Stream stream) {
+  Team* team = static_cast<Team*>(stream);
+  return with_type(a->dtype, [&](auto type) {
+    using T = decltype(type);
+    using M = Arithmetic<T>;
+    switch (a->kind) {
+      case OptimizerKind::sgd:
+        return run_update<T, Sgd<M>>(*a, team);
+      case OptimizerKind::adagrad:
+        return run_update<T, Adagrad<M>>(*a, team);
+      case OptimizerKind::rmsprop:
+        return run_update<T, RmsProp<M>>(*a, team);
+      case OptimizerKind::adam:
+      case OptimizerKind::adamw:
+        return run_update<T, Adam<M>>(*a, team);
+    }
+  });
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,147 @@
+"""Linear, embedding, layer norm, dropout and last-step layers as functions.
+
+Arrays are float32 or float64, all of one dtype; the last axis has unit stride, the others any positive
+stride. A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the message names the
+argument.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+
+Array = NDArray[Any]
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """y = x W^T + b.
+
+    Args:
+        x: (..., in).
+        weight: (out, in), contiguous.
+        bias: (out,), or None for none.
+
+    Returns:
+        y (..., out).
+    """
+    return _native.linear_forward(x, weight, bias)
+
+
+def linear_backward(
+    dy: Array, x: Array, weight: Array, *, bias: bool = True, need_dx: bool = True
+) -> tuple[Array | None, Array, Array | None]:
+    """Gradients of `linear_forward`.
+
+    Args:
+        dy: (..., out), gradient of y.
+        x, weight: as given to forward.
+        bias: whether there was one.
+        need_dx: False skips dx.
+
+    Returns:
+        dx like x (None without need_dx), dweight (out, in), dbias (out,) (None without bias).
+    """
+    dweight = np.zeros(np.shape(weight), x.dtype)
+    dbias = np.zeros(len(weight), x.dtype) if bias else None
+    dx = _native.linear_backward(dy, x, weight, dweight, dbias, need_dx)
+    return dx, dweight, dbias
+
+
+def embedding_forward(ids: Array, weight: Array) -> Array:
+    """Rows of a table by their index.
+
+    Args:
+        ids: int64, any shape, each in [0, rows).
+        weight: (rows, width), contiguous.
+
+    Returns:
+        y (*ids.shape, width).
+
+    Raises:
+        ValueError: an id is out of range; the message says which.
+    """
+    return _native.embedding_forward(ids, weight)
+
+
+def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
+    """Gradient of the table: rows of dy (*ids.shape, width), added up by id in the order of ids.
+
+    Returns:
+        dweight (num_embeddings, width).
+    """
+    dweight = np.zeros((num_embeddings, dy.shape[-1]), dy.dtype)
+    _native.embedding_backward(dy, ids, dweight)
+    return dweight
+
+
+def layer_norm_forward(
+    x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Layer normalisation over the last axis (Ba, Kiros & Hinton 2016).
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias, the variance divided by the width. Computed in
+    float64, each result rounded once.
+
+    Args:
+        x: (..., width), width >= 1.
+        weight: (width,), or None for ones.
+        bias: (width,), or None for zeros.
+        eps: >= 0.
+
+    Returns:
+        y like x, mean and rstd = 1 / sqrt(variance + eps), both (...), for backward.
+    """
+    return _native.layer_norm_forward(x, weight, bias, eps)
+
+
+def layer_norm_backward(
+    dy: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients of `layer_norm_forward`, from its mean and rstd.
+
+    Returns:
+        dx like x, dweight (width,), dbias (width,).
+    """
+    dweight, dbias = np.zeros(x.shape[-1], x.dtype), np.zeros(x.shape[-1], x.dtype)
+    dx = _native.layer_norm_backward(dy, x, weight, mean, rstd, dweight, dbias)
+    return dx, dweight, dbias
+
+
+def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
+    """x / (1 - p) where an element is kept, exactly 0 where it is dropped (Srivastava et al. 2014).
+
+    The mask is a function of key, stream and an element's flat index (Philox4x32-10), so that the backward
+    pass is this very function of dy.
+
+    Args:
+        x: any shape.
+        p: probability of dropping an element, 0..1.
+        key: 64 bits.
+        stream: 32 bits; masks of different streams under one key are independent.
+    """
+    return _native.dropout(x, p, key, stream)
+
+
+def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = False) -> Array:
+    """Each row of a sequence at its last step.
+
+    Args:
+        x: (T, B, N), or (B, T, N) with batch_first. Not read at and past a row's length.
+        lengths: int64 (B,), 0..T; None: T each.
+
+    Returns:
+        y (B, N), 0 where the length is 0.
+    """
+    return _native.last_forward(x, lengths, batch_first)
+
+
+def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: bool = False) -> Array:
+    """Gradient of `last_forward`: dy (B, N) -> dx (T, B, N), or (B, T, N) with batch_first.
+
+    dx is 0 but at each row's last step.
+    """
+    return _native.last_backward(dy, T, lengths, batch_first)

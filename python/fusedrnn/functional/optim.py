@@ -1,0 +1,188 @@
+"""Optimizer updates, norm and clipping, in place on arrays, by PyTorch 2.13's rules.
+
+param, grad and the states of an update have one shape and one dtype, float32 or float64, and are contiguous;
+param and states are written. States start as zeros, ``step`` counts from 1. The gradient is scaled by
+``clip_factor`` first (None: not), then weight_decay times the parameter is added to it (decoupled: the
+parameter shrinks instead).
+
+A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the message names the argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+
+Array = NDArray[Any]
+
+
+def check_scalars(below_one: Sequence[str] = (), **scalars: float) -> None:
+    """Raises ValueError unless every scalar is finite and not negative, and below 1 if its name says so."""
+    for name, value in scalars.items():
+        try:
+            finite = math.isfinite(value)
+        except TypeError:
+            raise TypeError(f"{name} must be a number, it is of type {type(value).__name__}") from None
+        if not (finite and value >= 0 and (name not in below_one or value < 1)):
+            must = "in [0, 1)" if name in below_one else "finite and >= 0"
+            raise ValueError(f"{name} must be {must}, it is {value}")
+
+
+def check_betas(betas: Sequence[float]) -> tuple[float, float]:
+    """Adam's two coefficients, each in [0, 1); ValueError otherwise."""
+    if len(betas) != 2 or not all(math.isfinite(b) and 0 <= b < 1 for b in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1), they are {tuple(betas)}")
+    return float(betas[0]), float(betas[1])
+
+
+def _check_step(step: int) -> None:
+    if step < 1:
+        raise ValueError(f"step must be at least 1, it is {step}")
+
+
+def _check_momentum(momentum: float, nesterov: bool, buffer: Array | None) -> None:
+    if (momentum != 0) != (buffer is not None):
+        raise ValueError(
+            f"momentum_buffer must be {'None' if momentum == 0 else 'an array'} with momentum {momentum}, "
+            f"it is {'None' if buffer is None else 'an array'}"
+        )
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov must be False where momentum is 0, it is True")
+
+
+def _step(
+    kind: str,
+    param: Array,
+    grad: Array,
+    states: list[Array | None],
+    clip_factor: float | None,
+    **scalars: float,
+) -> None:
+    segments = _native.Segments(kind, [(param, grad, states)])
+    _native.optimizer_step(segments, {name: float(value) for name, value in scalars.items()}, clip_factor)
+
+
+def sgd_(
+    param: Array,
+    grad: Array,
+    momentum_buffer: Array | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    clip_factor: float | None = None,
+) -> None:
+    """Gradient descent: p' = p - lr g.
+
+    With momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'; Nesterov: p' = p - lr (g + momentum v').
+    """
+    check_scalars(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    _check_momentum(momentum, nesterov, momentum_buffer)
+    _step(
+        "sgd", param, grad, [momentum_buffer], clip_factor,
+        lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
+    )  # fmt: skip
+
+
+def adagrad_(
+    param: Array,
+    grad: Array,
+    sum: Array,
+    *,
+    lr: float,
+    step: int,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+    clip_factor: float | None = None,
+) -> None:
+    """Adagrad (Duchi et al. 2011).
+
+    s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps).
+    """
+    check_scalars(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+    _check_step(step)
+    _step(
+        "adagrad", param, grad, [sum], clip_factor,
+        lr=lr, step=step, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
+    )  # fmt: skip
+
+
+def rmsprop_(
+    param: Array,
+    grad: Array,
+    square_avg: Array,
+    momentum_buffer: Array | None = None,
+    grad_avg: Array | None = None,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    clip_factor: float | None = None,
+) -> None:
+    """RMSprop (Hinton 2012): v' = alpha v + (1 - alpha) g^2, p' = p - lr g / (sqrt(v') + eps).
+
+    With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g, and never falls
+    below 0 by rounding. With momentum the fraction is summed up as in `sgd_`.
+    """
+    check_scalars(["alpha"], lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay)
+    _check_momentum(momentum, False, momentum_buffer)
+    _step(
+        "rmsprop", param, grad, [square_avg, momentum_buffer, grad_avg], clip_factor,
+        lr=lr, beta2=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay,
+        centered=grad_avg is not None,
+    )  # fmt: skip
+
+
+def adam_(
+    param: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    *,
+    lr: float,
+    step: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    bias_correction: bool = True,
+    decoupled: bool = False,
+    clip_factor: float | None = None,
+) -> None:
+    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) if decoupled.
+
+    m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
+    c = 1 - b^step, or 1 without bias_correction. Decoupled weight decay first shrinks p by 1 - lr
+    weight_decay.
+    """
+    check_scalars(lr=lr, eps=eps, weight_decay=weight_decay)
+    beta1, beta2 = check_betas(betas)
+    _check_step(step)
+    _step(
+        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq], clip_factor,
+        lr=lr, step=step, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+        bias_correction=bias_correction,
+    )  # fmt: skip
+
+
+def global_norm(arrays: Sequence[Array]) -> float:
+    """Square root of the sum of all squares, summed in float64; 0.0 of nothing."""
+    return _native.global_norm(list(arrays))
+
+
+def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> float:
+    """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN."""
+    return _native.clip_by_global_norm(list(arrays), max_norm)
+
+
+def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
+    """Clamps every element to [-limit, limit]; NaN stays."""
+    _native.clip_by_value(list(arrays), limit)

@@ -1,0 +1,13 @@
+"""Losses with their gradients: what `Module.backward` starts from.
+
+    loss, dpred = fr.losses.cross_entropy(model(x), target)
+    model.backward(dpred)
+
+The functions are those of `fusedrnn.functional`, whose documentation has shapes, masks and reductions.
+"""
+
+from __future__ import annotations
+
+from fusedrnn.functional.losses import binary_cross_entropy, cross_entropy, mse
+
+__all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
