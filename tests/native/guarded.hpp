@@ -16,7 +16,7 @@ class Guarded {
  public:
   Guarded(size_t count, Guard guard) : count_(count) {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const size_t bytes = (count * sizeof(T) + page - 1) / page * page;
+    const size_t bytes = (count * sizeof(T) / page + 1) * page;
     mapped_ = bytes + 2 * page;
     void* const base = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED || mprotect(static_cast<char*>(base) + page, bytes, PROT_READ | PROT_WRITE) != 0) {

@@ -1,7 +1,6 @@
 // exp, sigmoid, tanh, log and log1p: error against the C library in a wider type, special values, the same bits on
 // every ISA, and bits pinned by a hash, so that another architecture gives them too.
-//   test_math           floats 1021 apart, a minute under emulation
-//   test_math 1         every float
+//   test_math [DISTANCE [DOUBLES]]   floats so far apart (1021; 1 for every float) and so many doubles (400000)
 #include <cmath>
 #include <limits>
 
@@ -119,11 +118,11 @@ void sweep_float(const Subject& subject, uint64_t stride) {
 }
 
 // Magnitudes from 2^-60 up, the range where the function moves, its tails with subnormal results, and any bit pattern.
-void sweep_double(const Subject& subject) {
+void sweep_double(const Subject& subject, int64_t count) {
   Trial<double, long double> trial(subject, subject.truth64, subject.ulp64);
   Random random(7);
   std::vector<double> in;
-  for (int i = 0; i < 400000; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     double x = 0;
     switch (i & 3) {
       case 0:
@@ -255,8 +254,9 @@ void pinned(const char* type, uint64_t expected) {
 
 int main(int count, char** arguments) {
   const uint64_t stride = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 1021;
-  if (stride == 0) {
-    std::fprintf(stderr, "usage: %s [distance between floats tried, 1 for all]\n", arguments[0]);
+  const int64_t doubles = count > 2 ? std::strtoll(arguments[2], nullptr, 10) : 400000;
+  if (stride == 0 || doubles <= 0) {
+    std::fprintf(stderr, "usage: %s [distance between floats tried, 1 for all [doubles tried]]\n", arguments[0]);
     return 2;
   }
   special_values<float>();
@@ -267,7 +267,7 @@ int main(int count, char** arguments) {
   pinned<double>("double", 0x7fc8c03c56210f02u);
   for (const Subject& subject : kSubjects) {
     sweep_float(subject, stride);
-    sweep_double(subject);
+    sweep_double(subject, doubles);
   }
   return check::finish("test_math");
 }
