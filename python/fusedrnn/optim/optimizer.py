@@ -1,0 +1,286 @@
+"""What all optimizers share: parameter groups, the step with clipping folded in, saving and loading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+from fusedrnn.nn.parameter import Parameter, aligned_zeros
+from fusedrnn.optim.table import Table, build_tables, place, unique_parameters
+
+Array = NDArray[Any]
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base of the optimizers: `Adam`, `AdamW`, `RMSprop`, `Adagrad`, `SGD`.
+
+    Args:
+        params: parameters, or dicts with the parameters of a group under "params" and its own options
+            beside them, as in ``[{"params": a}, {"params": b, "lr": 1e-4}]``. A parameter given twice in a
+            group counts once.
+        defaults: options of the groups that have none of their own.
+
+    Attributes:
+        param_groups: list of dicts: "params", "step" (updates so far) and the options, which may be changed
+            at any time.
+        state: by parameter, a dict of arrays by PyTorch's names, made at the first step.
+
+    Raises:
+        TypeError: a parameter is no `Parameter`; ValueError: there is none, one is in two groups, or an
+            option is out of its range.
+    """
+
+    kind: ClassVar[str]  # of backend.hpp's OptimizerKind
+
+    def __init__(
+        self, params: Iterable[Parameter] | Iterable[Mapping[str, Any]], defaults: dict[str, Any]
+    ) -> None:
+        if isinstance(params, (Parameter, Mapping)):
+            raise TypeError(
+                f"params must be an iterable of parameters or dicts, it is a {type(params).__name__}: "
+                "put it in a list"
+            )
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self.state: dict[Parameter, dict[str, Array]] = {}
+        self._tables: list[list[Table]] | None = None
+        given: list[Any] = list(params)
+        if not given:
+            raise ValueError("params must be at least one parameter, there is none")
+        if not any(isinstance(g, Mapping) for g in given):
+            given = [{"params": given}]
+        for group in given:
+            self.add_param_group(group)
+
+    # ------------------------------------------------------------------------------- what a rule provides
+    def _check(self, group: Group) -> None:
+        """Raises ValueError, or TypeError, where an option of the group is not what it must be."""
+        raise NotImplementedError
+
+    def _states(self, group: Group) -> tuple[str | None, ...]:
+        """Names of the states in the order of backend.hpp's Segment, None where the rule keeps none."""
+        raise NotImplementedError
+
+    def _scalars(self, group: Group) -> dict[str, float]:
+        """The group's options by the names of backend.hpp's OptimizerArgs, without the step."""
+        raise NotImplementedError
+
+    # --------------------------------------------------------------------------------------------- groups
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Adds a group like those the constructor takes."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(
+                f"params must be all parameters or all dicts with 'params', one is {type(group).__name__}"
+            )
+        unknown = set(group) - set(self.defaults) - {"params"}
+        if unknown:
+            raise ValueError(
+                f"a parameter group may have the options {sorted(self.defaults)}, it has {sorted(unknown)}"
+            )
+        unique = unique_parameters(group["params"])
+        taken = {place(p) for other in self.param_groups for p in other["params"]}
+        for p in unique:
+            if place(p) in taken:
+                raise ValueError(f"a parameter may be in one group only, {p.name!r} is in two")
+        complete: Group = {**self.defaults, **group, "params": unique, "step": 0}
+        self._check(complete)
+        self.param_groups.append(complete)
+        self._tables = None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate. Setting it sets that of every group.
+
+        Raises:
+            ValueError: on reading, groups have different ones; on setting, it is negative or not finite.
+        """
+        rates = {float(group["lr"]) for group in self.param_groups}
+        if len(rates) > 1:
+            raise ValueError(f"lr differs between groups ({sorted(rates)}): read param_groups[i]['lr']")
+        return rates.pop()
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            self._check({**group, "lr": value})
+        for group in self.param_groups:
+            group["lr"] = float(value)
+
+    # ----------------------------------------------------------------------------------------------- step
+    def zero_grad(self) -> None:
+        """Sets the gradients of all parameters to zero."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.zero_grad()
+
+    def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> float | None:
+        """Updates every parameter from its gradient, in one pass; the gradients stay as they are.
+
+        Args:
+            clip_norm: scale gradients by min(1, clip_norm / (norm + 1e-6)) on their way into the update,
+                norm being that of all gradients together (Pascanu et al. 2013).
+            skip_nonfinite: if the norm is infinite or NaN, change nothing and do not count the step.
+
+        Returns:
+            The norm before clipping, None if neither argument asks for it.
+
+        Raises:
+            ValueError: clip_norm is negative or NaN, or an option of a group is out of its range; nothing
+                is changed then.
+        """
+        if clip_norm is not None and not clip_norm >= 0:
+            raise ValueError(f"clip_norm must be None or at least 0, it is {clip_norm}")
+        for group in self.param_groups:
+            self._check(group)
+        tables = self._prepared()
+        norm = factor = None
+        if clip_norm is not None or skip_nonfinite:
+            flat = [table.segments for group_tables in tables for table in group_tables]
+            norm, factor = _native.segments_norm(flat, math.inf if clip_norm is None else float(clip_norm))
+            if skip_nonfinite and not math.isfinite(norm):
+                return norm
+        for group, group_tables in zip(self.param_groups, tables, strict=True):
+            group["step"] += 1
+            scalars = {**self._scalars(group), "step": float(group["step"])}
+            for table in group_tables:
+                _native.optimizer_step(table.segments, scalars, None if clip_norm is None else factor)
+                table.touch()
+        return norm
+
+    def _prepared(self) -> list[list[Table]]:
+        """The groups' segment tables, built again where parameters have moved or a rule's states changed."""
+        names = [self._states(group) for group in self.param_groups]
+        if self._tables is None or any(
+            not table.fits(wanted)
+            for wanted, tables in zip(names, self._tables, strict=True)
+            for table in tables
+        ):
+            self._tables = [
+                build_tables(self.kind, group["params"], wanted, self._state)
+                for group, wanted in zip(self.param_groups, names, strict=True)
+            ]
+        return self._tables
+
+    def _state(self, p: Parameter, name: str) -> Array:
+        """State `name` of a parameter, made of zeros if there is none yet."""
+        state = self.state.setdefault(p, {})
+        if name not in state:
+            state[name] = aligned_zeros(p.size, p.dtype).reshape(p.shape)
+        return state[name]
+
+    # -------------------------------------------------------------------------------- saving and loading
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all states and options, structured as PyTorch's.
+
+        ``{"state": {index: {"step": n, name: array}}, "param_groups": [{"params": [index], option: value}]}``
+        with parameters numbered through all groups.
+        """
+        state: dict[int, dict[str, Any]] = {}
+        groups = []
+        index = 0
+        for group in self.param_groups:
+            first = index
+            for p in group["params"]:
+                if group["step"] > 0:
+                    names = [name for name in self._states(group) if name is not None]
+                    arrays = {name: self._state(p, name).copy() for name in names}
+                    state[index] = {"step": group["step"], **arrays}
+                index += 1
+            options = {name: value for name, value in group.items() if name not in ("params", "step")}
+            groups.append({"params": list(range(first, index)), **options})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` returned, from an optimizer of the same rule and like parameters.
+
+        Keys of "state" may be numbers or their decimal text (as JSON makes them). Arrays are copied.
+
+        Raises:
+            ValueError, TypeError: groups, options, names, shapes or dtypes do not fit; the message names
+                what. Nothing is changed then.
+        """
+        saved = state_dict.get("param_groups"), state_dict.get("state")
+        if not isinstance(saved[0], (list, tuple)) or not isinstance(saved[1], Mapping):
+            raise ValueError("state_dict must have the list 'param_groups' and the dict 'state'")
+        if len(saved[0]) != len(self.param_groups):
+            raise ValueError(
+                f"state_dict must have {len(self.param_groups)} parameter groups, it has {len(saved[0])}"
+            )
+        states = {int(key): value for key, value in saved[1].items()}
+        groups: list[Group] = []
+        loaded: dict[Parameter, dict[str, Array]] = {}
+        for i, (group, new) in enumerate(zip(self.param_groups, saved[0], strict=True)):
+            options = self._loaded_options(group, new, f"state_dict['param_groups'][{i}]")
+            steps = set()
+            for p, key in zip(group["params"], new["params"], strict=True):
+                entry = dict(states.pop(int(key), {}))
+                step = int(entry.pop("step", 0))
+                steps.add(step)
+                names = self._states(options) if step > 0 else ()
+                loaded[p] = _loaded_arrays(p, entry, names, f"state_dict['state'][{key}]")
+            if len(steps) > 1 or min(steps, default=0) < 0:
+                raise ValueError(f"step must be one number >= 0 in all of group {i}, it is {sorted(steps)}")
+            groups.append({**options, "step": steps.pop() if steps else 0})
+        if states:
+            raise ValueError(
+                f"state_dict['state'] must have parameters 0..{len(loaded) - 1}, has {set(states)}"
+            )
+        for group, new in zip(self.param_groups, groups, strict=True):
+            group.update(new)
+        self.state = {p: arrays for p, arrays in loaded.items() if arrays}
+        self._tables = None
+
+    def _loaded_options(self, group: Group, new: Mapping[str, Any], label: str) -> Group:
+        """The group with the options of `new`, checked."""
+        if set(new) != {*self.defaults, "params"}:
+            raise ValueError(
+                f"{label} must have the options {sorted(self.defaults)} and 'params', it has {sorted(new)}"
+            )
+        if len(new["params"]) != len(group["params"]):
+            raise ValueError(
+                f"{label} must have {len(group['params'])} parameters, it has {len(new['params'])}"
+            )
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in new.items()
+            if name != "params"
+        }
+        checked = {**group, **options}
+        self._check(checked)
+        return checked
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": None}
+
+    def __repr__(self) -> str:
+        groups = [
+            ", ".join(f"{name}={value}" for name, value in group.items() if name not in ("params", "step"))
+            for group in self.param_groups
+        ]
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _loaded_arrays(
+    p: Parameter, entry: dict[str, Any], names: tuple[str | None, ...], label: str
+) -> dict[str, Array]:
+    """Copies of a parameter's saved states, which must be those that `names` says."""
+    expected = {name for name in names if name is not None}
+    if set(entry) != expected:
+        raise ValueError(f"{label} must have {sorted(expected)}, it has {sorted(entry)}")
+    arrays = {}
+    for name, value in entry.items():
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{label}['{name}'] must be a NumPy array, it is a {type(value).__name__}")
+        if value.dtype != p.dtype:
+            raise TypeError(f"{label}['{name}'] must be {p.dtype}, it is {value.dtype}")
+        if value.shape != p.shape:
+            raise ValueError(f"{label}['{name}'] must have shape {p.shape}, it has {value.shape}")
+        arrays[name] = aligned_zeros(p.size, p.dtype).reshape(p.shape)
+        arrays[name][...] = value
+    return arrays

@@ -1,0 +1,77 @@
+"""Segment tables: what an optimizer hands to the backend, built once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+from fusedrnn.nn.parameter import FlatBuffer, Parameter
+
+Array = NDArray[Any]
+
+
+def place(p: Parameter) -> tuple[int, int, int]:
+    """Equal for parameters that are the same piece of memory."""
+    return id(p._buffer), p._offset, p.size
+
+
+def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter]:
+    """The parameters in their order, each once.
+
+    Raises:
+        TypeError: one is no `Parameter`.
+    """
+    given = [params] if isinstance(params, Parameter) else list(params)
+    for p in given:
+        if not isinstance(p, Parameter):
+            raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
+    return list({place(p): p for p in given}.values())
+
+
+class Table:
+    """The parameters of a group that share a dtype, one segment each, with gradients and states."""
+
+    def __init__(
+        self,
+        kind: str,
+        params: Sequence[Parameter],
+        names: tuple[str | None, ...],
+        state: Callable[[Parameter, str], Array],
+    ) -> None:
+        self._names = names
+        self._homes = [(p, p._buffer) for p in params]
+        self._buffers: list[FlatBuffer] = list({id(p._buffer): p._buffer for p in params}.values())
+        self.segments = _native.Segments(
+            kind,
+            [
+                (
+                    p._flat(),
+                    p.grad.reshape(-1),
+                    [None if name is None else state(p, name).reshape(-1) for name in names],
+                )
+                for p in params
+            ],
+        )
+
+    def fits(self, names: tuple[str | None, ...]) -> bool:
+        """Whether the table still describes its parameters, for a rule that keeps the states `names`."""
+        return names == self._names and all(p._buffer is buffer for p, buffer in self._homes)
+
+    def touch(self) -> None:
+        """Counts a write to every buffer involved."""
+        for buffer in self._buffers:
+            buffer.touch()
+
+
+def build_tables(
+    kind: str,
+    params: Sequence[Parameter],
+    names: tuple[str | None, ...],
+    state: Callable[[Parameter, str], Array],
+) -> list[Table]:
+    """A table for each dtype among the parameters."""
+    dtypes = {p.dtype: None for p in params}
+    return [Table(kind, [p for p in params if p.dtype == dtype], names, state) for dtype in dtypes]
