@@ -1,0 +1,326 @@
+"""Mutation check: break the kernels one line at a time and see the suite notice.
+
+    python tests/mutations.py                 all of them
+    python tests/mutations.py --list          what they are
+    python tests/mutations.py lstm clip       those whose name contains one of the words
+
+Works on a copy of the checkout in a temporary folder. Each mutation replaces one piece of text that must occur exactly once
+in its file, rebuilds the native module for one instruction set and runs the kernels' tests until the first failure.
+A mutation that builds and passes is a hole in the suite: it is listed at the end and the exit status is 1. Takes about a
+minute a mutation on 2 cores. Needs what building and testing needs: cmake, ninja, pybind11, pytest, torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ["python", "csrc", "cuda", "tests", "CMakeLists.txt", "pyproject.toml", "README.md"]
+
+
+class Mutation(NamedTuple):
+    """`new` in place of `old` in a file under csrc/; `tests` are those meant to notice, run first."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+SEQUENCES = "test_lstm.py test_gru.py test_rnn.py test_batch_split.py"
+
+MUTATIONS = [
+    Mutation(
+        "lstm: backward drops the path through tanh(c)",
+        "cells/lstm.hpp",
+        "M::fma(dh * o, M::tanh_slope(t), dcarry)",
+        "M::fma(dh * o, t, dcarry)",
+        SEQUENCES,
+    ),
+    Mutation(
+        "lstm: gates f and i swapped in the cell state",
+        "cells/lstm.hpp",
+        "M::fma(f, carry_prev, i * g)",
+        "M::fma(i, carry_prev, f * g)",
+        SEQUENCES,
+    ),
+    Mutation(
+        "lstm: dc leaves through the input gate",
+        "cells/lstm.hpp",
+        "return dc * f;",
+        "return dc * i;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "gru: reset gate forgotten in the recurrent part of dn",
+        "cells/gru.hpp",
+        "da[3] = dn * r;",
+        "da[3] = dn;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "gru: wrong sign in the update gate's gradient",
+        "cells/gru.hpp",
+        "d * (carry_prev - n)",
+        "d * (n - carry_prev)",
+        SEQUENCES,
+    ),
+    Mutation(
+        "gru: direct path to h dropped",
+        "cells/gru.hpp",
+        "const V d = dh + dcarry;",
+        "const V d = dh;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "elman: recurrent part forgotten",
+        "cells/elman.hpp",
+        "value(x[0] + h[0])",
+        "value(x[0])",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: reverse direction starts at the longest row's last step",
+        "sequence/rows.hpp",
+        "order.length[r] - 1 - s : s; }",
+        "order.length[0] - 1 - s : s; }",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: a reset cuts one step late",
+        "sequence/rows.hpp",
+        "const int64_t t = reverse ? time(s - 1, r) : s;",
+        "const int64_t t = reverse ? time(s, r) : s;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: final state taken one step early",
+        "sequence/rows.hpp",
+        "return s == order.length[r] - 1; }",
+        "return s == order.length[r] - 1 - (order.length[r] > 1); }",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: gradient of the final state forgotten",
+        "sequence/backward.hpp",
+        "row_[i].start ? get(row_[i].start, v * N) : L::zero()",
+        "L::zero()",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: dy forgotten where a row goes on",
+        "sequence/backward.hpp",
+        "if (row.dy) dh = get(row.dy, unit) + dh;",
+        "if (row.dy && row.start) dh = get(row.dy, unit) + dh;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: second direction overwrites dx",
+        "sequence/backward.hpp",
+        "const bool add = pass.direction > 0;",
+        "const bool add = false;",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: dropout forgotten in backward",
+        "sequence/backward.hpp",
+        "if (desc.dropout > 0) mask_rows(",
+        "if (desc.dropout > 1) mask_rows(",
+        SEQUENCES,
+    ),
+    Mutation(
+        "sequence: padding of y not cleared",
+        "sequence/forward.hpp",
+        "if (f_.args_.lengths) clear_padding();",
+        "if (false) clear_padding();",
+        "test_guard_pages.py " + SEQUENCES,
+    ),
+    Mutation(
+        "sequence: initial gradient taken from the last chunk",
+        "sequence/backward.hpp",
+        "if (c == 0) initial_state(pass);",
+        "if (c == chunks - 1) initial_state(pass);",
+        SEQUENCES,
+    ),
+    Mutation(
+        "gemm: later chunks of k replace the earlier",
+        "gemm/microkernel.hpp",
+        "first ? sum[r][v] : L::load(to) + sum[r][v]",
+        "sum[r][v]",
+        SEQUENCES,
+    ),
+    Mutation(
+        "gemm: outer product loses all but the last block of rows",
+        "gemm/outer.hpp",
+        "    replace = false;\n    k0 += block;",
+        "    replace = k0 + block < K;\n    k0 += block;",
+        "test_linear.py " + SEQUENCES,
+    ),
+    Mutation(
+        "adam: bias correction lags a step",
+        "optim/adam.hpp",
+        "1 - power(a.beta2, a.step)",
+        "1 - power(a.beta2, a.step + 1)",
+        "test_adam.py",
+    ),
+    Mutation(
+        "rmsprop: centered forgets to subtract the mean",
+        "optim/rmsprop.hpp",
+        "state[0] - state[2] * state[2]",
+        "state[0]",
+        "test_rmsprop.py",
+    ),
+    Mutation(
+        "sgd: Nesterov looks at the old momentum",
+        "optim/sgd.hpp",
+        "nesterov ? g + momentum * state[0] : state[0]",
+        "nesterov ? state[0] : g + momentum * state[0]",
+        "test_sgd.py",
+    ),
+    Mutation(
+        "adagrad: sum of absolute values",
+        "optim/adagrad.hpp",
+        "state[0] + g * g",
+        "state[0] + g",
+        "test_adagrad.py",
+    ),
+    Mutation(
+        "clip: factor missing in the update",
+        "optim/update.hpp",
+        "a.clip_factor ? static_cast<T>(*a.clip_factor) : T(1)",
+        "T(1)",
+        "test_clip.py test_adam.py",
+    ),
+    Mutation(
+        "norm: last chunk of every array missing",
+        "optim/global_norm.hpp",
+        "return (s.count + kReduceChunk - 1) / kReduceChunk; }",
+        "return s.count > kReduceChunk ? s.count / kReduceChunk : 1; }",
+        "test_global_norm.py test_clip.py",
+    ),
+    Mutation(
+        "cross entropy: gradient of the target class not lowered",
+        "losses/cross_entropy.hpp",
+        "static_cast<double>(dp[target]) - sum;",
+        "static_cast<double>(dp[target]);",
+        "test_cross_entropy.py",
+    ),
+    Mutation(
+        "losses: masked entries keep their gradient",
+        "losses/elementwise.hpp",
+        "dpred[i] = counts[i] ? dpred[i] : T(0);",
+        "dpred[i] = dpred[i];",
+        "test_mse.py test_binary_cross_entropy.py",
+    ),
+]
+
+
+def run(command: list[str], cwd: Path, timeout: float, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+class Checkout:
+    """A copy of the project, built for the fastest instruction set of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "_native*.so", ".*")
+                shutil.copytree(source, root / name, ignore=ignored)
+            elif source.exists():
+                shutil.copy(source, root / name)
+        self.build_folder = root / "build"
+        configured = run(
+            ["cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DFUSEDRNN_ONLY_ISA=avx2",
+             f"-DPython_EXECUTABLE={sys.executable}"], root, 120
+        )  # fmt: skip
+        if configured.returncode != 0:
+            raise SystemExit(f"cmake failed:\n{configured.stdout}{configured.stderr}")
+
+    def build(self) -> str | None:
+        """What the compiler said, when it failed."""
+        built = run(["cmake", "--build", "build"], self.root, 900)
+        if built.returncode != 0:
+            return built.stdout[-2000:] + built.stderr[-2000:]
+        for module in self.build_folder.glob("_native*.so"):
+            shutil.copy(module, self.root / "python" / "fusedrnn" / module.name)
+        return None
+
+    def first_failure(self, tests: str) -> str | None:
+        """The first failing test, None when all pass."""
+        files = [f"tests/{name}" for name in tests.split()]
+        done = run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *files],
+            self.root, 1800, PYTHONPATH=str(self.root / "python"),
+        )  # fmt: skip
+        if done.returncode == 0:
+            return None
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return lines[0] if lines else f"exit {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
+
+
+def check(checkout: Checkout, mutation: Mutation) -> bool:
+    """True when the suite notices."""
+    file = checkout.root / "csrc" / mutation.file
+    sound = file.read_text()
+    if sound.count(mutation.old) != 1:
+        print(f"  does not apply: {mutation.old!r} occurs {sound.count(mutation.old)} times in {mutation.file}")
+        return False
+    start = time.monotonic()
+    file.write_text(sound.replace(mutation.old, mutation.new))
+    try:
+        complaint = checkout.build()
+        if complaint is not None:
+            print(f"  does not build, which proves nothing:\n{complaint}")
+            return False
+        failure = checkout.first_failure(mutation.tests)
+    finally:
+        file.write_text(sound)
+    print(f"  {failure or 'SURVIVED'}  ({time.monotonic() - start:.0f} s)", flush=True)
+    return failure is not None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these words")
+    parser.add_argument("--list", action="store_true", help="print the mutations and stop")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTATIONS if not arguments.words or any(w in m.name for w in arguments.words)]
+    if arguments.list:
+        print("\n".join(f"{m.file}: {m.name}" for m in chosen))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Checkout(Path(folder))
+        complaint = checkout.build()
+        if complaint is not None:
+            raise SystemExit(f"the sound checkout does not build:\n{complaint}")
+        every_test = " ".join(dict.fromkeys(name for m in chosen for name in m.tests.split()))
+        failure = checkout.first_failure(every_test)
+        if failure is not None:
+            raise SystemExit(f"the sound checkout fails: {failure}")
+        missed = []
+        for i, mutation in enumerate(chosen, 1):
+            print(f"[{i}/{len(chosen)}] {mutation.file}: {mutation.name}", flush=True)
+            if not check(checkout, mutation):
+                missed.append(mutation)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} mutations noticed")
+    for mutation in missed:
+        print(f"not noticed: {mutation.file}: {mutation.name}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
