@@ -44,9 +44,9 @@ Argument lengths_of(py::handle value, int64_t T, int64_t B) {
 
 // ------------------------------------------------------------------------------------------------------- linear
 py::array linear_forward(py::handle x_object, py::handle weight_object, py::handle bias_object) {
-  const Argument x = input("x", x_object, any_float, {{"..."}, {"in"}});
-  const Argument weight = input("weight", weight_object, x.element(), {{"out"}, {"in", x.sizes().back()}});
-  const Argument bias = optional_input("bias", bias_object, x.element(), {{"out", weight.size(0)}});
+  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}});
+  const Argument x = input("x", x_object, weight.element(), {{"..."}, {"I", weight.size(1)}});
+  const Argument bias = optional_input("bias", bias_object, weight.element(), {{"N", weight.size(0)}});
   weight.require_contiguous();
   const py::array y = fresh(x.element(), with_last(leading(x), weight.size(0)), "y");
 
@@ -70,12 +70,12 @@ py::array linear_forward(py::handle x_object, py::handle weight_object, py::hand
 
 py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle weight_object,
                            py::handle dweight_object, py::handle dbias_object, bool need_dx) {
-  const Argument x = input("x", x_object, any_float, {{"..."}, {"in"}});
-  const Argument weight = input("weight", weight_object, x.element(), {{"out"}, {"in", x.sizes().back()}});
-  const Argument dy = input("dy", dy_object, x.element(), {{"..."}, {"out", weight.size(0)}});
-  const Argument dweight =
-      optional_output("dweight", dweight_object, x.element(), {{"out", weight.size(0)}, {"in", weight.size(1)}});
-  const Argument dbias = optional_output("dbias", dbias_object, x.element(), {{"out", weight.size(0)}});
+  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}});
+  const Axis N = {"N", weight.size(0)}, I = {"I", weight.size(1)};
+  const Argument x = input("x", x_object, weight.element(), {{"..."}, I});
+  const Argument dy = input("dy", dy_object, weight.element(), {{"..."}, N});
+  const Argument dweight = optional_output("dweight", dweight_object, weight.element(), {N, I});
+  const Argument dbias = optional_output("dbias", dbias_object, weight.element(), {N});
   weight.require_contiguous();
   require_shape(dy, with_last(leading(x), weight.size(0)));
   disjoint({&dweight, &dbias}, {&dy, &x, &weight});

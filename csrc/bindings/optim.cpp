@@ -20,6 +20,24 @@ OptimizerKind kind_of(const std::string& name) {
   bad_value("kind", "'sgd', 'adagrad', 'rmsprop', 'adam' or 'adamw'", "'" + name + "'");
 }
 
+// States of a rule: how many it may keep, how many of them, the first, it always keeps.
+struct States {
+  size_t slots, required;
+};
+
+States states_of(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::sgd:
+      return {1, 0};
+    case OptimizerKind::adagrad:
+      return {1, 1};
+    case OptimizerKind::rmsprop:
+      return {3, 1};
+    default:
+      return {2, 2};
+  }
+}
+
 Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes) {
   const Argument grad = input("grad", value, element, {{"..."}});
   require_shape(grad, sizes);
@@ -35,10 +53,14 @@ class Segments {
       const Argument param = output("param", parts[0], pieces_.empty() ? any_float : pieces_[0].element(), {{"..."}});
       const Argument grad = gradient(parts[1], param.element(), param.sizes());
       Segment segment = {param.data(), grad.data(), {}, param.count()};
+      const py::list given = py::cast<py::list>(parts[2]);
+      const States expected = states_of(kind_);
+      if (given.size() != expected.slots)
+        bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
       std::vector<Argument> states;
-      for (const py::handle value : py::cast<py::list>(parts[2])) {
-        if (states.size() == 3) bad_value("state", "of at most three arrays", "longer");
-        states.push_back(optional_output("state", value, param.element(), {{"..."}}));
+      for (const py::handle value : given) {
+        const auto read = states.size() < expected.required ? output : optional_output;
+        states.push_back(read("state", value, param.element(), {{"..."}}));
         if (states.back().present()) require_shape(states.back(), param.sizes());
         segment.state[states.size() - 1] = states.back().data();
       }
