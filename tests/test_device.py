@@ -1,0 +1,133 @@
+"""Where things run: device and precision arguments, what the CPU offers, why CUDA cannot be used, imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from fusedrnn import device
+
+WITH_DEVICE = [
+    lambda **o: fr.nn.LSTM(2, 3, **o),
+    lambda **o: fr.nn.GRU(2, 3, **o),
+    lambda **o: fr.nn.RNN(2, 3, **o),
+    lambda **o: fr.nn.Linear(2, 3, **o),
+    lambda **o: fr.nn.Embedding(2, 3, **o),
+    lambda **o: fr.nn.LayerNorm(2, **o),
+]
+WITH_PRECISION = WITH_DEVICE[:4]
+
+
+@pytest.mark.parametrize("build", WITH_DEVICE)
+def test_devices(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build().device == "cpu"
+    assert build(device="cpu").device == "cpu"
+    with pytest.raises(ValueError, match="device must be one of 'cpu', 'cuda', 'auto', it is 'gpu'"):
+        build(device="gpu")
+    with pytest.raises(RuntimeError, match='device="cuda" cannot be used: this build has no CUDA plugin'):
+        build(device="cuda")
+
+
+@pytest.mark.parametrize("build", WITH_DEVICE)
+def test_auto_says_once_that_it_is_the_cpu(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_said_fallback", False)
+    with pytest.warns(
+        RuntimeWarning, match='device="auto" uses the CPU: this build has no CUDA plugin'
+    ) as said:
+        assert build(device="auto").device == "cpu"
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert build(device="auto").device == "cpu"
+
+
+@pytest.mark.parametrize("build", WITH_PRECISION)
+def test_precisions(build) -> None:
+    assert build(precision="ieee").precision == "ieee"
+    for precision in ("tf32", "tf32x3", "bf16", "fp16"):
+        with pytest.raises(
+            ValueError, match=f"precision='{precision}' is an arithmetic of CUDA devices.*'ieee'"
+        ):
+            build(precision=precision)
+    with pytest.raises(ValueError, match=r"precision must be one of 'ieee', .*, it is 'float8'"):
+        build(precision="float8")
+
+
+def test_cuda_says_why_not() -> None:
+    assert fr.cuda.is_available() is False
+    assert fr.cuda.why_not() == "this build has no CUDA plugin"
+    with pytest.raises(RuntimeError, match="no CUDA stream can be used: this build has no CUDA plugin"):
+        fr.cuda.stream(0)
+
+
+def test_cpu_says_what_it_uses() -> None:
+    isas = fr.cpu.available_isas()
+    assert "scalar" in isas
+    assert fr.cpu.isa() in isas
+    assert set(isas) <= {"scalar", "avx2", "avx512", "neon"}
+
+
+def test_threads_can_be_set_and_do_not_change_results() -> None:
+    before = fr.get_num_threads()
+    assert before >= 1
+    module = fr.nn.LSTM(7, 33, 2, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((6, 5, 7)).astype(np.float32)
+    try:
+        results = []
+        for n in (1, 2, 3):
+            fr.set_num_threads(n)
+            assert fr.get_num_threads() == n
+            results.append(module(x)[0])
+        assert np.array_equal(results[0], results[1])
+        assert np.array_equal(results[0], results[2])
+        with pytest.raises(ValueError, match="n must be"):
+            fr.set_num_threads(0)
+        assert fr.get_num_threads() == 3
+    finally:
+        fr.set_num_threads(before)
+
+
+def test_only_public_names_are_listed() -> None:
+    assert set(dir(fr)) == {
+        "__version__", "cpu", "cuda", "functional", "get_num_threads", "losses", "nn", "optim", "reference",
+        "set_num_threads",
+    }  # fmt: skip
+    for name in dir(fr):
+        assert getattr(fr, name) is not None
+    for name in fr.nn.__all__:
+        assert getattr(fr.nn, name) is not None
+    with pytest.raises(AttributeError, match="module 'fusedrnn' has no attribute 'tensor'"):
+        fr.tensor  # noqa: B018
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_is_quick_and_loads_no_part() -> None:
+    code = (
+        "import numpy, sys, time; start = time.perf_counter(); import fusedrnn; "
+        "print(time.perf_counter() - start, [m for m in sys.modules if m.startswith('fusedrnn.')])"
+    )
+    times = []
+    for _ in range(3):
+        seconds, loaded = run(code).split(maxsplit=1)
+        assert loaded.strip() == "[]"
+        times.append(float(seconds))
+    assert min(times) < 0.3
+
+
+def test_importing_every_part_starts_no_threads_and_imports_numpy_only() -> None:
+    count_threads = "import os, numpy, numpy.random; threads = len(os.listdir('/proc/self/task')); "
+    code = (
+        count_threads + "import sys; before = set(sys.modules); "
+        "import fusedrnn as fr; [getattr(fr, n) for n in dir(fr)]; "
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
+        "print(sorted(new - {'numpy'} - sys.stdlib_module_names), len(os.listdir('/proc/self/task')) - threads)"
+    )
+    assert run(code).strip() == "['fusedrnn'] 0"
