@@ -1,11 +1,11 @@
 """The rule that says when a kernel agrees with the reference. No tolerance in it is chosen by hand.
 
 Rounding alone moves a result by some e: the largest difference between the reference in the kernel's dtype,
-its sums strictly sequential and in a drawn order, and the reference in the next wider dtype, over 8 such
-runs. A kernel passes where ``|ours - truth| <= 2 e + 4 eps max|truth| + smallest normal``. That is asked of
-each tensor, of each gate's block of it and of each time step of it, with e and the maximum of that part: a
-gradient 40 steps back may be 1e-8 of the largest, and must be right there too. What is not finite must be
-the same in the same place.
+its sums strictly sequential, in a drawn order and a rounding error off, and the reference in the next wider
+dtype, over 8 such runs. A kernel passes where ``|ours - truth| <= 2 e + 4 eps max|truth| + smallest
+normal``. That is asked of each tensor, of each gate's block of it and of each time step of it, with e and
+the maximum of that part: a gradient 40 steps back may be 1e-8 of the largest, and must be right there too.
+What is not finite must be the same in the same place.
 """
 
 from __future__ import annotations

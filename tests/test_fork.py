@@ -101,9 +101,7 @@ def test_child_of_a_fork_computes(case: str) -> None:
 
 def threads_of(**environment: str) -> str:
     cleared = {"FUSEDRNN_NUM_THREADS": "", "OMP_NUM_THREADS": "", **environment}
-    code = (
-        "from fusedrnn import _native as n; print(n.get_num_threads(), n.cpu_info()['threads_from'])"
-    )
+    code = "from fusedrnn import _native as n; print(n.get_num_threads(), n.cpu_info()['threads_from'])"
     ran = run(code, **cleared)
     return ran.stdout.strip() or ran.stderr.strip().splitlines()[-1]
 

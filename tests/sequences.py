@@ -1,0 +1,215 @@
+"""Drawn recurrent stacks, run by the kernels and by the reference: what the tests of all cells share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from parity import Axes, assert_parity, cast
+
+from fusedrnn import functional, reference
+from fusedrnn.reference.arithmetic import Arithmetic
+
+Array = NDArray[Any]
+CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One call of forward and backward. Sizes: T steps, B rows, I inputs, H units."""
+
+    cell: str
+    T: int
+    B: int
+    I: int
+    H: int
+    layers: int = 1
+    directions: int = 1
+    bias: bool = True
+    lengths: bool = False
+    resets: bool = False
+    batch_first: bool = False
+    dropout: float = 0.0
+    state: bool = True
+    dy: bool = True
+    dhn: bool = True
+    dcn: bool = True
+    need_dx: bool = True
+    into: bool = False  # gradients are added into arrays that hold something
+    strided: bool = False  # arrays are views with gaps between their rows
+    spread: float = 1.0  # of the weights; 3 saturates gates, 0.1 makes gradients fade fast
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """The arrays of a `Stack`, in float64 with values that float32 can hold; None where absent."""
+
+    stack: Stack
+    x: Array
+    h0: Array | None
+    c0: Array | None
+    weights: dict[str, Array]
+    dy: Array | None
+    dhn: Array | None
+    dcn: Array | None
+    into: dict[str, Array] | None
+    lengths: Array | None
+    resets: Array | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keywords of forward."""
+        s = self.stack
+        return {
+            "lengths": self.lengths,
+            "resets": self.resets,
+            "batch_first": s.batch_first,
+            "dropout": s.dropout,
+            "dropout_key": (s.seed * 0x9E3779B97F4A7C15 + 1) % 2**64,
+        }
+
+
+# around the widths of lanes and tiles, and odd
+SIZES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 23, 31, 33])
+
+
+def stacks(cell: str) -> st.SearchStrategy[Stack]:
+    """Stacks of a cell ("rnn": either nonlinearity), small, of unequal sizes, some of them 0 or 1."""
+    often = st.sampled_from([True, True, True, False])
+    return st.builds(
+        Stack,
+        cell=st.sampled_from(["rnn_tanh", "rnn_relu"]) if cell == "rnn" else st.just(cell),
+        T=st.sampled_from([0, 1, 2, 3, 5, 6, 10]),
+        B=st.sampled_from([0, 1, 2, 3, 4, 5, 7, 9]),
+        I=st.one_of(st.just(0), SIZES, SIZES),
+        H=SIZES,
+        layers=st.sampled_from([1, 1, 2, 3]),
+        directions=st.integers(1, 2),
+        bias=often,
+        lengths=st.booleans(),
+        resets=st.booleans(),
+        batch_first=st.booleans(),
+        dropout=st.sampled_from([0.0, 0.0, 0.3, 0.5]),
+        state=often,
+        dy=often,
+        dhn=st.booleans(),
+        dcn=st.booleans(),
+        need_dx=often,
+        into=st.booleans(),
+        strided=st.booleans(),
+        spread=st.sampled_from([0.1, 1.0, 1.0, 3.0]),
+        seed=st.integers(0, 2**32 - 1),
+    )
+
+
+def stack_weights(stack: Stack, rng: np.random.Generator) -> dict[str, Array]:
+    """Weights and biases by PyTorch's names, of a spread that keeps activations of order 1."""
+    rows, weights = GATES[stack.cell] * stack.H, {}
+    scale = stack.spread / np.sqrt(stack.H)
+    for layer in range(stack.layers):
+        width = stack.I if layer == 0 else stack.directions * stack.H
+        for suffix in (f"l{layer}", f"l{layer}_reverse")[: stack.directions]:
+            weights[f"weight_ih_{suffix}"] = rng.normal(size=(rows, width)) * scale
+            weights[f"weight_hh_{suffix}"] = rng.normal(size=(rows, stack.H)) * scale
+            if stack.bias:
+                weights[f"bias_ih_{suffix}"] = rng.normal(size=rows) * scale
+                weights[f"bias_hh_{suffix}"] = rng.normal(size=rows) * scale
+    return weights
+
+
+def draw(stack: Stack, shortest: int = 0) -> Data:
+    """Random data, lengths at least shortest. Past a row's length x and dy are NaN and resets anything."""
+    s, rng = stack, np.random.default_rng(stack.seed)
+    lead = (s.B, s.T) if s.batch_first else (s.T, s.B)
+    state_shape = (s.layers * s.directions, s.B, s.H)
+    weights = stack_weights(s, rng)
+    x, dy = rng.normal(size=(*lead, s.I)), rng.normal(size=(*lead, s.directions * s.H))
+    h0, c0, dhn, dcn = (rng.normal(size=state_shape) for _ in range(4))
+    into = {name: rng.normal(size=w.shape) for name, w in weights.items()}
+    lengths = rng.integers(min(shortest, s.T), s.T + 1, size=s.B) if s.lengths else None
+    resets = rng.random(lead) < 0.3 if s.resets else None
+    if lengths is not None:
+        padding = np.arange(s.T)[:, None] >= lengths
+        padding = padding.T if s.batch_first else padding
+        x[padding], dy[padding] = np.nan, np.nan
+    lstm = s.cell == "lstm"
+    floats = (
+        x,
+        h0 if s.state else None,
+        c0 if s.state and lstm else None,
+        weights,
+        dy if s.dy else None,
+        dhn if s.dhn else None,
+        dcn if s.dcn and lstm else None,
+        into if s.into else None,
+    )
+    return Data(s, *cast(cast(floats, np.float32), np.float64), lengths, resets)
+
+
+def gapped(a: Array | None) -> Array | None:
+    """The same values as a view with gaps of NaN between rows and between matrices."""
+    if a is None or a.ndim < 2:
+        return a
+    room = np.full((2 * a.shape[0], *(n + 3 for n in a.shape[1:])), np.nan, a.dtype)
+    view = room[(slice(None, None, 2), *(slice(1, n + 1) for n in a.shape[1:]))]
+    view[...] = a
+    return view
+
+
+def run(data: Data, dtype: Any, arithmetic: Arithmetic | None) -> dict[str, Array]:
+    """Forward and backward by the kernels (arithmetic None) or by the reference; every result by name."""
+    s = data.stack
+    functions: Any = functional if arithmetic is None else reference
+    extra = {} if arithmetic is None else {"arithmetic": arithmetic}
+    arrays = cast((data.x, data.h0, data.c0, data.weights, data.dy, data.dhn, data.dcn, data.into), dtype)
+    x, h0, c0, weights, dy, dhn, dcn, into = arrays
+    if s.strided and arithmetic is None:
+        x, h0, c0, dy, dhn, dcn = map(gapped, (x, h0, c0, dy, dhn, dcn))
+        weights = {name: gapped(w) for name, w in weights.items()}
+    backward_options = {"dweights": into, "need_dx": s.need_dx}
+    if s.cell == "lstm":
+        y, (hn, cn), tape = functions.lstm_forward(x, (h0, c0), weights, **data.options, **extra)
+        dx, (dh0, dc0), dweights = functions.lstm_backward(tape, dy, (dhn, dcn), **backward_options)
+    else:
+        stem = s.cell.partition("_")[0]
+        if stem == "rnn":
+            extra["nonlinearity"] = s.cell[4:]
+        y, hn, tape = getattr(functions, f"{stem}_forward")(x, h0, weights, **data.options, **extra)
+        dx, dh0, dweights = getattr(functions, f"{stem}_backward")(tape, dy, dhn, **backward_options)
+        cn = dc0 = None
+    results = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh0": dh0, "dc0": dc0}
+    results |= {"cells": tape.cells, "gates": tape.gates, **{f"d{name}": g for name, g in dweights.items()}}
+    return {name: a for name, a in results.items() if a is not None}
+
+
+def result_axes(stack: Stack) -> dict[str, Axes]:
+    """Time and gate axes of the results. Directions are side by side in y, layers apart in states."""
+    time = 1 if stack.batch_first else 0
+    axes = {name: Axes(time=0) for name in ("hn", "cn", "dh0", "dc0")}
+    axes |= {"y": Axes(time, 2, stack.directions), "dx": Axes(time)}
+    axes |= {"cells": Axes(1), "gates": Axes(1, 2, 4)}
+    names = stack_weights(stack, np.random.default_rng(0))
+    return axes | {f"d{name}": Axes(gate=0, gates=GATES[stack.cell]) for name in names}
+
+
+def check(stack: Stack, dtype: Any) -> None:
+    """Holds the kernels to the reference for a stack, all results, and padding to exact zeros."""
+    data = draw(stack)
+    ours = run(data, dtype, None)
+    if data.lengths is not None:
+        padding = np.arange(stack.T)[:, None] >= data.lengths
+        padding = padding.T if stack.batch_first else padding
+        for name in ("y", "dx"):
+            assert name not in ours or (ours[name][padding] == 0).all(), f"{name} is not 0 past the lengths"
+    assert_parity(ours, lambda d, a: run(data, d, a), dtype, result_axes(stack))
+
+
+def bits(results: Mapping[str, Array]) -> dict[str, bytes]:
+    """For comparing results bit by bit."""
+    return {name: np.ascontiguousarray(a).tobytes() for name, a in results.items()}

@@ -1,0 +1,36 @@
+"""The LSTM kernels against the reference, under the tolerance rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from sequences import Stack, check, stacks
+
+pytestmark = pytest.mark.parity
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@DTYPES
+@settings(max_examples=60)
+@given(stack=stacks("lstm"))
+def test_lstm(dtype: Any, stack: Stack) -> None:
+    check(stack, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    "stack",
+    [
+        Stack(
+            "lstm", T=40, B=3, I=5, H=7, dy=False, spread=0.3
+        ),  # gradients 40 steps back, from states alone
+        Stack("lstm", T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
+        Stack("lstm", T=3, B=2, I=130, H=129, bias=False),  # sums longer than any vector
+        Stack("lstm", T=2, B=5, I=300, H=5, layers=2),  # sums of more than one chunk
+    ],
+)
+def test_lstm_of_chosen_sizes(dtype: Any, stack: Stack) -> None:
+    check(stack, dtype)
