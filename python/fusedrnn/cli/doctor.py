@@ -22,7 +22,7 @@ def doctor() -> int:
     _line("python", f"{platform.python_version()}, {sys.executable}")
     _line("numpy", _version("numpy"))
     for name in EXTRAS:
-        missing = "not installed: fusedrnn train needs it, pip install 'fusedrnn[train]'"
+        missing = "not installed: fusedrnn train needs it: pip install 'fusedrnn[train]'"
         _line(name, _version(name) if importlib.util.find_spec(name) else missing)
     _line("system", platform.platform())
     try:
@@ -40,7 +40,24 @@ def doctor() -> int:
 
 def _cpu(info: dict[str, Any]) -> None:
     _section("CPU")
-    print(info)
+    _line("model", info["model"] or "unknown")
+    forced = os.environ.get("FUSEDRNN_ISA")
+    why = f"FUSEDRNN_ISA={forced}" if forced else "the widest that runs here"
+    _line("instructions", f"{info['isa']} ({why}); available: {', '.join(info['available_isas'])}")
+    _line("threads", f"{info['threads']} (from: {info['threads_from']})")
+    quota = info["cpu_quota"]
+    limit = "" if quota is None else f", of which its control group grants {quota:g}"
+    _line("cores", f"{info['physical_cores']} physical, {info['logical_cpus']} logical for this process{limit}")
+    names = (("L1d", "l1d_bytes"), ("L2", "l2_bytes"), ("L3", "l3_bytes"))
+    _line("caches", ", ".join(f"{name} {_size(info[key])}" for name, key in names))
+    set_here = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    _line("environment", ", ".join(set_here) or f"none of {', '.join(SETTINGS)} is set")
+
+
+def _size(count: int) -> str:
+    if not count:
+        return "unknown"
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
 
 
 def _version(name: str) -> str:

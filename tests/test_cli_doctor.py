@@ -1,0 +1,81 @@
+"""`fusedrnn doctor` and the command's own help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fusedrnn as fr
+from fusedrnn.cli import main
+
+
+def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
+    """The report of a process of its own, with changes to its environment."""
+    command = [sys.executable, "-m", "fusedrnn", "doctor"]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
+
+
+def test_report_says_what_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"fusedrnn         {fr.__version__}" in text
+    assert f"instructions     {fr.cpu.isa()} (" in text
+    assert f"available: {', '.join(fr.cpu.available_isas())}" in text
+    assert f"threads          {fr.get_num_threads()} (from: " in text
+    for words in ("numpy", "physical", "L1d", "L2", "L3", "tqdm", "matplotlib", "safetensors"):
+        assert words in text
+    reason = fr.cuda.why_not()
+    assert ("usable           yes" if reason is None else f"usable           no: {reason}") in text
+
+
+def test_report_follows_the_environment() -> None:
+    result = doctor(FUSEDRNN_ISA="scalar", FUSEDRNN_NUM_THREADS="3")
+    assert result.returncode == 0
+    assert "scalar (FUSEDRNN_ISA=scalar)" in result.stdout
+    assert "threads          3 (from: FUSEDRNN_NUM_THREADS" in result.stdout
+    assert "FUSEDRNN_ISA=scalar, FUSEDRNN_NUM_THREADS=3" in result.stdout
+
+
+def test_missing_extra_is_named(tmp_path: Path) -> None:
+    """A path finder that hides tqdm, as where it is not installed."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util, sys\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'tqdm' else found(name, *rest)\n"
+    )
+    result = doctor(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path[1:]]))
+    assert result.returncode == 0, result.stderr
+    assert "tqdm             not installed: fusedrnn train needs it: pip install 'fusedrnn[train]'" in result.stdout
+    assert "safetensors      not installed" not in result.stdout
+
+
+def test_broken_compiled_module_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['fusedrnn._native'] = None\n")
+    result = doctor(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path[1:]]))
+    assert result.returncode == 1
+    assert "compiled module  cannot be loaded: " in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"fusedrnn {fr.__version__}\n"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for words in ("train", "sample", "doctor", "start here:"):
+        assert words in text
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
