@@ -13,12 +13,12 @@ import fusedrnn as fr
 from fusedrnn.cli import main
 
 
-def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
-    """The report of a process of its own, with changes to its environment."""
+def doctor(path: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The report of a process of its own, with settings in its environment; `path` has a sitecustomize."""
     command = [sys.executable, "-m", "fusedrnn", "doctor"]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
-    )
+    places = os.pathsep.join([*([str(path)] if path else []), str(Path(fr.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": places, **settings}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_report_says_what_is_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,15 +49,18 @@ def test_missing_extra_is_named(tmp_path: Path) -> None:
         "found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'tqdm' else found(name, *rest)\n"
     )
-    result = doctor(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path[1:]]))
+    result = doctor(tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "tqdm             not installed: fusedrnn train needs it: pip install 'fusedrnn[train]'" in result.stdout
+    assert (
+        "tqdm             not installed: fusedrnn train needs it: pip install 'fusedrnn[train]'"
+        in result.stdout
+    )
     assert "safetensors      not installed" not in result.stdout
 
 
 def test_broken_compiled_module_is_explained(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['fusedrnn._native'] = None\n")
-    result = doctor(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path[1:]]))
+    result = doctor(tmp_path)
     assert result.returncode == 1
     assert "compiled module  cannot be loaded: " in result.stdout
     assert "Traceback" not in result.stderr

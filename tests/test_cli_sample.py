@@ -138,5 +138,11 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["sample", "--help"])
     text = capsys.readouterr().out
-    for words in ("--prompt", "(default: 0.8)", "(default: 500)", "examples:", "The same seed gives the same text"):
+    for words in (
+        "--prompt",
+        "(default: 0.8)",
+        "(default: 500)",
+        "examples:",
+        "The same seed gives the same text",
+    ):
         assert words in text

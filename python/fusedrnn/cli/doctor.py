@@ -47,7 +47,9 @@ def _cpu(info: dict[str, Any]) -> None:
     _line("threads", f"{info['threads']} (from: {info['threads_from']})")
     quota = info["cpu_quota"]
     limit = "" if quota is None else f", of which its control group grants {quota:g}"
-    _line("cores", f"{info['physical_cores']} physical, {info['logical_cpus']} logical for this process{limit}")
+    _line(
+        "cores", f"{info['physical_cores']} physical, {info['logical_cpus']} logical for this process{limit}"
+    )
     names = (("L1d", "l1d_bytes"), ("L2", "l2_bytes"), ("L3", "l3_bytes"))
     _line("caches", ", ".join(f"{name} {_size(info[key])}" for name, key in names))
     set_here = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]

@@ -25,7 +25,8 @@ def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - width, 0)
     with np.errstate(invalid="ignore"):
-        return (total[end] - total[start]) / (count[end] - count[start])
+        mean: NDArray[np.float64] = (total[end] - total[start]) / (count[end] - count[start])
+    return mean
 
 
 def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float) -> None:

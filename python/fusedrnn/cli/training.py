@@ -177,15 +177,11 @@ def build_optimizer(model: fr.nn.Module, config: TrainConfig) -> fr.optim.Optimi
 
 def build_schedule(config: TrainConfig, total_steps: int | None) -> Callable[[int], float]:
     """The learning rate of every update: a rise over `warmup` updates, then the schedule down to its end."""
-    peak = config.lr or 0.0
-
-    def rate(step: int) -> float:
-        if step < config.warmup:
-            return peak * (step + 1) / config.warmup
-        if total_steps is None or config.schedule == "constant":
-            return peak
-        done = min(1.0, (step - config.warmup) / max(1, total_steps - config.warmup))
-        share = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-        return peak * (FINAL_LR + (1 - FINAL_LR) * share)
-
-    return rate
+    assert config.lr is not None
+    schedules = fr.optim.schedules
+    if total_steps is None or config.schedule == "constant":
+        after = schedules.linear(config.lr, 1, config.lr)
+    else:
+        falling = {"cosine": schedules.cosine, "linear": schedules.linear}[config.schedule]
+        after = falling(config.lr, max(1, total_steps - config.warmup), FINAL_LR * config.lr)
+    return schedules.warmup(after, config.warmup) if config.warmup else after

@@ -109,7 +109,9 @@ class Classifier(fr.nn.Module):
 
     def backward(self, dscores: Array) -> None:
         """Adds the gradients of all weights."""
-        self.lstm.backward(self.last.backward(self.head.backward(dscores)))
+        dlast = self.head.backward(dscores)
+        assert dlast is not None
+        self.lstm.backward(self.last.backward(dlast), need_dx=False)
 
 
 def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:

@@ -117,6 +117,7 @@ def gradient_by_step(weights: Weights, x: Array, targets: NDArray[np.int64]) -> 
     _, dscores, _, tape = forward(weights, x, targets)
     dscores[:-1] = 0
     dx, _, _ = functional.rnn_backward(tape, dscores @ weights["readout"])
+    assert dx is not None
     norms: Array = np.sqrt(np.sum(np.square(dx), axis=(1, 2)))
     return norms
 
