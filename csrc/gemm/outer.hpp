@@ -44,7 +44,10 @@ void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_fi
       const T* rows[MR];
       for (int r = 0; r < tall; ++r) rows[r] = packed_a + r;
       for (int64_t k = 0; k < block; ++k)
-        for (int r = 0; r < tall; ++r) packed_a[k * MR + r] = a[k0 + k][m + r];
+        for (int r = 0; r < tall; r += L::N) {
+          const int count = tall - r < L::N ? tall - r : L::N;
+          L::store(packed_a + k * MR + r, L::load(a[k0 + k] + m + r, count), count);
+        }
       for (int64_t p = 0; p < panels; ++p) {
         const int wide = static_cast<int>(vectors - p * NV < NV ? vectors - p * NV : NV);
         pick_microkernel<T, NV>(tall, wide)(block, rows, MR, scratch + p * NV * L::N * block, tile);
