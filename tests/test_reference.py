@@ -378,6 +378,13 @@ def test_losses_of_nothing_and_of_extremes() -> None:
     value, dpred = reference.binary_cross_entropy(huge, np.array([[0.0, 1.0, 1.0]]), "none")
     np.testing.assert_allclose(value, [[1e4, 1e4, np.log(2)]])
     assert np.array_equal(dpred, [[1, -1, -0.5]])
+    rows = np.array([True, False])
+    pred = np.array([[1.0, 2.0], [np.nan, 3.0]])
+    value, dpred = reference.mse(pred, np.zeros((2, 2)), mask=rows)
+    assert value == 2.5
+    assert np.array_equal(dpred, [[1, 2], [0, 0]])
+    with pytest.raises(ValueError, match="mask must have shape"):
+        reference.cross_entropy(pred, np.array([0, 1]), mask=rows[:1])
     with pytest.raises(ValueError, match="target must be in"):
         reference.cross_entropy(huge, np.array([3]))
     with pytest.raises(ValueError, match="reduction"):

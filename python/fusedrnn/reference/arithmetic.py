@@ -115,8 +115,8 @@ class Nudge:
 def sequential(seed: int) -> Arithmetic:
     """Strictly sequential sums in orders drawn from seed, and one more rounding error per sum and activation.
 
-    A sum of one or two terms has no other order, and no two libraries round exp alike: without the nudges, runs with
-    different seeds would all make the same error where arrays are small, and say little about its size.
+    A sum of one or two terms has no other order, and no two libraries round exp alike: without the nudges,
+    runs with different seeds would all make the same error where arrays are small, and tell little of it.
     """
     sums, nudge = SequentialSums(seed), Nudge(seed)
     return Arithmetic(

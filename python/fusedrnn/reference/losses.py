@@ -1,9 +1,10 @@
 """Losses with their gradients in NumPy: mean squares, softmax cross-entropy, binary cross-entropy on logits.
 
 An entry counts when mask (None: everywhere) says so and its target is not ignore_index. Entries are
-elements, but rows of the class axis (the last) for `cross_entropy`. reduction "mean" divides by the number
-of entries that count (0 and zero gradients if none does), "sum" does not, "none" returns a loss an entry and
-the gradient of their sum. The loss has pred's dtype, so that complex numbers and long doubles go through.
+elements, and a mask may lack the last axis; for `cross_entropy` they are rows of the class axis. reduction
+"mean" divides by the number of entries that count (0 and zero gradients if none does), "sum" does not,
+"none" returns a loss an entry and the gradient of their sum. The loss has pred's dtype, so that complex
+numbers and long doubles go through.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ def _reduce(loss: Array, dpred: Array, counts: Array, reduction: str) -> tuple[A
     raise ValueError(f"reduction must be 'mean', 'sum' or 'none', it is {reduction!r}")
 
 
-def _counts(shape: tuple[int, ...], mask: Array | None) -> Array:
+def _counts(shape: tuple[int, ...], mask: Array | None, rows_too: bool) -> Array:
+    """Which entries a mask lets count; with rows_too it may lack the last axis."""
     if mask is None:
         return np.ones(shape, bool)
-    if mask.dtype != bool or mask.shape != shape:
-        raise ValueError(f"mask must be bool {shape}, it is {mask.dtype} {mask.shape}")
+    if mask.dtype != bool:
+        raise TypeError(f"mask must be bool, it is {mask.dtype}")
+    if rows_too and mask.ndim == len(shape) - 1 and mask.shape == shape[:-1]:
+        return np.repeat(mask[..., None], shape[-1], axis=-1)
+    if mask.shape != shape:
+        raise ValueError(f"mask must have shape {shape}, it has {mask.shape}")
     return mask
 
 
@@ -47,7 +53,7 @@ def mse(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """(pred - target)^2, both of any one shape -> loss, dpred."""
-    counts = _counts(pred.shape, mask)
+    counts = _counts(pred.shape, mask, rows_too=True)
     if ignore_index is not None:
         counts = counts & (target != ignore_index)
     error = pred - target
@@ -69,7 +75,7 @@ def cross_entropy(
     Raises:
         ValueError: a class that counts is outside [0, C), or ignore_index comes with probabilities.
     """
-    counts = _counts(pred.shape[:-1], mask)
+    counts = _counts(pred.shape[:-1], mask, rows_too=False)
     if np.issubdtype(target.dtype, np.integer):
         if ignore_index is not None:
             counts = counts & (target != ignore_index)
@@ -95,7 +101,7 @@ def binary_cross_entropy(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """log(1 + exp(pred)) - target pred for logits pred and targets of any one shape -> loss, dpred."""
-    counts = _counts(pred.shape, mask)
+    counts = _counts(pred.shape, mask, rows_too=True)
     if ignore_index is not None:
         counts = counts & (target != ignore_index)
     positive = pred.real > 0

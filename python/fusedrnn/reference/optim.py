@@ -92,6 +92,7 @@ def rmsprop_(
     if grad_avg is not None:
         grad_avg += scalar(1 - alpha) * (g - grad_avg)
         variance = square_avg - grad_avg * grad_avg
+        variance[variance.real < 0] = 0  # by rounding only
     update = g / (np.sqrt(variance) + scalar(eps))
     if momentum_buffer is not None:
         momentum_buffer[...] = scalar(momentum) * momentum_buffer + update
