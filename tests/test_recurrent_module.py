@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from fusedrnn import functional, reference
+from fusedrnn import _native, functional, reference
 
 KINDS = {"LSTM": fr.nn.LSTM, "GRU": fr.nn.GRU, "RNN": fr.nn.RNN}
 T, B, I, H = 5, 4, 3, 6
@@ -164,7 +164,7 @@ def test_initial_values_seed_and_buffer(kind: str) -> None:
 
 def test_weights_are_packed_once_for_each_version(monkeypatch: pytest.MonkeyPatch) -> None:
     packs = []
-    pack = fr.functional.sequence._native.pack_weights
+    pack = _native.pack_weights
     monkeypatch.setattr("fusedrnn._native.pack_weights", lambda *args: packs.append(1) or pack(*args))
     module = fr.nn.LSTM(I, H, seed=0)
     x = np.ones((T, B, I), np.float32)

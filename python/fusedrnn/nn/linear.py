@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -78,6 +78,10 @@ class Linear(Module):
             self.__dict__["_tape"] = (self._version(), x)
         return y
 
+    @overload
+    def backward(self, dy: Array, *, need_dx: Literal[True] = True) -> Array: ...
+    @overload
+    def backward(self, dy: Array, *, need_dx: bool) -> Array | None: ...
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
         """dx like x from dy like y (None without need_dx); adds into the parameters' gradients.
 

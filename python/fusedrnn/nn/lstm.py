@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from numpy.typing import NDArray
 
-from fusedrnn.functional.sequence import pair
+from fusedrnn.functional.stack import pair
 from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
@@ -40,6 +40,14 @@ class LSTM(Recurrent):
         y, hn, cn = self._forward(x, h0, c0, lengths, resets)
         return y, (hn, cn)
 
+    @overload
+    def backward(
+        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: Literal[True] = True
+    ) -> tuple[Array, tuple[Array, Array]]: ...
+    @overload
+    def backward(
+        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: bool
+    ) -> tuple[Array | None, tuple[Array, Array]]: ...
     def backward(
         self, dy: Array | None, dstate: Pair | None = None, *, need_dx: bool = True
     ) -> tuple[Array | None, tuple[Array, Array]]:

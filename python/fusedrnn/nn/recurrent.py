@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._weights import StackShape
 from fusedrnn.device import check_precision, resolve_device
-from fusedrnn.functional.sequence import single
+from fusedrnn.functional.stack import single
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.parameter import FlatBuffer, float_dtype
@@ -206,6 +206,14 @@ class SingleState(Recurrent):
         y, hn, _ = self._forward(x, single("state", "h0", state), None, lengths, resets)
         return y, hn
 
+    @overload
+    def backward(
+        self, dy: Array | None, dstate: Array | None = None, *, need_dx: Literal[True] = True
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def backward(
+        self, dy: Array | None, dstate: Array | None = None, *, need_dx: bool
+    ) -> tuple[Array | None, Array]: ...
     def backward(
         self, dy: Array | None, dstate: Array | None = None, *, need_dx: bool = True
     ) -> tuple[Array | None, Array]:

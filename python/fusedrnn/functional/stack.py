@@ -1,0 +1,155 @@
+"""What the recurrent functions share: packed weights, tapes, checks of states, calls of the native module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedrnn import _native
+from fusedrnn._weights import stack_shape
+
+Array = NDArray[Any]
+
+
+class PackedWeights:
+    """Weights in the backend's own layout; pass it as ``weights`` to pack once and call often.
+
+    A snapshot: later writes to the arrays it was made from are not seen.
+    """
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
+        self.shape = stack_shape(weights)
+        arrays = {name: weights[name] for name in self.shape.names()}
+        self.native = _native.pack_weights(
+            self.shape.num_layers, self.shape.num_directions, self.shape.bias, list(arrays.values())
+        )
+        self.shapes = {name: array.shape for name, array in arrays.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the packed copy in bytes."""
+        return self.native.nbytes
+
+
+class Tape:
+    """What one forward keeps for its backward. Opaque, but for what is of interest to look at.
+
+    Never written by backward, so backward may be called more than once. Borrows x and the states.
+    """
+
+    def __init__(self, cell: str, native: _native.Tape, packed: PackedWeights, dtype: np.dtype[Any]) -> None:
+        self.cell = cell
+        self.native = native
+        self.packed = packed
+        self.dtype = dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.native.nbytes
+
+    @property
+    def cells(self) -> Array | None:
+        """Cell states c (L * D, T, B, H) of an LSTM (a copy), None for the other cells."""
+        return self.native.cells
+
+    @property
+    def gates(self) -> Array | None:
+        """Gates after their activation (L * D, T, B, blocks * H), a copy.
+
+        Blocks are i f g o (LSTM) or r z n q with q = R_n h + b_hn (GRU); None for an Elman cell.
+        """
+        return self.native.gates
+
+
+def pack_weights(weights: Mapping[str, Array]) -> PackedWeights:
+    """Packs a weights dict once, for use in place of it in the forward functions.
+
+    Raises:
+        ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it.
+        TypeError: the dtypes differ or are not float32 or float64.
+    """
+    return PackedWeights(weights)
+
+
+def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:
+    """`value` as the pair that the states of an LSTM are.
+
+    Raises:
+        TypeError: it is no tuple or list of two.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        text = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
+        raise TypeError(f"{name} must be a pair ({content}), it is {text}")
+    return value[0], value[1]
+
+
+def single(name: str, content: str, value: Any) -> Array | None:
+    """`value` as the one array that the state of a GRU or an Elman network is.
+
+    Raises:
+        TypeError: it is a tuple or list.
+    """
+    if isinstance(value, (tuple, list)):
+        raise TypeError(f"{name} must be {content} alone, it is a {type(value).__name__}")
+    state: Array | None = value
+    return state
+
+
+def forward(
+    cell: str,
+    x: Array,
+    h0: Array | None,
+    c0: Array | None,
+    weights: Mapping[str, Array] | PackedWeights,
+    lengths: Array | None,
+    resets: Array | None,
+    batch_first: bool,
+    dropout: float,
+    dropout_key: int,
+    train: bool,
+) -> tuple[Array, Array, Array | None, Tape | None]:
+    """y, hn, cn (None but for an LSTM) and the tape (None unless train) of any cell."""
+    packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights)
+    y, hn, cn, tape = _native.sequence_forward(
+        cell, packed.native, x, h0, c0, lengths, resets, batch_first, dropout, dropout_key, train
+    )
+    return y, hn, cn, None if tape is None else Tape(cell, tape, packed, x.dtype)
+
+
+def backward(
+    cell: str,
+    tape: Any,
+    dy: Array | None,
+    dhn: Array | None,
+    dcn: Array | None,
+    dweights: Mapping[str, Array] | None,
+    need_dx: bool,
+) -> tuple[Array | None, Array, Array | None, dict[str, Array]]:
+    """dx, dh0, dc0 (None but for an LSTM) and dweights of any cell.
+
+    Raises:
+        TypeError: tape is none; ValueError: it is of another cell, or dweights lack a name.
+    """
+    if not isinstance(tape, Tape):
+        was = "None, as forward returns with train=False" if tape is None else f"a {type(tape).__name__}"
+        raise TypeError(f"tape must be the one that {cell}_forward returned, it is {was}")
+    if not tape.cell.startswith(cell):
+        raise ValueError(
+            f"tape must be the one that {cell}_forward returned, it is of the cell {tape.cell!r}"
+        )
+    shapes = tape.packed.shapes
+    if dweights is None:
+        dweights = {name: np.zeros(shape, tape.dtype) for name, shape in shapes.items()}
+    for name in shapes:
+        if name not in dweights:
+            raise ValueError(f"dweights: {name!r} is missing (found {sorted(dweights)})")
+    dx, dh0, dc0 = _native.sequence_backward(
+        tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx
+    )
+    return dx, dh0, dc0, dict(dweights)
