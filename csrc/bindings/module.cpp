@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/array.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/threads.hpp"
@@ -46,7 +47,9 @@ void bind_runtime(py::module_& m) {
   m.def("set_backend", &set_backend, py::arg("name"));
   m.def("available_backends", [] { return names(available_backends()); });
   m.def("get_num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def(
+      "set_num_threads", [](py::handle n) { set_num_threads(static_cast<int>(integer("n", n, 1, kMaxThreads))); },
+      py::arg("n"));
   m.def("cpu_info", &cpu_info);
 }
 

@@ -123,7 +123,8 @@ struct Gradients {
 Gradients listed(const py::list& grads, bool written) {
   Gradients g;
   for (const py::handle value : grads) {
-    Argument grad = written ? output("grad", value, any_float, {{"..."}}) : input("grad", value, any_float, {{"..."}});
+    const std::string name = "grads[" + std::to_string(g.kept.size()) + "]";
+    Argument grad = written ? output(name, value, any_float, {{"..."}}) : input(name, value, any_float, {{"..."}});
     grad.require_contiguous();
     g.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
     g.kept.push_back(grad);

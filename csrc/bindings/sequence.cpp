@@ -8,6 +8,7 @@
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/team.hpp"
+#include "runtime/threads.hpp"
 
 namespace fusedrnn {
 
@@ -22,6 +23,9 @@ size_t Tape::bytes() const {
 }
 
 namespace {
+
+constexpr int64_t kMaxLayers = 1 << 16;
+constexpr int64_t kMaxSize = int64_t{1} << 62;
 
 struct CellName {
   const char* name;
@@ -63,9 +67,10 @@ std::vector<int64_t> weight_shape(const SequenceDesc& desc, int64_t gates, size_
   return {gates * desc.H, kind == 1 ? desc.H : first_layer ? desc.I : desc.directions * desc.H};
 }
 
-std::shared_ptr<PackedWeights> pack_weights(int layers, int directions, bool bias, const py::list& weights) {
-  if (layers < 1) bad_value("num_layers", "at least 1", std::to_string(layers));
-  if (directions < 1 || directions > 2) bad_value("num_directions", "1 or 2", std::to_string(directions));
+std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle num_directions, bool bias,
+                                            const py::list& weights) {
+  const int layers = static_cast<int>(integer("num_layers", num_layers, 1, kMaxLayers));
+  const int directions = static_cast<int>(integer("num_directions", num_directions, 1, 2));
   const std::vector<std::string> names = weight_names(layers, directions, bias);
   if (weights.size() != names.size())
     bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
@@ -171,7 +176,7 @@ Argument sequence_input(const char* name, py::handle value, const SequenceDesc& 
 
 py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
                            py::handle h0_object, py::handle c0_object, py::handle lengths, py::handle resets,
-                           bool batch_first, double dropout, uint64_t dropout_key, bool train) {
+                           bool batch_first, py::handle dropout, py::handle dropout_key, bool train) {
   const CellName& kind = cell_named(cell);
   if (kind.gates != packed->gates)
     bad_value("weights",
@@ -181,9 +186,9 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   const Element element = element_of(desc.dtype);
   desc.cell = kind.kind;
   desc.train = train;
-  desc.dropout = train ? dropout : 0.0;
-  desc.dropout_key = dropout_key;
-  if (!(dropout >= 0 && dropout <= 1)) bad_value("dropout", "between 0 and 1", std::to_string(dropout));
+  const double probability = real("dropout", dropout, 0, 1);
+  desc.dropout = train ? probability : 0.0;
+  desc.dropout_key = unsigned_integer("dropout_key", dropout_key);
 
   Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}})
                            : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}});
@@ -345,19 +350,20 @@ py::object tape_gates(const Tape& tape) {
   return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
 }
 
-py::dict sequence_plan(const std::string& cell, const std::string& dtype, int layers, int directions, int64_t T,
-                       int64_t B, int64_t I, int64_t H, int threads) {
+py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
+                       py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
+                       py::handle threads) {
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
   desc.cell = cell_named(cell).kind;
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
-  desc.layers = layers;
-  desc.directions = directions;
-  desc.threads = threads;
-  desc.T = T;
-  desc.B = B;
-  desc.I = I;
-  desc.H = H;
+  desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
+  desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
+  desc.threads = static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads));
+  desc.T = integer("T", T, 0, kMaxSize);
+  desc.B = integer("B", B, 0, kMaxSize);
+  desc.I = integer("I", I, 0, kMaxSize);
+  desc.H = integer("H", H, 1, kMaxSize);
   desc.train = 1;
   const Backend& backend = current_backend();
   Plan plan;

@@ -1,0 +1,86 @@
+"""What is wrong with an argument is said, by name, before anything is computed; nothing is ever converted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import malformed
+import numpy as np
+import pytest
+
+from fusedrnn import _native
+
+CASES = malformed.cases()
+
+
+@pytest.fixture(scope="module")
+def raised() -> dict[str, tuple[str, str]]:
+    """What each malformed call raised, in a process of its own: a crash is a missing answer."""
+    command = [sys.executable, "-X", "faulthandler", malformed.__file__]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    answers = {line["name"]: (line["raised"], line["message"]) for line in lines}
+    if ran.returncode != 0:
+        following = next((c.name for c in CASES if c.name not in answers), "none")
+        pytest.fail(f"the process ended with {ran.returncode} in {following}\n{ran.stderr[-2000:]}")
+    return answers
+
+
+def test_cases_have_names_of_their_own() -> None:
+    assert len({c.name for c in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_malformed_argument_raises_and_is_named(
+    case: malformed.Case, raised: dict[str, tuple[str, str]]
+) -> None:
+    kind, message = raised[case.name]
+    assert kind == case.raises.__name__, message
+    assert case.mentions in message
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (np.zeros((4, 8), np.float32), "x must be (..., I) = (..., 7), it is (4, 8)"),
+        (np.zeros((4, 7)), "x must be float32, it is float64: use x.astype(np.float32)"),
+        (
+            np.zeros((4, 7), np.float16),
+            "x must be float32, it is float16: use x.astype(np.float32)",
+        ),
+    ],
+)
+def test_message_says_what_must_be_and_what_was(x: np.ndarray, text: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        _native.linear_forward(x, np.zeros((2, 7), np.float32), None)
+    assert str(caught.value) == text
+
+
+def test_torch_tensor_is_refused_with_the_fix() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"x must be a NumPy array.*use x\.detach\(\)\.numpy\(\)"):
+        _native.dropout(torch.zeros(3), 0.5, 0, 0)
+
+
+def test_arrays_without_elements_and_of_one_row_have_any_stride() -> None:
+    weight = np.ones((2, 3), np.float32)
+    empty = np.zeros((0, 6), np.float32)[:, ::2]
+    assert _native.linear_forward(empty, weight, None).shape == (0, 2)
+    one_row = np.ones((1, 3), np.float32)[::-1]
+    assert _native.linear_forward(one_row, weight, None).tolist() == [[3.0, 3.0]]
+
+
+def test_memory_mapped_array_is_an_array(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=(2, 3))
+    mapped[...] = 1
+    assert _native.linear_forward(mapped, np.ones((2, 3), np.float32), None).tolist() == [[3, 3], [3, 3]]
+
+
+def test_results_are_aligned_and_the_callers_own() -> None:
+    x = np.ones((4, 7), np.float32)
+    results = [_native.dropout(x, 0.0, 0, 0) for _ in range(8)]
+    assert all(r.ctypes.data % 64 == 0 and r.flags.writeable and r.flags.c_contiguous for r in results)
+    assert len({r.ctypes.data for r in results}) == 8

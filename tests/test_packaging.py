@@ -1,0 +1,163 @@
+"""What is installed: the stub tells the truth, nothing heavy is imported or linked, old CPUs are safe."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import fusedrnn
+from fusedrnn import _native
+
+STUB = Path(fusedrnn.__file__).with_name("_native.pyi")
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
+
+
+# ------------------------------------------------------------------------------------------- the stub
+def parameters(function: ast.FunctionDef) -> list[str]:
+    return [a.arg for a in function.args.args]
+
+
+def native_parameters(function: object) -> list[str]:
+    """Names in the signature that pybind11 writes on the first line of a docstring."""
+    signature = (function.__doc__ or "").split("\n", 1)[0]
+    return re.findall(r"(?:^|[(,]\s*)(\w+):", signature.rsplit("->", 1)[0])
+
+
+def stub_functions() -> dict[str, ast.FunctionDef]:
+    return {n.name: n for n in ast.parse(STUB.read_text()).body if isinstance(n, ast.FunctionDef)}
+
+
+def stub_classes() -> dict[str, ast.ClassDef]:
+    return {n.name: n for n in ast.parse(STUB.read_text()).body if isinstance(n, ast.ClassDef)}
+
+
+def test_stub_names_all_that_the_module_has() -> None:
+    public = {name for name in vars(_native) if not name.startswith("_")}
+    assert public == set(stub_functions()) | set(stub_classes())
+
+
+@pytest.mark.parametrize("name", sorted(stub_functions()))
+def test_stub_has_the_parameters_of(name: str) -> None:
+    assert native_parameters(getattr(_native, name)) == parameters(stub_functions()[name])
+
+
+@pytest.mark.parametrize("name", sorted(stub_classes()))
+def test_stub_has_the_members_of(name: str) -> None:
+    members = {n.name: n for n in stub_classes()[name].body if isinstance(n, ast.FunctionDef)}
+    native = getattr(_native, name)
+    assert {m for m in vars(native) if not m.startswith("_")} == {m for m in members if not m.startswith("_")}
+    if "__init__" in members:
+        assert native_parameters(native.__init__) == parameters(members["__init__"])
+
+
+# ----------------------------------------------------------------------------------- import and links
+def test_import_takes_less_than_300_ms() -> None:
+    code = "import time; t = time.perf_counter(); import fusedrnn; print(time.perf_counter() - t)"
+    assert min(float(run(sys.executable, "-c", code)) for _ in range(5)) < 0.3
+
+
+def test_import_brings_numpy_and_nothing_else() -> None:
+    code = "import sys; import fusedrnn; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    imported = set(run(sys.executable, "-c", code).split())
+    bare = set(run(sys.executable, "-c", code.replace("import fusedrnn", "import numpy")).split())
+    assert {m for m in imported - bare if m not in sys.stdlib_module_names} == {"fusedrnn"}
+
+
+def test_module_links_the_system_and_no_thread_library_of_others() -> None:
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", _native.__file__))
+    libraries = {re.split(r"\.so|-", name)[0] for name in needed}
+    assert libraries <= {"libc", "libm", "libpthread", "libgcc_s", "libstdc++", "ld"}
+
+
+def test_module_exports_its_entry_alone() -> None:
+    symbols = re.findall(r" [TDBR] (\w+)", run("nm", "-D", "--defined-only", _native.__file__))
+    assert symbols == ["PyInit__native"]
+
+
+# ------------------------------------------------------------------------------------------ the wheel
+@pytest.fixture
+def wheel() -> zipfile.ZipFile:
+    path = os.environ.get("FUSEDRNN_WHEEL")
+    if path is None:
+        pytest.skip("no wheel to look at: set FUSEDRNN_WHEEL")
+    return zipfile.ZipFile(path)
+
+
+def test_wheel_is_under_5_mb(wheel: zipfile.ZipFile) -> None:
+    assert wheel.filename is not None
+    assert os.path.getsize(wheel.filename) < 5_000_000
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert {"fusedrnn/py.typed", "fusedrnn/_native.pyi", "fusedrnn/__init__.py"} <= set(names)
+    assert {n.split("/")[0].split("-")[0] for n in names} == {"fusedrnn"}
+    assert {Path(n).suffix for n in names if n.startswith("fusedrnn/")} <= {".py", ".pyi", ".so", ".typed"}
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_wheel_needs_numpy_alone(wheel: zipfile.ZipFile) -> None:
+    (metadata,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+    requirements = Parser().parsestr(wheel.read(metadata).decode()).get_all("Requires-Dist") or []
+    always = [r for r in requirements if "extra ==" not in r]
+    assert [re.match(r"\w+", r)[0] for r in always] == ["numpy"]  # type: ignore[index]
+
+
+# ---------------------------------------------------------------------------------------- the objects
+@pytest.fixture
+def objects() -> dict[str, list[Path]]:
+    """Object files of a build without sanitizers: by instruction set, and "baseline"."""
+    folder = os.environ.get("FUSEDRNN_BUILD_DIR")
+    if folder is None:
+        pytest.skip("no object files to look at: set FUSEDRNN_BUILD_DIR to a build folder")
+    found: dict[str, list[Path]] = {}
+    for path in Path(folder).rglob("*.o"):
+        if "fusedrnn_kernels_" in str(path):
+            found.setdefault(str(path).split("fusedrnn_kernels_")[1].split(".")[0], []).append(path)
+        elif "fusedrnn_core" in str(path) or "_native.dir" in str(path):
+            found.setdefault("baseline", []).append(path)
+    return found
+
+
+def test_objects_are_all_there(objects: dict[str, list[Path]]) -> None:
+    assert set(objects) == {"baseline", *_compiled_isas()}
+    assert len(objects["baseline"]) >= 8
+
+
+def _compiled_isas() -> set[str]:
+    return {"scalar", "avx2", "avx512"} if os.uname().machine == "x86_64" else {"scalar", "neon"}
+
+
+def test_kernel_objects_leave_the_linker_no_choice(objects: dict[str, list[Path]]) -> None:
+    """No weak symbol that could stand in for another object's, nothing that runs before main, one export."""
+    for isa in sorted(_compiled_isas()):
+        (path,) = objects[isa]
+        symbols = [line.split()[-2:] for line in run("nm", path).splitlines()]
+        assert [name for kind, name in symbols if kind in "wWvVu"] == [], isa
+        assert [name for kind, name in symbols if kind in "TDBRGSC"] == [f"fusedrnn_backend_{isa}"], isa
+        assert "init_array" not in run("objdump", "-h", path), isa
+
+
+def test_baseline_objects_hold_no_avx(objects: dict[str, list[Path]]) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("AVX is an extension of x86-64")
+    vex = re.compile(r"%[yz]mm|\t(?!verr|verw)v[a-z]+\d*[a-z]*\s+.*%")
+    for path in objects["baseline"] + objects["scalar"]:
+        code = run("objdump", "-d", "--no-show-raw-insn", path)
+        found = [
+            line
+            for line in code.splitlines()
+            if vex.search(line) and "verr" not in line and "verw" not in line
+        ]
+        assert found == [], path
