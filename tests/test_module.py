@@ -102,6 +102,20 @@ def test_zero_grad_reaches_every_parameter() -> None:
     assert not any(p.grad.any() for p in model.parameters())
 
 
+def test_zero_grad_leaves_the_gradients_of_others() -> None:
+    linear, borrower = Linear(3, 2, seed=0), Module()
+    borrower.weight = linear.weight
+    for p in linear.parameters():
+        p.grad[...] = 3
+    borrower.zero_grad()
+    assert not linear.weight.grad.any()
+    assert (linear.bias.grad == 3).all()
+    del linear.bias
+    linear.weight.grad[...] = 3
+    linear.zero_grad()
+    assert not linear.weight.grad.any()
+
+
 def test_a_models_own_backward_is_its_gradient() -> None:
     rng = np.random.default_rng(0)
     model = Model()

@@ -71,13 +71,14 @@ class Module:
     sequence_arguments: ClassVar[tuple[str, ...]] = ()
     _parameters: dict[str, Parameter]
     _modules: dict[str, Module]
-    _buffers: tuple[FlatBuffer, ...]
+    _buffers: tuple[FlatBuffer, ...]  # in which the parameters set on this very module live
+    _grads: tuple[Array, ...]  # the gradients of those, as few arrays as possible
     _tape: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
         module = super().__new__(cls)
-        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _tape=None)
+        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _tape=None)
         return module
 
     # ------------------------------------------------------------------------------------------ computation
@@ -147,9 +148,14 @@ class Module:
 
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""
-        unique = {id(p._buffer): p._buffer for p in self._parameters.values()}
-        object.__setattr__(self, "_buffers", tuple(unique.values()))
-        object.__setattr__(self, "_tape", None)
+        own: dict[FlatBuffer, dict[int, Parameter]] = {}
+        for p in self._parameters.values():
+            own.setdefault(p._buffer, {})[p._offset] = p
+        grads: list[Array] = []
+        for buffer, pieces in own.items():
+            whole = sum(buffer.padded(p.size) for p in pieces.values()) == buffer.grad.size
+            grads += [buffer.grad] if whole else [p.grad for p in pieces.values()]
+        self.__dict__.update(_buffers=tuple(own), _grads=tuple(grads), _tape=None)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it with dotted names, each once, outer ones first."""
@@ -203,8 +209,9 @@ class Module:
 
     def zero_grad(self) -> None:
         """Sets the gradient of every parameter to zero."""
-        for _, parameter in self._all_parameters():
-            parameter._grad.fill(0)
+        for module in self.modules():
+            for grad in module._grads:
+                grad.fill(0)
 
     # ------------------------------------------------------------------------------------------------ state
     def state_dict(self) -> dict[str, Array]:
@@ -281,10 +288,12 @@ class Module:
             own[name]._dropout_key = int(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tape": None}
+        derived = ("_buffers", "_grads", "_tape")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._parameters_changed()
 
     # ------------------------------------------------------------------------------------------------- text
     def _describe(self) -> str:

@@ -33,6 +33,11 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return found
 
 
+def _padded(size: int, itemsize: int) -> int:
+    step = ALIGNMENT // itemsize
+    return -(-size // step) * step
+
+
 class FlatBuffer:
     """All parameters of one module in one aligned array, their gradients in another.
 
@@ -60,17 +65,19 @@ class FlatBuffer:
     @classmethod
     def allocate(cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> dict[str, Parameter]:
         """Lays zeroed parameters of the given shapes out in one new buffer, in the order given."""
-        step = ALIGNMENT // float_dtype(dtype).itemsize
-        offsets = []
-        end = 0
+        itemsize = float_dtype(dtype).itemsize
+        ends = [0]
         for shape in shapes.values():
-            offsets.append(end)
-            end += -(-int(np.prod(shape, dtype=np.int64)) // step) * step
-        buffer = cls(end, dtype)
+            ends.append(ends[-1] + _padded(int(np.prod(shape, dtype=np.int64)), itemsize))
+        buffer = cls(ends[-1], dtype)
         return {
             name: Parameter._within(buffer, offset, shape, name)
-            for (name, shape), offset in zip(shapes.items(), offsets, strict=True)
+            for (name, shape), offset in zip(shapes.items(), ends[:-1], strict=True)
         }
+
+    def padded(self, size: int) -> int:
+        """Elements that a parameter of `size` elements takes up, padding included."""
+        return _padded(size, self.data.itemsize)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"data": self.data, "grad": self.grad, "version": self.version}
@@ -105,8 +112,7 @@ class Parameter:
     def __init__(self, array: Array, name: str = "") -> None:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"array must be a NumPy array, it is {type(array).__name__}")
-        step = ALIGNMENT // float_dtype(array.dtype).itemsize
-        buffer = FlatBuffer(-(-array.size // step) * step, array.dtype)
+        buffer = FlatBuffer(_padded(array.size, float_dtype(array.dtype).itemsize), array.dtype)
         self._place(buffer, 0, array.shape, name)
         self._write(array)
 

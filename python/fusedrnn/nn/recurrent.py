@@ -181,7 +181,9 @@ class Recurrent(Module):
         return _native.sequence_backward(tape, dy, dhn, dcn, grads, need_dx)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_packed": None}
+        state = super().__getstate__()
+        del state["_packed"]
+        return state
 
     def _describe(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
