@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,47 @@ def check(stack: Stack, dtype: Any) -> None:
         for name in ("y", "dx"):
             assert name not in ours or (ours[name][padding] == 0).all(), f"{name} is not 0 past the lengths"
     assert_parity(ours, lambda d, a: run(data, d, a), dtype, result_axes(stack))
+
+
+def check_again(stack: Stack, dtype: Any) -> None:
+    """What must not change a bit: a second backward, strides, a packed handle, no tape. Inputs stay."""
+    data = draw(stack)
+    x, h0, c0, weights, dy, dhn, dcn = cast(
+        (data.x, data.h0, data.c0, data.weights, data.dy, data.dhn, data.dcn), dtype
+    )
+    stem = stack.cell.partition("_")[0]
+    forward, backward = (getattr(functional, f"{stem}_{way}") for way in ("forward", "backward"))
+    options = dict(data.options)
+    if stem == "rnn":
+        options["nonlinearity"] = stack.cell[4:]
+    state, dstate = ((h0, c0), (dhn, dcn)) if stem == "lstm" else (h0, dhn)
+    inputs = {"x": x, "h0": h0, "c0": c0, **weights, "dy": dy, "dhn": dhn, "dcn": dcn}
+    inputs = {name: a for name, a in inputs.items() if a is not None}
+    before = bits(inputs)
+
+    y, end, tape = forward(x, state, weights, **options)
+    first, second = (bits(named(backward(tape, dy, dstate))) for _ in range(2))
+    assert first == second, "backward changed what it reads"
+    if not stack.strided:
+        gaps = replace(stack, strided=True)
+        assert bits(run(data, dtype, None)) == bits(run(replace(data, stack=gaps), dtype, None))
+    packed = forward(x, state, functional.pack_weights(weights), **options)
+    assert bits(named(packed[:2])) == bits(named((y, end)))
+    if stack.dropout == 0:
+        plain = forward(x, state, weights, train=False, **options)
+        assert plain[2] is None
+        assert bits(named(plain[:2])) == bits(named((y, end)))
+    assert bits(inputs) == before, "an input was written"
+
+
+def named(results: Any, prefix: str = "") -> dict[str, Array]:
+    """A nest of results by their place in it, absent ones left out."""
+    if results is None:
+        return {}
+    if isinstance(results, np.ndarray):
+        return {prefix: results}
+    parts = results.items() if isinstance(results, Mapping) else enumerate(results)
+    return {key: a for name, part in parts for key, a in named(part, f"{prefix}/{name}").items()}
 
 
 def bits(results: Mapping[str, Array]) -> dict[str, bytes]:

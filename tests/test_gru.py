@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from sequences import Stack, check, stacks
+from sequences import Stack, check, check_again, stacks
 
 pytestmark = pytest.mark.parity
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -28,7 +28,16 @@ def test_gru(dtype: Any, stack: Stack) -> None:
         Stack("gru", T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
         Stack("gru", T=3, B=2, I=130, H=129, bias=False),  # sums longer than any vector
         Stack("gru", T=2, B=5, I=300, H=5, layers=2),  # sums of more than one chunk
+        Stack("gru", T=6, B=3, I=4, H=9, layers=2, directions=2, dhn=False, dcn=False),  # through y alone
+        Stack("gru", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dcn=False),  # through h alone
     ],
 )
 def test_gru_of_chosen_sizes(dtype: Any, stack: Stack) -> None:
     check(stack, dtype)
+
+
+@DTYPES
+@settings(max_examples=30)
+@given(stack=stacks("gru"))
+def test_gru_again(dtype: Any, stack: Stack) -> None:
+    check_again(stack, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from sequences import Stack, check, stacks
+from sequences import Stack, check, check_again, stacks
 
 pytestmark = pytest.mark.parity
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -30,7 +30,17 @@ def test_lstm(dtype: Any, stack: Stack) -> None:
         Stack("lstm", T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
         Stack("lstm", T=3, B=2, I=130, H=129, bias=False),  # sums longer than any vector
         Stack("lstm", T=2, B=5, I=300, H=5, layers=2),  # sums of more than one chunk
+        Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dhn=False, dcn=False),  # through y alone
+        Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dcn=False),  # through h alone
+        Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dhn=False),  # through c alone
     ],
 )
 def test_lstm_of_chosen_sizes(dtype: Any, stack: Stack) -> None:
     check(stack, dtype)
+
+
+@DTYPES
+@settings(max_examples=30)
+@given(stack=stacks("lstm"))
+def test_lstm_again(dtype: Any, stack: Stack) -> None:
+    check_again(stack, dtype)
