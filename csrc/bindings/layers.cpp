@@ -124,8 +124,8 @@ py::array embedding_forward(py::handle ids_object, py::handle weight_object) {
 
 void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle dweight_object) {
   const Argument ids = input("ids", ids_object, Element::int64, {{"..."}});
-  const Argument dy = input("dy", dy_object, any_float, {{"..."}, {"width"}});
-  const Argument dweight = output("dweight", dweight_object, dy.element(), {{"rows"}, {"width", dy.sizes().back()}});
+  const Argument dweight = output("dweight", dweight_object, any_float, {{"rows"}, {"width"}});
+  const Argument dy = input("dy", dy_object, dweight.element(), {{"..."}, {"width", dweight.size(1)}});
   require_shape(dy, with_last(ids.sizes(), dy.sizes().back()));
   require_below(ids, dweight.size(0));
   disjoint({&dweight}, {&dy, &ids});

@@ -21,7 +21,7 @@ FR_INLINE void for_ids(const Strided& ids, int64_t first, int64_t last, const Bo
 
 template <class T>
 void run_embedding_forward(const EmbeddingArgs& a, Team* team) {
-  const int32_t threads = useful_threads(team, a.count * a.width);
+  const int32_t threads = useful_threads(team, a.count * a.width, a.count);
   parallel(team, threads, [&](int32_t t) {
     for_ids(a.ids, share(a.count, threads, t), share(a.count, threads, t + 1), [&](int64_t i, int64_t id) {
       const T* from = static_cast<const T*>(a.weight) + id * a.width;
@@ -36,8 +36,7 @@ template <class T>
 void run_embedding_backward(const EmbeddingArgs& a, Team* team) {
   constexpr int64_t kLine = 64 / sizeof(T);  // columns that share a cache line stay together
   const int64_t lines = (a.width + kLine - 1) / kLine;
-  const int32_t useful = useful_threads(team, a.count * a.width);
-  const int32_t threads = lines < useful ? static_cast<int32_t>(lines) : useful;
+  const int32_t threads = useful_threads(team, a.count * a.width, lines);
   parallel(team, threads, [&](int32_t t) {
     const int64_t begin = share(lines, threads, t) * kLine, stop = share(lines, threads, t + 1) * kLine;
     const int64_t end = stop < a.width ? stop : a.width;

@@ -24,7 +24,7 @@ void run_last_forward(const LastArgs& a) {
 
 template <class T>
 void run_last_backward(const LastArgs& a, Team* team) {
-  const int32_t threads = useful_threads(team, a.T * a.B * a.N);
+  const int32_t threads = useful_threads(team, a.T * a.B * a.N, a.T);
   parallel(team, threads, [&](int32_t i) {
     for (int64_t t = share(a.T, threads, i); t < share(a.T, threads, i + 1); ++t)
       for (int64_t b = 0; b < a.B; ++b) {

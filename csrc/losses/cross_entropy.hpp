@@ -98,16 +98,16 @@ double cross_entropy_rows(const LossArgs& a, int64_t first, int64_t n, const Row
 
 template <class T>
 void run_cross_entropy(const LossArgs& a, Team* team) {
-  const int32_t threads = useful_threads(team, 8 * a.rows * a.classes);
+  const int64_t work = 8 * a.rows * a.classes;
   if (a.kind == LossKind::cross_entropy_classes) {
-    run_chunks<int64_t>(a, a.rows, kLossRows, 1, threads, team, [&](int64_t first, int64_t n, double scale) {
+    run_chunks<int64_t>(a, a.rows, kLossRows, 1, work, team, [&](int64_t first, int64_t n, double scale) {
       int64_t buffer[kLossRows];
       const int64_t* target = elements_of(a.target, first, n, buffer);
       return cross_entropy_rows<T, int64_t>(
           a, first, n, [&](int64_t i, const T* p, T* dp) { return class_row(p, target[i], a.classes, scale, dp); });
     });
   } else {
-    run_chunks<char>(a, a.rows, kLossRows, 1, threads, team, [&](int64_t first, int64_t n, double scale) {
+    run_chunks<char>(a, a.rows, kLossRows, 1, work, team, [&](int64_t first, int64_t n, double scale) {
       return cross_entropy_rows<T, char>(a, first, n, [&](int64_t i, const T* p, T* dp) {
         return probabilities_row(p, row_of<T>(a.target, first + i), a.classes, scale, dp);
       });

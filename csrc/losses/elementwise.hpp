@@ -39,18 +39,17 @@ void elementwise_block(const LossArgs& a, int64_t first, int64_t n, T scale, T* 
 template <class T, template <class> class Loss>
 void run_elementwise(const LossArgs& a, Team* team) {
   const int64_t count = a.rows * a.classes;
-  run_chunks<T>(a, count, kReduceChunk, a.classes, useful_threads(team, 4 * count), team,
-                [&](int64_t first, int64_t n, double scale) {
-                  T buffer[kLossBlock];
-                  Wide sum = Wide::zero();
-                  for (int64_t at = 0; at < n; at += kLossBlock) {
-                    const int64_t block = n - at < kLossBlock ? n - at : kLossBlock;
-                    T* loss = a.reduction == Reduction::none ? static_cast<T*>(a.loss) + first + at : buffer;
-                    elementwise_block<T, Loss>(a, first + at, block, static_cast<T>(Loss<T>::factor * scale), loss);
-                    for (int64_t i = 0; i < block; i += Wide::N) sum = sum + Wide::load(loss + i, block - i);
-                  }
-                  return Wide::sum(sum);
-                });
+  run_chunks<T>(a, count, kReduceChunk, a.classes, 4 * count, team, [&](int64_t first, int64_t n, double scale) {
+    T buffer[kLossBlock];
+    Wide sum = Wide::zero();
+    for (int64_t at = 0; at < n; at += kLossBlock) {
+      const int64_t block = n - at < kLossBlock ? n - at : kLossBlock;
+      T* loss = a.reduction == Reduction::none ? static_cast<T*>(a.loss) + first + at : buffer;
+      elementwise_block<T, Loss>(a, first + at, block, static_cast<T>(Loss<T>::factor * scale), loss);
+      for (int64_t i = 0; i < block; i += Wide::N) sum = sum + Wide::load(loss + i, block - i);
+    }
+    return Wide::sum(sum);
+  });
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -36,12 +36,13 @@ void find_counting(const LossArgs& a, int64_t wide, int64_t first, int64_t n, ui
 }
 
 // One loss over `count` entries in chunks of `chunk`: finds out what a mean divides by, then adds what
-// sum_chunk(first, n, scale) returns for each chunk. `scale` is what the gradient of the plain sum is multiplied by.
+// sum_chunk(first, n, scale) returns for each chunk. `scale` is what the gradient of the plain sum is multiplied by;
+// `work` elements, all in all.
 template <class Target, class SumChunk>
-void run_chunks(const LossArgs& a, int64_t count, int64_t chunk, int64_t wide, int32_t threads, Team* team,
+void run_chunks(const LossArgs& a, int64_t count, int64_t chunk, int64_t wide, int64_t work, Team* team,
                 const SumChunk& sum_chunk) {
   const int64_t chunks = (count + chunk - 1) / chunk;
-  threads = chunks < threads ? static_cast<int32_t>(chunks) : threads;
+  const int32_t threads = useful_threads(team, work, chunks);
   const auto for_chunks = [&](const auto& body) {
     parallel(team, threads, [&](int32_t t) {
       for (int64_t c = share(chunks, threads, t); c < share(chunks, threads, t + 1); ++c) {

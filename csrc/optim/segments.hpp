@@ -17,7 +17,7 @@ template <class Body>
 void for_segments(const Segment* segment, int64_t segments, Team* team, const Body& body) {
   constexpr int64_t kLine = 16;  // where a thread's piece may end: elements that fill whole cache lines
   const int64_t total = total_count(segment, segments), lines = (total + kLine - 1) / kLine;
-  const int32_t threads = useful_threads(team, total);
+  const int32_t threads = useful_threads(team, total, lines);
   parallel(team, threads, [&](int32_t t) {
     int64_t first = share(lines, threads, t) * kLine, last = share(lines, threads, t + 1) * kLine;
     for (int64_t s = 0; s < segments && last > 0; ++s) {

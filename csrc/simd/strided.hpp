@@ -49,10 +49,11 @@ Status with_type(DType dtype, const Body& body) {
   return Status::ok;
 }
 
-// Threads worth waking for `work` elements.
-FR_INLINE int32_t useful_threads(const Team* team, int64_t work) {
+// Threads worth waking for `work` elements that come in so many parts; at least 1.
+FR_INLINE int32_t useful_threads(const Team* team, int64_t work, int64_t parts) {
   constexpr int64_t kGrain = 16384;
-  return work < 2 * kGrain ? 1 : work / kGrain < team->size ? static_cast<int32_t>(work / kGrain) : team->size;
+  const int64_t wanted = work / kGrain < parts ? work / kGrain : parts;
+  return wanted < 1 ? 1 : wanted < team->size ? static_cast<int32_t>(wanted) : team->size;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA
