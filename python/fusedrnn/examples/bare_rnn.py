@@ -1,7 +1,7 @@
 """Back-propagation through time with nothing around it: plain arrays, plain gradient descent.
 
 A next-step task that needs memory. Each sequence starts with a key, goes on with dots, and ends with the
-key again: "B.....?B". To predict the last symbol, the network has to carry the key across all the steps
+key again: "B....?B". To predict the last symbol, the network has to carry the key across all the steps
 between, and gradient descent only finds out how if the gradient of the last step arrives at the first.
 
 The weights are NumPy arrays, the recurrent layer is `functional.rnn_forward` and `rnn_backward`, the rest
@@ -25,8 +25,8 @@ from fusedrnn.examples._shared import Array
 
 SYMBOLS = "ABCD.?"
 KEYS = 4
-DOTS = 5
-HIDDEN = 24
+DOTS = 4
+HIDDEN = 32
 LEARNING_RATE = 0.3
 UPDATES = 1500
 DIFFERENCE = 1e-5  # step of the central differences
