@@ -1,0 +1,227 @@
+// The recurrent kernels on threads: every cell, every instruction set, schedules that split rows and schedules that
+// split units, forward and backward. The bits must not depend on the number of threads; under ThreadSanitizer nothing
+// may race, under AddressSanitizer nothing may be touched outside of its block.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "dispatch/registry.hpp"
+#include "random.hpp"
+#include "runtime/team.hpp"
+#include "runtime/threads.hpp"
+
+namespace {
+
+using namespace fusedrnn;
+
+struct Problem {
+  int64_t T, B, I, H;
+  int32_t layers, directions;
+};
+
+constexpr Problem kProblems[] = {
+    {7, 41, 5, 33, 1, 2},  // enough rows to split them
+    {6, 5, 9, 150, 2, 1},  // enough units
+    {5, 1, 3, 200, 1, 1},  // one row
+    {4, 3, 2, 5, 2, 2},    // too small to split
+};
+
+// How the plans split the work: without both, comparing numbers of threads would prove little.
+struct Splits {
+  bool rows = false, units = false;
+};
+
+int32_t gates_of(CellKind cell) { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
+
+// A block of a backend's memory.
+class Block {
+ public:
+  Block(const Backend& backend, size_t bytes) : backend_(backend) {
+    check::require(backend.alloc(bytes, &data_) == Status::ok, "%zu bytes", bytes);
+  }
+  ~Block() { backend_.free(data_); }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  const Backend& backend_;
+  void* data_ = nullptr;
+};
+
+template <class T>
+class Run {
+ public:
+  Run(const Backend& backend, CellKind cell, const Problem& p, bool lengths, Splits& splits)
+      : backend_(backend),
+        problem_(p),
+        cell_(cell),
+        G_(gates_of(cell)),
+        stacks_(p.layers * p.directions),
+        splits_(splits) {
+    x_ = normal(p.T * p.B * p.I);
+    h0_ = normal(stacks_ * p.B * p.H);
+    c0_ = normal(stacks_ * p.B * p.H);
+    dy_ = normal(p.T * p.B * p.directions * p.H);
+    for (int64_t i = 0; i < stacks_; ++i) {
+      const int64_t in = i < p.directions ? p.I : p.directions * p.H;
+      weights_.push_back(normal(G_ * p.H * in));
+      weights_.push_back(normal(G_ * p.H * p.H));
+      weights_.push_back(normal(G_ * p.H));
+      weights_.push_back(normal(G_ * p.H));
+      for (auto* w = &weights_[weights_.size() - 4]; w != weights_.data() + weights_.size() - 2; ++w)
+        for (T& value : *w) value *= T(0.2);
+    }
+    if (lengths) {
+      for (int64_t b = 0; b < p.B; ++b) lengths_.push_back((b * 5 + 3) % (p.T + 1));
+      resets_.resize(static_cast<size_t>(p.T * p.B));
+      for (size_t i = 0; i < resets_.size(); i += 11) resets_[i] = 1;
+    }
+  }
+
+  // All results of a forward and a backward on `threads` threads, one after another.
+  std::vector<T> results(int threads) {
+    const Problem& p = problem_;
+    set_num_threads(threads);
+    TeamLease lease;
+    check::require(lease.size() == threads, "a team of %d", threads);
+    SequenceDesc desc{};
+    desc.cell = cell_;
+    desc.dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
+    desc.layers = p.layers;
+    desc.directions = p.directions;
+    desc.threads = threads;
+    desc.has_bias = 1;
+    desc.train = 1;
+    desc.has_lengths = desc.has_resets = lengths_.empty() ? 0 : 1;
+    desc.T = p.T;
+    desc.B = p.B;
+    desc.I = p.I;
+    desc.H = p.H;
+    desc.dropout = 0.25;
+    desc.dropout_key = 42;
+    Plan plan;
+    must(backend_.plan(&desc, &plan), "plan");
+    splits_.rows = splits_.rows || plan.row_groups > 1;
+    splits_.units = splits_.units || plan.unit_groups > 1;
+
+    SequenceSizes sizes;
+    must(backend_.sizes(&desc, &sizes), "sizes");
+    const Block packed(backend_, sizes.packed), tape(backend_, sizes.tape), forward(backend_, sizes.forward),
+        backward(backend_, sizes.backward);
+    std::vector<LayerWeights> layers;
+    for (int64_t i = 0; i < stacks_; ++i) {
+      const auto* w = &weights_[static_cast<size_t>(4 * i)];
+      layers.push_back(
+          {w[0].data(), w[1].data(), w[2].data(), w[3].data(), i < p.directions ? p.I : p.directions * p.H, p.H});
+    }
+    must(backend_.pack(&desc, layers.data(), packed.data(), lease.team()), "pack");
+
+    const auto state = [&](std::vector<T>& v) { return Array3{v.data(), p.B * p.H, p.H}; };
+    const bool carry = cell_ == CellKind::lstm;
+    std::vector<T> y(dy_.size()), hn(h0_.size()), cn(h0_.size());
+    ForwardArgs f{};
+    f.x = {x_.data(), p.B * p.I, p.I};
+    f.h0 = state(h0_);
+    f.packed = packed.data();
+    f.lengths = lengths_.empty() ? nullptr : lengths_.data();
+    f.resets = resets_.empty() ? nullptr : resets_.data();
+    f.resets_stride0 = p.B;
+    f.resets_stride1 = 1;
+    f.y = {y.data(), p.B * p.directions * p.H, p.directions * p.H};
+    f.hn = state(hn);
+    if (carry) f.c0 = state(c0_), f.cn = state(cn);
+    f.tape = tape.data();
+    must(backend_.forward(&desc, &f, forward.data(), lease.team()), "forward");
+
+    std::vector<T> dx(x_.size()), dh0(h0_.size()), dc0(h0_.size());
+    std::vector<std::vector<T>> grads;
+    for (const auto& w : weights_) grads.emplace_back(w.size());
+    std::vector<LayerGrads> dweights;
+    for (size_t i = 0; i < grads.size(); i += 4)
+      dweights.push_back({grads[i].data(), grads[i + 1].data(), grads[i + 2].data(), grads[i + 3].data()});
+    BackwardArgs b{};
+    b.x = f.x;
+    b.h0 = f.h0;
+    b.c0 = f.c0;
+    b.packed = packed.data();
+    b.lengths = f.lengths;
+    b.resets = f.resets;
+    b.resets_stride0 = f.resets_stride0;
+    b.resets_stride1 = f.resets_stride1;
+    b.tape = tape.data();
+    b.dy = {dy_.data(), p.B * p.directions * p.H, p.directions * p.H};
+    b.dhn = state(h0_);
+    if (carry) b.dcn = state(c0_);
+    b.dx = {dx.data(), p.B * p.I, p.I};
+    b.dh0 = state(dh0);
+    if (carry) b.dc0 = state(dc0);
+    b.dweights = dweights.data();
+    must(backend_.backward(&desc, &b, backward.data(), lease.team()), "backward");
+
+    std::vector<T> all;
+    for (const auto* part : {&y, &hn, &cn, &dx, &dh0, &dc0}) all.insert(all.end(), part->begin(), part->end());
+    for (const auto& part : grads) all.insert(all.end(), part.begin(), part.end());
+    return all;
+  }
+
+ private:
+  void must(Status status, const char* call) {
+    check::require(status == Status::ok, "%s of %s: %s", call, backend_.name, backend_.status_text());
+  }
+
+  std::vector<T> normal(int64_t count) {
+    std::vector<T> values(static_cast<size_t>(count));
+    for (T& value : values) value = static_cast<T>(random_.uniform(-1, 1));
+    return values;
+  }
+
+  const Backend& backend_;
+  const Problem& problem_;
+  CellKind cell_;
+  int64_t G_, stacks_;
+  Splits& splits_;
+  Random random_{7};
+  std::vector<T> x_, h0_, c0_, dy_;
+  std::vector<std::vector<T>> weights_;
+  std::vector<int64_t> lengths_;
+  std::vector<uint8_t> resets_;
+};
+
+template <class T>
+void check_cell(const Backend& backend, CellKind cell, const char* name) {
+  Splits splits;
+  for (const Problem& problem : kProblems) {
+    for (const bool lengths : {false, true}) {
+      Run<T> run(backend, cell, problem, lengths, splits);
+      const std::vector<T> alone = run.results(1);
+      bool finite = true;
+      for (const T value : alone) finite = finite && value - value == 0;
+      check::require(finite, "%s %s: finite results", backend.name, name);
+      for (const int threads : {2, 3}) {
+        const std::vector<T> together = run.results(threads);
+        check::require(std::memcmp(alone.data(), together.data(), alone.size() * sizeof(T)) == 0,
+                       "%s %s %s T=%d B=%d H=%d: the bits of %d threads", backend.name, name,
+                       sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H), threads);
+      }
+    }
+  }
+  check::require(splits.rows && splits.units, "%s %s: plans that split rows, plans that split units", backend.name,
+                 name);
+}
+
+}  // namespace
+
+int main() {
+  for (const Backend* backend : available_backends()) {
+    for (const auto& [cell, name] : {std::pair{CellKind::rnn_tanh, "rnn_tanh"},
+                                     {CellKind::rnn_relu, "rnn_relu"},
+                                     {CellKind::gru, "gru"},
+                                     {CellKind::lstm, "lstm"}}) {
+      check_cell<float>(*backend, cell, name);
+      check_cell<double>(*backend, cell, name);
+    }
+  }
+  return check::finish("test_sequence");
+}
