@@ -1,0 +1,69 @@
+"""SGD: plain, momentum, Nesterov."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optimizers import assert_like_torch, assert_rule, assert_rule_has_same_bits
+
+from fusedrnn import functional, optim
+from fusedrnn.nn.parameter import Parameter
+
+OPTIONS = [
+    {"lr": 0.1},
+    {"lr": 0.1, "weight_decay": 0.01},
+    {"lr": 0.01, "momentum": 0.9},
+    {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1, "nesterov": True},
+]
+
+
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_fifty_steps_like_torch(options: dict[str, Any], clip_norm: float | None) -> None:
+    states = {"momentum_buffer": "momentum_buffer"} if "momentum" in options else {}
+    assert_like_torch(
+        lambda p: optim.SGD(p, **options), lambda p: torch.optim.SGD(p, **options), states, clip_norm
+    )
+
+
+@given(
+    dtype=st.sampled_from([np.float32, np.float64]),
+    count=st.sampled_from([0, 1, 7, 16, 33, 100]),
+    options=st.sampled_from(OPTIONS),
+    clip_factor=st.sampled_from([None, 0.3]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40)
+def test_against_reference(
+    dtype: Any, count: int, options: dict[str, Any], clip_factor: float | None, seed: int
+) -> None:
+    states = ["momentum_buffer"] if "momentum" in options else []
+    assert_rule("sgd_", dtype, count, states, seed, clip_factor=clip_factor, **options)
+
+
+def test_same_bits() -> None:
+    assert_rule_has_same_bits(
+        "sgd_", ["momentum_buffer"], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, clip_factor=0.7
+    )
+
+
+def test_errors() -> None:
+    p = np.zeros(3)
+    with pytest.raises(ValueError, match="momentum_buffer must be an array with momentum 0.9, it is None"):
+        functional.sgd_(p, np.ones(3), lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match="momentum_buffer must be None with momentum 0.0, it is an array"):
+        functional.sgd_(p, np.ones(3), np.zeros(3), lr=0.1)
+    with pytest.raises(ValueError, match="nesterov must be False where momentum is 0"):
+        functional.sgd_(p, np.ones(3), lr=0.1, nesterov=True)
+    with pytest.raises(ValueError, match="nesterov must be False where momentum is 0"):
+        optim.SGD([Parameter(p)], nesterov=True)
+    for name in ("lr", "momentum", "weight_decay"):
+        for bad in (-0.1, np.nan, np.inf):
+            with pytest.raises(ValueError, match=f"{name} must be finite and >= 0, it is {bad}"):
+                optim.SGD([Parameter(p)], **{name: bad})
+    assert not p.any()
