@@ -11,6 +11,9 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr int kGemmVectors = 4;
 
+// Threads worth waking for a product.
+inline int32_t gemm_threads(const GemmArgs& g, int32_t offered) { return g.M * g.N * g.K < 32768 ? 1 : offered; }
+
 template <class T>
 void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
   constexpr int NV = kGemmVectors, MR = tile_rows<NV>(), N = Lanes<T>::N;
@@ -19,7 +22,7 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
   T* c = static_cast<T*>(g.c);
   const int64_t vectors = vectors_of<T>(g.N), panels = panels_of<NV>(vectors);
   const int64_t n_stride = g.kind == GemmKind::nt ? g.ldb : 1, k_stride = g.kind == GemmKind::nt ? 1 : g.ldb;
-  const int32_t threads = g.M * g.N * g.K < 32768 ? 1 : team->size;
+  const int32_t threads = gemm_threads(g, team->size);
   parallel(team, threads, [&](int32_t i) {
     pack_panels<T, NV>(packed, b, n_stride, k_stride, g.N, g.K, share(panels, threads, i),
                        share(panels, threads, i + 1));
@@ -50,7 +53,8 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
 
 template <class T>
 void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
-  const int32_t threads = g.M * g.N * g.K < 32768 ? 1 : team->size;
+  const int32_t threads = gemm_threads(g, team->size);
+  const int64_t stride = outer_scratch<T>((g.M + threads - 1) / threads);
   constexpr int64_t kRows = 4 * kChunk;  // pointers at a time: a multiple of the chunk keeps the order of sums
   parallel(team, threads, [&](int32_t i) {
     const T* a[kRows];
@@ -64,8 +68,7 @@ void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
       }
       outer_product<T>(
           a, b, count, share(g.M, threads, i), share(g.M, threads, i + 1), g.N,
-          [&](int64_t m) { return static_cast<T*>(g.c) + m * g.ldc; }, !g.accumulate && k == 0,
-          scratch + i * outer_scratch<T>(g.N));
+          [&](int64_t m) { return static_cast<T*>(g.c) + m * g.ldc; }, !g.accumulate && k == 0, scratch + i * stride);
       k += count;
     } while (k < g.K);
   });
@@ -74,7 +77,8 @@ void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
 inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
   const auto bytes = [&](auto zero) {
     using T = decltype(zero);
-    return sizeof(T) * static_cast<size_t>(g->kind == GemmKind::tn ? threads * outer_scratch<T>(g->N)
+    const int64_t n = gemm_threads(*g, threads);
+    return sizeof(T) * static_cast<size_t>(g->kind == GemmKind::tn ? n * outer_scratch<T>((g->M + n - 1) / n)
                                                                    : packed_elements<T>(vectors_of<T>(g->N), g->K));
   };
   return g->dtype == DType::float64 ? bytes(double()) : bytes(float());

@@ -186,7 +186,7 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   s.thread_elements =
-      backward ? outer_scratch<T>(widest > desc.H ? widest : desc.H)
+      backward ? outer_scratch<T>((Cell::gates * desc.H + threads - 1) / threads)
                : plan.chunk_steps * group_rows * packed_elements<T>(group_panels * PanelShape<Cell>::vectors, 1);
   s.thread_elements = (s.thread_elements + 64) / 64 * 64;
   s.per_thread = arena.take<T>(threads * s.thread_elements);
