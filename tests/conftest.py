@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def require_peers() -> None:
+    """With FUSEDRNN_REQUIRE_PEERS=1 what tests compare with must be there: a skip would prove nothing."""
+    if os.environ.get("FUSEDRNN_REQUIRE_PEERS") == "1":
+        missing = [peer for peer in ("torch", "onnxruntime") if find_spec(peer) is None]
+        if missing:
+            raise pytest.UsageError(f"FUSEDRNN_REQUIRE_PEERS=1, and {' and '.join(missing)} not installed")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    require_peers()
     name = config.getoption("--backend")
     if name is None:
         return
