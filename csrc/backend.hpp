@@ -91,8 +91,9 @@ struct SequenceSizes {
   size_t backward;  // scratch of backward
 };
 
-// Where the tape keeps what users may look at, of one layer * D + direction: element (t, b, block * H + unit). Steps past
-// a row's length are not initialised. The blocks of a gate array are i f g o (LSTM), r z n q (GRU, q = R_n h + b_hn).
+// Where the tape keeps what users may look at, of one layer * D + direction: element (t, b, block * H + unit). Steps
+// past a row's length are not initialised. The blocks of a gate array are i f g o (LSTM), r z n q (GRU, q = R_n h +
+// b_hn).
 struct TapeView {
   Array3 cells, gates;  // absent where the cell has none
   int32_t gate_blocks;

@@ -4,10 +4,11 @@
     python tests/mutations.py --list          what they are
     python tests/mutations.py lstm clip       those whose name contains one of the words
 
-Works on a copy of the checkout in a temporary folder. Each mutation replaces one piece of text that must occur exactly once
-in its file, rebuilds the native module for one instruction set and runs the kernels' tests until the first failure.
-A mutation that builds and passes is a hole in the suite: it is listed at the end and the exit status is 1. Takes about a
-minute a mutation on 2 cores. Needs what building and testing needs: cmake, ninja, pybind11, pytest, torch.
+Works on a copy of the checkout in a temporary folder. Each mutation replaces one piece of text that must
+occur exactly once in its file, rebuilds the native module for one instruction set and runs the kernels'
+tests until the first failure. A mutation that builds and passes is a hole in the suite: it is listed at
+the end and the exit status is 1. Takes about a minute a mutation on 2 cores. Needs what building and
+testing needs: cmake, ninja, pybind11, pytest, torch.
 """
 
 from __future__ import annotations
@@ -224,7 +225,9 @@ MUTATIONS = [
 ]
 
 
-def run(command: list[str], cwd: Path, timeout: float, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], cwd: Path, timeout: float, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
     )
@@ -244,8 +247,8 @@ class Checkout:
                 shutil.copy(source, root / name)
         self.build_folder = root / "build"
         configured = run(
-            ["cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DFUSEDRNN_ONLY_ISA=avx2",
-             f"-DPython_EXECUTABLE={sys.executable}"], root, 120
+            ["cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+             "-DFUSEDRNN_ISAS=avx2", f"-DPython_EXECUTABLE={sys.executable}"], root, 120
         )  # fmt: skip
         if configured.returncode != 0:
             raise SystemExit(f"cmake failed:\n{configured.stdout}{configured.stderr}")
@@ -277,7 +280,9 @@ def check(checkout: Checkout, mutation: Mutation) -> bool:
     file = checkout.root / "csrc" / mutation.file
     sound = file.read_text()
     if sound.count(mutation.old) != 1:
-        print(f"  does not apply: {mutation.old!r} occurs {sound.count(mutation.old)} times in {mutation.file}")
+        print(
+            f"  does not apply: {mutation.old!r} occurs {sound.count(mutation.old)} times in {mutation.file}"
+        )
         return False
     start = time.monotonic()
     file.write_text(sound.replace(mutation.old, mutation.new))

@@ -99,6 +99,6 @@ def test_errors() -> None:
         functional.adam_(np.zeros(3), np.ones(3), np.zeros(3), np.zeros(3), lr=0.1, step=0)
     with pytest.raises(ValueError, match=r"grad must be of shape \(3,\), it is \(4,\)"):
         functional.adam_(np.zeros(3), np.ones(4), np.zeros(3), np.zeros(3), lr=0.1, step=1)
+    shared = np.zeros(3)
     with pytest.raises(ValueError, match="param must not share memory with state"):
-        shared = np.zeros(3)
         functional.adam_(shared, np.ones(3), shared, np.zeros(3), lr=0.1, step=1)

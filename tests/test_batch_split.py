@@ -1,6 +1,7 @@
-"""Row b of a batch gives the bits that row alone gives: y, final states, dx, dh0 and dc0, whatever the batch around it.
+"""Row b of a batch gives the bits that row alone gives: y, final states, dx, dh0 and dc0.
 
-Weight gradients are sums over the batch and dropout's mask is keyed by row, so neither is part of the promise.
+Weight gradients are sums over the batch and dropout's mask is keyed by row, so neither is part of the
+promise.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fusedrnn import _native, functional
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
-def run(cell: str, arrays: dict[str, Any], weights: dict[str, np.ndarray], rows: list[int]) -> list[np.ndarray]:
+def run(
+    cell: str, arrays: dict[str, Any], weights: dict[str, np.ndarray], rows: list[int]
+) -> list[np.ndarray]:
     """All per-row results of the given rows of a batch, batch axis first."""
     pick = {name: a[:, rows] if a.ndim > 1 else a[rows] for name, a in arrays.items()}
     pick = {name: np.ascontiguousarray(a) for name, a in pick.items()}
@@ -50,7 +54,8 @@ def test_a_row_does_not_depend_on_its_batch(cell: str, I: int, H: int, dtype: An
     arrays: dict[str, Any] = {name: normal(L * D, B, H) for name in ("h0", "c0", "dhn", "dcn")}
     arrays |= {"x": normal(T, B, I), "dy": normal(T, B, D * H)}
     arrays |= {"lengths": random.integers(0, T + 1, B), "resets": random.random((T, B)) < 0.2}
-    assert len(set(arrays["lengths"])) > 3 and arrays["resets"].any()
+    assert len(set(arrays["lengths"])) > 3
+    assert arrays["resets"].any()
 
     before = _native.get_num_threads()
     try:

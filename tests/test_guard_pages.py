@@ -1,8 +1,9 @@
 """No kernel reads or writes a byte outside its arrays, and none reads memory that nobody wrote.
 
-Arrays are laid against the end, then the beginning, of a mapping with an inaccessible page on either side: one element
-too far is a crash, which is why the work runs in a process of its own. The same process fills every fresh block with NaN
-(FUSEDRNN_POISON=1) in one of the runs, and the results must be the bits of the run without.
+Arrays are laid against the end, then the beginning, of a mapping with an inaccessible page on either
+side: one element too far is a crash, which is why the work runs in a process of its own. The same process
+fills every fresh block with NaN (FUSEDRNN_POISON=1) in one of the runs, and the results must be the bits
+of the run without.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ PAGE = mmap.PAGESIZE
 
 
 def guarded(array, at_end):
-    "A copy of `array` whose first or last byte has an inaccessible page beside it; no guard when at_end is None."
+    "A copy of `array` with an inaccessible page at its first or last byte; no guard when at_end is None."
     if at_end is None or array.size == 0:
         return array.copy()
     pages = -(-array.nbytes // PAGE)
-    base = LIBC.mmap(None, (pages + 2) * PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    access, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    base = LIBC.mmap(None, (pages + 2) * PAGE, access, kind, -1, 0)
     assert base not in (None, ctypes.c_void_p(-1).value)
     for page in (0, pages + 1):
         assert LIBC.mprotect(base + page * PAGE, PAGE, 0) == 0
@@ -49,7 +51,12 @@ def work(at_end):
         for r in results:
             if r is None or hasattr(r, "nbytes") and not isinstance(r, np.ndarray):
                 continue
-            see(*r.values()) if isinstance(r, dict) else see(*r) if isinstance(r, tuple) else digest.update(np.asarray(r).tobytes())
+            if isinstance(r, dict):
+                see(*r.values())
+            elif isinstance(r, tuple):
+                see(*r)
+            else:
+                digest.update(np.asarray(r).tobytes())
 
     random = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
@@ -71,19 +78,22 @@ def work(at_end):
                 resets = guarded(random.random((T, B)) < 0.2, at_end)
                 grads = {name: guarded(np.zeros_like(w), at_end) for name, w in weights.items()}
                 options = dict(lengths=lengths, resets=resets, dropout=0.3, dropout_key=5)
-                y, out, tape = getattr(functional, cell + "_forward")(normal(T, B, I), state, weights, **options)
+                forward, backward = (getattr(functional, cell + way) for way in ("_forward", "_backward"))
+                y, out, tape = forward(normal(T, B, I), state, weights, **options)
                 see(y, out, tape.cells, tape.gates)
-                see(getattr(functional, cell + "_backward")(tape, normal(T, B, 2 * H), dstate, dweights=grads))
+                see(backward(tape, normal(T, B, 2 * H), dstate, dweights=grads))
         x, w, b, dy = normal(7, 19), normal(5, 19), normal(5), normal(7, 5)
         see(functional.linear_forward(x, w, b), functional.linear_backward(dy, x, w))
         gain = normal(19)
         y, mean, rstd = functional.layer_norm_forward(x, gain, gain)
         see(y, mean, rstd, functional.layer_norm_backward(x, x, gain, mean, rstd))
         ids = guarded(random.integers(0, 5, 7), at_end)
-        see(functional.embedding_forward(ids, w), functional.embedding_backward(x, ids, 5), functional.dropout(x, 0.5, 3))
+        see(functional.embedding_forward(ids, w), functional.embedding_backward(x, ids, 5))
+        see(functional.dropout(x, 0.5, 3))
         see(functional.mse(dy, dy), functional.cross_entropy(dy, guarded(random.integers(0, 5, 7), at_end)))
         see(functional.binary_cross_entropy(b, guarded((b > 0).astype(dtype), at_end)))
-        p, g, m, v = normal(37), normal(37), normal(37), guarded(np.abs(random.standard_normal(37)).astype(dtype), at_end)
+        p, g, m = normal(37), normal(37), normal(37)
+        v = guarded(np.abs(random.standard_normal(37)).astype(dtype), at_end)
         functional.adam_(p, g, m, v, lr=0.1, step=3)
         functional.rmsprop_(p, g, v, m, None, lr=0.1, momentum=0.9)
         functional.adagrad_(p, g, v, lr=0.1, step=2)

@@ -54,9 +54,9 @@ def test_same_bits() -> None:
 
 def test_errors() -> None:
     p = np.zeros(3)
-    with pytest.raises(ValueError, match="momentum_buffer must be an array with momentum 0.9, it is None"):
+    with pytest.raises(ValueError, match=r"momentum_buffer must be an array with momentum 0\.9, it is None"):
         functional.sgd_(p, np.ones(3), lr=0.1, momentum=0.9)
-    with pytest.raises(ValueError, match="momentum_buffer must be None with momentum 0.0, it is an array"):
+    with pytest.raises(ValueError, match=r"momentum_buffer must be None with momentum 0\.0, it is an array"):
         functional.sgd_(p, np.ones(3), np.zeros(3), lr=0.1)
     with pytest.raises(ValueError, match="nesterov must be False where momentum is 0"):
         functional.sgd_(p, np.ones(3), lr=0.1, nesterov=True)

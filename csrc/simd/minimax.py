@@ -1,8 +1,9 @@
 """Derives the polynomial coefficients of exp.hpp and log.hpp: `python minimax.py` (needs mpmath) prints them.
 
-Lawson's iteration (weighted least squares whose weights grow where the error is large) on Chebyshev points,
-in 50 digits, gives a near-minimax fit of the relative error. Coefficients are then rounded to the format one by one,
-lowest power first, the others being fitted again after each, so that each absorbs the rounding of those before it.
+Lawson's iteration (weighted least squares whose weights grow where the error is large) on Chebyshev
+points, in 50 digits, gives a near-minimax fit of the relative error. Coefficients are then rounded to the
+format one by one, lowest power first, the others being fitted again after each, so that each absorbs the
+rounding of those before it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def fit(
     f: Callable[[Real], Real], weight: Callable[[Real], Real], degree: int, low: Real, high: Real,
     fixed: dict[int, Real],
 ) -> tuple[dict[int, Real], Real]:  # fmt: skip
-    """Coefficients c[i] that make max |weight * (f - sum c[i] x^i)| small, those in `fixed` given; and that maximum."""
+    """Coefficients c[i] that make max |weight * (f - sum c[i] x^i)| small, some given; and that maximum."""
     count = 8 * (degree + 2)
     nodes = [mp.cos(mp.pi * (mp.mpf(j) + 0.5) / count) for j in range(count)]
     xs = [(low + high) / 2 + (high - low) / 2 * node for node in nodes]
@@ -51,7 +52,10 @@ def fit(
                     for b in range(len(free)):
                         normal[a, b] += q * row[a] * row[b]
             found = list(mp.lu_solve(normal, right))
-        errors = [abs(y - sum(c * v for c, v in zip(found, row, strict=True))) for row, y in zip(rows, ys, strict=True)]
+        errors = [
+            abs(y - sum(c * v for c, v in zip(found, row, strict=True)))
+            for row, y in zip(rows, ys, strict=True)
+        ]
         if max(errors) < best[1]:
             best = (dict(fixed) | dict(zip(free, found, strict=True)), max(errors))
         lawson = [q * e for q, e in zip(lawson, errors, strict=True)]
@@ -94,7 +98,9 @@ def atanh_tail(z: Real) -> Real:
 
 
 def main() -> None:
-    half = mp.log(2) / 2 * (1 + mp.mpf(2) ** -16)  # the argument is reduced to this range, give or take rounding
+    half = (
+        mp.log(2) / 2 * (1 + mp.mpf(2) ** -16)
+    )  # the argument is reduced to this range, give or take rounding
     for bits, degree in ((24, 5), (53, 10)):
         constant("log2(e)", 1 / mp.log(2), bits)
         constant("ln(2)", mp.log(2), bits)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -32,9 +31,7 @@ class Tape:
     @property
     def gates(self) -> Array | None: ...
 
-def pack_weights(
-    num_layers: int, num_directions: int, bias: bool, weights: list[Array]
-) -> PackedWeights: ...
+def pack_weights(num_layers: int, num_directions: int, bias: bool, weights: list[Array]) -> PackedWeights: ...
 def sequence_forward(
     cell: str,
     packed: PackedWeights,
