@@ -65,6 +65,8 @@ struct SequenceDesc {
   Precision precision;
   int32_t layers, directions;
   int32_t threads;  // how many threads `stream` offers (CPU)
+  // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
+  int32_t direction_groups, row_groups, unit_groups;
   int32_t has_bias;
   int32_t train;  // keep a tape
   int32_t has_lengths, has_resets;
@@ -73,13 +75,13 @@ struct SequenceDesc {
   uint64_t dropout_key;
 };
 
-// The schedule as data, so that it can be queried and tested without running. CPU: a grid of `row_groups` x
-// `unit_groups` threads over batch rows x hidden units; a barrier per step only inside a row group. `chunk_steps` steps
-// of X W are computed at once, and backward accumulates weight gradients once per `chunk_steps`; the latter fixes the
-// order of sums and therefore depends on sizes only, never on threads or ISA.
+// The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
+// `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a row
+// group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
+// `chunk_steps`; the latter fixes the order of sums and therefore depends on sizes only, never on threads or ISA.
 struct Plan {
   const char* name;
-  int32_t row_groups, unit_groups;
+  int32_t direction_groups, row_groups, unit_groups;
   int64_t chunk_steps;
 };
 

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "dispatch/forced_plan.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/team.hpp"
@@ -47,6 +48,15 @@ const CellName& cell_named(const std::string& name) {
 // Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
 void check_size(const SequenceDesc& desc, int64_t gates) {
   product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
+}
+
+// Threads for the backend to plan with, and the plan somebody forces on it.
+void offer_threads(SequenceDesc& desc, int32_t threads) {
+  const ForcedPlan forced = forced_plan();
+  desc.threads = threads;
+  desc.direction_groups = forced.direction_groups;
+  desc.row_groups = forced.row_groups;
+  desc.unit_groups = forced.unit_groups;
 }
 
 std::vector<std::string> weight_names(int layers, int directions, bool bias) {
@@ -109,7 +119,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   auto packed = std::make_shared<PackedWeights>(PackedWeights{backend, desc, gates, nullptr, names});
   py::gil_scoped_release release;
   TeamLease lease;
-  desc.threads = lease.size();
+  offer_threads(desc, lease.size());
   SequenceSizes sizes;
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
@@ -231,7 +241,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   {
     py::gil_scoped_release release;
     TeamLease lease;
-    desc.threads = lease.size();
+    offer_threads(desc, lease.size());
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "forward");
     if (train) {
@@ -303,7 +313,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   {
     py::gil_scoped_release release;
     TeamLease lease;
-    desc.threads = lease.size();
+    offer_threads(desc, lease.size());
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "backward");
     const Memory workspace(backend, sizes.backward, "workspace of backward");
@@ -359,7 +369,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
   desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
   desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
-  desc.threads = static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads));
+  offer_threads(desc, static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads)));
   desc.T = integer("T", T, 0, kMaxSize);
   desc.B = integer("B", B, 0, kMaxSize);
   desc.I = integer("I", I, 0, kMaxSize);
@@ -370,6 +380,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   check(backend, backend.plan(&desc, &plan), "plan");
   py::dict result;
   result["name"] = plan.name;
+  result["direction_groups"] = plan.direction_groups;
   result["row_groups"] = plan.row_groups;
   result["unit_groups"] = plan.unit_groups;
   result["chunk_steps"] = plan.chunk_steps;
@@ -393,6 +404,7 @@ void bind_sequence(py::module_& m) {
         py::arg("dropout_key"), py::arg("train"));
   m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
         py::arg("dweights"), py::arg("need_dx"));
+  m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
         py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"));
 }

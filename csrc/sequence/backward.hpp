@@ -28,14 +28,14 @@ class Backward {
         size_(desc),
         team_(team),
         scratch_(scratch<Cell, T>(desc, plan, true, workspace)),
-        threads_(plan.row_groups * plan.unit_groups) {
+        group_threads_(plan.row_groups * plan.unit_groups) {
     order_rows(args.lengths, desc.T, desc.B, scratch_.order);
-    for (int i = 0; i <= plan.row_groups; ++i) scratch_.barrier[i] = Barrier{};
+    for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
     for (int64_t i = 0; i < scratch_.zeros_count; ++i) scratch_.zeros[i] = T(0);
   }
 
   void run() {
-    parallel(team_, threads_, [&](int32_t thread) { Thread(*this, thread).run(); });
+    parallel(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
   }
 
  private:
@@ -56,6 +56,11 @@ class Backward {
     return dense(tape_layer<Cell, T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, desc_.directions * desc_.H);
   }
 
+  // Where the gradient of layer l's input goes.
+  Array3 dx_of(int l) const {
+    return l == 0 ? args_.dx : dense(scratch_.hidden[(l - 1) % 2], desc_.B, desc_.directions * desc_.H);
+  }
+
   Pass make_pass(int l, int d, const Array3& input) const {
     const int index = l * desc_.directions + d;
     const int64_t B = desc_.B, H = desc_.H, width = desc_.directions * H;
@@ -72,7 +77,8 @@ class Backward {
                 dense(tape.h, B, width),
                 dense(tape.c, B, H),
                 dy,
-                l == 0 ? args_.dx : dense(scratch_.hidden[(l - 1) % 2], B, width),
+                d == 1 && plan_.direction_groups > 1 && dx_of(l).data ? dense(scratch_.dx_reverse, B, size_.inputs(l))
+                                                                      : dx_of(l),
                 tape.gates,
                 size_.inputs(l)};
   }
@@ -81,12 +87,15 @@ class Backward {
    public:
     Thread(const Backward& all, int32_t thread)
         : f_(all),
-          thread_(thread),
-          rows_{thread / all.plan_.unit_groups, all.plan_.row_groups},
-          part_(thread % all.plan_.unit_groups),
+          place_(all.plan_, thread),
+          meet_(all.team_, all.scratch_.barrier, all.plan_, place_),
+          thread_(thread % all.group_threads_),
+          rows_{place_.row, all.plan_.row_groups},
+          part_(place_.unit),
           table_(all.scratch_.pointers + thread * all.scratch_.tables * all.scratch_.pointer_rows),
           row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
           outer_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
+          carry_(all.scratch_.carry + place_.direction * all.desc_.B * all.desc_.H),
           mine_(rows_.count(all.desc_.B)) {
       const int64_t panels = panels_of<NV>(all.size_.unit_vectors);
       first_panel_ = share(panels, all.plan_.unit_groups, part_);
@@ -97,9 +106,11 @@ class Backward {
       const SequenceDesc& desc = f_.desc_;
       for (int l = desc.layers - 1; l >= 0; --l) {
         const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
-        for (int d = 0; d < desc.directions; ++d) direction(f_.make_pass(l, d, input));
+        for (int d = 0; d < desc.directions; ++d)
+          if (f_.plan_.direction_groups == 1 || d == place_.direction) direction(f_.make_pass(l, d, input));
+        if (f_.plan_.direction_groups > 1) add_reverse(l);
         if (l > 0) {
-          meet_all();
+          meet_.all();
           if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, desc.directions * desc.H));
         }
       }
@@ -108,14 +119,9 @@ class Backward {
     }
 
    private:
-    void meet_all() const {
-      if (f_.threads_ > 1) f_.team_->wait(f_.team_, f_.scratch_.barrier, f_.threads_);
-    }
-
-    void meet_group() const {
-      if (f_.plan_.unit_groups > 1)
-        f_.team_->wait(f_.team_, f_.scratch_.barrier + 1 + rows_.group, f_.plan_.unit_groups);
-    }
+    // The steps of a row are shared out among the threads that work on it.
+    int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
+    int64_t share_of_steps() const { return place_.direction * f_.plan_.unit_groups + part_; }
 
     // from -> to through layer l's dropout, my rows and my share of the steps. All wait, for the result is read by all.
     void mask_rows(int l, const Array3& from, const Array3& to) const {
@@ -124,10 +130,10 @@ class Backward {
       const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
-        for (int64_t t = part_; t < length; t += f_.plan_.unit_groups)
+        for (int64_t t = share_of_steps(); t < length; t += sharers())
           dropout_elements(mask, at<T>(from, t, b), at<T>(to, t, b), width, (t * desc.B + b) * width);
       }
-      meet_all();
+      meet_.all();
     }
     void mask_rows(int l, const Array3& in_place) const { mask_rows(l, in_place, in_place); }
 
@@ -148,9 +154,9 @@ class Backward {
         const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;
         for (int64_t s = end - 1; s >= first; --s) {
           step(pass, s);
-          meet_group();
+          meet_.row_group();
         }
-        meet_all();
+        meet_.direction();
         if (c == 0) initial_state(pass);
         chunk_gradients(pass, first, end);
       }
@@ -158,7 +164,8 @@ class Backward {
 
     T* dgates(int64_t s, int64_t r) const {
       const int64_t chunk = s / f_.plan_.chunk_steps, at_step = s % f_.plan_.chunk_steps;
-      return f_.scratch_.dgates[(chunk + turn_) % 2] + (at_step * f_.desc_.B + r) * blocks * f_.desc_.H;
+      const int64_t row = (place_.direction * f_.plan_.chunk_steps + at_step) * f_.desc_.B + r;
+      return f_.scratch_.dgates[(chunk + turn_) % 2] + row * blocks * f_.desc_.H;
     }
 
     // The h part of the next step's dgates, or zeros where the link to it is cut.
@@ -214,7 +221,7 @@ class Backward {
         row.start = nullptr;
         row.gates = pass.gates + (t * desc.B + b) * Cell::tape_blocks * H;
         row.dgates = dgates(s, r);
-        row.dcarry_prev = f_.scratch_.carry + r * H;
+        row.dcarry_prev = carry_ + r * H;
         if (Cell::separate_carry) {
           row.carry = at<T>(pass.c, t, b);
           row.carry_prev = state_before(pass.walk, s, r, f_.args_.c0, pass.index, pass.c, zeros);
@@ -244,7 +251,7 @@ class Backward {
         table_[i] = cut ? f_.scratch_.zeros : dgates(0, r) + Cell::h_first * H;
         row_[i].dgates = at_or_null<T>(f_.args_.dh0, pass.index, b);
         row_[i].dcarry_prev = at_or_null<T>(f_.args_.dc0, pass.index, b);
-        row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : f_.scratch_.carry + r * H;
+        row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
       }
       if (!f_.args_.dh0.data) return;
       multiply<T, NV>(table_, 1, active, pass.weights.r_back, f_.size_.unit_vectors, G * H, first_panel_, last_panel_,
@@ -278,8 +285,8 @@ class Backward {
 
     void weight_gradients(const Pass& pass, const T** gate, const T* const* input, const T* const* before,
                           int64_t rows) const {
-      const int64_t H = f_.desc_.H, m_first = share(G * H, f_.threads_, thread_);
-      const int64_t m_last = share(G * H, f_.threads_, thread_ + 1);
+      const int64_t H = f_.desc_.H, m_first = share(G * H, f_.group_threads_, thread_);
+      const int64_t m_last = share(G * H, f_.group_threads_, thread_ + 1);
       const auto shift = [&](int64_t blocks_on) {
         for (int64_t k = 0; k < rows; ++k) gate[k] += blocks_on * H;
       };
@@ -324,12 +331,12 @@ class Backward {
           gate[k] += Cell::x_first * H;
           out[k] = at<T>(pass.dx, pass.walk.time(s, r), pass.walk.order.batch[r]);
         }
-      const bool split_panels = panels >= 2 * f_.threads_;
-      const int64_t row_first = split_panels ? 0 : share(rows, f_.threads_, thread_);
-      const int64_t row_last = split_panels ? rows : share(rows, f_.threads_, thread_ + 1);
-      const int64_t panel_first = split_panels ? share(panels, f_.threads_, thread_) : 0;
-      const int64_t panel_last = split_panels ? share(panels, f_.threads_, thread_ + 1) : panels;
-      const bool add = pass.direction > 0;
+      const bool split_panels = panels >= 2 * f_.group_threads_;
+      const int64_t row_first = split_panels ? 0 : share(rows, f_.group_threads_, thread_);
+      const int64_t row_last = split_panels ? rows : share(rows, f_.group_threads_, thread_ + 1);
+      const int64_t panel_first = split_panels ? share(panels, f_.group_threads_, thread_) : 0;
+      const int64_t panel_last = split_panels ? share(panels, f_.group_threads_, thread_ + 1) : panels;
+      const bool add = pass.direction > 0 && f_.plan_.direction_groups == 1;
       multiply<T, NV>(gate + row_first, 1, row_last - row_first, pass.weights.w_back, vectors, G * H, panel_first,
                       panel_last, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
                         for (int r = 0; r < tall; ++r)
@@ -343,19 +350,35 @@ class Backward {
                       });
     }
 
+    // dX of the second direction, where it went its own way, joins that of the first: the sum that adding in turn
+    // gives.
+    void add_reverse(int l) const {
+      meet_.all();
+      const Array3 dx = f_.dx_of(l), reverse = dense(f_.scratch_.dx_reverse, f_.desc_.B, f_.size_.inputs(l));
+      if (!dx.data) return;
+      for (int64_t i = 0; i < mine_; ++i) {
+        const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
+        for (int64_t t = share_of_steps(); t < length; t += sharers()) {
+          T* const to = at<T>(dx, t, b);
+          const T* const from = at<T>(reverse, t, b);
+          for (int64_t k = 0; k < f_.size_.inputs(l); ++k) to[k] = to[k] + from[k];
+        }
+      }
+    }
+
     // dx is exactly zero past a row's length.
     void clear_padding() const {
       const SequenceDesc& desc = f_.desc_;
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
-        for (int64_t t = f_.scratch_.order.length[r] + part_; t < desc.T; t += f_.plan_.unit_groups)
+        for (int64_t t = f_.scratch_.order.length[r] + share_of_steps(); t < desc.T; t += sharers())
           copy_row<T>(at<T>(f_.args_.dx, t, b), nullptr, desc.I);
       }
     }
 
     // A row without steps hands the gradient of its final state to the initial one.
     void pass_empty_rows() const {
-      if (part_ != 0) return;
+      if (share_of_steps() != 0) return;
       const SequenceDesc& desc = f_.desc_;
       for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < f_.size_.stacks(); ++index) {
@@ -367,12 +390,15 @@ class Backward {
     }
 
     const Backward& f_;
-    const int32_t thread_;
+    const Place place_;
+    const Meeting meet_;
+    const int32_t thread_;  // in its direction group
     const RowGroup rows_;
     const int64_t part_;
     const T** const table_;
     Row* const row_;
     T* const outer_;
+    T* const carry_;
     const int64_t mine_;
     int64_t first_panel_, last_panel_;
     int64_t turn_ = 0;
@@ -384,7 +410,7 @@ class Backward {
   const StackSize<Cell, T> size_;
   Team* const team_;
   const Scratch<T> scratch_;
-  const int32_t threads_;
+  const int32_t group_threads_;  // of a direction group
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,6 +1,7 @@
 // The time loop of forward, for any cell: knows time, batch, memory and threads; knows no sigmoid.
 //
-// Thread (g, u) of the grid owns the rows of group g and the unit panels of part u, through all layers and directions.
+// A thread of the grid owns the rows of its row group and the unit panels of its part, through all layers and all
+// directions, or one direction of two.
 // Per chunk of steps it computes its X W as one product, then per step h R, whose tile's epilogue adds the two and
 // finishes the cell. With several unit groups a barrier inside the row group ends every step; rows never wait for rows.
 #pragma once
@@ -28,14 +29,13 @@ class Forward {
         team_(team),
         scratch_(scratch<Cell, T>(desc, plan, false, workspace)) {
     order_rows(args.lengths, desc.T, desc.B, scratch_.order);
-    for (int i = 0; i <= plan.row_groups; ++i) scratch_.barrier[i] = Barrier{};
+    for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
     const int64_t zeros = scratch_.zeros_count;
     for (int64_t i = 0; i < zeros; ++i) scratch_.zeros[i] = T(0);
   }
 
   void run() {
-    const int32_t threads = plan_.row_groups * plan_.unit_groups;
-    parallel(team_, threads, [&](int32_t thread) { Thread(*this, thread).run(); });
+    parallel(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
   }
 
  private:
@@ -54,8 +54,10 @@ class Forward {
    public:
     Thread(const Forward& all, int32_t thread)
         : f_(all),
-          rows_{thread / all.plan_.unit_groups, all.plan_.row_groups},
-          part_(thread % all.plan_.unit_groups),
+          place_(all.plan_, thread),
+          meet_(all.team_, all.scratch_.barrier, all.plan_, place_),
+          rows_{place_.row, all.plan_.row_groups},
+          part_(place_.unit),
           first_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_)),
           last_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_ + 1)),
           pre_stride_((last_panel_ - first_panel_) * NV * N),
@@ -69,17 +71,18 @@ class Forward {
       const SequenceDesc& desc = f_.desc_;
       for (int l = 0; l < desc.layers; ++l) {
         const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
-        for (int d = 0; d < desc.directions; ++d) direction(l, d, input);
+        for (int d = 0; d < desc.directions; ++d)
+          if (f_.plan_.direction_groups == 1 || d == place_.direction) direction(l, d, input);
+        if (f_.plan_.direction_groups > 1) meet_.all();
       }
       if (f_.args_.lengths) clear_padding();
       pass_empty_rows();
     }
 
    private:
-    void meet() const {
-      if (f_.plan_.unit_groups > 1)
-        f_.team_->wait(f_.team_, f_.scratch_.barrier + 1 + rows_.group, f_.plan_.unit_groups);
-    }
+    // The steps of a row are shared out among the threads that work on it.
+    int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
+    int64_t share_of_steps() const { return place_.direction * f_.plan_.unit_groups + part_; }
 
     Array3 layer_input(int l) const {
       const SequenceDesc& desc = f_.desc_;
@@ -90,10 +93,10 @@ class Forward {
       const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
-        for (int64_t t = part_; t < length; t += f_.plan_.unit_groups)
+        for (int64_t t = share_of_steps(); t < length; t += sharers())
           dropout_elements(mask, at<T>(below, t, b), at<T>(dropped, t, b), width, (t * desc.B + b) * width);
       }
-      meet();
+      f_.plan_.direction_groups > 1 ? meet_.all() : meet_.row_group();
       return dropped;
     }
 
@@ -110,7 +113,7 @@ class Forward {
           const int64_t active = rows_.count(f_.scratch_.order.active[step_at]);
           step(l, d, weights, walk, step_at, active, pre);
           pre += active * pre_stride_;
-          meet();
+          meet_.row_group();
         }
       }
     }
@@ -179,7 +182,8 @@ class Forward {
       h.data = static_cast<T*>(h.data) + d * H;
       const TapeLayer<T> tape = desc.train ? tape_layer<Cell, T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
       const bool copy_y = desc.train && l == desc.layers - 1;
-      const Array3 cells = desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry, 0, H};
+      const Array3 cells =
+          desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + place_.direction * desc.B * H, 0, H};
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
         Row& row = row_[i];
@@ -203,7 +207,7 @@ class Forward {
       const SequenceDesc& desc = f_.desc_;
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
-        for (int64_t t = f_.scratch_.order.length[r] + part_; t < desc.T; t += f_.plan_.unit_groups) {
+        for (int64_t t = f_.scratch_.order.length[r] + share_of_steps(); t < desc.T; t += sharers()) {
           T* y = at<T>(f_.args_.y, t, b);
           for (int64_t k = 0; k < desc.directions * desc.H; ++k) y[k] = T(0);
         }
@@ -212,7 +216,7 @@ class Forward {
 
     // A row without steps ends in the state it started from.
     void pass_empty_rows() const {
-      if (part_ != 0) return;
+      if (share_of_steps() != 0) return;
       const SequenceDesc& desc = f_.desc_;
       for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < desc.layers * desc.directions; ++index) {
@@ -224,6 +228,8 @@ class Forward {
     }
 
     const Forward& f_;
+    const Place place_;
+    const Meeting meet_;
     const RowGroup rows_;
     const int64_t part_, first_panel_, last_panel_, pre_stride_;
     T* const pre_;

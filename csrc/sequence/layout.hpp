@@ -8,6 +8,7 @@
 #include "backend.hpp"
 #include "gemm/outer.hpp"
 #include "gemm/panels.hpp"
+#include "sequence/meeting.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -141,12 +142,13 @@ struct BackwardRow {
 template <class T>
 struct Scratch {
   RowOrder order;
-  Barrier* barrier;    // [0] the whole team, [1 + g] row group g
+  Barrier* barrier;    // see sequence/meeting.hpp
   T* zeros;            // a row of zeros, long enough for any row read as an operand
   T* hidden[2];        // (T, B, D * H): forward without tape: outputs of inner layers; backward: their gradients
   T* dropped;          // (T, B, D * H): a layer's input after dropout
-  T* carry;            // (B, H): forward without tape: c; backward: gradient of the carry
-  T* dgates[2];        // (chunk rows, dgate_blocks * H)
+  T* carry;            // per direction group (B, H): forward without tape: c; backward: gradient of the carry
+  T* dgates[2];        // per direction group (chunk rows, dgate_blocks * H)
+  T* dx_reverse;       // (T, B, inputs): dX of the second direction where both run at once
   const T** pointers;  // per thread: `tables` row pointer tables of `pointer_rows`
   ForwardRow<T>* forward_rows;  // per thread: `group_rows`
   BackwardRow<T>* backward_rows;
@@ -158,7 +160,7 @@ struct Scratch {
 template <class Cell, class T>
 Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, void* memory, size_t* bytes = nullptr) {
   const StackSize<Cell, T> size(desc);
-  const int threads = plan.row_groups * plan.unit_groups;
+  const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
   const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
   const int64_t group_panels = (size.unit_panels() + plan.unit_groups - 1) / plan.unit_groups;
@@ -168,16 +170,17 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.order.length = arena.take<int64_t>(desc.B);
   s.order.active = arena.take<int64_t>(desc.T + 1);
   s.order.next = arena.take<int64_t>(desc.T + 1);
-  s.barrier = arena.take<Barrier>(1 + plan.row_groups);
+  s.barrier = arena.take<Barrier>(barriers_of(plan));
   s.zeros_count = Cell::dgate_blocks * desc.H;
   s.zeros = arena.take<T>(s.zeros_count);
   const int inner = desc.layers - 1;
   for (int i = 0; i < 2; ++i) s.hidden[i] = arena.take<T>((backward || !desc.train) && inner > i ? cells : 0);
   s.dropped = arena.take<T>(desc.train && desc.dropout > 0 && inner > 0 ? cells : 0);
   const bool carries = backward ? Cell::carry_gradient : Cell::separate_carry && !desc.train;
-  s.carry = arena.take<T>(carries ? desc.B * desc.H : 0);
+  s.carry = arena.take<T>(carries ? plan.direction_groups * desc.B * desc.H : 0);
   if (backward)
-    for (T*& chunk : s.dgates) chunk = arena.take<T>(chunk_rows * Cell::dgate_blocks * desc.H);
+    for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * Cell::dgate_blocks * desc.H);
+  s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? desc.T * desc.B * widest : 0);
   s.group_rows = group_rows;
   s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
   s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
@@ -185,7 +188,7 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   s.thread_elements =
-      backward ? outer_scratch<T>((Cell::gates * desc.H + threads - 1) / threads)
+      backward ? outer_scratch<T>((Cell::gates * desc.H + group_threads - 1) / group_threads)
                : plan.chunk_steps * group_rows * packed_elements<T>(group_panels * PanelShape<Cell>::vectors, 1);
   s.thread_elements = (s.thread_elements + 64) / 64 * 64;
   s.per_thread = arena.take<T>(threads * s.thread_elements);

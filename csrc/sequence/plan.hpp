@@ -1,8 +1,8 @@
-// Which grid of threads runs a stack: row_groups x unit_groups over batch rows x hidden units.
+// Which grid of threads runs a stack: direction_groups x row_groups x unit_groups over directions x rows x hidden units.
 //
-// Rows are independent through the whole sequence, so row groups never wait for each other in forward; unit groups
-// share a row and meet at a barrier every step, but keep their slice of the recurrent weights in their own cache. The
-// choice never changes a bit: threads split outputs, not sums.
+// Directions meet once a layer. Rows are independent through the whole sequence, so row groups never wait for each other
+// in forward; unit groups share a row and meet at a barrier every step, but keep their slice of the recurrent weights in
+// their own cache. The choice never changes a bit: threads split outputs, not sums.
 #pragma once
 
 #include "backend.hpp"
@@ -16,25 +16,43 @@ constexpr double kFlopsPerFork = 200e3;    // and in the time it takes to wake a
 constexpr int64_t kOwnCache = 1 << 20;     // second-level cache a thread has to itself, in bytes
 constexpr int64_t kFullTileRows = 24;      // rows a thread needs to hide streaming its weights from further away
 
+// Where a thread stands in the grid. Threads of a row group are neighbours.
+struct Place {
+  Place(const Plan& plan, int32_t thread)
+      : direction(thread / (plan.row_groups * plan.unit_groups)),
+        row(thread / plan.unit_groups % plan.row_groups),
+        unit(thread % plan.unit_groups) {}
+
+  int32_t direction, row, unit;
+};
+
+inline int32_t threads_of(const Plan& plan) { return plan.direction_groups * plan.row_groups * plan.unit_groups; }
+
 template <class Cell>
 Plan make_plan(const SequenceDesc& desc, int64_t unit_panels, int64_t element_bytes) {
-  Plan plan{"grid", 1, 1, desc.B > 0 ? kChunkRows / desc.B : 1};
+  Plan plan{"grid", 1, 1, 1, desc.B > 0 ? kChunkRows / desc.B : 1};
   if (plan.chunk_steps < 1) plan.chunk_steps = 1;
   if (plan.chunk_steps > desc.T) plan.chunk_steps = desc.T > 0 ? desc.T : 1;
-  const int64_t n = desc.threads;
+  if (desc.row_groups > 0) {
+    const Plan wanted{"grid", desc.direction_groups < desc.directions ? desc.direction_groups : desc.directions,
+                      desc.row_groups, desc.unit_groups, plan.chunk_steps};
+    return threads_of(wanted) <= desc.threads ? wanted : plan;
+  }
   const double step = 2.0 * desc.B * Cell::gates * desc.H * desc.H;
   const double total = step * desc.T * desc.layers * desc.directions;
-  if (n <= 1 || total / n < kFlopsPerFork) return plan;
+  if (desc.threads <= 1 || total / desc.threads < kFlopsPerFork) return plan;
+  // Directions share nothing but a layer's input, so they go first.
+  if (desc.directions == 2 && desc.threads % 2 == 0) plan.direction_groups = 2;
+  const int32_t n = desc.threads / plan.direction_groups;
   const int64_t recurrent_bytes = Cell::gates * desc.H * desc.H * element_bytes;
   const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
   const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
-  if (rows_fill_tiles || rows_cached) {
-    plan.row_groups = static_cast<int32_t>(n);
-  } else if (unit_panels >= n && step / n > kFlopsPerBarrier) {
-    plan.unit_groups = static_cast<int32_t>(n);
-  } else if (desc.B >= n) {
-    plan.row_groups = static_cast<int32_t>(n);
-  }
+  if (rows_fill_tiles || rows_cached)
+    plan.row_groups = n;
+  else if (unit_panels >= n && step / n > kFlopsPerBarrier)
+    plan.unit_groups = n;
+  else if (desc.B >= n)
+    plan.row_groups = n;
   return plan;
 }
 

@@ -53,6 +53,7 @@ def sequence_backward(
     dweights: list[Array],
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array | None]: ...
+def force_plan(text: str) -> None: ...
 def sequence_plan(
     cell: str,
     dtype: str,

@@ -1,0 +1,54 @@
+#include "dispatch/forced_plan.hpp"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace fusedrnn {
+namespace {
+
+constexpr int kMost = 256;  // groups along one axis: 8 bits hold them, and one word the whole plan
+
+// Packed into one word so that it can be read without a lock; kUnread until the environment has been looked at.
+constexpr uint32_t kUnread = ~uint32_t{0};
+std::atomic<uint32_t> forced{kUnread};
+
+bool parse(const std::string& text, uint32_t& packed) {
+  int d = 1, r = 0, u = 0, end = 0;
+  const int length = static_cast<int>(text.size());
+  const bool two = std::sscanf(text.c_str(), "%3dx%3d%n", &r, &u, &end) == 2 && end == length;
+  const bool three = !two && std::sscanf(text.c_str(), "%3dx%3dx%3d%n", &d, &r, &u, &end) == 3 && end == length;
+  if (text.empty()) {
+    packed = 0;
+    return true;
+  }
+  if (two) d = 1;
+  if (!(two || three) || d < 1 || r < 1 || u < 1 || d >= kMost || r >= kMost || u >= kMost) return false;
+  packed = static_cast<uint32_t>(d << 16 | r << 8 | u);
+  return true;
+}
+
+constexpr const char* kMust = " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, it is '";
+
+}  // namespace
+
+ForcedPlan forced_plan() {
+  uint32_t packed = forced.load(std::memory_order_relaxed);
+  if (packed == kUnread) {
+    const char* text = std::getenv("FUSEDRNN_PLAN");
+    const std::string wanted = text == nullptr ? "" : text;
+    if (!parse(wanted, packed)) throw std::runtime_error("FUSEDRNN_PLAN" + (kMust + wanted) + "'");
+    forced.store(packed, std::memory_order_relaxed);
+  }
+  return ForcedPlan{static_cast<int32_t>(packed >> 16), static_cast<int32_t>(packed >> 8 & 0xFF),
+                    static_cast<int32_t>(packed & 0xFF)};
+}
+
+void force_plan(const std::string& text) {
+  uint32_t packed = 0;
+  if (!parse(text, packed)) throw std::invalid_argument("plan" + (kMust + text) + "'");
+  forced.store(packed, std::memory_order_relaxed);
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,96 @@
+"""The schedule of a recurrent stack: data that can be asked for, a choice that can be forced, never a different bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fusedrnn import _native, functional
+
+PLANS = ["1x1", "2x1", "1x2", "3x1", "1x3", "2x2", "2x1x1", "2x2x1", "2x1x2", "2x2x2"]
+
+
+@pytest.fixture(autouse=True)
+def leave_no_plan_behind() -> Iterator[None]:
+    threads = _native.get_num_threads()
+    yield
+    _native.force_plan("")
+    _native.set_num_threads(threads)
+
+
+def run(directions: int) -> list[bytes]:
+    """Everything a two-layer GRU gives, forward and backward, and the chunks of steps more than two."""
+    T, B, I, H, L = 40, 17, 6, 37, 2
+    random = np.random.default_rng(1)
+    weights = {}
+    for layer in range(L):
+        for suffix in ("", "_reverse")[:directions]:
+            width = directions * H if layer else I
+            weights[f"weight_ih_l{layer}{suffix}"] = random.standard_normal((3 * H, width), np.float32) * 0.2
+            weights[f"weight_hh_l{layer}{suffix}"] = random.standard_normal((3 * H, H), np.float32) * 0.2
+            weights[f"bias_ih_l{layer}{suffix}"] = random.standard_normal(3 * H, np.float32)
+            weights[f"bias_hh_l{layer}{suffix}"] = random.standard_normal(3 * H, np.float32)
+    x = random.standard_normal((T, B, I), np.float32)
+    h0 = random.standard_normal((L * directions, B, H), np.float32)
+    dy = random.standard_normal((T, B, directions * H), np.float32)
+    lengths, resets = random.integers(0, T + 1, B), random.random((T, B)) < 0.1
+    options = {"lengths": lengths, "resets": resets, "dropout": 0.2, "dropout_key": 3}
+    y, hn, tape = functional.gru_forward(x, h0, weights, **options)
+    dx, dh0, dweights = functional.gru_backward(tape, dy, h0)
+    plain, _, _ = functional.gru_forward(x, h0, weights, lengths=lengths, train=False)
+    return [a.tobytes() for a in (y, hn, dx, dh0, plain, *dweights.values())]
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_every_plan_gives_the_same_bits(directions: int) -> None:
+    _native.set_num_threads(8)
+    _native.force_plan("1x1")
+    alone = run(directions)
+    for plan in PLANS:
+        _native.force_plan(plan)
+        assert run(directions) == alone, plan
+
+
+def test_a_plan_that_needs_more_threads_than_there_are_is_not_used() -> None:
+    _native.force_plan("2x2")
+    sizes = {"num_layers": 1, "num_directions": 1, "T": 9, "B": 64, "I": 64, "H": 64}
+    assert plan_of(threads=4, **sizes) == (1, 2, 2)
+    assert plan_of(threads=3, **sizes) == (1, 1, 1)
+
+
+def plan_of(**sizes: int) -> tuple[int, int, int]:
+    plan = _native.sequence_plan("lstm", "float32", **sizes)
+    return plan["direction_groups"], plan["row_groups"], plan["unit_groups"]
+
+
+def test_the_choice_follows_the_sizes() -> None:
+    tiny = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 8, "threads": 4}
+    assert plan_of(**tiny) == (1, 1, 1)
+    many_rows = {"num_layers": 1, "num_directions": 1, "T": 100, "B": 128, "I": 64, "H": 128, "threads": 4}
+    assert plan_of(**many_rows) == (1, 4, 1)
+    one_row = {"num_layers": 1, "num_directions": 1, "T": 100, "B": 1, "I": 64, "H": 512, "threads": 2}
+    assert plan_of(**one_row) == (1, 1, 2)
+    both_ways = {"num_layers": 1, "num_directions": 2, "T": 100, "B": 4, "I": 64, "H": 128, "threads": 2}
+    assert plan_of(**both_ways) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("text", ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"])
+def test_a_malformed_plan_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"plan must be ROWSxUNITS or DIRECTIONSxROWSxUNITS"):
+        _native.force_plan(text)
+
+
+@pytest.mark.parametrize(("value", "message"), [("2by1", "FUSEDRNN_PLAN must be"), ("1x1", "")])
+def test_the_environment_forces_a_plan(value: str, message: str) -> None:
+    sizes = "num_layers=1, num_directions=1, T=100, B=128, I=64, H=128, threads=4"
+    code = f"from fusedrnn import _native; print(_native.sequence_plan('lstm', 'float32', {sizes})['row_groups'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"FUSEDRNN_PLAN": value}, capture_output=True, text=True
+    )
+    assert (done.returncode != 0) == bool(message)
+    assert message in done.stderr
+    assert message or done.stdout.strip() == "1"
