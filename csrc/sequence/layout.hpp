@@ -162,6 +162,7 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   const StackSize<Cell, T> size(desc);
   const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
   const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
+  const int64_t widest = desc.layers > 1 && desc.directions * desc.H > desc.I ? desc.directions * desc.H : desc.I;
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
   const int64_t group_panels = (size.unit_panels() + plan.unit_groups - 1) / plan.unit_groups;
   Arena arena(memory);
