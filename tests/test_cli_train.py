@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,15 @@ def test_ctrl_c_then_the_command_it_names_gives_the_same_bits(book: Path, tmp_pa
         assert [r[column] for r in metrics(out)] == [r[column] for r in metrics(undisturbed)]
 
 
+@pytest.fixture
+def python_sigint() -> Iterator[None]:
+    """Python's own handler of SIGINT; a job started in the background ignores it, and so may these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_sigint")
 def test_second_ctrl_c_ends_at_once() -> None:
     with train_module._stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)

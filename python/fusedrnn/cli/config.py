@@ -10,7 +10,7 @@ from fusedrnn.cli.errors import CommandError, UsageError
 CELLS = ("lstm", "gru", "rnn")
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "sgd": 1.0}
 SCHEDULES = ("cosine", "linear", "constant")
-DEFAULT_EPOCHS = 12.0
+DEFAULT_EPOCHS = 10.0
 
 
 def option(group: str, text: str, default: Any, **extra: Any) -> Any:
@@ -27,7 +27,7 @@ class TrainConfig:
 
     cell: str = option("model", "recurrent cell", "lstm", choices=CELLS)
     layers: int = option("model", "recurrent layers on top of each other", 1, low=1)
-    hidden: int = option("model", "hidden units of each layer", 384, low=1)
+    hidden: int = option("model", "hidden units of each layer", 512, low=1)
     embedding: int = option("model", "numbers that stand for a character", 64, low=1)
     dropout: float = option(
         "model", "share of activations dropped between layers and before the output", 0.0, low=0, below=1

@@ -90,9 +90,8 @@ class Training:
             targets,
             fr.losses.cross_entropy,
             self.optimizer,
-            self.config.clip_norm
-            or math.inf,  # an infinite limit never clips, and the norm is still measured
-            skip_nonfinite=True,
+            self.config.clip_norm or None,
+            skip_nonfinite=True,  # has the norm measured without clipping, too
             state=None if window == 0 else self.state,
             return_state=True,
         )
