@@ -66,9 +66,8 @@ void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
         a[r] = static_cast<const T*>(g.a) + (k + r) * g.lda;
         b[r] = static_cast<const T*>(g.b) + (k + r) * g.ldb;
       }
-      outer_product<T>(
-          a, b, count, share(g.M, threads, i), share(g.M, threads, i + 1), g.N,
-          [&](int64_t m) { return static_cast<T*>(g.c) + m * g.ldc; }, !g.accumulate && k == 0, scratch + i * stride);
+      outer_product<T>(a, b, count, share(g.M, threads, i), share(g.M, threads, i + 1), g.N, static_cast<T*>(g.c),
+                       g.ldc, !g.accumulate && k == 0, scratch + i * stride);
       k += count;
     } while (k < g.K);
   });

@@ -1,5 +1,4 @@
 // C (M, N) += sum over k of a[k][m] * b[k][n]: the product of weight gradients, k running over (step, row) pairs.
-// Row m of C is at row_of(m), because gates may lie in another order in C than in A.
 //
 // Both operands are tables of row pointers, so gradients of scattered rows (lengths, batch_first, states at resets)
 // need no gathering. k goes in blocks of kChunk in order: each block's sum is one ordered chain, added to C. Only rows
@@ -23,8 +22,8 @@ int64_t outer_scratch(int64_t M) {
   return kChunk * ((M + MR - 1) / MR * MR + kOuterVectors * Lanes<T>::N);
 }
 
-// packed[tile][k][r] = a[k][m_first + tile * MR + r], a strip of tiles at a time: wide enough to use every cache line of
-// A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache.
+// packed[tile][k][r] = a[k][m_first + tile * MR + r], a strip of tiles at a time: wide enough to use every cache line
+// of A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache.
 template <class T, int MR>
 void pack_tiles(const T* const* a, int64_t K, int64_t m_first, int64_t m_last, T* packed) {
   using L = Lanes<T>;
@@ -58,9 +57,9 @@ void pack_rows(const T* const* b, int64_t K, int64_t n, int64_t columns, int wid
 }
 
 // Element m of row k of A is a[k][m]; of B b[k][n]. `replace`: C = ... instead of +=, K = 0 writing zeros.
-template <class T, class RowOf>
-void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_first, int64_t m_last, int64_t N,
-                   RowOf&& row_of, bool replace, T* scratch) {
+template <class T>
+void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_first, int64_t m_last, int64_t N, T* c,
+                   int64_t ldc, bool replace, T* scratch) {
   using L = Lanes<T>;
   constexpr int NV = kOuterVectors, MR = tile_rows<NV>();
   const int64_t vectors = vectors_of<T>(N), panels = panels_of<NV>(vectors);
@@ -80,11 +79,11 @@ void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_fi
         const T* rows[MR];
         for (int r = 0; r < tall; ++r) {
           rows[r] = tiles + (m - m_first) * block + r;
-          for (int v = 0; v < wide; ++v) __builtin_prefetch(row_of(m + r) + n0 + v * L::N, 1);
+          for (int v = 0; v < wide; ++v) __builtin_prefetch(c + (m + r) * ldc + n0 + v * L::N, 1);
         }
         pick_microkernel<T, NV>(tall, wide)(block, rows, MR, panel, tile);
         for (int r = 0; r < tall; ++r) {
-          T* const to = row_of(m + r) + n0;
+          T* const to = c + (m + r) * ldc + n0;
           for (int v = 0; v < wide; ++v) {
             const int64_t left = N - n0 - v * L::N;
             const int count = static_cast<int>(left < L::N ? left : L::N);

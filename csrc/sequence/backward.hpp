@@ -8,6 +8,7 @@
 
 #include "gemm/parallel.hpp"
 #include "layers/philox.hpp"
+#include "sequence/gradients.hpp"
 #include "sequence/plan.hpp"
 #include "sequence/rows.hpp"
 #include "simd/math.hpp"
@@ -268,86 +269,34 @@ class Backward {
                       });
     }
 
-    // dW, dR, db and dX of the steps [first, end), latest step first, rows in order: shared out over the whole team.
+    // dW, dR, db and dX of the steps [first, end), shared out over the direction group.
     void chunk_gradients(const Pass& pass, int64_t first, int64_t end) {
-      const int64_t stride = f_.scratch_.pointer_rows;
-      const T **const gate = table_, **const input = table_ + stride, **const before = table_ + 2 * stride;
-      int64_t rows = 0;
-      for (int64_t s = end - 1; s >= first; --s)
-        for (int64_t r = 0; r < f_.scratch_.order.active[s]; ++r, ++rows) {
-          gate[rows] = dgates(s, r);
-          input[rows] = at<T>(pass.input, pass.walk.time(s, r), pass.walk.order.batch[r]);
-          before[rows] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
-        }
-      weight_gradients(pass, gate, input, before, rows);
-      if (pass.dx.data) input_gradient(pass, gate, first, end, rows);
-    }
-
-    void weight_gradients(const Pass& pass, const T** gate, const T* const* input, const T* const* before,
-                          int64_t rows) const {
-      const int64_t H = f_.desc_.H, m_first = share(G * H, f_.group_threads_, thread_);
-      const int64_t m_last = share(G * H, f_.group_threads_, thread_ + 1);
-      const auto shift = [&](int64_t blocks_on) {
-        for (int64_t k = 0; k < rows; ++k) gate[k] += blocks_on * H;
+      const int64_t H = f_.desc_.H, stride = f_.scratch_.pointer_rows;
+      const T **const gate = table_, **const operand = table_ + stride;
+      const auto for_pairs = [&](auto&& visit) {
+        int64_t pairs = 0;
+        for (int64_t s = end - 1; s >= first; --s)
+          for (int64_t r = 0; r < f_.scratch_.order.active[s]; ++r) visit(pairs++, s, r);
+        return pairs;
       };
-      const auto row_of = [&](void* weight, int64_t ld, auto gate_of) {
-        return [=](int64_t m) { return static_cast<T*>(weight) + (gate_of(int(m / H)) * H + m % H) * ld; };
+      const auto row = [&](const Array3& array, int64_t s, int64_t r) {
+        return at<T>(array, pass.walk.time(s, r), pass.walk.order.batch[r]);
       };
-      const auto x_gate = [](int k) { return Cell::x_gate(k); };
-      const auto h_gate = [](int k) { return Cell::h_gate(k); };
-      shift(Cell::x_first);
-      if (pass.grads.weight_ih)
-        outer_product<T>(gate, input, rows, m_first, m_last, pass.inputs,
-                         row_of(pass.grads.weight_ih, pass.inputs, x_gate), false, outer_);
-      bias_gradient(pass.grads.bias_ih, x_gate, gate, rows, m_first, m_last);
-      shift(Cell::h_first - Cell::x_first);
-      if (pass.grads.weight_hh)
-        outer_product<T>(gate, before, rows, m_first, m_last, H, row_of(pass.grads.weight_hh, H, h_gate), false,
-                         outer_);
-      bias_gradient(pass.grads.bias_hh, h_gate, gate, rows, m_first, m_last);
-      shift(-Cell::h_first);
-    }
-
-    // Columns m_first <= m < m_last of a part of the dgates, summed into the gates they belong to.
-    template <class GateOf>
-    void bias_gradient(void* bias, GateOf gate_of, const T* const* gate, int64_t rows, int64_t m_first,
-                       int64_t m_last) const {
-      if (!bias) return;
-      const int64_t H = f_.desc_.H;
-      for (int block = 0; block < G; ++block) {
-        const int64_t first = m_first > block * H ? m_first : block * H;
-        const int64_t last = m_last < (block + 1) * H ? m_last : (block + 1) * H;
-        if (first < last) sum_rows<T>(gate, rows, first, last, static_cast<T*>(bias) + (gate_of(block) - block) * H);
-      }
-    }
-
-    // dx = dgates W for the rows of a chunk; the second direction adds to the first.
-    void input_gradient(const Pass& pass, const T** gate, int64_t first, int64_t end, int64_t rows) {
-      const int64_t H = f_.desc_.H, vectors = vectors_of<T>(pass.inputs), panels = panels_of<NV>(vectors);
-      T** const out = const_cast<T**>(table_ + f_.scratch_.pointer_rows);
-      int64_t k = 0;
-      for (int64_t s = end - 1; s >= first; --s)
-        for (int64_t r = 0; r < f_.scratch_.order.active[s]; ++r, ++k) {
-          gate[k] += Cell::x_first * H;
-          out[k] = at<T>(pass.dx, pass.walk.time(s, r), pass.walk.order.batch[r]);
-        }
-      const bool split_panels = panels >= 2 * f_.group_threads_;
-      const int64_t row_first = split_panels ? 0 : share(rows, f_.group_threads_, thread_);
-      const int64_t row_last = split_panels ? rows : share(rows, f_.group_threads_, thread_ + 1);
-      const int64_t panel_first = split_panels ? share(panels, f_.group_threads_, thread_) : 0;
-      const int64_t panel_last = split_panels ? share(panels, f_.group_threads_, thread_ + 1) : panels;
-      const bool add = pass.direction > 0 && f_.plan_.direction_groups == 1;
-      multiply<T, NV>(gate + row_first, 1, row_last - row_first, pass.weights.w_back, vectors, G * H, panel_first,
-                      panel_last, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
-                        for (int r = 0; r < tall; ++r)
-                          for (int v = 0; v < wide; ++v, tile += N) {
-                            const int64_t n = (p * NV + v) * N;
-                            const int left = static_cast<int>(pass.inputs - n < N ? pass.inputs - n : N);
-                            T* to = out[row_first + row + r] + n;
-                            const V dx = L::load(tile);
-                            L::store(to, add ? L::load(to, left) + dx : dx, left);
-                          }
-                      });
+      const ChunkGradients<Cell, T> gradients(H, pass.inputs, pass.weights, pass.grads, thread_, f_.group_threads_);
+      int64_t pairs = for_pairs([&](int64_t k, int64_t s, int64_t r) {
+        gate[k] = dgates(s, r) + Cell::h_first * H;
+        operand[k] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
+      });
+      gradients.recurrent_weights(gate, operand, pairs, outer_);
+      for_pairs([&](int64_t k, int64_t s, int64_t r) {
+        gate[k] += (Cell::x_first - Cell::h_first) * H;
+        operand[k] = row(pass.input, s, r);
+      });
+      gradients.input_weights(gate, operand, pairs, outer_);
+      if (!pass.dx.data) return;
+      T** const dx = const_cast<T**>(operand);
+      for_pairs([&](int64_t k, int64_t s, int64_t r) { dx[k] = row(pass.dx, s, r); });
+      gradients.inputs(gate, dx, pairs, pass.direction > 0 && f_.plan_.direction_groups == 1);
     }
 
     // dX of the second direction, where it went its own way, joins that of the first: the sum that adding in turn

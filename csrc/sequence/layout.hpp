@@ -185,7 +185,7 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.group_rows = group_rows;
   s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
   s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
-  s.tables = backward ? 3 : 1;
+  s.tables = backward ? 2 : 1;
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   s.thread_elements =

@@ -1,8 +1,8 @@
-// Which grid of threads runs a stack: direction_groups x row_groups x unit_groups over directions x rows x hidden units.
+// Which grid of threads runs a stack: direction_groups x row_groups x unit_groups over directions x rows x units.
 //
-// Directions meet once a layer. Rows are independent through the whole sequence, so row groups never wait for each other
-// in forward; unit groups share a row and meet at a barrier every step, but keep their slice of the recurrent weights in
-// their own cache. The choice never changes a bit: threads split outputs, not sums.
+// Directions meet once a layer. Rows are independent through the whole sequence, so row groups never wait for each
+// other in forward; unit groups share a row and meet at a barrier every step, but keep their slice of the recurrent
+// weights in their own cache. The choice never changes a bit: threads split outputs, not sums.
 #pragma once
 
 #include "backend.hpp"
