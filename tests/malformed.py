@@ -328,7 +328,7 @@ def layer_cases() -> Iterator[Case]:
     yield from matrix(
         "embedding_backward",
         native.embedding_backward,
-        {"dy": In(rng(T, I), blames={1: "dweight"}), "ids": Fixed(ids), "dweight": Out(rng(T + 1, I), (0,))},
+        {"dy": In(rng(T, I)), "ids": Fixed(ids), "dweight": Out(rng(T + 1, I), (0,), blames={1: "dy"})},
     )
     call_large = lambda: native.embedding_backward(rng(T, I), ids + 2, rng(T + 1, I))  # noqa: E731
     yield Case("embedding_backward: ids too large", call_large, ValueError, "ids")
