@@ -76,8 +76,8 @@ struct SequenceDesc {
 };
 
 // The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
-// `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a row
-// group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
+// `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a
+// row group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
 // `chunk_steps`; the latter fixes the order of sums and therefore depends on sizes only, never on threads or ISA.
 struct Plan {
   const char* name;

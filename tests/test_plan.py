@@ -1,4 +1,4 @@
-"""The schedule of a recurrent stack: data that can be asked for, a choice that can be forced, never a different bit."""
+"""The schedule of a recurrent stack: data to ask for, a choice to force, never a different bit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from fusedrnn import _native, functional
 
 PLANS = ["1x1", "2x1", "1x2", "3x1", "1x3", "2x2", "2x1x1", "2x2x1", "2x1x2", "2x2x2"]
@@ -87,9 +88,13 @@ def test_a_malformed_plan_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("value", "message"), [("2by1", "FUSEDRNN_PLAN must be"), ("1x1", "")])
 def test_the_environment_forces_a_plan(value: str, message: str) -> None:
     sizes = "num_layers=1, num_directions=1, T=100, B=128, I=64, H=128, threads=4"
-    code = f"from fusedrnn import _native; print(_native.sequence_plan('lstm', 'float32', {sizes})['row_groups'])"
+    plan = f"_native.sequence_plan('lstm', 'float32', {sizes})"
+    code = f"from fusedrnn import _native; print({plan}['row_groups'])"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"FUSEDRNN_PLAN": value}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"FUSEDRNN_PLAN": value},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode != 0) == bool(message)
     assert message in done.stderr
