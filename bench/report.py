@@ -109,21 +109,28 @@ def _markdown(contents: dict[str, Any], rows: Sequence[Row]) -> str:
 
 def _picture(path: Path, title: str, rows: Sequence[Row], machine: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained", dpi=120)
     axes = figure.subplots()
     places = range(len(rows), 0, -1)
     ratios = [row.ratio for row in rows]
     colors = ["tab:blue" if ratio >= 1 else "tab:red" for ratio in ratios]
-    bars = axes.barh(places, ratios, color=colors, left=0)
-    axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3, fontsize=8)
+    axes.barh(places, [ratio - 1 for ratio in ratios], left=1, color=colors)
+    for place, ratio in zip(places, ratios, strict=True):
+        side = "left" if ratio >= 1 else "right"
+        axes.annotate(
+            f"{ratio:.2f}", (ratio, place), (4 if ratio >= 1 else -4, 0),
+            textcoords="offset points", ha=side, va="center", fontsize=8,
+        )  # fmt: skip
     axes.set_yticks(places, [row.name for row in rows], fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *ratios) / 1.2, max(2.0, *ratios) * 1.5)
+    axes.set_xlim(min(0.5, *ratios) / 1.4, max(2.0, *ratios) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel("times as fast as PyTorch at its best settings (beyond 1: fusedrnn is faster)")
     axes.set_title(f"{title}\n{machine['cpu']}, {machine['cores']} cores, {machine['isa']}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)

@@ -444,6 +444,25 @@ def test_cuda_without_cuda_says_why(book: Path, tmp_path: Path, capsys: pytest.C
     assert str(fr.cuda.why_not()) in line
 
 
+def test_one_bad_gradient_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = small_training()
+    training.step()
+    before = training.model.state_dict()
+    loss = fr.losses.cross_entropy
+
+    def spoiled(scores: Any, targets: Any) -> tuple[float, Any]:
+        value, gradient = loss(scores, targets)
+        gradient[0, 0, 0] = np.inf
+        return value, gradient
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fr.losses, "cross_entropy", spoiled)
+        assert not np.isfinite(training.step().grad_norm)
+    after = training.model.state_dict()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+    assert np.isfinite(training.step().grad_norm)
+
+
 def test_hopeless_gradients_end_the_run() -> None:
     training = small_training()
     with training.model[0].weight.writable() as w:
