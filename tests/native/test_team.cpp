@@ -1,6 +1,7 @@
 // The thread team under stress: barriers that really hold threads together, regions of every width one after another,
 // two callers at once, a fork in between, and the floating-point environment. Built under ThreadSanitizer too.
 //   test_team           the checks
+//   test_team emulated  the checks without forks: under qemu-user the child of a process with threads aborts in qemu
 //   test_team latency   prints the cost of a region and of a barrier
 #include <pthread.h>
 #include <sys/wait.h>
@@ -229,15 +230,18 @@ int main(int count, char** arguments) {
     print_latency();
     return 0;
   }
+  const bool emulated = count > 1 && std::strcmp(arguments[1], "emulated") == 0;
   alarm(300);  // a deadlock fails
-  check_fork();
+  if (!emulated) check_fork();
   check_each_index_once();
   check_widths(3);
   check_sleepers();
   check_two_callers();
   check_environment();
-  check_fork();
-  check_fork_while_busy();
-  std::puts("team: all checks passed");
+  if (!emulated) {
+    check_fork();
+    check_fork_while_busy();
+  }
+  std::puts(emulated ? "team: all checks passed, forks left out" : "team: all checks passed");
   return 0;
 }
