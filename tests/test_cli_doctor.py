@@ -13,12 +13,14 @@ import fusedrnn as fr
 from fusedrnn.cli import main
 
 
-def doctor(path: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+def doctor(
+    path: Path | None = None, command: str = "doctor", **settings: str
+) -> subprocess.CompletedProcess[str]:
     """The report of a process of its own, with settings in its environment; `path` has a sitecustomize."""
-    command = [sys.executable, "-m", "fusedrnn", "doctor"]
+    words = [sys.executable, "-m", "fusedrnn", command]
     places = os.pathsep.join([*([str(path)] if path else []), str(Path(fr.__file__).parents[1])])
     environment = {**os.environ, "PYTHONPATH": places, **settings}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_report_says_what_is_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,8 +64,33 @@ def test_broken_compiled_module_is_explained(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['fusedrnn._native'] = None\n")
     result = doctor(tmp_path)
     assert result.returncode == 1
-    assert "compiled module  cannot be loaded: " in result.stdout
-    assert "Traceback" not in result.stderr
+    assert "compiled module  cannot be used: " in result.stdout
+    assert result.stderr == ""
+    result = doctor(tmp_path, command="train")
+    assert result.returncode == 1
+    assert result.stderr.startswith("fusedrnn train: import of fusedrnn._native halted")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("FUSEDRNN_ISA", "z80"), ("FUSEDRNN_NUM_THREADS", "many"), ("OMP_NUM_THREADS", "4")]
+)
+def test_environment_that_cannot_be_followed(name: str, value: str, tmp_path: Path) -> None:
+    """Ours must be right, and say so in one line in every command; OpenMP's is somebody else's."""
+    result = doctor(**{name: value})
+    environment = {**os.environ, "PYTHONPATH": str(Path(fr.__file__).parents[1]), name: value}
+    command = [sys.executable, "-m", "fusedrnn", "train", "--epochs", "0.001", "--hidden", "4"]
+    trained = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment
+    )
+    if name.startswith("OMP"):
+        assert result.returncode == trained.returncode == 0
+        return
+    assert result.returncode == trained.returncode == 1
+    assert result.stderr == ""
+    assert f"compiled module  cannot be used: {name} " in result.stdout
+    (line,) = trained.stderr.splitlines()
+    assert line.startswith(f"fusedrnn train: {name} ")
+    assert f"'{value}'" in line
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

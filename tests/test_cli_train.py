@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import hashlib
+import importlib
 import os
 import re
 import shlex
@@ -28,7 +30,7 @@ from fusedrnn.cli import train as train_module
 from fusedrnn.cli.checkpoint import Checkpoint, load
 from fusedrnn.cli.config import LEARNING_RATES, TrainConfig
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.text import Streams, Text, Vocabulary, default_text, split
+from fusedrnn.cli.text import Streams, Text, Vocabulary, split
 from fusedrnn.cli.training import Training
 
 SMALL = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--seq-len", "16", "--every", "40"]
@@ -154,8 +156,10 @@ def test_default_text_and_its_hash(tmp_path: Path) -> None:
     assert main(["train", "--output", str(out), *options]) == 0
     text = load(out / "checkpoint.safetensors").text
     assert text["sources"] == []
-    assert text["sha256"] == default_text().sha256
-    assert text["length"] > 300_000
+    topics = importlib.import_module("pydoc_data.topics").topics
+    whole = "".join(topics[name] for name in sorted(topics))
+    assert text["sha256"] == hashlib.sha256(whole.encode()).hexdigest()
+    assert text["length"] == len(whole) > 300_000
 
 
 def test_files_are_joined_in_order(tmp_path: Path) -> None:
@@ -489,6 +493,10 @@ def test_options_out_of_range(arguments: list[str], message: str, capsys: pytest
         main(["train", *arguments])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_more_threads_than_there_can_be(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--threads: n must be" in failure(capsys, str(book), "--threads", "1000000", status=2)
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import fusedrnn as fr
 from fusedrnn.cli import options
+from fusedrnn.cli.backend import prepare_backend
 from fusedrnn.cli.errors import CommandError, Interrupted, UsageError
 
 EPILOG = """\
@@ -41,19 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     # Imported here, so that --help and doctor work where the compiled module does not.
-    if parsed.command == "train":
-        chosen = options.run_options(parsed)
-        from fusedrnn.cli.train import train
-
-        train(chosen)
-    elif parsed.command == "sample":
-        from fusedrnn.cli.sample import sample
-
-        sample(parsed)
-    else:
+    if parsed.command == "doctor":
         from fusedrnn.cli.doctor import doctor
 
         return doctor()
+    prepare_backend(parsed.threads)
+    if parsed.command == "train":
+        from fusedrnn.cli.train import train
+
+        train(options.run_options(parsed))
+    else:
+        from fusedrnn.cli.sample import sample
+
+        sample(parsed)
     return 0
 
 

@@ -25,13 +25,15 @@ def doctor() -> int:
         missing = "not installed: fusedrnn train needs it: pip install 'fusedrnn[train]'"
         _line(name, _version(name) if importlib.util.find_spec(name) else missing)
     _line("system", platform.platform())
+    _section("CPU")
     try:
         from fusedrnn import _native
-    except ImportError as error:
-        _section("CPU")
-        _line("compiled module", f"cannot be loaded: {error}")
+
+        info = _native.cpu_info()
+    except (ImportError, RuntimeError) as error:
+        _line("compiled module", f"cannot be used: {error}")
         return 1
-    _cpu(_native.cpu_info())
+    _cpu(info)
     _section("CUDA")
     reason = fr.cuda.why_not()
     _line("usable", "yes" if reason is None else f"no: {reason}")
@@ -39,7 +41,6 @@ def doctor() -> int:
 
 
 def _cpu(info: dict[str, Any]) -> None:
-    _section("CPU")
     _line("model", info["model"] or "unknown")
     forced = os.environ.get("FUSEDRNN_ISA")
     why = f"FUSEDRNN_ISA={forced}" if forced else "the widest that runs here"

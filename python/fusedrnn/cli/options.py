@@ -49,7 +49,6 @@ class RunOptions:
     resume: str | None = None
     minutes: float | None = None
     every: int | None = None
-    threads: int | None = None
     device: str = "cpu"
     config: TrainConfig = field(default_factory=TrainConfig)
     given: frozenset[str] = frozenset()  # names of the configuration's options that were on the command line
@@ -148,7 +147,6 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         resume=arguments.resume,
         minutes=arguments.minutes,
         every=arguments.every,
-        threads=arguments.threads,
         device=arguments.device,
         config=config,
         given=frozenset(given),

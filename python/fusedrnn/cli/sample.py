@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 
-import fusedrnn as fr
 from fusedrnn.cli.checkpoint import checkpoint_path, load
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.generate import default_prompt, generate
@@ -28,8 +27,6 @@ def sample(arguments: argparse.Namespace) -> None:
     if not prompt:
         raise CommandError("--prompt is empty: give the model at least one character to start from")
     vocabulary.encode(prompt)  # before anything is printed
-    if arguments.threads:
-        fr.set_num_threads(arguments.threads)
     model = build_model(len(vocabulary), checkpoint.config)
     try:
         model.load_state_dict(checkpoint.trees["model"])

@@ -42,8 +42,6 @@ def train(options: RunOptions) -> None:
     """
     for package in ("safetensors", "tqdm", "matplotlib"):  # now, not after minutes of training
         need(package)
-    if options.threads:
-        fr.set_num_threads(options.threads)
     run = _resume(options) if options.resume else _start(options)
     with closing(run.log), _stop_requests() as stop:
         _describe(run)
