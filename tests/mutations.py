@@ -127,9 +127,16 @@ MUTATIONS = [
     Mutation(
         "sequence: second direction overwrites dx",
         "sequence/backward.hpp",
-        "const bool add = pass.direction > 0;",
-        "const bool add = false;",
+        "pass.direction > 0 && f_.plan_.direction_groups == 1);",
+        "false);",
         SEQUENCES,
+    ),
+    Mutation(
+        "sequence: dX of a direction that ran beside the other forgotten",
+        "sequence/backward.hpp",
+        "for (int64_t k = 0; k < f_.size_.inputs(l); ++k) to[k] = to[k] + from[k];",
+        "for (int64_t k = 0; k < 0; ++k) to[k] = to[k] + from[k];",
+        "test_plan.py",
     ),
     Mutation(
         "sequence: dropout forgotten in backward",

@@ -276,7 +276,7 @@ def test_arguments_that_do_not_fit_are_named(kind: str) -> None:
         ((3, -2), {}, "hidden_size must be at least 1, it is -2"),
         ((3, 2.0), {}, "hidden_size must be an int, it is float"),
         ((3, 2, 0), {}, "num_layers must be at least 1, it is 0"),
-        ((3, 2, 2), {"dropout": 1.5}, "dropout must be at least 0 and less than 1, it is 1.5"),
+        ((3, 2, 2), {"dropout": 1.5}, "dropout must be between 0 and 1, it is 1.5"),
         ((3, 2, 2), {"dropout": "much"}, "dropout must be a number, it is str"),
         ((3, 2), {"dtype": np.float16}, "dtype must be float32 or float64, it is float16"),
         ((3, 2), {"seed": 1.5}, "seed must be an int, a numpy.random.Generator or None, it is float"),

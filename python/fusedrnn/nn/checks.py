@@ -21,10 +21,10 @@ def positive_int(name: str, value: Any) -> int:
 
 
 def probability(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1)."""
+    """`value` as a float in [0, 1]."""
     number = real(name, value)
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be at least 0 and less than 1, it is {value}")
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, it is {value}")
     return number
 
 
