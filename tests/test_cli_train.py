@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -30,6 +31,8 @@ from fusedrnn.cli import train as train_module
 from fusedrnn.cli.checkpoint import Checkpoint, load
 from fusedrnn.cli.config import LEARNING_RATES, TrainConfig
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.invocation import program
+from fusedrnn.cli.metrics import MetricsLog, Row
 from fusedrnn.cli.text import Streams, Text, Vocabulary, split
 from fusedrnn.cli.training import Training
 
@@ -258,6 +261,7 @@ def test_ctrl_c_then_the_command_it_names_gives_the_same_bits(book: Path, tmp_pa
     assert f"saved at update {stopped}" in line
 
     words = shlex.split(line.partition("to continue: ")[2])
+    assert shutil.which(words[0]) == sys.executable
     assert words[1:] == ["-m", "fusedrnn", "train", "--resume", str(out)]
     assert main(words[3:]) == 0
     assert_same_bits(load(out / "checkpoint.safetensors"), whole)
@@ -282,6 +286,21 @@ def test_second_ctrl_c_ends_at_once() -> None:
         assert stop.signum == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_suggested_commands_start_as_this_one_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "my env" / "fusedrnn"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert program() == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program() == "fusedrnn"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/fusedrnn/__main__.py"])
+    assert program() == f"{sys.executable} -m fusedrnn"
 
 
 def test_resume_refuses_another_run(book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -509,6 +528,37 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"(default: {'by optimizer' if name == 'lr' else value})" in text
     for words in ("examples:", "--resume runs/001", "checkpoint.safetensors", "bits per character"):
         assert words in text
+
+
+# ------------------------------------------------------------------------------- metrics
+def row(step: int, held_out: float | None = None) -> Row:
+    return Row(step, step / 7, 1 / 3, 2.5, 0.125, held_out, 1e6 / 3, step * 0.1)
+
+
+def test_metrics_go_on_where_the_checkpoint_is(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path, 0)
+    for step in range(1, 6):
+        log.add(row(step, 1.75 if step == 2 else None))
+    log.close()
+    with path.open("a") as file:
+        file.write("6,0.85")  # cut off by a crash
+    log = MetricsLog(path, 3)  # the last checkpoint was before the crash
+    log.add(row(4))
+    log.close()
+    assert [r["step"] for r in metrics(tmp_path)] == ["1", "2", "3", "4"]
+    assert [r["validation_bits_per_char"] for r in metrics(tmp_path)] == ["", "1.75", "", ""]
+    assert [r.step for r in log.rows] == [1, 2, 3, 4]
+    assert log.rows[1].validation_bits_per_char == 1.75
+    assert log.rows[0].learning_rate == pytest.approx(1 / 3, rel=1e-7)
+
+
+def test_metrics_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("name,age\nada,36\ngrace,85\n")
+    with pytest.raises(CommandError, match="line 2 is no line of metrics"):
+        MetricsLog(path, 3)
+    assert path.read_text() == "name,age\nada,36\ngrace,85\n"
 
 
 # ------------------------------------------------------------------------------- text, batches

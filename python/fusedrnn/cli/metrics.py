@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
-from fusedrnn.cli.errors import file_errors
+from fusedrnn.cli.errors import CommandError, file_errors
 from fusedrnn.cli.files import write_atomically
 
 FILE_NAME = "metrics.csv"
@@ -84,17 +84,33 @@ def _cells(row: Row) -> list[str]:
 
 
 def _read(path: Path) -> list[Row]:
-    """Rows of an earlier file; none where there is no file, or none that can be understood."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_parse(line) for line in csv.DictReader(file)]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
+    """Rows of an earlier file; a crash may have cut its last line off.
+
+    Raises:
+        CommandError: another line cannot be understood, so that this may be somebody else's file.
+    """
+    with file_errors(f"cannot read {path}"):
+        if not path.exists():
+            return []
+        lines = list(csv.reader(path.read_text(encoding="utf-8", errors="replace").splitlines()))
+    rows = []
+    for number, cells in enumerate(lines[1:], 2):
+        try:
+            rows.append(_parse(cells))
+        except (ValueError, TypeError):
+            if number < len(lines):
+                raise CommandError(
+                    f"{path}, line {number} is no line of metrics: move the file away"
+                ) from None
+    return rows
 
 
-def _parse(line: dict[str, str]) -> Row:
-    values = {f.name: float(line[f.name]) if line[f.name] else None for f in fields(Row)}
-    step = values.pop("step")
-    if step is None or None in (values[n] for n in values if n != "validation_bits_per_char"):
-        raise ValueError("a cell is empty")
-    return Row(step=int(step), **values)  # type: ignore[arg-type]
+def _parse(cells: list[str]) -> Row:
+    names = [f.name for f in fields(Row)]
+    values = dict(zip(names, cells, strict=True))
+    held_out = values["validation_bits_per_char"]
+    numbers = {name: float(text) for name, text in values.items() if name != "validation_bits_per_char"}
+    numbers.pop("step")
+    return Row(
+        step=int(values["step"]), validation_bits_per_char=float(held_out) if held_out else None, **numbers
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import signal
 import sys
@@ -21,6 +20,7 @@ from fusedrnn.cli import checkpoint as checkpoints
 from fusedrnn.cli import metrics, plot
 from fusedrnn.cli.errors import Interrupted, UsageError, file_errors, need
 from fusedrnn.cli.generate import default_prompt, generate
+from fusedrnn.cli.invocation import program
 from fusedrnn.cli.options import RunOptions, resumed_config
 from fusedrnn.cli.progress import Progress
 from fusedrnn.cli.text import default_text, read_files
@@ -56,7 +56,7 @@ def train(options: RunOptions) -> None:
     )
     if not run.training.finished:
         print(f"to continue: {run.resume_command}")
-    print(f"to let it write: {_program()} sample {shlex.quote(str(run.directory))}")
+    print(f"to let it write: {program()} sample {shlex.quote(str(run.directory))}")
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Run:
     @property
     def resume_command(self) -> str:
         """What the user types to continue."""
-        return f"{_program()} train --resume {shlex.quote(str(self.directory))}"
+        return f"{program()} train --resume {shlex.quote(str(self.directory))}"
 
 
 def _start(options: RunOptions) -> Run:
@@ -219,9 +219,3 @@ def _stop_requests() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _program() -> str:
-    """How this program was called."""
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("fusedrnn") else f"{os.path.basename(sys.executable)} -m fusedrnn"
