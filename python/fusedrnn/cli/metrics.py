@@ -51,11 +51,14 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        self.rows = [row for row in _read(path) if row.step <= step] if step else []
+        self.rows = [row for row in _read(path) if row.step <= step]
         with file_errors(f"cannot write {path}"):
             write_atomically(path, lambda file: file.write(self._text().encode()))
-            self._file: TextIO = path.open("a", newline="", encoding="utf-8")
+            self._file = self._open()
         self._writer = csv.writer(self._file)
+
+    def _open(self) -> TextIO:
+        return self.path.open("a", newline="", encoding="utf-8")
 
     def add(self, row: Row) -> None:
         """Appends a row; it may reach the file only with `flush`."""
