@@ -429,7 +429,9 @@ def test_full_disk_in_the_middle_of_a_run(
         if victim == "samples.txt":
             (out / victim).symlink_to("/dev/full")
         else:
-            monkeypatch.setattr(MetricsLog, "_open", lambda log: Path("/dev/full").open("a"))
+            monkeypatch.setattr(
+                MetricsLog, "_open", lambda log: os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+            )
         line = failure(capsys, str(book), "--output", str(out), "--epochs", "4", *SMALL)
         assert line == f"fusedrnn train: cannot write {out / victim}: the disk is full"
         return
