@@ -1,6 +1,8 @@
-// Reproducible test data: the same on every machine, since the standard library's distributions are not.
+// Reproducible test data: the same on every machine and compiler, since the standard library's distributions
+// are not, nor is an expression that draws twice.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 // SplitMix64 (Steele, Lea & Flood 2014).
@@ -19,6 +21,12 @@ class Random {
 
   // Uniform in [low, high).
   double uniform(double low, double high) { return low + (high - low) * (static_cast<double>(bits() >> 11) * 0x1p-53); }
+
+  // Sign and digits uniform, times 2 to a power uniform in [lowest, highest].
+  double scaled(int lowest, int highest) {
+    const double digits = uniform(-1, 1);
+    return std::ldexp(digits, lowest + static_cast<int>(below(highest - lowest + 1)));
+  }
 
  private:
   uint64_t state_;

@@ -261,7 +261,7 @@ void lanes(const char* name, Hash& hash, const Probe& probe, double tolerance) {
   for (T& x : in) x = static_cast<T>(random.uniform(-4, 4));
   call(find(probe, std::string(name) + " forward"), in.data(), out.data(), n);
 
-  const auto block = [n](std::vector<T>& v, int k) { return v.begin() + k * n; };
+  const auto block = [](std::vector<T>& v, int k) { return v.begin() + k * n; };
   std::copy(block(out, 2), out.end(), back_in.begin());
   std::copy(block(in, 2 * G), in.end(), block(back_in, B));
   std::copy(block(out, 1), block(out, 2), block(back_in, B + 1));

@@ -86,8 +86,7 @@ void powers() {
   const T half_root = std::sqrt(T(0.5));
   v.push_back(std::nextafter(half_root, T(0)));
   v.push_back(std::nextafter(half_root, T(1)));
-  for (int i = 0; i < 5000; ++i)
-    v.push_back(static_cast<T>(std::ldexp(random.uniform(1, 2), static_cast<int>(random.below(250)) - 125)));
+  for (int i = 0; i < 5000; ++i) v.push_back(static_cast<T>(std::fabs(random.scaled(-100, 124))));
   out.resize(2 * v.size());
   for (const Probe* probe : probes()) {
     call(find(*probe, "split"), v.data(), out.data(), static_cast<int64_t>(v.size()));
