@@ -5,11 +5,9 @@
 
 #include <cstring>
 
-#include "dispatch/forced_plan.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/team.hpp"
-#include "runtime/threads.hpp"
 
 namespace fusedrnn {
 
@@ -17,46 +15,11 @@ Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend
   check(backend, backend.alloc(bytes, &data_), what);
 }
 
-size_t Tape::bytes() const {
-  size_t sum = memory->bytes() + lengths.size() * sizeof(int64_t) + resets.size();
-  for (const auto* state : {&h0, &c0}) sum += *state ? (*state)->bytes() : 0;
-  return sum;
-}
-
 namespace {
-
-constexpr int64_t kMaxLayers = 1 << 16;
-constexpr int64_t kMaxSize = int64_t{1} << 62;
-
-struct CellName {
-  const char* name;
-  CellKind kind;
-  int64_t gates;
-};
-
-constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
-                               {"rnn_relu", CellKind::rnn_relu, 1},
-                               {"gru", CellKind::gru, 3},
-                               {"lstm", CellKind::lstm, 4}};
-
-const CellName& cell_named(const std::string& name) {
-  for (const CellName& cell : kCells)
-    if (name == cell.name) return cell;
-  bad_value("cell", "one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "'" + name + "'");
-}
 
 // Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
 void check_size(const SequenceDesc& desc, int64_t gates) {
   product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
-}
-
-// Threads for the backend to plan with, and the plan somebody forces on it.
-void offer_threads(SequenceDesc& desc, int32_t threads) {
-  const ForcedPlan forced = forced_plan();
-  desc.threads = threads;
-  desc.direction_groups = forced.direction_groups;
-  desc.row_groups = forced.row_groups;
-  desc.unit_groups = forced.unit_groups;
 }
 
 std::vector<std::string> weight_names(int layers, int directions, bool bias) {
@@ -322,71 +285,6 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   return py::make_tuple(dx, dh0, has_cell ? py::object(dc0) : py::none());
 }
 
-// A copy of what `pick` finds in each layer and direction of the tape, zeros past a row's length.
-template <class Pick>
-py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
-  const SequenceDesc& desc = tape.desc;
-  const Backend& backend = tape.packed->backend;
-  const int64_t stacks = desc.layers * desc.directions, width = blocks * desc.H;
-  const Element element = element_of(desc.dtype);
-  py::array copy = fresh(element, {stacks, desc.T, desc.B, width}, "copy of the tape");
-  char* to = static_cast<char*>(copy.mutable_data());
-  const size_t row = static_cast<size_t>(width * bytes_of(element));
-  for (int32_t i = 0; i < stacks; ++i) {
-    TapeView seen;
-    check(backend, backend.tape_view(&desc, tape.memory->data(), i, &seen), "tape");
-    const Array3 from = pick(seen);
-    for (int64_t t = 0; t < desc.T; ++t)
-      for (int64_t b = 0; b < desc.B; ++b, to += row) {
-        if (desc.has_lengths && t >= tape.lengths[static_cast<size_t>(b)])
-          std::memset(to, 0, row);
-        else
-          std::memcpy(to, static_cast<char*>(from.data) + (t * from.stride0 + b * from.stride1) * bytes_of(element),
-                      row);
-      }
-  }
-  return copy;
-}
-
-py::object tape_cells(const Tape& tape) {
-  if (tape.desc.cell != CellKind::lstm) return py::none();
-  return tape_array(tape, 1, [](const TapeView& seen) { return seen.cells; });
-}
-
-py::object tape_gates(const Tape& tape) {
-  TapeView seen;
-  check(tape.packed->backend, tape.packed->backend.tape_view(&tape.desc, tape.memory->data(), 0, &seen), "tape");
-  if (seen.gate_blocks == 0) return py::none();
-  return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
-}
-
-py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
-                       py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
-                       py::handle threads) {
-  if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
-  SequenceDesc desc{};
-  desc.cell = cell_named(cell).kind;
-  desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
-  desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
-  desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
-  offer_threads(desc, static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads)));
-  desc.T = integer("T", T, 0, kMaxSize);
-  desc.B = integer("B", B, 0, kMaxSize);
-  desc.I = integer("I", I, 0, kMaxSize);
-  desc.H = integer("H", H, 1, kMaxSize);
-  desc.train = 1;
-  const Backend& backend = current_backend();
-  Plan plan;
-  check(backend, backend.plan(&desc, &plan), "plan");
-  py::dict result;
-  result["name"] = plan.name;
-  result["direction_groups"] = plan.direction_groups;
-  result["row_groups"] = plan.row_groups;
-  result["unit_groups"] = plan.unit_groups;
-  result["chunk_steps"] = plan.chunk_steps;
-  return result;
-}
-
 }  // namespace
 
 void bind_sequence(py::module_& m) {
@@ -404,9 +302,7 @@ void bind_sequence(py::module_& m) {
         py::arg("dropout_key"), py::arg("train"));
   m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
         py::arg("dweights"), py::arg("need_dx"));
-  m.def("force_plan", &force_plan, py::arg("text"));
-  m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
-        py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"));
+  bind_plan(m);
 }
 
 }  // namespace fusedrnn

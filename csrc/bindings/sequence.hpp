@@ -50,4 +50,25 @@ struct Tape {
   size_t bytes() const;
 };
 
+constexpr int64_t kMaxLayers = 1 << 16;
+
+struct CellName {
+  const char* name;
+  CellKind kind;
+  int64_t gates;
+};
+
+// ValueError when there is no such cell.
+const CellName& cell_named(const std::string& name);
+
+// Threads for the backend to plan with, and the plan somebody forces on it.
+void offer_threads(SequenceDesc& desc, int32_t threads);
+
+// Copies: cell states (L * D, T, B, H) and gates (L * D, T, B, blocks * H), zeros past a row's length, None where the
+// cell has none.
+py::object tape_cells(const Tape& tape);
+py::object tape_gates(const Tape& tape);
+
+void bind_plan(py::module_& m);
+
 }  // namespace fusedrnn

@@ -1,0 +1,67 @@
+// Cells by name, and the plan of a stack as data.
+#include "bindings/sequence.hpp"
+#include "dispatch/forced_plan.hpp"
+#include "dispatch/registry.hpp"
+#include "runtime/error.hpp"
+#include "runtime/threads.hpp"
+
+namespace fusedrnn {
+namespace {
+
+constexpr int64_t kMaxSize = int64_t{1} << 62;
+
+constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
+                               {"rnn_relu", CellKind::rnn_relu, 1},
+                               {"gru", CellKind::gru, 3},
+                               {"lstm", CellKind::lstm, 4}};
+
+py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
+                       py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
+                       py::handle threads) {
+  if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
+  SequenceDesc desc{};
+  desc.cell = cell_named(cell).kind;
+  desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
+  desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
+  desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
+  offer_threads(desc, static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads)));
+  desc.T = integer("T", T, 0, kMaxSize);
+  desc.B = integer("B", B, 0, kMaxSize);
+  desc.I = integer("I", I, 0, kMaxSize);
+  desc.H = integer("H", H, 1, kMaxSize);
+  desc.train = 1;
+  const Backend& backend = current_backend();
+  Plan plan;
+  check(backend, backend.plan(&desc, &plan), "plan");
+  py::dict result;
+  result["name"] = plan.name;
+  result["direction_groups"] = plan.direction_groups;
+  result["row_groups"] = plan.row_groups;
+  result["unit_groups"] = plan.unit_groups;
+  result["chunk_steps"] = plan.chunk_steps;
+  return result;
+}
+
+}  // namespace
+
+const CellName& cell_named(const std::string& name) {
+  for (const CellName& cell : kCells)
+    if (name == cell.name) return cell;
+  bad_value("cell", "one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "'" + name + "'");
+}
+
+void offer_threads(SequenceDesc& desc, int32_t threads) {
+  const ForcedPlan forced = forced_plan();
+  desc.threads = threads;
+  desc.direction_groups = forced.direction_groups;
+  desc.row_groups = forced.row_groups;
+  desc.unit_groups = forced.unit_groups;
+}
+
+void bind_plan(py::module_& m) {
+  m.def("force_plan", &force_plan, py::arg("text"));
+  m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
+        py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"));
+}
+
+}  // namespace fusedrnn
