@@ -5,7 +5,7 @@
 //
 //            exp     sigmoid   tanh
 //   float    0.9     2.05      1.25
-//   double   0.9     2.05      2.5
+//   double   0.9     2.05      2.6
 //
 // How: x = k ln 2 + r with |r| <= ln 2 / 2, e^x = 2^k (1 + r u(r)), where u is a polynomial fitted to (e^r - 1) / r.
 // k is rounded by adding a number so large that its last bit is worth one (Lanes::pow2 turns the sum into 2^k), and

@@ -27,7 +27,7 @@ const Subject kSubjects[] = {
     {"exp", std::exp, std::exp, -kMax, kMax, 0.9, 0.9},
     {"sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }, [](long double x) { return 1 / (1 + std::exp(-x)); },
      -kMax, kMax, 2.05, 2.05},
-    {"tanh", std::tanh, std::tanh, -kMax, kMax, 1.25, 2.5},
+    {"tanh", std::tanh, std::tanh, -kMax, kMax, 1.25, 2.6},
     {"log", std::log, std::log, -kMax, kMax, 1.0, 1.1},
     {"log1p", std::log1p, std::log1p, 0.0, 1.0, 1.1, 1.0},
 };
