@@ -40,7 +40,7 @@ KINDS: dict[str, Callable[..., Any]] = {
 
 def our_step(
     kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None
-) -> Callable[[], object]:
+) -> Callable[[], Any]:
     """One step over parameters of the given sizes with random gradients."""
     parameters = [fr.nn.Parameter(rng.standard_normal(n, np.float32)) for n in sizes]
     for parameter in parameters:
@@ -110,7 +110,7 @@ def main() -> None:
                 print_row(rows[-1])
     if chosen.output or not chosen.quick:
         stem = chosen.output or Path(__file__).parent / "results" / "bench_optim"
-        for path in save(stem, "Optimizer steps against PyTorch, float32", rows, [limits], machine()):
+        for path in save(stem, "Optimizer steps, float32", rows, [limits], machine()):
             print(f"wrote {path}")
 
 

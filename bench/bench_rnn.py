@@ -1,4 +1,4 @@
-"""fusedrnn against PyTorch on recurrent stacks: inference, training, and a whole small training step.
+"""fusedrnn against PyTorch and ONNX Runtime on recurrent stacks: inference, training, a whole small step.
 
 python bench/bench_rnn.py --quick        a first look, a minute or two
 python bench/bench_rnn.py                every row; stores results/
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx_peer
 import peers
 from measure import SIDE_SECONDS, Contender, best, compare, machine
 from numpy.typing import NDArray
@@ -62,7 +63,8 @@ def stack_row(cell: str, shape: Shape, mode: str, limits: Limits, seconds: float
     x = rng.standard_normal((shape.T, shape.B, shape.I), np.float32)
     dy = rng.standard_normal((shape.T, shape.B, shape.H), np.float32)
     module = STACKS[cell](shape.I, shape.H, shape.L, seed=0)
-    peer = peers.stack(cell, shape.I, shape.H, shape.L)
+    weights = module.state_dict()
+    peer = peers.stack(cell, weights)
     gflop = shape.gflop(GATES[cell])
     if mode == "infer":
         ours, theirs = our_inference(module, x), peers.inference(peer, x)
@@ -70,25 +72,41 @@ def stack_row(cell: str, shape: Shape, mode: str, limits: Limits, seconds: float
         ours, theirs = our_training(module, x, dy), peers.training(peer, x, dy)
         gflop *= 3
     contenders = [Contender(OURS, ours), *peers.with_threads("torch", theirs, limits.threads)]
+    if mode == "infer":
+        contenders += [
+            Contender(f"onnxruntime, {n} threads", onnx_peer.inference(cell, weights, x, n))
+            for n in peers.thread_counts(limits.threads)
+        ]
+    check_equal_work(contenders)
     return result(f"{cell} {mode} {' '.join(map(str, shape))}", contenders, gflop, limits, seconds)
 
 
-def our_inference(module: Any, x: Array) -> Callable[[], object]:
+def check_equal_work(contenders: list[Contender]) -> None:
+    """Raises AssertionError unless all contenders return the same numbers, up to rounding."""
+    wanted = contenders[0].call()
+    for contender in contenders[1:]:
+        np.testing.assert_allclose(
+            contender.call(), wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max(), err_msg=contender.name
+        )
+
+
+def our_inference(module: Any, x: Array) -> Callable[[], Array]:
     """One forward pass that keeps nothing."""
     module.eval()
-    return lambda: module(x)
+    return lambda: module(x)[0]
 
 
-def our_training(module: Any, x: Array, dy: Array) -> Callable[[], object]:
-    """Forward and backward, gradients from zero, after a change of the weights as every real step makes."""
+def our_training(module: Any, x: Array, dy: Array) -> Callable[[], Array]:
+    """Gradients from zero, for weights that changed since the call before, as in every real step."""
     module.train()
     buffer = next(module.parameters())._buffer
 
-    def call() -> object:
+    def call() -> Array:
         buffer.touch()
         module.zero_grad()
         module(x)
-        return module.backward(dy)
+        dx: Array = module.backward(dy)[0]
+        return dx
 
     return call
 
@@ -166,7 +184,7 @@ def main() -> None:
         print_row(rows[-1])
     if chosen.output or not chosen.quick:
         stem = chosen.output or Path(__file__).parent / "results" / "bench_rnn"
-        title = "Recurrent stacks against PyTorch, float32 (T B I H L)"
+        title = "Recurrent stacks, float32 (T B I H L)"
         for path in save(stem, title, rows, [limits], machine()):
             print(f"wrote {path}")
 

@@ -30,8 +30,8 @@ class Contender:
     """
 
     name: str
-    call: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None
+    call: Callable[[], Any]
+    prepare: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def best(timings: dict[str, Timing]) -> str:
     return min(timings, key=lambda name: timings[name].median)
 
 
-def _block(call: Callable[[], object]) -> list[float]:
+def _block(call: Callable[[], Any]) -> list[float]:
     times = []
     end = time.perf_counter() + BLOCK_SECONDS
     while True:
@@ -87,6 +87,7 @@ def _timing(values: list[float]) -> Timing:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
+    import onnxruntime
     import torch
 
     import fusedrnn as fr
@@ -99,6 +100,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
         "fusedrnn": fr.__version__,
         "isa": fr.cpu.isa(),
     }

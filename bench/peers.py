@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def thread_counts(most: int) -> list[int]:
     return sorted({1, most} | {2**k for k in range(1, most.bit_length()) if 2**k <= most})
 
 
-def with_threads(name: str, call: Callable[[], object], most: int) -> list[Contender]:
+def with_threads(name: str, call: Callable[[], Any], most: int) -> list[Contender]:
     """The same work once for every thread count; PyTorch is then taken at its best."""
     return [
         Contender(f"{name}, {n} threads", call, lambda n=n: torch.set_num_threads(n))  # type: ignore[misc]
@@ -35,36 +35,41 @@ def with_threads(name: str, call: Callable[[], object], most: int) -> list[Conte
     ]
 
 
-def stack(cell: str, inputs: int, hidden: int, layers: int) -> torch.nn.Module:
-    """A float32 recurrent stack."""
+def stack(cell: str, weights: Mapping[str, Array]) -> torch.nn.Module:
+    """A float32 recurrent stack with the given weights."""
+    layers = sum(name.startswith("weight_hh") for name in weights)
+    inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]
     module: torch.nn.Module = STACKS[cell](inputs, hidden, layers)
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return module
 
 
-def inference(module: torch.nn.Module, x: Array) -> Callable[[], object]:
+def inference(module: torch.nn.Module, x: Array) -> Callable[[], Array]:
     """One forward pass without anything kept for a backward."""
     module.eval()
     inputs = torch.from_numpy(x)
 
-    def call() -> object:
+    def call() -> Array:
         with torch.inference_mode():
-            return module(inputs)
+            y: Array = module(inputs)[0].numpy()
+            return y
 
     return call
 
 
-def training(module: torch.nn.Module, x: Array, dy: Array) -> Callable[[], object]:
-    """Forward, then gradients of the input and all weights from a given gradient of the output."""
+def training(module: torch.nn.Module, x: Array, dy: Array) -> Callable[[], Array]:
+    """Forward, then gradients of the input (returned) and all weights from a gradient of the output."""
     module.train()
     inputs = torch.from_numpy(x).requires_grad_()
     upstream = torch.from_numpy(dy)
 
-    def call() -> object:
+    def call() -> Array:
         module.zero_grad(set_to_none=True)
         inputs.grad = None
         y, _ = module(inputs)
         y.backward(upstream)
-        return inputs.grad
+        assert inputs.grad is not None
+        return inputs.grad.numpy()
 
     return call
 
@@ -82,7 +87,7 @@ class TwoLayers(torch.nn.Module):
         return y
 
 
-def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str, Callable[[], object]]:
+def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str, Callable[[], Any]]:
     """A whole training step of the two-layer example: loss, gradients, clipping, Adam."""
     inputs, wanted = torch.from_numpy(x), torch.from_numpy(target)
     calls = {}
@@ -104,7 +109,7 @@ def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str
 
 def optimizer_steps(
     kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None
-) -> dict[str, Callable[[], object]]:
+) -> dict[str, Callable[[], Any]]:
     """One step over parameters of the given sizes with random gradients, for every implementation."""
     make, options, implementations = OPTIMIZERS[kind]
     calls = {}

@@ -131,7 +131,7 @@ def _picture(path: Path, title: str, rows: Sequence[Row], machine: dict[str, Any
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8)
-    axes.set_xlabel("times as fast as PyTorch at its best settings (beyond 1: fusedrnn is faster)")
+    axes.set_xlabel("times as fast as the fastest peer at its best settings (beyond 1: fusedrnn is faster)")
     axes.set_title(f"{title}\n{machine['cpu']}, {machine['cores']} cores, {machine['isa']}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path)
