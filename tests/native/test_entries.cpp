@@ -1,0 +1,229 @@
+// The layers', losses' and optimizers' entries of every backend on arrays of every remainder, each array against a page
+// that may not be touched, on one thread and on three: the bits must be those of the first backend.
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "check.hpp"
+#include "dispatch/registry.hpp"
+#include "guarded.hpp"
+#include "random.hpp"
+#include "runtime/team.hpp"
+#include "runtime/threads.hpp"
+
+namespace {
+
+using namespace fusedrnn;
+
+constexpr int64_t kSizes[] = {0, 1, 2, 5, 8, 15, 16, 17, 31, 33, 64, 100};
+constexpr int64_t kLong[] = {4095, 4096, 4097, 70001};
+
+// One call's arrays, guarded; what it writes goes into a digest.
+template <class T>
+class Call {
+ public:
+  Call(const Backend& backend, Team* team, Guard guard, uint64_t seed)
+      : backend(backend), team(team), guard_(guard), random_(seed) {}
+
+  static constexpr DType dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
+  const Backend& backend;
+  Team* const team;
+
+  T* reals(int64_t n, double low = -2, double high = 2) {
+    return array<T>(n, [&] { return static_cast<T>(random_.uniform(low, high)); });
+  }
+  int64_t* integers(int64_t n, int64_t below) {
+    return array<int64_t>(n, [&] { return random_.below(below); });
+  }
+  uint8_t* flags(int64_t n) {
+    return array<uint8_t>(n, [&] { return static_cast<uint8_t>(random_.below(3) != 0); });
+  }
+  template <class U>
+  U* blank(int64_t n) {
+    return array<U>(n, [] { return U(77); });
+  }
+
+  // FNV-1a over the bytes of what was written.
+  template <class U>
+  void see(const U* data, int64_t n) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(data);
+    for (size_t i = 0; i < static_cast<size_t>(n) * sizeof(U); ++i) digest_ = (digest_ ^ bytes[i]) * 0x100000001b3u;
+  }
+  void require_ok(Status status, const char* entry) {
+    check::require(status == Status::ok, "%s of %s: %s", entry, backend.name, backend.status_text());
+  }
+  uint64_t digest() const { return digest_; }
+
+ private:
+  template <class U, class Value>
+  U* array(int64_t n, const Value& value) {
+    auto memory = std::make_shared<Guarded<U>>(static_cast<size_t>(n), guard_);
+    kept_.push_back(memory);
+    for (U& element : *memory) element = value();
+    return memory->data();
+  }
+
+  const Guard guard_;
+  Random random_;
+  std::vector<std::shared_ptr<void>> kept_;
+  uint64_t digest_ = 0xcbf29ce484222325u;
+};
+
+Strided rows(const void* data, int64_t count, int64_t width) { return {data, count, width, 1, {count}, {width}}; }
+
+Strided flat(const void* data, int64_t count) { return {data, count > 0 ? 1 : 0, count, 0, {}, {}}; }
+
+template <class T>
+void layers(Call<T>& c, int64_t n) {
+  const int64_t width = n, count = n > 1000 ? 3 : 9, table = 4;
+  const int64_t* ids = c.integers(count, table);
+  const T* x = c.reals(count * width);
+  const T* dy = c.reals(count * width);
+  T* y = c.template blank<T>(count * width);
+  T* dweight = c.reals(table * width);
+  const EmbeddingArgs embedding = {c.dtype, count, table, width, flat(ids, count), dweight, y, rows(dy, count, width),
+                                   dweight};
+  c.require_ok(c.backend.embedding_forward(&embedding, c.team), "embedding_forward");
+  c.see(y, count * width);
+  c.require_ok(c.backend.embedding_backward(&embedding, c.team), "embedding_backward");
+  c.see(dweight, table * width);
+
+  const DropoutArgs dropout = {c.dtype, count * width, 0.3, 0x123456789abcdef0u, 2, flat(x, count * width), y};
+  c.require_ok(c.backend.dropout(&dropout, c.team), "dropout");
+  c.see(y, count * width);
+  if (width == 0) return;
+
+  T *mean = c.template blank<T>(count), *rstd = c.template blank<T>(count), *dx = c.template blank<T>(count * width);
+  T *dscale = c.reals(width), *dbias = c.reals(width);
+  const LayerNormArgs norm = {c.dtype,        count, width, 1e-5, rows(x, count, width),  c.reals(width),
+                              c.reals(width), y,     mean,  rstd, rows(dy, count, width), dx,
+                              dscale,         dbias};
+  c.require_ok(c.backend.layer_norm_forward(&norm, c.team), "layer_norm_forward");
+  c.require_ok(c.backend.layer_norm_backward(&norm, c.team), "layer_norm_backward");
+  c.see(y, count * width);
+  c.see(mean, count);
+  c.see(rstd, count);
+  c.see(dx, count * width);
+  c.see(dscale, width);
+  c.see(dbias, width);
+}
+
+template <class T>
+void loss(Call<T>& c, LossKind kind, Reduction reduction, int64_t n_rows, int64_t classes, bool masked) {
+  const bool by_row = kind == LossKind::cross_entropy_classes || kind == LossKind::cross_entropy_probabilities;
+  const int64_t count = n_rows * classes, entries = by_row ? n_rows : count;
+  const auto shaped = [&](const void* data) { return by_row ? rows(data, n_rows, classes) : flat(data, count); };
+  LossArgs a = {};
+  a.kind = kind;
+  a.reduction = reduction;
+  a.dtype = c.dtype;
+  a.rows = n_rows;
+  a.classes = classes;
+  a.pred = shaped(c.reals(count, -9, 9));
+  a.target = kind == LossKind::cross_entropy_classes ? flat(c.integers(n_rows, classes), n_rows)
+                                                     : shaped(c.reals(count, 0, 1));
+  if (masked) a.mask = flat(c.flags(n_rows), n_rows);
+  double total = 0;
+  T* each = c.template blank<T>(entries);
+  T* dpred = c.template blank<T>(count);
+  a.loss = reduction == Reduction::none ? static_cast<void*>(each) : &total;
+  a.dpred = dpred;
+  const int64_t chunk = by_row ? kLossRows : kReduceChunk;
+  a.partials = c.template blank<double>((entries + chunk - 1) / chunk);
+  c.require_ok(c.backend.loss(&a, c.team), "loss");
+  c.see(&total, 1);
+  c.see(each, entries);
+  c.see(dpred, count);
+}
+
+template <class T>
+void losses(Call<T>& c, int64_t n) {
+  for (const LossKind kind : {LossKind::mse, LossKind::cross_entropy_classes, LossKind::cross_entropy_probabilities,
+                              LossKind::binary_cross_entropy})
+    for (const Reduction reduction : {Reduction::none, Reduction::mean, Reduction::sum})
+      for (const bool masked : {false, true}) loss(c, kind, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked);
+  loss(c, LossKind::mse, Reduction::mean, 0, 1, false);
+}
+
+template <class T>
+void optimizers(Call<T>& c, int64_t n) {
+  const int64_t counts[] = {n, 3, 0, n / 2};
+  std::vector<Segment> segments;
+  int64_t chunks = 0;
+  for (const int64_t count : counts) {
+    segments.push_back(
+        {c.reals(count), c.reals(count), {c.reals(count, 0, 1), c.reals(count, 0, 1), c.reals(count, 0, 1)}, count});
+    chunks += (count + kReduceChunk - 1) / kReduceChunk;
+  }
+  const auto table = static_cast<int64_t>(segments.size());
+  double norm = 0, factor = 0;
+  const NormArgs measure = {c.dtype, table, segments.data(), 0.5, &norm, &factor, c.template blank<double>(chunks)};
+  c.require_ok(c.backend.norm(&measure, c.team), "norm");
+  c.see(&norm, 1);
+  c.see(&factor, 1);
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adagrad, OptimizerKind::rmsprop,
+                                   OptimizerKind::adam, OptimizerKind::adamw}) {
+    OptimizerArgs a = {};
+    a.kind = kind;
+    a.dtype = c.dtype;
+    a.segments = table;
+    a.segment = segments.data();
+    a.lr = 0.01;
+    a.weight_decay = 0.1;
+    a.eps = 1e-8;
+    a.beta1 = 0.9;
+    a.beta2 = 0.99;
+    a.momentum = 0.5;
+    a.lr_decay = 0.1;
+    a.nesterov = a.centered = a.bias_correction = 1;
+    a.step = 3;
+    a.clip_factor = &factor;
+    c.require_ok(c.backend.optimizer(&a, c.team), "optimizer");
+  }
+  c.require_ok(c.backend.scale(c.dtype, table, segments.data(), &factor, c.team), "scale");
+  c.require_ok(c.backend.clip_value(c.dtype, table, segments.data(), 0.1, c.team), "clip_value");
+  for (const Segment& s : segments) {
+    c.see(static_cast<T*>(s.param), s.count);
+    c.see(static_cast<T*>(s.grad), s.count);
+    for (void* state : s.state) c.see(static_cast<T*>(state), s.count);
+  }
+}
+
+// Runs entries(call, n) every way there is.
+template <class T, class Entries>
+void everywhere(const char* name, int64_t n, const Entries& entries) {
+  uint64_t first = 0;
+  bool known = false;
+  for (const Backend* backend : available_backends())
+    for (const int32_t threads : {1, 3}) {
+      set_num_threads(threads);
+      for (const Guard guard : {Guard::after, Guard::before}) {
+        TeamLease lease;
+        Call<T> call(*backend, lease.team(), guard, static_cast<uint64_t>(n) + 1);
+        entries(call, n);
+        if (!known) first = call.digest();
+        known = true;
+        check::require(call.digest() == first, "%s of %lld (float%d): other bits from %s on %d threads", name,
+                       static_cast<long long>(n), int(8 * sizeof(T)), backend->name, int(threads));
+      }
+    }
+}
+
+template <class T>
+void all(int64_t n) {
+  everywhere<T>("layers", n, layers<T>);
+  everywhere<T>("losses", n, losses<T>);
+  everywhere<T>("optimizers", n, optimizers<T>);
+}
+
+}  // namespace
+
+int main() {
+  for (const int64_t n : kSizes) {
+    all<float>(n);
+    all<double>(n);
+  }
+  for (const int64_t n : kLong) all<float>(n);
+  all<double>(4097);
+  return check::finish("test_entries");
+}
