@@ -592,8 +592,9 @@ def test_vocabulary_is_sorted_and_exact() -> None:
     vocabulary = Vocabulary.of("banana€😀\n")
     assert vocabulary.characters == "\nabn€😀"
     assert vocabulary.decode(vocabulary.encode("nab😀")) == "nab😀"
-    with pytest.raises(CommandError, match="does not know the character 'x'"):
-        vocabulary.encode("x")
+    for unknown in ("x", "😁", "\0", "\udc80"):  # between, above and below those it knows, and no text at all
+        with pytest.raises(CommandError, match=f"does not know the character {re.escape(repr(unknown))}"):
+            vocabulary.encode("ban" + unknown)
 
 
 def test_schedules() -> None:

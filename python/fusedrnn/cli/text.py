@@ -85,7 +85,7 @@ class Vocabulary:
 
     def __init__(self, characters: str) -> None:
         self.characters = characters
-        self._ids = {character: i for i, character in enumerate(characters)}
+        self._codes = _code_points(characters)
 
     @classmethod
     def of(cls, text: str) -> Vocabulary:
@@ -101,14 +101,20 @@ class Vocabulary:
         Raises:
             CommandError: a character is not in the vocabulary.
         """
-        try:
-            return np.fromiter((self._ids[c] for c in text), np.int64, len(text))
-        except KeyError as error:
-            raise CommandError(f"the model does not know the character {error.args[0]!r}") from None
+        codes = _code_points(text)
+        ids = np.searchsorted(self._codes, codes)
+        unknown = np.flatnonzero(self._codes[np.minimum(ids, len(self) - 1)] != codes)
+        if len(unknown):
+            raise CommandError(f"the model does not know the character {text[unknown[0]]!r}")
+        return ids.astype(np.int64, copy=False)
 
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
         """Numbers to characters."""
         return "".join(self.characters[int(i)] for i in ids)
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 class Streams:
@@ -129,8 +135,8 @@ class Streams:
         self.batch = batch
         self.length = length
         used = self.windows * length
-        rows = np.arange(batch)[:, None] * per_stream + np.arange(used + 1)
-        self._ids: Ids = np.ascontiguousarray(ids[rows].T) if used else np.empty((0, batch), np.int64)
+        starts = [row * per_stream for row in range(batch)]
+        self._ids: Ids = np.stack([ids[start : start + used + 1] for start in starts], axis=1)
 
     def window(self, index: int) -> tuple[Ids, Ids]:
         """Characters and their successors, each (length, batch); `index` counts windows from the start."""
