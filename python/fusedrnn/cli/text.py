@@ -131,7 +131,7 @@ class Streams:
 
     def __init__(self, ids: Ids, batch: int, length: int) -> None:
         per_stream = (len(ids) - 1) // batch
-        self.windows = per_stream // length
+        self.windows = max(0, per_stream // length)
         self.batch = batch
         self.length = length
         used = self.windows * length

@@ -1,0 +1,94 @@
+"""What a run reads and logs: text, vocabulary, batches, schedules, metrics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import metrics, small_training
+
+from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.metrics import MetricsLog, Row
+from fusedrnn.cli.text import Streams, Vocabulary, split
+
+
+# ------------------------------------------------------------------------------- metrics
+def row(step: int, held_out: float | None = None) -> Row:
+    return Row(step, step / 7, 1 / 3, 2.5, 0.125, held_out, 1e6 / 3, step * 0.1)
+
+
+def test_metrics_go_on_where_the_checkpoint_is(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path, 0)
+    for step in range(1, 6):
+        log.add(row(step, 1.75 if step == 2 else None))
+    log.close()
+    with path.open("a") as file:
+        file.write("6,0.85")  # cut off by a crash
+    log = MetricsLog(path, 3)  # the last checkpoint was before the crash
+    log.add(row(4))
+    log.close()
+    assert [r["step"] for r in metrics(tmp_path)] == ["1", "2", "3", "4"]
+    assert [r["validation_bits_per_char"] for r in metrics(tmp_path)] == ["", "1.75", "", ""]
+    assert [r.step for r in log.rows] == [1, 2, 3, 4]
+    assert log.rows[1].validation_bits_per_char == 1.75
+    assert log.rows[0].learning_rate == pytest.approx(1 / 3, rel=1e-7)
+
+
+def test_metrics_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("name,age\nada,36\ngrace,85\n")
+    for step in (0, 3):
+        with pytest.raises(CommandError, match="line 2 is no line of metrics"):
+            MetricsLog(path, step)
+    assert path.read_text() == "name,age\nada,36\ngrace,85\n"
+
+
+# ------------------------------------------------------------------------------- text, batches
+def test_streams_cover_the_text_in_order() -> None:
+    ids = np.arange(101)
+    streams = Streams(ids, batch=4, length=5)
+    assert streams.windows == 5
+    for row in range(4):
+        inputs = np.concatenate([streams.window(k)[0][:, row] for k in range(5)])
+        targets = np.concatenate([streams.window(k)[1][:, row] for k in range(5)])
+        assert inputs.tolist() == list(range(25 * row, 25 * row + 25))
+        assert targets.tolist() == (inputs + 1).tolist()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 50])
+def test_texts_without_a_single_window(length: int) -> None:
+    with pytest.raises(CommandError, match=f"it has {length} characters"):
+        split(np.zeros(length, np.int64), 0.05, 32, 64)
+
+
+def test_tail_is_never_trained_on() -> None:
+    train, tail = split(np.arange(10_000), 0.1, batch=4, length=8)
+    seen = np.concatenate([np.concatenate(train.window(k)).ravel() for k in range(train.windows)])
+    held = np.concatenate([tail.window(k)[0].ravel() for k in range(tail.windows)])
+    assert seen.max() < 9000 <= held.min()
+    assert len(held) > 900
+
+
+def test_vocabulary_is_sorted_and_exact() -> None:
+    vocabulary = Vocabulary.of("banana€😀\n")
+    assert vocabulary.characters == "\nabn€😀"
+    assert vocabulary.decode(vocabulary.encode("nab😀")) == "nab😀"
+    for unknown in ("x", "😁", "\0", "\udc80"):  # between, above and below those it knows, and no text at all
+        with pytest.raises(CommandError, match=f"does not know the character {re.escape(repr(unknown))}"):
+            vocabulary.encode("ban" + unknown)
+
+
+def test_schedules() -> None:
+    for schedule, middle in (("cosine", 0.525), ("linear", 0.525), ("constant", 1.0)):
+        training = small_training(schedule=schedule, lr=2.0, warmup=4)
+        total = training.total_steps
+        assert total is not None
+        rates = [training.schedule(step) for step in range(total + 1)]
+        assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+        assert rates[4] == 2.0
+        assert rates[(total + 4) // 2] == pytest.approx(2 * middle, rel=0.05)
+        assert rates[total] == pytest.approx(2.0 if schedule == "constant" else 0.1)
+        assert np.all(np.diff(rates[4:]) <= 0)
