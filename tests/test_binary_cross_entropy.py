@@ -13,6 +13,8 @@ from losses import REDUCTIONS, assert_close, assert_loss, shapes, torch_loss
 
 from fusedrnn import functional, losses
 
+pytestmark = pytest.mark.parity
+
 
 @given(
     dtype=st.sampled_from([np.float32, np.float64]),

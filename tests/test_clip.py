@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from fusedrnn import functional, optim, reference
 from fusedrnn.nn.parameter import Parameter
 
+pytestmark = pytest.mark.parity
+
 Array = NDArray[Any]
 
 

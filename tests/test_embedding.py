@@ -14,6 +14,8 @@ from parity import assert_parity, cast
 
 from fusedrnn import _native, functional, reference
 
+pytestmark = pytest.mark.parity
+
 
 @given(
     dtype=st.sampled_from([np.float32, np.float64]),

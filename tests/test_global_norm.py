@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from fusedrnn import functional, reference
 
+pytestmark = pytest.mark.parity
+
 
 @given(
     dtype=st.sampled_from([np.float32, np.float64]),

@@ -15,6 +15,8 @@ from parity import assert_parity, cast
 
 from fusedrnn import _native, functional, reference
 
+pytestmark = pytest.mark.parity
+
 Array = NDArray[Any]
 
 

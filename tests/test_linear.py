@@ -16,6 +16,8 @@ from parity import assert_parity, cast
 from fusedrnn import _native, functional
 from fusedrnn.reference.arithmetic import Arithmetic
 
+pytestmark = pytest.mark.parity
+
 Array = NDArray[Any]
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 16, 17, 31, 33, 70])
 

@@ -14,6 +14,8 @@ from losses import REDUCTIONS, assert_close, assert_loss, shapes, torch_loss
 
 from fusedrnn import functional, losses
 
+pytestmark = pytest.mark.parity
+
 NAMES = ("mse", "binary_cross_entropy")
 
 

@@ -14,6 +14,8 @@ from optimizers import assert_like_torch, assert_rule, assert_rule_has_same_bits
 from fusedrnn import functional, optim
 from fusedrnn.nn.parameter import Parameter
 
+pytestmark = pytest.mark.parity
+
 OPTIONS: list[dict[str, Any]] = [
     {"lr": 0.01},
     {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-6},

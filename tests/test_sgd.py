@@ -14,6 +14,8 @@ from optimizers import assert_like_torch, assert_rule, assert_rule_has_same_bits
 from fusedrnn import functional, optim
 from fusedrnn.nn.parameter import Parameter
 
+pytestmark = pytest.mark.parity
+
 OPTIONS = [
     {"lr": 0.1},
     {"lr": 0.1, "weight_decay": 0.01},
