@@ -28,6 +28,7 @@ def test_gru(dtype: Any, stack: Stack) -> None:
         Stack("gru", T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
         Stack("gru", T=3, B=2, I=130, H=129, bias=False),  # sums longer than any vector
         Stack("gru", T=2, B=5, I=300, H=5, layers=2),  # sums of more than one chunk
+        Stack("gru", T=2, B=600, I=3, H=5),  # weight gradients over more rows than a chunk, in one step
         Stack("gru", T=6, B=3, I=4, H=9, layers=2, directions=2, dhn=False, dcn=False),  # through y alone
         Stack("gru", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dcn=False),  # through h alone
     ],

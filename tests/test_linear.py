@@ -72,7 +72,7 @@ def test_against_reference(
 
 def test_against_torch() -> None:
     rng = np.random.default_rng(0)
-    x, weight, bias, dy = (rng.normal(size=s) for s in ((7, 3, 40), (23, 40), (23,), (7, 3, 23)))
+    x, weight, bias, dy = (rng.normal(size=s) for s in ((260, 3, 40), (23, 40), (23,), (260, 3, 23)))
     leaves = [torch.from_numpy(a).requires_grad_() for a in (x, weight, bias)]
     y = torch.nn.functional.linear(*leaves)
     y.backward(torch.from_numpy(dy))

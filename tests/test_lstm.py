@@ -30,6 +30,7 @@ def test_lstm(dtype: Any, stack: Stack) -> None:
         Stack("lstm", T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
         Stack("lstm", T=3, B=2, I=130, H=129, bias=False),  # sums longer than any vector
         Stack("lstm", T=2, B=5, I=300, H=5, layers=2),  # sums of more than one chunk
+        Stack("lstm", T=2, B=600, I=3, H=5),  # weight gradients over more rows than a chunk, in one step
         Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dhn=False, dcn=False),  # through y alone
         Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dcn=False),  # through h alone
         Stack("lstm", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dhn=False),  # through c alone
