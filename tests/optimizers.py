@@ -95,8 +95,8 @@ def assert_rule(
 
 def assert_rule_has_same_bits(name: str, states: Sequence[str], **options: Any) -> None:
     rng = np.random.default_rng(5)
-    start = [np.abs(rng.normal(size=70003)).astype(np.float32) for _ in range(1 + len(states))]
-    grad = rng.normal(size=70003).astype(np.float32)
+    start = [np.abs(rng.normal(size=280003)).astype(np.float32) for _ in range(1 + len(states))]
+    grad = rng.normal(size=280003).astype(np.float32)
     counted = {"step": 3} if name in ("adam_", "adagrad_") else {}
 
     def run() -> list[Array]:

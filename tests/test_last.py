@@ -52,5 +52,5 @@ def test_bad_length_is_named(bad: int) -> None:
 
 def test_same_bits() -> None:
     rng = np.random.default_rng(0)
-    dy, lengths = rng.normal(size=(40, 30)), rng.integers(0, 51, size=40)
+    dy, lengths = rng.normal(size=(64, 90)), rng.integers(0, 51, size=64)
     assert_same_bits(lambda: functional.last_backward(dy, 50, lengths))

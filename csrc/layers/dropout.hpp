@@ -10,7 +10,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class T>
 void run_dropout(const DropoutArgs& a, Team* team) {
   const Dropout drop(a.p, a.key, a.stream);
-  const int32_t threads = useful_threads(team, a.count, a.count);
+  const int32_t threads = useful_threads(team, 4 * a.count, a.count);
   parallel(team, threads, [&](int32_t t) {
     constexpr int64_t kAtOnce = 1024;
     T buffer[kAtOnce];

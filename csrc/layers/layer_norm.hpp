@@ -17,7 +17,7 @@ template <class T>
 void run_layer_norm_forward(const LayerNormArgs& a, Team* team) {
   const T* weight = static_cast<const T*>(a.weight);
   const T* bias = static_cast<const T*>(a.bias);
-  const int32_t threads = useful_threads(team, a.rows * a.width, a.rows);
+  const int32_t threads = useful_threads(team, 4 * a.rows * a.width, a.rows);
   parallel(team, threads, [&](int32_t t) {
     for (int64_t r = share(a.rows, threads, t); r < share(a.rows, threads, t + 1); ++r) {
       const T* x = row_of<T>(a.x, r);
@@ -83,7 +83,7 @@ void layer_norm_dweight(const LayerNormArgs& a, int64_t column, int64_t left) {
 
 template <class T>
 void run_layer_norm_backward(const LayerNormArgs& a, Team* team) {
-  const int32_t threads = useful_threads(team, a.rows * a.width, a.rows);
+  const int32_t threads = useful_threads(team, 4 * a.rows * a.width, a.rows);
   const int64_t blocks = a.dweight || a.dbias ? (a.width + Wide::N - 1) / Wide::N : 0;
   parallel(team, threads, [&](int32_t t) {
     for (int64_t r = share(a.rows, threads, t); r < share(a.rows, threads, t + 1); ++r) layer_norm_dx<T>(a, r);

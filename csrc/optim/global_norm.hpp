@@ -22,7 +22,7 @@ template <class T>
 void run_norm(const NormArgs& a, Team* team) {
   int64_t chunks = 0;
   for (int64_t s = 0; s < a.segments; ++s) chunks += chunks_of(a.segment[s]);
-  const int32_t threads = useful_threads(team, chunks * kReduceChunk, chunks);
+  const int32_t threads = useful_threads(team, total_count(a.segment, a.segments), chunks);
   parallel(team, threads, [&](int32_t t) {
     const int64_t first = share(chunks, threads, t), last = share(chunks, threads, t + 1);
     int64_t at = 0;

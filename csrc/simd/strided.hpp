@@ -49,9 +49,10 @@ Status with_type(DType dtype, const Body& body) {
   return Status::ok;
 }
 
-// Threads worth waking for `work` elements that come in so many parts; at least 1.
+// Threads worth waking for `work`, counted in elements of the simplest operation, that comes in so many parts; at least
+// 1. A thread that sleeps takes tens of microseconds to wake, as long as one thread needs for the grain.
 FR_INLINE int32_t useful_threads(const Team* team, int64_t work, int64_t parts) {
-  constexpr int64_t kGrain = 16384;
+  constexpr int64_t kGrain = 65536;
   const int64_t wanted = work / kGrain < parts ? work / kGrain : parts;
   return wanted < 1 ? 1 : wanted < team->size ? static_cast<int32_t>(wanted) : team->size;
 }

@@ -16,7 +16,7 @@ namespace {
 using namespace fusedrnn;
 
 constexpr int64_t kSizes[] = {0, 1, 2, 5, 8, 15, 16, 17, 31, 33, 64, 100};
-constexpr int64_t kLong[] = {4095, 4096, 4097, 70001};
+constexpr int64_t kLong[] = {4095, 4096, 4097, 200001};
 
 // One call's arrays, guarded; what it writes goes into a digest.
 template <class T>
