@@ -102,8 +102,10 @@ def test_errors(bad: float) -> None:
     params = parameters(arrays())
     with pytest.raises(ValueError, match="max_norm must be a number >= 0"):
         optim.clip_grad_norm_(params, bad)
-    with pytest.raises(ValueError, match="limit must be a number >= 0"):
+    with pytest.raises(ValueError, match="clip_value must be a number >= 0"):
         optim.clip_grad_value_(params, bad)
+    with pytest.raises(ValueError, match="limit must be a number >= 0"):
+        functional.clip_by_value_(arrays(), bad)
     fixed = np.ones(3)
     fixed.flags.writeable = False
     with pytest.raises(ValueError, match=r"grads\[0\] must be writable"):

@@ -45,4 +45,6 @@ def clip_grad_value_(params: Iterable[Parameter] | Parameter, clip_value: float)
         ValueError: clip_value is negative or NaN.
     """
     grads = [p.grad for p in unique_parameters(params)]
+    if not clip_value >= 0:
+        raise ValueError(f"clip_value must be a number >= 0, it is {clip_value}")
     clip_by_value_(grads, clip_value)
