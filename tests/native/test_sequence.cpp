@@ -21,10 +21,10 @@ struct Problem {
 };
 
 constexpr Problem kProblems[] = {
-    {7, 41, 5, 33, 1, 2},  // enough rows to split them
-    {6, 5, 9, 150, 2, 1},  // enough units
-    {5, 1, 3, 200, 1, 1},  // one row
-    {4, 3, 2, 5, 2, 2},    // too small to split
+    {30, 41, 5, 33, 1, 2},  // enough rows to split them
+    {12, 5, 9, 150, 2, 1},  // enough units
+    {5, 1, 3, 200, 1, 1},   // one row
+    {4, 3, 2, 5, 2, 2},     // too small to split
 };
 
 // How the plans split the work: without all of them, comparing numbers of threads would prove little.
