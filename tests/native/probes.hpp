@@ -16,7 +16,10 @@ extern const Probe fusedrnn_probe_scalar, fusedrnn_probe_avx2, fusedrnn_probe_av
 
 // What this machine lacks is named: a run that covered less must not look like one that covered all.
 inline std::vector<const Probe*> probes() {
-  std::vector<const Probe*> found{&fusedrnn_probe_scalar};
+  std::vector<const Probe*> found;
+#if defined(FUSEDRNN_HAS_SCALAR)
+  found.push_back(&fusedrnn_probe_scalar);
+#endif
 #if defined(FUSEDRNN_HAS_AVX2)
   if (fusedrnn::cpu_has_avx2())
     found.push_back(&fusedrnn_probe_avx2);

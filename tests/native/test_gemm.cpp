@@ -58,7 +58,10 @@ T integer_sum(int64_t K, const A& a, const B& b) {
 
 // -------------------------------------------------------------------------------------------------- the tile
 std::vector<const GemmProbe*> gemm_probes() {
-  std::vector<const GemmProbe*> found{&fusedrnn_gemm_probe_scalar};
+  std::vector<const GemmProbe*> found;
+#if defined(FUSEDRNN_HAS_SCALAR)
+  found.push_back(&fusedrnn_gemm_probe_scalar);
+#endif
 #if defined(FUSEDRNN_HAS_AVX2)
   if (fusedrnn::cpu_has_avx2()) found.push_back(&fusedrnn_gemm_probe_avx2);
 #endif
