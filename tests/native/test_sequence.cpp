@@ -1,5 +1,5 @@
-// The recurrent kernels on threads: every cell, every instruction set, schedules that split rows and schedules that
-// split units, forward and backward. The bits must not depend on the number of threads; under ThreadSanitizer nothing
+// The recurrent kernels on threads: every cell, every instruction set, schedules that split directions, rows and units,
+// forward and backward. The bits must not depend on the grid of threads; under ThreadSanitizer nothing
 // may race, under AddressSanitizer nothing may be touched outside of its block.
 #include <cstring>
 #include <string>
@@ -21,16 +21,19 @@ struct Problem {
 };
 
 constexpr Problem kProblems[] = {
-    {30, 41, 5, 33, 1, 2},  // enough rows to split them
-    {12, 5, 9, 150, 2, 1},  // enough units
-    {5, 1, 3, 200, 1, 1},   // one row
-    {4, 3, 2, 5, 2, 2},     // too small to split
+    {7, 41, 5, 33, 1, 2},  // many rows
+    {6, 5, 9, 150, 2, 1},  // many units
+    {5, 1, 3, 200, 1, 1},  // one row
+    {4, 3, 2, 5, 2, 2},    // fewer rows and units than threads
 };
 
-// How the plans split the work: without all of them, comparing numbers of threads would prove little.
-struct Splits {
-  bool directions = false, rows = false, units = false;
+// A grid asked of the plan; zeros leave it the choice among `threads`.
+struct Grid {
+  int32_t threads, directions, rows, units;
 };
+
+constexpr Grid kAlone = {1, 1, 1, 1};
+constexpr Grid kGrids[] = {{3, 0, 0, 0}, {3, 1, 3, 1}, {3, 1, 1, 3}, {4, 1, 2, 2}, {2, 2, 1, 1}, {4, 2, 1, 2}};
 
 int32_t gates_of(CellKind cell) { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
 
@@ -53,13 +56,8 @@ class Block {
 template <class T>
 class Run {
  public:
-  Run(const Backend& backend, CellKind cell, const Problem& p, bool lengths, Splits& splits)
-      : backend_(backend),
-        problem_(p),
-        cell_(cell),
-        G_(gates_of(cell)),
-        stacks_(p.layers * p.directions),
-        splits_(splits) {
+  Run(const Backend& backend, CellKind cell, const Problem& p, bool lengths)
+      : backend_(backend), problem_(p), cell_(cell), G_(gates_of(cell)), stacks_(p.layers * p.directions) {
     x_ = normal(p.T * p.B * p.I);
     h0_ = normal(stacks_ * p.B * p.H);
     c0_ = normal(stacks_ * p.B * p.H);
@@ -80,18 +78,21 @@ class Run {
     }
   }
 
-  // All results of a forward and a backward on `threads` threads, one after another.
-  std::vector<T> results(int threads) {
+  // All results of a forward and a backward on a grid of threads, one after another.
+  std::vector<T> results(const Grid& grid) {
     const Problem& p = problem_;
-    set_num_threads(threads);
+    set_num_threads(grid.threads);
     TeamLease lease;
-    check::require(lease.size() == threads, "a team of %d", threads);
+    check::require(lease.size() == grid.threads, "a team of %d", grid.threads);
     SequenceDesc desc{};
     desc.cell = cell_;
     desc.dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
     desc.layers = p.layers;
     desc.directions = p.directions;
-    desc.threads = threads;
+    desc.threads = grid.threads;
+    desc.direction_groups = grid.directions;
+    desc.row_groups = grid.rows;
+    desc.unit_groups = grid.units;
     desc.has_bias = 1;
     desc.train = 1;
     desc.has_lengths = desc.has_resets = lengths_.empty() ? 0 : 1;
@@ -103,9 +104,11 @@ class Run {
     desc.dropout_key = 42;
     Plan plan;
     must(backend_.plan(&desc, &plan), "plan");
-    splits_.directions = splits_.directions || plan.direction_groups > 1;
-    splits_.rows = splits_.rows || plan.row_groups > 1;
-    splits_.units = splits_.units || plan.unit_groups > 1;
+    if (grid.rows > 0)
+      check::require(plan.row_groups == grid.rows && plan.unit_groups == grid.units &&
+                         plan.direction_groups == (grid.directions < p.directions ? grid.directions : p.directions),
+                     "the plan is %d x %d x %d, asked were %d x %d x %d", plan.direction_groups, plan.row_groups,
+                     plan.unit_groups, grid.directions, grid.rows, grid.units);
 
     SequenceSizes sizes;
     must(backend_.sizes(&desc, &sizes), "sizes");
@@ -182,7 +185,6 @@ class Run {
   const Problem& problem_;
   CellKind cell_;
   int64_t G_, stacks_;
-  Splits& splits_;
   Random random_{7};
   std::vector<T> x_, h0_, c0_, dy_;
   std::vector<std::vector<T>> weights_;
@@ -192,24 +194,22 @@ class Run {
 
 template <class T>
 void check_cell(const Backend& backend, CellKind cell, const char* name) {
-  Splits splits;
   for (const Problem& problem : kProblems) {
     for (const bool lengths : {false, true}) {
-      Run<T> run(backend, cell, problem, lengths, splits);
-      const std::vector<T> alone = run.results(1);
+      Run<T> run(backend, cell, problem, lengths);
+      const std::vector<T> alone = run.results(kAlone);
       bool finite = true;
       for (const T value : alone) finite = finite && value - value == 0;
       check::require(finite, "%s %s: finite results", backend.name, name);
-      for (const int threads : {2, 3}) {
-        const std::vector<T> together = run.results(threads);
+      for (const Grid& grid : kGrids) {
+        const std::vector<T> together = run.results(grid);
         check::require(std::memcmp(alone.data(), together.data(), alone.size() * sizeof(T)) == 0,
-                       "%s %s %s T=%d B=%d H=%d: the bits of %d threads", backend.name, name,
-                       sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H), threads);
+                       "%s %s %s T=%d B=%d H=%d: the bits of %d threads as %d x %d x %d", backend.name, name,
+                       sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
+                       grid.threads, grid.directions, grid.rows, grid.units);
       }
     }
   }
-  check::require(splits.directions && splits.rows && splits.units, "%s %s: plans that split each way", backend.name,
-                 name);
 }
 
 }  // namespace
