@@ -24,6 +24,7 @@ def leave_threads_and_backend_alone() -> Iterator[None]:
     yield
     _native.set_num_threads(threads)
     _native.set_backend(backend)
+    _native.force_plan("")
 
 
 def normal(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
@@ -135,24 +136,15 @@ for _dtype in (np.float32, np.float64):
 # --------------------------------------------------------------------------------------- the promises
 @pytest.mark.parametrize("name", WORK)
 def test_same_bits_for_any_number_of_threads(name: str) -> None:
-    results = {}
-    for n in (1, 2, 3, 4):
-        fusedrnn.set_num_threads(n)
-        results[n] = WORK[name]()
-    assert all(np.isfinite(a).all() for a in results[1])
+    """On the grid that the plan chooses, on one that splits rows and on one that splits units."""
+    fusedrnn.set_num_threads(1)
+    alone = WORK[name]()
+    assert all(np.isfinite(a).all() for a in alone)
     for n in (2, 3, 4):
-        assert same_bits(results[1], results[n]), n
-
-
-def test_schedules_do_split_the_work() -> None:
-    """Without this the test above could compare one thread with one thread."""
-    grids = {
-        (plan["row_groups"], plan["unit_groups"])
-        for T, B, I, H, D in SHAPES
-        for plan in [_native.sequence_plan("lstm", "float32", 2, D, T, B, I, H, 4)]
-    }
-    assert any(rows > 1 for rows, _ in grids)
-    assert any(units > 1 for _, units in grids)
+        fusedrnn.set_num_threads(n)
+        for plan in ("", f"{n}x1", f"1x{n}"):
+            _native.force_plan(plan)
+            assert same_bits(alone, WORK[name]()), (n, plan)
 
 
 @pytest.mark.parametrize("name", WORK)
