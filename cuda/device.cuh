@@ -1,0 +1,204 @@
+// The door: the only way from this folder to the hardware. Kernels and the code that launches them name no CUDA
+// built-in, no inline PTX and no call of the CUDA runtime; they use what is declared here. Two implementations follow
+// the same contract: device_cuda.cuh for nvcc, and tests/simt/device_simt.hpp (FUSEDRNN_SIMT), which runs the same
+// sources on the host with every CUDA thread a fiber and finds their faults.
+//
+// A kernel takes one trivially copyable struct by value:
+//
+//   struct Args { const float* x; float* y; int64_t n; };
+//   FR_KERNEL void scale(const FR_CONSTANT Args a) { ... }
+//   launch<scale>({{blocks}, 256}, stream, {x, y, n})
+//
+// Blocks have one axis of threads, a multiple of 32. Shared memory is dynamic and reached through Shared<T>, which is a
+// plain pointer on a GPU and a checked one on the host: read s[i] into a variable of type T (not auto), write s[i] = v.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <type_traits>
+
+#include "backend.hpp"
+#include "failure.hpp"
+
+#if defined(FUSEDRNN_SIMT)
+#define FR_KERNEL
+#define FR_DEVICE inline
+#define FR_CONSTANT
+#define FR_LAUNCH_BOUNDS(threads, blocks)
+#define FR_UNROLL
+#include "shared.hpp"
+#else
+#define FR_KERNEL __global__
+#define FR_DEVICE __device__ __forceinline__
+// Marks a kernel's argument as read-only: it stays in constant memory however it is indexed.
+#define FR_CONSTANT __grid_constant__
+// At most `threads` threads a block, at least `blocks` blocks on a multiprocessor: what registers are given out for.
+#define FR_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define FR_UNROLL _Pragma("unroll")
+namespace fusedrnn::cuda::door {
+template <class T>
+using Shared = T*;
+}  // namespace fusedrnn::cuda::door
+#endif
+
+namespace fusedrnn::cuda::door {
+
+constexpr int kWarp = 32;
+
+// Storage types: bits, no arithmetic.
+struct Bf16 {
+  uint16_t bits;
+};
+struct Fp16 {
+  uint16_t bits;
+};
+
+// N values that move together; aligned to their size.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Vec {
+  T v[N];
+};
+
+// ------------------------------------------------------------------------------------------------ who and how many
+FR_DEVICE int thread();   // in its block
+FR_DEVICE int threads();  // of a block
+FR_DEVICE int lane();     // in its warp
+FR_DEVICE int warp();     // in its block
+FR_DEVICE int64_t block_x();
+FR_DEVICE int block_y();
+FR_DEVICE int block_z();
+FR_DEVICE int64_t blocks_x();
+FR_DEVICE int blocks_y();
+FR_DEVICE int blocks_z();
+
+// -------------------------------------------------------------------------------------------------- synchronisation
+// Every thread of the block arrives before any goes on; what they wrote before is seen after. All threads of a block
+// reach it equally often; none may have returned.
+FR_DEVICE void barrier();
+
+// The same among the 32 lanes of a warp.
+FR_DEVICE void warp_barrier();
+
+// The value of another lane: lane() ^ mask, or `from`. All 32 lanes call it. T has 4 or 8 bytes.
+template <class T>
+FR_DEVICE T shuffle_xor(T value, int mask);
+template <class T>
+FR_DEVICE T shuffle(T value, int from);
+
+// ---------------------------------------------------------------------------------------------------- shared memory
+// The block's dynamic shared memory from `byte_offset` on, which must suit T's alignment; not initialised. `count`, if
+// given, is how many elements belong to this array: on the host every access is held to it.
+template <class T>
+FR_DEVICE Shared<T> shared(int64_t byte_offset, int64_t count = -1);
+
+// The same place as elements of another type.
+template <class U, class T>
+FR_DEVICE Shared<U> recast(Shared<T> s);
+
+// ----------------------------------------------------------------------------------------------------- asynchronous
+// Copies 4 or 16 bytes of global to shared memory while the thread goes on. Both addresses are aligned to as many; only
+// the first `bytes_valid` bytes are read, the others become zero. Copies since the last commit form a group.
+template <class T>
+FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid = 4);
+template <class T>
+FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid = 16);
+FR_DEVICE void commit_copies();
+
+// Waits until at most N of this thread's latest groups are under way. Other threads see the bytes after a barrier.
+template <int N>
+FR_DEVICE void wait_copies();
+
+// ---------------------------------------------------------------------------------------------------- global memory
+// Aligned to sizeof(T), which is 1, 2, 4, 8 or 16. Plain dereferencing is allowed as well; on the host these find an
+// access outside an allocation exactly, where plain ones are only caught at its guards.
+template <class T>
+FR_DEVICE T load(const T* p);  // cached
+template <class T>
+FR_DEVICE T load_constant(const T* p);  // nobody writes it while the kernel runs
+template <class T>
+FR_DEVICE T load_once(const T* p);  // not needed again: leaves the caches first
+template <class T>
+FR_DEVICE void store(T* p, T value);
+template <class T>
+FR_DEVICE void store_once(T* p, T value);
+
+// ------------------------------------------------------------------------------------------------------ conversions
+// Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
+FR_DEVICE float to_float(Bf16 value);
+FR_DEVICE float to_float(Fp16 value);
+FR_DEVICE Bf16 to_bf16(float value);
+FR_DEVICE Fp16 to_fp16(float value);
+FR_DEVICE uint32_t to_tf32(float value);  // bits of a float whose low 13 bits are zero
+
+// ----------------------------------------------------------------------------------------------------- tensor cores
+// D (16 x 8) += A (16 x K) B (K x 8) by one warp; all 32 lanes call it. K is 8 for tf32 and 16 for bf16 and fp16. With
+// g = lane / 4 and t = lane % 4 a lane holds:
+//
+//   d      d[0] = D[g][2t]    d[1] = D[g][2t + 1]    d[2] = D[g + 8][2t]    d[3] = D[g + 8][2t + 1]
+//   tf32   a[0] = A[g][t]     a[1] = A[g + 8][t]     a[2] = A[g][t + 4]     a[3] = A[g + 8][t + 4]
+//          b[0] = B[t][g]     b[1] = B[t + 4][g]
+//   16 bit a[0] = A[g][2t, 2t + 1]     a[1] = A[g + 8][2t, 2t + 1]     a[2] = A[g][2t + 8, 2t + 9]
+//          a[3] = A[g + 8][2t + 8, 2t + 9]     b[0] = B[2t, 2t + 1][g]     b[1] = B[2t + 8, 2t + 9][g]
+//
+// where a pair shares one register, the lower index in the lower half. Products are exact and sums are float32; their
+// order and rounding are the hardware's. The host adds products in ascending k to d, each sum rounded to nearest.
+FR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+FR_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+FR_DEVICE uint32_t pair(Bf16 low, Bf16 high) { return low.bits | static_cast<uint32_t>(high.bits) << 16; }
+FR_DEVICE uint32_t pair(Fp16 low, Fp16 high) { return low.bits | static_cast<uint32_t>(high.bits) << 16; }
+
+// ------------------------------------------------------------------------------------------------------------- host
+struct Blocks {
+  int64_t x = 1;         // at most 2^31 - 1
+  int32_t y = 1, z = 1;  // at most 65535
+};
+
+struct Grid {
+  Blocks blocks;
+  int32_t threads;  // a multiple of 32, at most 1024
+  size_t shared_bytes = 0;
+};
+
+template <class Kernel>
+struct KernelArgs;
+template <class Args>
+struct KernelArgs<void (*)(Args)> {
+  static_assert(std::is_trivially_copyable_v<Args>, "a kernel takes one trivially copyable struct by value");
+  using type = Args;
+};
+
+// Runs the kernel on the stream; returns before it has ended. A grid without blocks is no work and no error.
+template <auto kernel>
+Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
+              Place place = Place::here());
+
+// Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr.
+Status alloc(size_t bytes, void** memory, Place place = Place::here());
+Status free(void* memory, Place place = Place::here());
+
+// In the order of the stream. Either side of a copy may be host memory; the host side may be used again when copy
+// returns, and holds the bytes then.
+Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place = Place::here());
+Status fill(void* to, int value, size_t bytes, Stream stream, Place place = Place::here());
+
+// Waits for the stream's work and reports what went wrong in it.
+Status synchronize(Stream stream, Place place = Place::here());
+
+// The calling thread's device.
+struct DeviceInfo {
+  char name[256];
+  int32_t index, compute_major, compute_minor, multiprocessors;
+  size_t memory, shared_per_block, shared_per_multiprocessor;
+};
+Status device_info(DeviceInfo* info, Place place = Place::here());
+
+}  // namespace fusedrnn::cuda::door
+
+#if defined(FUSEDRNN_SIMT)
+#include "device_simt.hpp"
+#else
+#include "device_cuda.cuh"
+#endif

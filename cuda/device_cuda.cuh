@@ -1,0 +1,261 @@
+// The door's implementation for nvcc. The contract of each function is in device.cuh.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+namespace fusedrnn::cuda::door {
+
+FR_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+FR_DEVICE int threads() { return static_cast<int>(blockDim.x); }
+FR_DEVICE int lane() { return static_cast<int>(threadIdx.x) & (kWarp - 1); }
+FR_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+FR_DEVICE int64_t block_x() { return blockIdx.x; }
+FR_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
+FR_DEVICE int block_z() { return static_cast<int>(blockIdx.z); }
+FR_DEVICE int64_t blocks_x() { return gridDim.x; }
+FR_DEVICE int blocks_y() { return static_cast<int>(gridDim.y); }
+FR_DEVICE int blocks_z() { return static_cast<int>(gridDim.z); }
+
+FR_DEVICE void barrier() { __syncthreads(); }
+FR_DEVICE void warp_barrier() { __syncwarp(); }
+
+template <class T>
+FR_DEVICE T shuffle_xor(T value, int mask) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+template <class T>
+FR_DEVICE T shuffle(T value, int from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return __shfl_sync(0xffffffffu, value, from);
+}
+
+extern __shared__ __align__(128) unsigned char dynamic_shared[];
+
+template <class T>
+FR_DEVICE Shared<T> shared(int64_t byte_offset, int64_t) {
+  return reinterpret_cast<T*>(dynamic_shared + byte_offset);
+}
+
+template <class U, class T>
+FR_DEVICE Shared<U> recast(Shared<T> s) {
+  return reinterpret_cast<U*>(s);
+}
+
+template <class T>
+FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
+  asm volatile(
+      "cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes_valid)
+      : "memory");
+}
+
+template <class T>
+FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes_valid)
+      : "memory");
+}
+
+FR_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int N>
+FR_DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+// The built-in type of a size: what the caching loads and stores are defined for.
+template <size_t Bytes>
+struct Word;
+template <>
+struct Word<1> {
+  using type = unsigned char;
+};
+template <>
+struct Word<2> {
+  using type = unsigned short;
+};
+template <>
+struct Word<4> {
+  using type = unsigned int;
+};
+template <>
+struct Word<8> {
+  using type = uint2;
+};
+template <>
+struct Word<16> {
+  using type = uint4;
+};
+
+template <class To, class From>
+FR_DEVICE To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From) && std::is_trivially_copyable_v<To> && std::is_trivially_copyable_v<From>);
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class T>
+FR_DEVICE T load(const T* p) {
+  return *p;
+}
+
+template <class T>
+FR_DEVICE T load_constant(const T* p) {
+  return bit_cast<T>(__ldg(reinterpret_cast<const typename Word<sizeof(T)>::type*>(p)));
+}
+
+template <class T>
+FR_DEVICE T load_once(const T* p) {
+  return bit_cast<T>(__ldcs(reinterpret_cast<const typename Word<sizeof(T)>::type*>(p)));
+}
+
+template <class T>
+FR_DEVICE void store(T* p, T value) {
+  *p = value;
+}
+
+template <class T>
+FR_DEVICE void store_once(T* p, T value) {
+  using W = typename Word<sizeof(T)>::type;
+  __stcs(reinterpret_cast<W*>(p), bit_cast<W>(value));
+}
+
+FR_DEVICE float to_float(Bf16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
+FR_DEVICE float to_float(Fp16 value) { return __half2float(__ushort_as_half(value.bits)); }
+FR_DEVICE Bf16 to_bf16(float value) { return {__bfloat16_as_ushort(__float2bfloat16_rn(value))}; }
+FR_DEVICE Fp16 to_fp16(float value) { return {__half_as_ushort(__float2half_rn(value))}; }
+
+FR_DEVICE uint32_t to_tf32(float value) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t bits;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+#else
+  // sm_80 can round ties only away from zero.
+  const uint32_t bits = __float_as_uint(value);
+  if (value != value) return 0x7fffffffu;
+  return (bits + 0xfffu + (bits >> 13 & 1u)) & ~0x1fffu;
+#endif
+}
+
+FR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+FR_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ------------------------------------------------------------------------------------------------------------- host
+// `result` of the CUDA call whose text the format makes, as a Status.
+__attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Place place, const char* format, ...) {
+  if (result == cudaSuccess) return Status::ok;
+  char call[512];
+  std::va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(call, sizeof call, format, arguments);
+  va_end(arguments);
+  return fail(result == cudaErrorMemoryAllocation ? Status::out_of_memory : Status::device_error, "%s at %s:%d: %s",
+              call, source_name(place.file), place.line, cudaGetErrorString(result));
+}
+
+template <auto kernel>
+Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
+  if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return Status::ok;
+  const void* function = reinterpret_cast<const void*>(kernel);
+  const auto failed = [&](cudaError_t result, const char* call) {
+    const char* name = "a kernel";
+    if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
+    return check(result, place, "%s of %s over %lld x %d x %d blocks of %d threads, %zu bytes of shared memory", call,
+                 name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads,
+                 grid.shared_bytes);
+  };
+  constexpr size_t kWithoutAsking = 48 * 1024;
+  if (grid.shared_bytes > kWithoutAsking) {
+    const cudaError_t result = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(grid.shared_bytes));
+    if (result != cudaSuccess) return failed(result, "cudaFuncSetAttribute");
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
+                        static_cast<unsigned>(grid.blocks.z));
+  config.blockDim = dim3(static_cast<unsigned>(grid.threads));
+  config.dynamicSmemBytes = grid.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))};
+  const cudaError_t result = cudaLaunchKernelExC(&config, function, pointers);
+  return result == cudaSuccess ? Status::ok : failed(result, "cudaLaunchKernelExC");
+}
+
+inline Status alloc(size_t bytes, void** memory, Place place) {
+  *memory = nullptr;
+  if (bytes == 0) return Status::ok;
+  return check(cudaMalloc(memory, bytes), place, "cudaMalloc(%zu)", bytes);
+}
+
+inline Status free(void* memory, Place place) { return check(cudaFree(memory), place, "cudaFree(%p)", memory); }
+
+inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
+  if (bytes == 0) return Status::ok;
+  const cudaStream_t on = static_cast<cudaStream_t>(stream);
+  const Status status = check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, on), place,
+                              "cudaMemcpyAsync(%p, %p, %zu)", to, from, bytes);
+  if (status != Status::ok) return status;
+  // Copies of pageable memory have ended or were buffered by now; those of pinned memory are under way.
+  for (const void* side : {static_cast<const void*>(to), from}) {
+    cudaPointerAttributes attributes;
+    const Status known =
+        check(cudaPointerGetAttributes(&attributes, side), place, "cudaPointerGetAttributes(%p)", side);
+    if (known != Status::ok) return known;
+    if (attributes.type == cudaMemoryTypeHost) return synchronize(stream, place);
+  }
+  return Status::ok;
+}
+
+inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
+  if (bytes == 0) return Status::ok;
+  return check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), place,
+               "cudaMemsetAsync(%p, %d, %zu)", to, value, bytes);
+}
+
+inline Status synchronize(Stream stream, Place place) {
+  return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), place, "cudaStreamSynchronize(%p)", stream);
+}
+
+inline Status device_info(DeviceInfo* info, Place place) {
+  *info = {};
+  Status status = check(cudaGetDevice(&info->index), place, "cudaGetDevice");
+  if (status != Status::ok) return status;
+  cudaDeviceProp properties;
+  status = check(cudaGetDeviceProperties(&properties, info->index), place, "cudaGetDeviceProperties(%d)", info->index);
+  if (status != Status::ok) return status;
+  std::snprintf(info->name, sizeof info->name, "%s", properties.name);
+  info->compute_major = properties.major;
+  info->compute_minor = properties.minor;
+  info->multiprocessors = properties.multiProcessorCount;
+  info->memory = properties.totalGlobalMem;
+  info->shared_per_block = properties.sharedMemPerBlockOptin;
+  info->shared_per_multiprocessor = properties.sharedMemPerMultiprocessor;
+  return Status::ok;
+}
+
+}  // namespace fusedrnn::cuda::door

@@ -1,0 +1,140 @@
+// The door's implementation on the host. The contract of each function is in cuda/device.cuh.
+#pragma once
+
+#include "number.hpp"
+#include "runtime.hpp"
+#include "shared.hpp"
+
+namespace fusedrnn::cuda::door {
+
+FR_DEVICE int thread() { return simt::here->thread; }
+FR_DEVICE int threads() { return simt::here->threads; }
+FR_DEVICE int lane() { return simt::here->thread % kWarp; }
+FR_DEVICE int warp() { return simt::here->thread / kWarp; }
+FR_DEVICE int64_t block_x() { return simt::here->block[0]; }
+FR_DEVICE int block_y() { return static_cast<int>(simt::here->block[1]); }
+FR_DEVICE int block_z() { return static_cast<int>(simt::here->block[2]); }
+FR_DEVICE int64_t blocks_x() { return simt::here->blocks[0]; }
+FR_DEVICE int blocks_y() { return static_cast<int>(simt::here->blocks[1]); }
+FR_DEVICE int blocks_z() { return static_cast<int>(simt::here->blocks[2]); }
+
+FR_DEVICE void barrier() { simt::barrier(); }
+FR_DEVICE void warp_barrier() { simt::warp_barrier(); }
+
+template <class T>
+FR_DEVICE T shuffle_xor(T value, int mask) {
+  return shuffle(value, lane() ^ mask);
+}
+
+template <class T>
+FR_DEVICE T shuffle(T value, int from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  simt::shuffle(&value, sizeof value, from);
+  return value;
+}
+
+template <class T>
+FR_DEVICE Shared<T> shared(int64_t byte_offset, int64_t count) {
+  unsigned char* last;
+  T* first = static_cast<T*>(
+      simt::shared_array(byte_offset, count < 0 ? -1 : count * static_cast<int64_t>(sizeof(T)), alignof(T), &last));
+  return {first, first, reinterpret_cast<T*>(last)};
+}
+
+template <class U, class T>
+FR_DEVICE Shared<U> recast(Shared<T> s) {
+  const auto as = [](T* p) { return reinterpret_cast<U*>(p); };
+  return {as(s.at()), as(s.first()), as(s.last())};
+}
+
+template <class T>
+FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
+  if (to.at() < to.first() ||
+      reinterpret_cast<unsigned char*>(to.at()) + 4 > reinterpret_cast<unsigned char*>(to.last()))
+    simt::outside_shared(to.at(), 4, to.first(), to.last());
+  simt::copy_async(to.at(), from, 4, bytes_valid);
+}
+
+template <class T>
+FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
+  if (to.at() < to.first() ||
+      reinterpret_cast<unsigned char*>(to.at()) + 16 > reinterpret_cast<unsigned char*>(to.last()))
+    simt::outside_shared(to.at(), 16, to.first(), to.last());
+  simt::copy_async(to.at(), from, 16, bytes_valid);
+}
+
+FR_DEVICE void commit_copies() { simt::commit_copies(); }
+
+template <int N>
+FR_DEVICE void wait_copies() {
+  simt::wait_copies(N);
+}
+
+template <class T>
+FR_DEVICE T load(const T* p) {
+  simt::require_global(p, sizeof(T), false);
+  return *p;
+}
+
+template <class T>
+FR_DEVICE T load_constant(const T* p) {
+  return load(p);
+}
+
+template <class T>
+FR_DEVICE T load_once(const T* p) {
+  return load(p);
+}
+
+template <class T>
+FR_DEVICE void store(T* p, T value) {
+  simt::require_global(p, sizeof(T), true);
+  *p = value;
+}
+
+template <class T>
+FR_DEVICE void store_once(T* p, T value) {
+  store(p, value);
+}
+
+FR_DEVICE float to_float(Bf16 value) { return simt::float_of_bf16(value.bits); }
+FR_DEVICE float to_float(Fp16 value) { return simt::float_of_fp16(value.bits); }
+FR_DEVICE Bf16 to_bf16(float value) { return {simt::bf16_bits(value)}; }
+FR_DEVICE Fp16 to_fp16(float value) { return {simt::fp16_bits(value)}; }
+FR_DEVICE uint32_t to_tf32(float value) { return simt::tf32_bits(value); }
+
+FR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  simt::mma(simt::Operand::tf32, d, a, b);
+}
+FR_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  simt::mma(simt::Operand::bf16, d, a, b);
+}
+FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  simt::mma(simt::Operand::fp16, d, a, b);
+}
+
+// ------------------------------------------------------------------------------------------------------------- host
+template <auto kernel>
+Status launch(const Grid& grid, Stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
+  using Args = typename KernelArgs<decltype(kernel)>::type;
+  const simt::LaunchShape shape = {{grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes};
+  return simt::launch(
+      shape, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, __PRETTY_FUNCTION__, place);
+}
+
+inline Status alloc(size_t bytes, void** memory, Place place) { return simt::alloc(bytes, memory, place); }
+inline Status free(void* memory, Place place) { return simt::free(memory, place); }
+inline Status copy(void* to, const void* from, size_t bytes, Stream, Place place) {
+  return simt::copy(to, from, bytes, place);
+}
+inline Status fill(void* to, int value, size_t bytes, Stream, Place place) {
+  return simt::fill(to, value, bytes, place);
+}
+inline Status synchronize(Stream, Place) { return Status::ok; }
+
+inline Status device_info(DeviceInfo* info, Place) {
+  *info = {"host emulator", 0, 9, 0, 4, simt::device_bytes(), simt::kMaxShared, simt::kMaxShared + 1024};
+  return Status::ok;
+}
+
+}  // namespace fusedrnn::cuda::door

@@ -1,0 +1,210 @@
+// What a running CUDA thread asks of the emulator.
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "number.hpp"
+#include "races.hpp"
+#include "scheduler.hpp"
+
+namespace fusedrnn::cuda::simt {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr const char* kBarrier = "barrier()";
+constexpr const char* kWarpBarrier = "warp_barrier()";
+constexpr const char* kShuffle = "shuffle()";
+constexpr const char* kMma[] = {"mma_tf32()", "mma_bf16()", "mma_fp16()"};
+
+unsigned char* state_of(const void* p) {
+  return const_cast<unsigned char*>(static_cast<const unsigned char*>(p)) + kStateDistance;
+}
+
+int64_t offset_in_block(const void* p) { return static_cast<const unsigned char*>(p) - here->shared; }
+
+// Leaves `value` to the other lanes of the warp and waits for theirs. Values of all lanes are found in the returned
+// half; it stays as it is until the warp's next meeting but one. Orders no memory, as the hardware promises none.
+int exchange(const char* purpose, const void* value, size_t bytes) {
+  CudaThread* self = current_launch().current;
+  Warp& warp = self->block->warps[self->view.thread / kWarp];
+  const int half = warp.meeting.turn & 1;
+  std::memcpy(warp.lanes[self->view.thread % kWarp].value[half], value, bytes);
+  current_launch().meet(warp.meeting, purpose, false);
+  return half;
+}
+
+template <class T>
+T of_lane(int lane, int half, size_t index = 0) {
+  const CudaThread* self = current_launch().current;
+  T value;
+  std::memcpy(&value, self->block->warps[self->view.thread / kWarp].lanes[lane].value[half] + index * sizeof(T),
+              sizeof value);
+  return value;
+}
+
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+
+// Element [row][k] of A and [k][column] of B, from the lane that holds it (cuda/device.cuh has the layouts).
+float element_of_a(Operand operand, int half, int row, int k) {
+  const int g = row % 8;
+  if (operand == Operand::tf32) return float_of(of_lane<uint32_t>(g * 4 + k % 4, half, row / 8 + k / 4 * 2) & ~0x1fffu);
+  const uint32_t both = of_lane<uint32_t>(g * 4 + k % 8 / 2, half, row / 8 + k / 8 * 2);
+  const uint16_t bits = static_cast<uint16_t>(k % 2 == 0 ? both : both >> 16);
+  return operand == Operand::bf16 ? float_of_bf16(bits) : float_of_fp16(bits);
+}
+
+float element_of_b(Operand operand, int half, int k, int column) {
+  if (operand == Operand::tf32) return float_of(of_lane<uint32_t>(column * 4 + k % 4, half, 4 + k / 4) & ~0x1fffu);
+  const uint32_t both = of_lane<uint32_t>(column * 4 + k % 8 / 2, half, 4 + k / 8);
+  const uint16_t bits = static_cast<uint16_t>(k % 2 == 0 ? both : both >> 16);
+  return operand == Operand::bf16 ? float_of_bf16(bits) : float_of_fp16(bits);
+}
+
+}  // namespace
+
+void fault(const char* format, ...) {
+  char text[600];
+  std::va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  current_launch().stop(text);
+  __builtin_unreachable();
+}
+
+// --------------------------------------------------------------------------------------------------- shared memory
+void require_written(const void* p, size_t bytes) {
+  const unsigned char* state = state_of(p);
+  for (size_t i = 0; i < bytes; ++i) {
+    if (state[i] != kWritten) not_written(p, bytes);
+  }
+}
+
+void note_written(void* p, size_t bytes) { std::memset(state_of(p), kWritten, bytes); }
+
+void not_written(const void* p, size_t bytes) {
+  const bool in_flight = std::memchr(state_of(p), kInFlight, bytes) != nullptr;
+  fault("reads %zu bytes of shared memory at byte %lld, %s", bytes, static_cast<long long>(offset_in_block(p)),
+        in_flight ? "where an asynchronous copy is under way: no wait_copies() came in between"
+                  : "which nobody has written");
+}
+
+void outside_shared(const void* p, size_t bytes, const void* first, const void* last) {
+  fault("accesses %zu bytes of shared memory at byte %lld, outside its array of bytes %lld to %lld (the block has %zu)",
+        bytes, static_cast<long long>(offset_in_block(p)), static_cast<long long>(offset_in_block(first)),
+        static_cast<long long>(offset_in_block(last)), here->shared_bytes);
+}
+
+void* shared_array(int64_t byte_offset, int64_t bytes, size_t alignment, unsigned char** last) {
+  const int64_t have = static_cast<int64_t>(here->shared_bytes);
+  const int64_t end = bytes < 0 ? have : byte_offset + bytes;
+  if (byte_offset < 0 || end > have || byte_offset > end) {
+    fault("asks for bytes %lld to %lld of shared memory: the block has %lld", static_cast<long long>(byte_offset),
+          static_cast<long long>(end), static_cast<long long>(have));
+  }
+  if (byte_offset % static_cast<int64_t>(alignment) != 0) {
+    fault("asks for shared memory at byte %lld, not a multiple of %zu", static_cast<long long>(byte_offset), alignment);
+  }
+  *last = here->shared + end;
+  return here->shared + byte_offset;
+}
+
+// ------------------------------------------------------------------------------------------------------ asynchronous
+void copy_async(void* to, const void* from, int bytes, int bytes_valid) {
+  if (bytes_valid < 0 || bytes_valid > bytes) fault("copies %d of %d bytes to shared memory", bytes_valid, bytes);
+  if (offset_in_block(to) % bytes != 0) {
+    fault("copies %d bytes to shared memory at byte %lld, not aligned", bytes,
+          static_cast<long long>(offset_in_block(to)));
+  }
+  if (bytes_valid > 0) {
+    if (reinterpret_cast<uintptr_t>(from) % bytes != 0) fault("copies %d bytes from %p, not aligned", bytes, from);
+    for (const int last : {0, bytes_valid - 1}) {
+      require_global(static_cast<const unsigned char*>(from) + last, 1, false);
+    }
+  }
+  CudaThread* self = current_launch().current;
+  std::memset(to, 0xff, bytes);
+  std::memset(state_of(to), kInFlight, bytes);
+  races::read(from, bytes_valid);
+  races::write(to, bytes);
+  self->copies.push_back(
+      {static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes, bytes_valid, self->groups});
+}
+
+void commit_copies() { ++current_launch().current->groups; }
+
+// As late as can be: the bytes arrive here.
+void wait_copies(int groups) {
+  CudaThread* self = current_launch().current;
+  size_t done = 0;
+  for (const Copy& copy : self->copies) {
+    if (copy.group >= self->groups - groups) break;
+    races::read(copy.from, copy.bytes_valid);
+    races::write(copy.to, copy.bytes);
+    std::memset(copy.to, 0, copy.bytes);
+    std::memcpy(copy.to, copy.from, copy.bytes_valid);
+    note_written(copy.to, copy.bytes);
+    ++done;
+  }
+  self->copies.erase(self->copies.begin(), self->copies.begin() + done);
+}
+
+// ---------------------------------------------------------------------------------------------------------- meetings
+void barrier() {
+  Launch& launch = current_launch();
+  launch.meet(launch.current->block->meeting, kBarrier, true);
+}
+
+void warp_barrier() {
+  Launch& launch = current_launch();
+  const CudaThread* self = launch.current;
+  launch.meet(self->block->warps[self->view.thread / kWarp].meeting, kWarpBarrier, true);
+}
+
+void shuffle(void* value, size_t bytes, int from) {
+  if (from < 0 || from >= kWarp) fault("shuffles with lane %d", from);
+  const int half = exchange(kShuffle, value, bytes);
+  const CudaThread* self = current_launch().current;
+  std::memcpy(value, self->block->warps[self->view.thread / kWarp].lanes[from].value[half], bytes);
+}
+
+void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b) {
+  Fragments mine;
+  std::memcpy(mine.a, a, sizeof mine.a);
+  std::memcpy(mine.b, b, sizeof mine.b);
+  const int half = exchange(kMma[static_cast<int>(operand)], &mine, sizeof mine);
+  const int lane = here->thread % kWarp, g = lane / 4, t = lane % 4;
+  const int depth = operand == Operand::tf32 ? 8 : 16;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+    for (int k = 0; k < depth; ++k)
+      d[i] += element_of_a(operand, half, row, k) * element_of_b(operand, half, k, column);
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------- host
+namespace {
+
+// "lstm_step<float>" from "... [with auto kernel = fusedrnn::cuda::lstm_step<float>; ...]" (g++) or
+// "... [kernel = &fusedrnn::cuda::lstm_step<float>]" (Clang).
+std::string kernel_name(const char* signature) {
+  const char* start = std::strstr(signature, "kernel = ");
+  if (start == nullptr) return signature;
+  start += std::strlen("kernel = ");
+  start += *start == '&';
+  const std::string name(start, std::strcspn(start, ";]"));
+  const std::string ours = "fusedrnn::cuda::";
+  return name.rfind(ours, 0) == 0 ? name.substr(ours.size()) : name;
+}
+
+}  // namespace
+
+Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
+              Place place) {
+  const Lock lock;
+  return current_launch().run(shape, run, args, kernel_name(signature), place);
+}
+
+}  // namespace fusedrnn::cuda::simt

@@ -1,0 +1,216 @@
+// Device memory of the emulator: host pages with an inaccessible page on either side, the block up against the one
+// behind it. Fresh memory is NaN in every float type. What page size and alignment leave over beside a block holds a
+// pattern that is looked at after every launch and when the block is freed.
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "races.hpp"
+#include "scheduler.hpp"
+
+namespace fusedrnn::cuda::simt {
+namespace {
+
+constexpr size_t kPage = 4096, kAlignment = 64;
+constexpr size_t kNear = 256;        // bytes before a block that are looked at after every launch
+constexpr uint16_t kGuard = 0xfff9;  // NaN in every float type, and no byte pattern of fresh memory
+
+struct Allocation {
+  unsigned char* pages;  // accessible from here on
+  size_t page_bytes;
+  unsigned char* first;
+  size_t bytes;
+
+  unsigned char* last() const { return first + bytes; }
+  unsigned char* end() const { return pages + page_bytes; }
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::map<uintptr_t, Allocation> allocations;  // by the first byte
+  size_t total = 0;
+};
+
+Registry& registry() {
+  static Registry* r = new Registry;  // never destroyed, as the launch
+  return *r;
+}
+
+// Where an access was inside an allocation, others nearby will be.
+struct Range {
+  uintptr_t first = 0, last = 0;
+};
+constexpr size_t kRanges = 64;
+Range ranges[kRanges];
+
+Range& range_of(uintptr_t address) { return ranges[(address >> 12 ^ address >> 18) % kRanges]; }
+
+void forget_ranges() {
+  for (Range& range : ranges) range = {};
+}
+
+uintptr_t number(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+unsigned char guard_byte(const unsigned char* p) {
+  return static_cast<unsigned char>(number(p) % 2 == 0 ? kGuard & 0xff : kGuard >> 8);
+}
+
+void write_guard(unsigned char* from, unsigned char* to) {
+  for (unsigned char* p = from; p < to; ++p) *p = guard_byte(p);
+}
+
+// The first byte of [from, to) that is not as written, or `to`.
+const unsigned char* damage(const unsigned char* from, const unsigned char* to) {
+  while (from < to && *from == guard_byte(from)) ++from;
+  return from;
+}
+
+std::string text_of_offset(const Allocation& a, uintptr_t address) {
+  char text[200];
+  const size_t beside = address < number(a.first) ? number(a.first) - address : address - number(a.last());
+  std::snprintf(text, sizeof text, "%zu bytes %s an allocation of %zu bytes", beside,
+                address < number(a.first) ? "before" : "behind the end of", a.bytes);
+  return text;
+}
+
+// Damage around an allocation between `from` and its end, in words; repaired, so that it is told once.
+std::string check_guard(const Allocation& a, unsigned char* from) {
+  const unsigned char* p = damage(from, a.first);
+  if (p == a.first) p = damage(a.last(), a.end());
+  if (p == a.end()) return {};
+  const std::string text = text_of_offset(a, number(p)) + " was written to";
+  write_guard(a.pages, a.first);
+  write_guard(a.last(), a.end());
+  return text;
+}
+
+const Allocation* containing(uintptr_t address) {
+  auto& allocations = registry().allocations;
+  auto after = allocations.upper_bound(address);
+  if (after == allocations.begin()) return nullptr;
+  const Allocation& a = std::prev(after)->second;
+  return address < number(a.last()) ? &a : nullptr;
+}
+
+}  // namespace
+
+Lock::Lock() { registry().mutex.lock(); }
+Lock::~Lock() { registry().mutex.unlock(); }
+
+size_t device_bytes() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_MEMORY");
+  return text == nullptr ? size_t{4} << 30 : std::strtoull(text, nullptr, 10);
+}
+
+std::string damaged_guards() {
+  for (auto& [first, a] : registry().allocations) {
+    unsigned char* from = a.first - std::min<size_t>(kNear, a.first - a.pages);
+    std::string text = check_guard(a, from);
+    if (!text.empty()) return text;
+  }
+  return {};
+}
+
+std::string describe_address(const void* address) {
+  const uintptr_t at = number(address);
+  char text[200];
+  for (auto& [first, a] : registry().allocations) {
+    if (at + kPage >= number(a.pages) && at < number(a.end()) + kPage) {
+      return "accesses global memory " + text_of_offset(a, at);
+    }
+  }
+  std::snprintf(text, sizeof text, "accesses address %p, which is no device memory (or is no more)", address);
+  return text;
+}
+
+void require_global(const void* p, size_t bytes, bool write) {
+  const uintptr_t at = number(p);
+  if (at % bytes != 0) fault("%s %zu bytes of global memory at %p, not aligned", write ? "writes" : "reads", bytes, p);
+  Range& range = range_of(at);
+  if (at >= range.first && at + bytes <= range.last) return;
+  const Allocation* a = containing(at);
+  if (a == nullptr || at + bytes > number(a->last())) {
+    fault("%s %zu bytes: %s", write ? "writes" : "reads", bytes, describe_address(p).c_str());
+  }
+  range = {number(a->first), number(a->last())};
+}
+
+Status alloc(size_t bytes, void** memory, Place place) {
+  *memory = nullptr;
+  if (bytes == 0) return Status::ok;
+  const Lock lock;
+  Registry& r = registry();
+  const size_t page_bytes = bytes > device_bytes() ? 0 : round_up(bytes, kPage);
+  void* all = MAP_FAILED;
+  if (page_bytes > 0 && r.total + bytes <= device_bytes()) {
+    all = mmap(nullptr, page_bytes + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  }
+  if (all == MAP_FAILED) {
+    return fail(Status::out_of_memory, "alloc(%zu) at %s:%d: out of memory, %zu of %zu bytes are in use", bytes,
+                source_name(place.file), place.line, r.total, device_bytes());
+  }
+  Allocation a;
+  a.pages = static_cast<unsigned char*>(all) + kPage;
+  a.page_bytes = page_bytes;
+  mprotect(a.pages, page_bytes, PROT_READ | PROT_WRITE);
+  a.bytes = bytes;
+  a.first = a.end() - round_up(bytes, kAlignment);
+  std::memset(a.first, 0xff, bytes);
+  write_guard(a.pages, a.first);
+  write_guard(a.last(), a.end());
+  r.allocations[number(a.first)] = a;
+  r.total += bytes;
+  forget_ranges();
+  *memory = a.first;
+  return Status::ok;
+}
+
+Status free(void* memory, Place place) {
+  if (memory == nullptr) return Status::ok;
+  const Lock lock;
+  Registry& r = registry();
+  const auto found = r.allocations.find(number(memory));
+  if (found == r.allocations.end()) {
+    return fail(Status::device_error, "free(%p) at %s:%d: not an allocation", memory, source_name(place.file),
+                place.line);
+  }
+  const Allocation a = found->second;
+  const std::string text = check_guard(a, a.pages);
+  r.allocations.erase(found);
+  r.total -= a.bytes;
+  forget_ranges();
+  munmap(a.pages - kPage, a.page_bytes + 2 * kPage);
+  if (text.empty()) return Status::ok;
+  return fail(Status::device_error, "free(%p) at %s:%d: %s", memory, source_name(place.file), place.line, text.c_str());
+}
+
+Status copy(void* to, const void* from, size_t bytes, Place place) {
+  if (bytes == 0) return Status::ok;
+  const Lock lock;
+  for (const void* side : {static_cast<const void*>(to), from}) {
+    const Allocation* a = containing(number(side));
+    if (a == nullptr || number(side) + bytes <= number(a->last())) continue;
+    return fail(Status::device_error, "copy(%p, %p, %zu) at %s:%d: leaves an allocation of %zu bytes", to, from, bytes,
+                source_name(place.file), place.line, a->bytes);
+  }
+  std::memmove(to, from, bytes);
+  return Status::ok;
+}
+
+Status fill(void* to, int value, size_t bytes, Place place) {
+  if (bytes == 0) return Status::ok;
+  const Lock lock;
+  const Allocation* a = containing(number(to));
+  if (a == nullptr || number(to) + bytes > number(a->last())) {
+    return fail(Status::device_error, "fill(%p, %d, %zu) at %s:%d: not inside an allocation", to, value, bytes,
+                source_name(place.file), place.line);
+  }
+  std::memset(to, value, bytes);
+  return Status::ok;
+}
+
+}  // namespace fusedrnn::cuda::simt

@@ -1,0 +1,64 @@
+// What kernels compiled for the host reach of the emulator. Everything declared here is compiled without any
+// sanitizer's instrumentation, whatever the kernels are compiled with.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "failure.hpp"
+
+namespace fusedrnn::cuda::simt {
+
+// What the running CUDA thread knows about itself.
+struct View {
+  int thread, threads;
+  int64_t block[3], blocks[3];
+  unsigned char* shared;  // the block's dynamic shared memory
+  size_t shared_bytes;
+};
+extern const View* here;
+
+// Ends the launch: it returns Status::device_error with a text that names kernel, block, thread and what is wrong.
+[[noreturn]] __attribute__((format(printf, 1, 2))) void fault(const char* format, ...);
+
+// ---- shared memory. Every byte has a state at a fixed distance from it.
+constexpr size_t kMaxShared = 227 * 1024;  // of sm_90
+constexpr size_t kStateDistance = 256 * 1024;
+enum ByteState : unsigned char { kNeverWritten = 0, kWritten = 1, kInFlight = 2 };
+
+void require_written(const void* p, size_t bytes);
+void note_written(void* p, size_t bytes);
+[[noreturn]] void not_written(const void* p, size_t bytes);
+[[noreturn]] void outside_shared(const void* p, size_t bytes, const void* first, const void* last);
+void* shared_array(int64_t byte_offset, int64_t bytes, size_t alignment, unsigned char** last);
+
+void copy_async(void* to, const void* from, int bytes, int bytes_valid);
+void commit_copies();
+void wait_copies(int groups);
+
+// ---- global memory: an access of `bytes` that is not inside one allocation, or is not aligned to `bytes`, is a fault.
+void require_global(const void* p, size_t bytes, bool write);
+
+// ---- meetings
+void barrier();
+void warp_barrier();
+void shuffle(void* value, size_t bytes, int from);  // replaces the value by that of lane `from`
+enum class Operand { tf32, bf16, fp16 };
+void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b);
+
+// ---- host side
+struct LaunchShape {
+  int64_t blocks[3];
+  int threads;
+  size_t shared_bytes;
+};
+// `run(args)` is one thread's kernel. `signature` is the __PRETTY_FUNCTION__ of the function template launch<kernel>.
+Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
+              Place place);
+Status alloc(size_t bytes, void** memory, Place place);
+Status free(void* memory, Place place);
+Status copy(void* to, const void* from, size_t bytes, Place place);
+Status fill(void* to, int value, size_t bytes, Place place);
+size_t device_bytes();  // FUSEDRNN_SIMT_MEMORY, else 4 GiB
+
+}  // namespace fusedrnn::cuda::simt

@@ -1,0 +1,349 @@
+#include "scheduler.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+
+#include "races.hpp"
+#include "segv.hpp"
+
+namespace fusedrnn::cuda::simt {
+
+const View* here = nullptr;
+
+namespace {
+
+uint64_t seed_from_environment() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_SEED");
+  return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
+}
+
+// splitmix64: any seed gives a well-mixed state.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
+std::string format(const char* text, ...) {
+  char out[512];
+  std::va_list arguments;
+  va_start(arguments, text);
+  std::vsnprintf(out, sizeof out, text, arguments);
+  va_end(arguments);
+  return out;
+}
+
+std::string block_name(const View& view) {
+  return format("block (%lld, %lld, %lld)", static_cast<long long>(view.block[0]),
+                static_cast<long long>(view.block[1]), static_cast<long long>(view.block[2]));
+}
+
+}  // namespace
+
+Launch& current_launch() {
+  static Launch* launch = new Launch;  // never destroyed: other threads may be in it when the process ends
+  return *launch;
+}
+
+Block::~Block() { munmap(shared, 2 * kStateDistance); }
+
+Block::Block() : shared(map_pages(2 * kStateDistance)) {}
+
+void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
+  constexpr int kWarp = 32;
+  const int count = shape.threads;
+  if (threads.size() != static_cast<size_t>(count)) {
+    threads = std::vector<CudaThread>(count);
+    warps = std::vector<Warp>(count / kWarp);
+  }
+  std::memset(shared, 0xff, shape.shared_bytes);
+  std::memset(shared + kStateDistance, kNeverWritten, shape.shared_bytes);
+  View view = {0,
+               count,
+               {index[0], index[1], index[2]},
+               {shape.blocks[0], shape.blocks[1], shape.blocks[2]},
+               shared,
+               shape.shared_bytes};
+  for (CudaThread& thread : threads) {
+    thread.view = view;
+    thread.block = this;
+    thread.fiber = nullptr;
+    thread.ended = false;
+    thread.at = nullptr;
+    thread.groups = 0;
+    thread.copies.clear();
+    ++view.thread;
+  }
+  const auto reset_meeting = [](Meeting& m, int size) {
+    m.size = size;
+    m.arrived = 0;
+    m.waiting.clear();
+  };
+  reset_meeting(meeting, count);
+  for (Warp& warp : warps) reset_meeting(warp.meeting, kWarp);
+  alive = count;
+}
+
+uint32_t Launch::draw(uint32_t below) {
+  random_ ^= random_ << 13;
+  random_ ^= random_ >> 7;
+  random_ ^= random_ << 17;
+  return static_cast<uint32_t>((random_ >> 32) * below >> 32);
+}
+
+// Takes one of the runnable threads, or nothing where all wait or have ended.
+CudaThread* Launch::pick() {
+  if (runnable_.empty()) return nullptr;
+  if (seed_ != 0) std::swap(runnable_[draw(static_cast<uint32_t>(runnable_.size()))], runnable_.back());
+  CudaThread* thread = runnable_.back();
+  runnable_.pop_back();
+  return thread;
+}
+
+// From here on `next` is the thread that runs, on whatever stack this is.
+void Launch::become(CudaThread* next) {
+  current = next;
+  here = &next->view;
+  if (!races::watched()) return;
+  const bool starts = next->race_fiber == nullptr;
+  if (starts) next->race_fiber = races::create();
+  races::become(next->race_fiber);
+  if (starts) races::acquire(&begin_);
+}
+
+Fiber* Launch::idle_fiber() {
+  if (!idle_.empty()) {
+    Fiber* fiber = idle_.back();
+    idle_.pop_back();
+    return fiber;
+  }
+  if (used_fibers_ == fibers_.size()) {
+    auto fiber = std::make_unique<Fiber>();
+    fiber->context.create();
+    fibers_.push_back(std::move(fiber));
+  }
+  Fiber* fiber = fibers_[used_fibers_++].get();
+  fiber->context.start(&fiber_main);
+  return fiber;
+}
+
+void Launch::fiber_main() { current_launch().loop(); }
+
+// What a fiber does: one CUDA thread after the other.
+void Launch::loop() {
+  for (;;) {
+    CudaThread* thread = current;
+    Fiber* mine = thread->fiber;
+    kernel_(args_);
+    finish(thread);
+    CudaThread* next = pick();
+    if (next == nullptr) {
+      if (blocks_alive_ > 0) deadlock();
+      leave();
+    }
+    become(next);
+    // ThreadSanitizer would see two threads at work on one stack: there, every thread has its own.
+    if (next->fiber == nullptr && !races::watched()) {
+      next->fiber = mine;
+      continue;
+    }
+    if (next->fiber == nullptr) {
+      next->fiber = idle_fiber();
+    } else if (!races::watched()) {
+      idle_.push_back(mine);
+    }
+    Context::change(mine->context, next->fiber->context);
+  }
+}
+
+void Launch::finish(CudaThread* thread) {
+  thread->ended = true;
+  if (races::watched()) {
+    races::release(&end_);
+    races::become(host_race_fiber_);
+    races::destroy(thread->race_fiber);
+    thread->race_fiber = nullptr;
+  }
+  Block* block = thread->block;
+  if (--block->alive > 0) return;
+  --blocks_alive_;
+  if (!races::watched()) free_blocks_.push_back(block);
+  fill_blocks();
+}
+
+void Launch::fill_blocks() {
+  while (blocks_to_start_ > 0 && static_cast<size_t>(blocks_alive_) < window_) {
+    if (free_blocks_.empty()) {
+      if (used_blocks_ == blocks_.size()) blocks_.push_back(std::make_unique<Block>());
+      free_blocks_.push_back(blocks_[used_blocks_++].get());
+    }
+    Block* block = free_blocks_.back();
+    free_blocks_.pop_back();
+    const int64_t n = next_block_;
+    block->reset(shape_, {n % shape_.blocks[0], n / shape_.blocks[0] % shape_.blocks[1],
+                          n / shape_.blocks[0] / shape_.blocks[1]});
+    for (size_t i = block->threads.size(); i-- > 0;) runnable_.push_back(&block->threads[i]);
+    next_block_ = (next_block_ + block_step_) % block_count_;
+    --blocks_to_start_;
+    ++blocks_alive_;
+  }
+}
+
+void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
+  CudaThread* thread = current;
+  if (meeting.arrived == 0) {
+    meeting.purpose = purpose;
+  } else if (meeting.purpose != purpose) {
+    fault("is at %s while thread %d waits for it at %s", purpose, meeting.waiting[0]->view.thread, meeting.purpose);
+  }
+  char* tag = &meeting.tag[meeting.turn & 1];
+  if (orders_memory) races::release(tag);
+  bool waits = true;
+  if (++meeting.arrived < meeting.size) {
+    meeting.waiting.push_back(thread);
+    thread->at = &meeting;
+  } else {
+    meeting.arrived = 0;
+    ++meeting.turn;
+    for (size_t i = meeting.waiting.size(); i-- > 0;) {
+      meeting.waiting[i]->at = nullptr;
+      runnable_.push_back(meeting.waiting[i]);
+    }
+    meeting.waiting.clear();
+    // Who comes last usually goes on at once, but need not.
+    waits = seed_ != 0 && draw(4) == 0;
+    if (waits) runnable_.push_back(thread);
+  }
+  if (waits) {
+    CudaThread* next = pick();
+    if (next == nullptr) deadlock();
+    if (next != thread) {
+      Fiber* mine = thread->fiber;
+      if (next->fiber == nullptr) next->fiber = idle_fiber();
+      become(next);
+      Context::change(mine->context, next->fiber->context);
+    }
+  }
+  if (orders_memory) races::acquire(tag);
+}
+
+void Launch::deadlock() {
+  // The first block that hangs, and what its threads do.
+  for (const auto& block : blocks_) {
+    const CudaThread *waits = nullptr, *ended = nullptr;
+    int waiting = 0;
+    for (const CudaThread& thread : block->threads) {
+      if (thread.at != nullptr) {
+        if (waits == nullptr) waits = &thread;
+        waiting += thread.at == waits->at;
+      } else if (thread.ended && ended == nullptr) {
+        ended = &thread;
+      }
+    }
+    if (waits == nullptr) continue;
+    current = const_cast<CudaThread*>(waits);
+    if (ended != nullptr) {
+      fault("waits for ever at %s: %d of %d have come, thread %d has returned", waits->at->purpose, waiting,
+            waits->at->size, ended->view.thread);
+    }
+    for (const CudaThread& thread : block->threads) {
+      if (thread.at == waits->at) continue;
+      fault("waits for ever at %s: %d of %d have come, thread %d waits at %s", waits->at->purpose, waiting,
+            waits->at->size, thread.view.thread, thread.at->purpose);
+    }
+  }
+  stop("no thread can go on");
+}
+
+// Back to run(), for good.
+void Launch::leave() {
+  Context nowhere;
+  races::become(host_race_fiber_);
+  Context::change(nowhere, host_);
+  __builtin_unreachable();
+}
+
+void Launch::stop(const char* text) {
+  failure_ = current == nullptr
+                 ? text
+                 : format("%s, thread %d: %s", block_name(current->view).c_str(), current->view.thread, text);
+  leave();
+}
+
+bool Launch::on_guard_of_stack(const void* address) const {
+  return std::any_of(fibers_.begin(), fibers_.end(), [&](const auto& fiber) { return fiber->context.owns(address); });
+}
+
+Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const void* args, const std::string& name,
+                   Place place) {
+  const char* file = source_name(place.file);
+  const std::string call = format("launch of %s at %s:%d", name.c_str(), file, place.line);
+  for (const int64_t n : shape.blocks) {
+    if (n == 0) return Status::ok;
+  }
+  if (shape.threads % 32 != 0 || shape.threads < 32 || shape.threads > 1024 || shape.shared_bytes > kMaxShared ||
+      *std::min_element(shape.blocks, shape.blocks + 3) < 0 || shape.blocks[0] > INT32_MAX ||
+      std::max(shape.blocks[1], shape.blocks[2]) > 65535) {
+    return fail(Status::device_error,
+                "%s: no device runs %lld x %lld x %lld blocks of %d threads with %zu bytes of shared memory",
+                call.c_str(), static_cast<long long>(shape.blocks[0]), static_cast<long long>(shape.blocks[1]),
+                static_cast<long long>(shape.blocks[2]), shape.threads, shape.shared_bytes);
+  }
+  shape_ = shape;
+  kernel_ = kernel;
+  args_ = args;
+  seed_ = seed_from_environment();
+  random_ = mix(seed_ + ++launches_) | 1;
+  failure_.clear();
+  used_fibers_ = used_blocks_ = 0;
+  block_count_ = blocks_to_start_ = shape.blocks[0] * shape.blocks[1] * shape.blocks[2];
+  next_block_ = blocks_alive_ = 0;
+  block_step_ = 1;
+  window_ = 1;
+  if (seed_ != 0) {
+    window_ += draw(3);
+    next_block_ = draw(static_cast<uint32_t>(std::min<int64_t>(block_count_, UINT32_MAX)));
+    block_step_ += draw(static_cast<uint32_t>(std::min<int64_t>(block_count_, UINT32_MAX)));
+    while (std::gcd(block_step_, block_count_) != 1) ++block_step_;
+  }
+  host_race_fiber_ = races::current();
+  races::release(&begin_);
+  {
+    const SegvGuard guard;
+    fill_blocks();
+    CudaThread* first = pick();
+    first->fiber = idle_fiber();
+    become(first);
+    Context::change(host_, first->fiber->context);
+  }
+  races::acquire(&end_);
+  clean_up();
+  if (failure_.empty()) failure_ = damaged_guards();
+  if (failure_.empty()) return Status::ok;
+  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", call.c_str(), failure_.c_str(),
+              static_cast<unsigned long long>(seed_));
+}
+
+void Launch::clean_up() {
+  current = nullptr;
+  here = nullptr;
+  for (const auto& block : blocks_) {
+    for (CudaThread& thread : block->threads) {
+      races::destroy(thread.race_fiber);
+      thread.race_fiber = nullptr;
+      thread.at = nullptr;
+    }
+  }
+  idle_.clear();
+  runnable_.clear();
+  free_blocks_.clear();
+}
+
+}  // namespace fusedrnn::cuda::simt
