@@ -5,8 +5,9 @@
 // table crosses a dlopen boundary. Rules that hold for every entry:
 //
 //   * status codes, never exceptions; `status_text` describes the last failure of the calling thread;
-//   * all pointers inside argument structs are memory of the backend (on a CPU: any host memory). Scalar results
-//     (loss, norm) are written to backend memory as well;
+//   * all pointers inside argument structs are memory of the backend (on a CPU: any host memory), but for arrays of the
+//     structs of this file (LayerWeights, LayerGrads, Segment), which the host reads. Scalar results (loss, norm) are
+//     written to backend memory as well;
 //   * sizes and strides count elements, not bytes; indices are 64-bit; matrices are row-major with unit last stride;
 //   * arguments are already checked (csrc/bindings); a backend checks only what depends on itself;
 //   * `stream` says where to run: a CUDA stream, or on a CPU the `Team` of threads lent to this call;
@@ -20,7 +21,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 1;
+constexpr uint32_t kBackendAbi = 2;
 
 enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
 enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
@@ -85,7 +86,8 @@ struct Plan {
   int64_t chunk_steps;
 };
 
-// Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque.
+// Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque, and hold no
+// addresses: a copy of the bytes is as good as they are.
 struct SequenceSizes {
   size_t packed;    // weights in the backend's own layout, for forward and backward
   size_t tape;      // what forward keeps for backward; 0 unless desc.train
@@ -294,16 +296,26 @@ struct NormArgs {
 };
 
 // ---------------------------------------------------------------------------------------------------------- table
+// Kinds of memory, in DLPack's numbers.
+constexpr int32_t kHostMemory = 1;
+constexpr int32_t kCudaMemory = 2;
+
 struct Backend {
   uint32_t abi;   // kBackendAbi
   uint32_t size;  // sizeof(Backend)
   const char* name;
   const char* (*status_text)();
+  Status (*describe)(char* text, size_t bytes);  // the hardware in a few words
 
   Status (*alloc)(size_t bytes, void** memory);  // 64-byte aligned, not initialised
   void (*free)(void* memory);
+  // Either side may be host memory; the host side may be used again on return, and holds the bytes then.
   Status (*copy)(void* to, const void* from, size_t bytes, Stream);
   Status (*fill)(void* to, int value, size_t bytes, Stream);
+  Status (*synchronize)(Stream);  // until all work of the stream is done, and reports what went wrong in it
+  int32_t memory;                 // kHostMemory or kCudaMemory
+  int32_t (*device)();            // where alloc allocates: 0, 1, ...
+  Status (*device_of)(const void* memory, int32_t* device);  // whose memory it is; -1 where no device of this backend's
 
   Status (*plan)(const SequenceDesc*, Plan*);
   Status (*sizes)(const SequenceDesc*, SequenceSizes*);
@@ -332,5 +344,9 @@ struct Backend {
   Status (*clip_value)(DType, int64_t segments, const Segment*, double limit,
                        Stream);  // grad clamped to [-limit, limit]
 };
+
+// What a plugin library exports as `fusedrnn_plugin`, with C linkage: its table, or nullptr and a sentence that says
+// why it cannot run here. `abi` is the caller's kBackendAbi.
+using PluginEntry = const Backend* (*)(uint32_t abi, char* why, size_t why_bytes);
 
 }  // namespace fusedrnn

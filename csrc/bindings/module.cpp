@@ -3,8 +3,10 @@
 #include <pybind11/stl.h>
 
 #include "bindings/array.hpp"
+#include "dispatch/plugin.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/cpu.hpp"
+#include "runtime/error.hpp"
 #include "runtime/threads.hpp"
 
 namespace py = pybind11;
@@ -42,6 +44,22 @@ py::dict cpu_info() {
   return info;
 }
 
+// What there is of CUDA. Opens the plugin if that was not done yet. why_not is None where CUDA can be used, path where
+// there is no library.
+py::dict cuda_info() {
+  const Plugin& plugin = cuda_plugin();
+  py::dict info;
+  info["why_not"] = plugin.backend == nullptr ? py::object(py::str(plugin.why_not)) : py::none();
+  info["path"] = plugin.path.empty() ? py::none() : py::object(py::str(plugin.path));
+  info["device"] = py::none();
+  if (plugin.backend != nullptr) {
+    char text[512] = "";
+    check(*plugin.backend, plugin.backend->describe(text, sizeof text), "describe");
+    info["device"] = text;
+  }
+  return info;
+}
+
 void bind_runtime(py::module_& m) {
   m.def("backend", [] { return std::string(current_backend().name); });
   m.def("set_backend", &set_backend, py::arg("name"));
@@ -51,6 +69,7 @@ void bind_runtime(py::module_& m) {
       "set_num_threads", [](py::handle n) { set_num_threads(static_cast<int>(integer("n", n, 1, kMaxThreads))); },
       py::arg("n"));
   m.def("cpu_info", &cpu_info);
+  m.def("cuda_info", &cuda_info);
 }
 
 }  // namespace

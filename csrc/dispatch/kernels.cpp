@@ -26,11 +26,16 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* size */ sizeof(Backend),
     /* name */ FUSEDRNN_TEXT(FUSEDRNN_ISA),
     /* status_text */ status_text,
+    /* describe */ host_describe,
 
     /* alloc */ host_alloc,
     /* free */ host_free,
     /* copy */ host_copy,
     /* fill */ host_fill,
+    /* synchronize */ host_synchronize,
+    /* memory */ kHostMemory,
+    /* device */ host_device,
+    /* device_of */ host_device_of,
 
     /* plan */ sequence_plan,
     /* sizes */ sequence_sizes,

@@ -2,8 +2,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include "runtime/cpu.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -84,6 +87,20 @@ Status host_copy(void* to, const void* from, size_t bytes, Stream) {
 
 Status host_fill(void* to, int value, size_t bytes, Stream) {
   if (bytes != 0) std::memset(to, value, bytes);
+  return Status::ok;
+}
+
+Status host_synchronize(Stream) { return Status::ok; }
+
+int32_t host_device() { return 0; }
+
+Status host_device_of(const void*, int32_t* device) {
+  *device = 0;
+  return Status::ok;
+}
+
+Status host_describe(char* text, size_t bytes) {
+  std::snprintf(text, bytes, "%s", cpu_model().c_str());
   return Status::ok;
 }
 

@@ -13,5 +13,9 @@ Status host_alloc(size_t bytes, void** memory);  // aligned to kAlignment; bytes
 void host_free(void* memory);                    // memory may be nullptr
 Status host_copy(void* to, const void* from, size_t bytes, Stream);
 Status host_fill(void* to, int value, size_t bytes, Stream);
+Status host_synchronize(Stream);
+int32_t host_device();
+Status host_device_of(const void* memory, int32_t* device);
+Status host_describe(char* text, size_t bytes);
 
 }  // namespace fusedrnn

@@ -1,8 +1,15 @@
-"""Whether CUDA can be used, and if not, why."""
+"""Whether CUDA can be used, and if not, why.
+
+The first question opens the plugin library beside this package (or the one that the environment variable
+``FUSEDRNN_CUDA_PLUGIN`` names) and with it the driver; importing does neither. The answer holds for the
+process.
+"""
 
 from __future__ import annotations
 
 from typing import NoReturn
+
+from fusedrnn import _native
 
 
 def is_available() -> bool:
@@ -12,7 +19,8 @@ def is_available() -> bool:
 
 def why_not() -> str | None:
     """Why CUDA cannot be used, in one sentence; None where it can."""
-    return "this build has no CUDA plugin"
+    reason: str | None = _native.cuda_info()["why_not"]
+    return reason
 
 
 def stream(handle: int) -> NoReturn:

@@ -1,0 +1,131 @@
+// The plugin's only export: the table of backend.hpp, filled by the files beside this one.
+#include <cstdio>
+
+#include "device.cuh"
+
+namespace fusedrnn::cuda {
+namespace {
+
+// An entry of the table that no kernel fills yet: refuses whatever it is given.
+template <class Entry>
+struct Absent;
+template <class... Args>
+struct Absent<Status (*)(Args...)> {
+  static Status entry(Args...) {
+    return fail(Status::unsupported, "there is no CUDA kernel for this operation yet: use device=\"cpu\"");
+  }
+};
+
+// Fills an entry of its own type with Absent.
+struct Missing {
+  template <class Entry>
+  constexpr operator Entry() const {
+    return Absent<Entry>::entry;
+  }
+};
+
+size_t absent_gemm_workspace(const GemmArgs*, int32_t) { return 0; }
+
+// ---- memory and streams: the door's, without the caller's place
+Status table_alloc(size_t bytes, void** memory) { return door::alloc(bytes, memory); }
+
+void table_free(void* memory) { (void)door::free(memory); }
+
+Status table_copy(void* to, const void* from, size_t bytes, Stream stream) {
+  return door::copy(to, from, bytes, stream);
+}
+
+Status table_fill(void* to, int value, size_t bytes, Stream stream) { return door::fill(to, value, bytes, stream); }
+
+Status table_synchronize(Stream stream) { return door::synchronize(stream); }
+
+int32_t table_device() {
+  door::DeviceInfo info;
+  return door::device_info(&info) == Status::ok ? info.index : -1;
+}
+
+Status table_describe(char* text, size_t bytes) {
+  door::DeviceInfo info;
+  const Status status = door::device_info(&info);
+  if (status != Status::ok) return status;
+  std::snprintf(text, bytes, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB", info.name,
+                info.compute_major, info.compute_minor, info.multiprocessors,
+                static_cast<double>(info.memory) / (1 << 30));
+  return Status::ok;
+}
+
+#if defined(FUSEDRNN_SIMT)
+constexpr const char* kName = "simt";
+constexpr int32_t kMemory = kHostMemory;
+bool usable(char*, size_t) { return true; }
+#else
+constexpr const char* kName = "cuda";
+constexpr int32_t kMemory = kCudaMemory;
+
+// Whether CUDA works here; if not, a sentence that says why.
+bool usable(char* why, size_t bytes) {
+  int driver = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    std::snprintf(why, bytes, "no NVIDIA driver is installed");
+    return false;
+  }
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) std::snprintf(why, bytes, "%s", cudaGetErrorString(error));
+  return error == cudaSuccess;
+}
+#endif
+
+constexpr Backend kTable = {
+    /* abi */ kBackendAbi,
+    /* size */ sizeof(Backend),
+    /* name */ kName,
+    /* status_text */ status_text,
+    /* describe */ table_describe,
+
+    /* alloc */ table_alloc,
+    /* free */ table_free,
+    /* copy */ table_copy,
+    /* fill */ table_fill,
+    /* synchronize */ table_synchronize,
+    /* memory */ kMemory,
+    /* device */ table_device,
+    /* device_of */ Missing{},
+
+    /* plan */ Missing{},
+    /* sizes */ Missing{},
+    /* pack */ Missing{},
+    /* forward */ Missing{},
+    /* backward */ Missing{},
+    /* tape_view */ Missing{},
+
+    /* gemm_workspace */ absent_gemm_workspace,
+    /* gemm */ Missing{},
+    /* column_sum */ Missing{},
+
+    /* embedding_forward */ Missing{},
+    /* embedding_backward */ Missing{},
+    /* layer_norm_forward */ Missing{},
+    /* layer_norm_backward */ Missing{},
+    /* dropout */ Missing{},
+    /* last_forward */ Missing{},
+    /* last_backward */ Missing{},
+
+    /* loss */ Missing{},
+    /* optimizer */ Missing{},
+    /* norm */ Missing{},
+    /* scale */ Missing{},
+    /* clip_value */ Missing{},
+};
+
+}  // namespace
+}  // namespace fusedrnn::cuda
+
+extern "C" __attribute__((visibility("default"))) const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why,
+                                                                                           size_t why_bytes) {
+  using namespace fusedrnn;
+  if (abi != kBackendAbi) {
+    std::snprintf(why, why_bytes, "the plugin has version %u of the table, the package version %u", kBackendAbi, abi);
+    return nullptr;
+  }
+  return cuda::usable(why, why_bytes) ? &cuda::kTable : nullptr;
+}
