@@ -1,118 +1,96 @@
-"""fusedrnn against PyTorch on optimizer updates, with and without clipping by global norm.
+"""fusedrnn against PyTorch, and against a bare loop, on optimizer steps with and without clipping by norm.
 
-python bench/bench_optim.py --quick      a first look
-python bench/bench_optim.py              every row; stores results/
+  python bench/bench_optim.py --list                        what rows there are: rule, clipping, parameters
+  python bench/bench_optim.py --quick --only 'adam + clip'  a first look at some
+  python bench/bench_optim.py --fresh                       every row, from nothing; stores results/
+
+On a shared machine, in parts of a minute until all rows are there (exit status 75: some remain):
+
+  python bench/bench_optim.py --resume --budget 40
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import peers
-from measure import SIDE_SECONDS, Contender, best, compare, machine
-from report import Row, print_heading, print_row, save
-from roofline import Limits, measure_limits
+from harness import Case, main
+from measure import OURS, Contender, best, compare
+from report import Row, make_row
+from roofline import BareStep, Limits
 
 import fusedrnn as fr
 
-OURS = "fusedrnn"
 CLIP_NORM = 1.0
-SETS = {
-    "16.8 M in 8": [2**21] * 8,  # two layers of a large LSTM, about
-    "2 M in 200": [10_000] * 200,
-    "32 k in 8": [4096] * 8,
-}
+BARE = "bare loop"
+SETS = {"16.8 M in 1": [2**24], "10 k in each of 200": [10_000] * 200}
 # Arrays an update reads and writes, by its definition: parameter (read, written), gradient (read), states
 # (read, written). Clipping by norm reads the gradient once more.
-STATES = {"sgd": 1, "adagrad": 1, "rmsprop": 1, "adam": 2, "adamw": 2}
+STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 1}
 KINDS: dict[str, Callable[..., Any]] = {
-    "sgd": lambda p: fr.optim.SGD(p, lr=1e-4, momentum=0.9),
-    "adagrad": lambda p: fr.optim.Adagrad(p, lr=1e-4),
-    "rmsprop": lambda p: fr.optim.RMSprop(p, lr=1e-4),
     "adam": lambda p: fr.optim.Adam(p, lr=1e-4),
     "adamw": lambda p: fr.optim.AdamW(p, lr=1e-4),
+    "rmsprop": lambda p: fr.optim.RMSprop(p, lr=1e-4),
+    "adagrad": lambda p: fr.optim.Adagrad(p, lr=1e-4),
+    "sgd": lambda p: fr.optim.SGD(p, lr=1e-4, momentum=0.9),
 }
 
 
-def our_step(
-    kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None
-) -> Callable[[], Any]:
-    """One step over parameters of the given sizes with random gradients."""
+def optimizer_row(
+    name: str, kind: str, sizes: Sequence[int], clip: bool, limits: Limits, seconds: float
+) -> Row:
+    """One comparison."""
+    rng = np.random.default_rng(0)
+    threads = limits.all.threads
+    clip_norm = CLIP_NORM if clip else None
     parameters = [fr.nn.Parameter(rng.standard_normal(n, np.float32)) for n in sizes]
     for parameter in parameters:
         parameter.grad = rng.standard_normal(parameter.size, np.float32)
     optimizer = KINDS[kind](parameters)
-    return lambda: optimizer.step(clip_norm=clip_norm)
-
-
-def optimizer_row(kind: str, name: str, clip_norm: float | None, limits: Limits, seconds: float) -> Row:
-    """One comparison."""
-    rng = np.random.default_rng(0)
-    sizes = SETS[name]
-    ours = Contender(OURS, our_step(kind, sizes, rng, clip_norm))
-    theirs = [
-        contender
-        for label, call in peers.optimizer_steps(kind, sizes, rng, clip_norm).items()
-        for contender in peers.with_threads(label, call, limits.threads)
+    optimizer.step()  # makes the states
+    contenders = [Contender(OURS, lambda: optimizer.step(clip_norm=clip_norm))]
+    contenders += [
+        Contender(place, BareStep(pieces, clip, threads), library=BARE)
+        for place, pieces in bare_pieces(parameters, optimizer, STATES[kind]).items()
     ]
-    timings = compare([ours, *theirs], seconds)
-    timing = timings.pop(OURS)
-    fastest = best(timings)
-    arrays = 3 + 2 * STATES[kind] + (clip_norm is not None)
-    gbytes = 1e-9 * 4 * arrays * sum(sizes)
-    fractions = {"memory": gbytes / timing.median / limits.memory_gbytes}
-    label = f"{kind} {'+ clip ' if clip_norm else ''}{name}"
-    return Row(label, timing, timings[fastest], fastest, gbytes, "GB/s", fractions)
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=list(KINDS), help="default: all")
-    names = list(SETS)
-    numbered = "; ".join(f"{i}: {name}" for i, name in enumerate(names))
-    parser.add_argument(
-        "--rows", type=int, nargs="+", choices=range(len(names)), default=list(range(len(names))),
-        metavar="ROW", help=f"parameter sets by number ({numbered}); default: all",
+    for setting, call in peers.optimizer_steps(kind, sizes, rng, clip_norm).items():
+        contenders += peers.with_threads(setting, call, threads)
+    timings = compare(contenders, seconds)
+    gbytes = 1e-9 * 4 * (3 + 2 * STATES[kind] + clip) * sum(sizes)
+    bare = {place: timings.pop(place) for place in list(timings) if place.startswith(BARE)}
+    theirs = [contender for contender in contenders if contender.library != BARE]
+    return make_row(
+        name, f"{kind}{' + clip' if clip else ''}", threads, theirs, timings, work=gbytes, unit="GB/s",
+        limit=bare[best(bare)].median, bound=best(bare), shares={},
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=fr.get_num_threads(),
-        help="of fusedrnn; PyTorch gets as many or fewer, what is best for it (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--quick", action="store_true", help="0.2 s instead of 1 s a side; not for publishing"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="stem of the files to write (default: results/bench_optim)"
-    )
-    return parser.parse_args()
 
 
-def main() -> None:
-    """Runs the chosen rows, prints them as they come, stores them."""
-    chosen = arguments()
-    fr.set_num_threads(chosen.threads)
-    seconds = 0.2 if chosen.quick else SIDE_SECONDS
-    limits = measure_limits(chosen.threads)
-    print(f"{limits}\nrows: optimizer, clipping, parameters in tensors")
-    print_heading()
-    rows = []
-    for kind in chosen.kinds:
-        for index in chosen.rows:
-            for clip_norm in (None, CLIP_NORM):
-                rows.append(optimizer_row(kind, list(SETS)[index], clip_norm, limits, seconds))
-                print_row(rows[-1])
-    if chosen.output or not chosen.quick:
-        stem = chosen.output or Path(__file__).parent / "results" / "bench_optim"
-        for path in save(stem, "Optimizer steps, float32", rows, [limits], machine()):
-            print(f"wrote {path}")
+def bare_pieces(parameters: Sequence[Any], optimizer: Any, states: int) -> dict[str, list[Any]]:
+    """What bare loops walk over: the very arrays of the optimizer, and arrays that lie in memory as one."""
+    ours = [
+        (p.data.reshape(-1), p.grad.reshape(-1), [s.reshape(-1) for s in optimizer.state[p].values()])
+        for p in parameters
+    ]
+    total = sum(p.size for p in parameters)
+    rng = np.random.default_rng(0)
+    param, grad, *state = (rng.standard_normal(total, np.float32) for _ in range(2 + states))
+    return {f"{BARE} over our arrays": ours, f"{BARE} over four arrays": [(param, grad, state)]}
+
+
+def cases() -> list[Case]:
+    """All rows."""
+    found = []
+    for kind in KINDS:
+        for clip in (True, False):
+            for parameters, sizes in SETS.items():
+                name = f"{kind} {'+ clip ' if clip else ''}{parameters}"
+                found.append(Case(name, partial(optimizer_row, name, kind, sizes, clip)))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(__doc__, "bench_optim", "Optimizer steps, float32", cases()))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,21 +19,42 @@ BLOCK_SECONDS = 0.3
 REST_SECONDS = 0.05  # lets the spinning threads of the contender before go to sleep
 SIDE_SECONDS = 1.0  # timed calls of each contender, at least
 MIN_CALLS = 5  # of each contender, however long they take
+HOPELESS = 1.5  # times as slow as the fastest of the same library, after two rounds: no further rounds
+OURS = "fusedrnn"
+
+
+class Timed(Protocol):
+    """Something to time: of a library, by a name for tables, in this process or another."""
+
+    name: str
+    library: str
+
+    def block(self, seconds: float) -> list[float]:
+        """Calls once untimed, then again and again for at least `seconds`; the timed calls' seconds."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to time.
+    """Something to time in this process.
 
     Attributes:
         name: shown in tables.
         call: one repetition of the work.
         prepare: run before every block, untimed; sets the thread count, for one.
+        library: whose work it is; contenders of one library differ in settings.
+        view: turns what `call` returns into what all contenders of a row must agree on.
     """
 
     name: str
     call: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
+    library: str = OURS
+    view: Callable[[Any], Any] = lambda result: result
+
+    def block(self, seconds: float) -> list[float]:
+        """See `Timed`."""
+        self.prepare()
+        return timed_block(self.call, seconds)
 
 
 @dataclass(frozen=True)
@@ -44,33 +67,43 @@ class Timing:
     calls: int
 
 
-def compare(contenders: Sequence[Contender], seconds: float = SIDE_SECONDS) -> dict[str, Timing]:
+def compare(contenders: Sequence[Timed], seconds: float = SIDE_SECONDS) -> dict[str, Timing]:
     """Times contenders in alternating blocks.
 
-    Each block lasts at least 0.3 s, its first call is dropped, and 50 ms of sleep follow it. Rounds over all
-    contenders repeat until each has `seconds` of timed calls and at least 5 of them.
+    Each block lasts at least 0.3 s, its first call is dropped, and 50 ms of sleep precede it. Rounds over all
+    contenders repeat until each has `seconds` of timed calls and at least 5 of them. A contender that after
+    two rounds is far behind another of its library, which is taken at its best, gets no more.
     """
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    contenders = list(contenders)
     for contender in contenders:  # allocations, caches of either library, lazy initialisation
-        contender.prepare()
-        contender.call()
-    while any(sum(t) < seconds or len(t) < MIN_CALLS for t in times.values()):
+        contender.block(0.0)
+    rounds = 0
+    while any(sum(times[c.name]) < seconds or len(times[c.name]) < MIN_CALLS for c in contenders):
         for contender in contenders:
             time.sleep(REST_SECONDS)
-            contender.prepare()
-            contender.call()
-            times[contender.name] += _block(contender.call)
+            times[contender.name] += contender.block(BLOCK_SECONDS)
+        rounds += 1
+        if rounds == 2:
+            medians = {c.name: float(np.median(times[c.name])) for c in contenders}
+            fastest = {
+                library: min(medians[c.name] for c in contenders if c.library == library)
+                for library in {c.library for c in contenders}
+            }
+            contenders = [c for c in contenders if medians[c.name] < HOPELESS * fastest[c.library]]
     return {name: _timing(values) for name, values in times.items()}
 
 
-def best(timings: dict[str, Timing]) -> str:
+def best(timings: Mapping[str, Timing]) -> str:
     """The name of the fastest."""
     return min(timings, key=lambda name: timings[name].median)
 
 
-def _block(call: Callable[[], Any]) -> list[float]:
+def timed_block(call: Callable[[], Any], seconds: float) -> list[float]:
+    """See `Timed.block`."""
+    call()
     times = []
-    end = time.perf_counter() + BLOCK_SECONDS
+    end = time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
         call()
@@ -86,24 +119,27 @@ def _timing(values: list[float]) -> Timing:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import onnxruntime
-    import torch
-
+    """What the figures were measured on and with."""
     import fusedrnn as fr
 
-    return {
+    facts = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "fusedrnn": fr.__version__,
-        "isa": fr.cpu.isa(),
     }
+    for package in ("torch", "onnxruntime"):
+        facts[package] = version(package)
+    return {**facts, "fusedrnn": fr.__version__, "build": build(), "isa": fr.cpu.isa()}
+
+
+def build() -> str:
+    """Names the compiled module that is measured: the first digits of its hash."""
+    import fusedrnn as fr
+
+    return hashlib.sha256(Path(fr._native.__file__).read_bytes()).hexdigest()[:12]
 
 
 def _cpu_name() -> str:

@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+ONNX = "ONNX Runtime"
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 # Our gate at each place of ONNX's order: LSTM i o f c of our i f g o, GRU z r h of our r z n.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}

@@ -11,6 +11,7 @@ from measure import Contender
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+TORCH = "PyTorch"
 STACKS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
 # PyTorch's own choice among its implementations depends on version and size: all that exist compete.
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
@@ -27,10 +28,17 @@ def thread_counts(most: int) -> list[int]:
     return sorted({1, most} | {2**k for k in range(1, most.bit_length()) if 2**k <= most})
 
 
-def with_threads(name: str, call: Callable[[], Any], most: int) -> list[Contender]:
+def named(library: str, setting: str, threads: int) -> str:
+    """The name of a contender."""
+    return f"{library} {setting}".strip() + f", {threads} thread{'s' if threads > 1 else ''}"
+
+
+def with_threads(
+    setting: str, call: Callable[[], Any], most: int, view: Callable[[Any], Any] = lambda result: result
+) -> list[Contender]:
     """The same work once for every thread count; PyTorch is then taken at its best."""
     return [
-        Contender(f"{name}, {n} threads", call, lambda n=n: torch.set_num_threads(n))  # type: ignore[misc]
+        Contender(named(TORCH, setting, n), call, lambda n=n: torch.set_num_threads(n), TORCH, view)  # type: ignore[misc]
         for n in thread_counts(most)
     ]
 
@@ -74,6 +82,62 @@ def training(module: torch.nn.Module, x: Array, dy: Array) -> Callable[[], Array
     return call
 
 
+Ragged = dict[str, tuple[Callable[[], Any], Callable[[Any], Array]]]
+
+
+def ragged_training(module: torch.nn.Module, x: Array, dy: Array, lengths: Array) -> Ragged:
+    """`training` of a padded batch as PackedSequence, in three ways; with each, what makes its dx an array.
+
+    "unsorted" packs and pads what the user has; "sorted" has rows in order of length, as a data loader may
+    provide them; "packed" has a data loader that packs as well, and a loss that works on packed output.
+    """
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+    module.train()
+    order = np.argsort(-lengths, kind="stable")
+    back = np.argsort(order)
+
+    def padded(x: Array, dy: Array, lengths: Array, is_sorted: bool) -> Callable[[], Array]:
+        inputs = torch.from_numpy(x).requires_grad_()
+        upstream, counts = torch.from_numpy(dy), torch.from_numpy(lengths)
+
+        def call() -> Array:
+            module.zero_grad(set_to_none=True)
+            inputs.grad = None
+            y, _ = module(pack_padded_sequence(inputs, counts, enforce_sorted=is_sorted))
+            pad_packed_sequence(y, total_length=x.shape[0])[0].backward(upstream)
+            assert inputs.grad is not None
+            return inputs.grad.numpy()
+
+        return call
+
+    counts = torch.from_numpy(lengths[order])
+    packed = pack_padded_sequence(torch.from_numpy(np.ascontiguousarray(x[:, order])), counts)
+    upstream = pack_padded_sequence(torch.from_numpy(np.ascontiguousarray(dy[:, order])), counts).data
+    inputs = packed.data.clone().requires_grad_()
+
+    def on_packed() -> torch.Tensor:
+        module.zero_grad(set_to_none=True)
+        inputs.grad = None
+        y, _ = module(PackedSequence(inputs, packed.batch_sizes))
+        y.data.backward(upstream)
+        assert inputs.grad is not None
+        return inputs.grad
+
+    def unpacked(dx: torch.Tensor) -> Array:
+        sequence = PackedSequence(dx, packed.batch_sizes)
+        return pad_packed_sequence(sequence, total_length=x.shape[0])[0].numpy()[:, back]
+
+    ordered = padded(
+        np.ascontiguousarray(x[:, order]), np.ascontiguousarray(dy[:, order]), lengths[order], True
+    )
+    return {
+        "unsorted": (padded(x, dy, lengths, False), lambda dx: dx),
+        "sorted": (ordered, lambda dx: dx[:, back]),
+        "packed": (on_packed, unpacked),
+    }
+
+
 class TwoLayers(torch.nn.Module):
     """LSTM(50) -> LSTM(50), last step -> Linear(1)."""
 
@@ -87,15 +151,20 @@ class TwoLayers(torch.nn.Module):
         return y
 
 
-def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str, Callable[[], Any]]:
-    """A whole training step of the two-layer example: loss, gradients, clipping, Adam."""
+def two_layer_steps(
+    x: Array, target: Array, weights: Mapping[str, Array], lr: float
+) -> dict[str, Callable[[], Any]]:
+    """A whole training step of the two-layer example: loss (returned), gradients, clipping, Adam."""
     inputs, wanted = torch.from_numpy(x), torch.from_numpy(target)
     calls = {}
     for kind in ("fused", "foreach"):
-        model = TwoLayers(x.shape[2], hidden)
+        model = TwoLayers(x.shape[2], weights["0.weight_hh_l0"].shape[1])
+        model.load_state_dict(
+            {_two_layer_name(name): torch.from_numpy(value) for name, value in weights.items()}
+        )
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, **{kind: True})
 
-        def call(model: TwoLayers = model, optimizer: torch.optim.Adam = optimizer) -> object:
+        def call(model: TwoLayers = model, optimizer: torch.optim.Adam = optimizer) -> float:
             optimizer.zero_grad(set_to_none=True)
             loss = torch.nn.functional.mse_loss(model(inputs), wanted)
             loss.backward()
@@ -103,8 +172,14 @@ def two_layer_steps(x: Array, target: Array, hidden: int, lr: float) -> dict[str
             optimizer.step()
             return loss.item()
 
-        calls[f"torch {kind}"] = call
+        calls[kind] = call
     return calls
+
+
+def _two_layer_name(name: str) -> str:
+    """PyTorch's name of a parameter of our Sequential of two one-layer LSTMs, Last and Linear."""
+    index, _, rest = name.partition(".")
+    return f"head.{rest}" if index == "3" else f"lstm.{rest.removesuffix('l0')}l{index}"
 
 
 def optimizer_steps(
@@ -126,5 +201,5 @@ def optimizer_steps(
             optimizer.step()
             return norm
 
-        calls[f"torch {implementation}"] = call
+        calls[implementation] = call
     return calls

@@ -1,17 +1,16 @@
-"""Results as a table on the screen, JSON and a picture."""
+"""Results: rows that are merged into one file, as a table, JSON and a picture."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-from measure import Timing
-from roofline import Limits
+from measure import OURS, Timed, Timing
 
 
 @dataclass(frozen=True)
@@ -20,118 +19,222 @@ class Row:
 
     Attributes:
         name: what was measured.
+        group: rows that a mean is taken of.
+        threads: that fusedrnn had, and peers at most.
         ours: timing of fusedrnn.
-        peer: timing of the fastest peer.
-        peer_name: which one that was.
-        work: arithmetic (GFLOP) or traffic (GB) of one call, counted from its definition.
-        unit: "GFLOP/s" or "GB/s".
-        fractions: share of each measured limit that fusedrnn reached, by the limit's name.
+        peers: timings of every contender by library and name; a library is taken at its fastest.
+        work, unit: arithmetic (GFLOP) or traffic (GB) of a call by its definition; "GFLOP/s" or "GB/s".
+        limit: seconds that the machine needs at least.
+        bound: what that limit is made of.
+        shares: of measured rates, what fusedrnn reached, by their names.
+        run: index into the file's runs; set when the row is stored.
     """
 
     name: str
+    group: str
+    threads: int
     ours: Timing
-    peer: Timing
-    peer_name: str
+    peers: dict[str, dict[str, Timing]]
     work: float
     unit: str
-    fractions: dict[str, float]
+    limit: float
+    bound: str
+    shares: dict[str, float]
+    run: int = -1
+
+    def best(self, library: str) -> tuple[str, float]:
+        """A library's fastest contender and its median."""
+        timings = self.peers[library]
+        name = min(timings, key=lambda n: timings[n].median)
+        return name, timings[name].median
+
+    def ratio(self, library: str) -> float:
+        """How many times as fast as a library, medians of both."""
+        return self.best(library)[1] / self.ours.median
+
+
+def make_row(
+    name: str,
+    group: str,
+    threads: int,
+    contenders: Sequence[Timed],
+    timings: Mapping[str, Timing],
+    **rest: Any,
+) -> Row:
+    """A row of what `compare` returned."""
+    peers: dict[str, dict[str, Timing]] = {}
+    for contender in contenders:
+        if contender.library != OURS:
+            peers.setdefault(contender.library, {})[contender.name] = timings[contender.name]
+    return Row(name, group, threads, timings[OURS], peers, **rest)
+
+
+class Results:
+    """The rows of a JSON file: new ones take the place of old ones of the same name and threads.
+
+    Args:
+        stem: path of the files without their endings.
+        title: heading of table and picture.
+        order: names of all rows there can be, in the order to list them.
+        fresh: forget what the file holds.
+    """
+
+    def __init__(self, stem: Path, title: str, order: Sequence[str], fresh: bool) -> None:
+        self._stem, self._title, self._order = stem, title, list(order)
+        self.runs: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
+        if self.path.exists() and not fresh:
+            stored = json.loads(self.path.read_text())
+            self.runs = stored["runs"]
+            self.rows = [_row(row) for row in stored["rows"] if row["name"] in self._order]
 
     @property
-    def ratio(self) -> float:
-        """How many times faster than the fastest peer, medians of both."""
-        return self.peer.median / self.ours.median
+    def path(self) -> Path:
+        """The JSON file."""
+        return self._stem.with_name(self._stem.name + ".json")
+
+    def has(self, name: str, threads: int, build: str) -> bool:
+        """Whether a row is there that was measured with this build."""
+        return any(
+            (row.name, row.threads) == (name, threads) and self.runs[row.run]["machine"]["build"] == build
+            for row in self.rows
+        )
+
+    def add(self, row: Row, run: dict[str, Any]) -> None:
+        """Puts a row in its place and writes the JSON file, so that a run may be cut off at any time."""
+        if run not in self.runs:
+            self.runs.append(run)
+        row = Row(**{**row.__dict__, "run": self.runs.index(run)})
+        others = [old for old in self.rows if (old.name, old.threads) != (row.name, row.threads)]
+        self.rows = sorted([*others, row], key=lambda r: (-r.threads, self._order.index(r.name)))
+        self._forget_unused_runs()
+        contents = {"title": self._title, "runs": self.runs, "rows": [asdict(row) for row in self.rows]}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        writing = self.path.with_suffix(".tmp")
+        writing.write_text(json.dumps(contents, indent=1) + "\n")
+        os.replace(writing, self.path)
+
+    def _forget_unused_runs(self) -> None:
+        used = sorted({row.run for row in self.rows})
+        self.runs = [self.runs[i] for i in used]
+        self.rows = [Row(**{**row.__dict__, "run": used.index(row.run)}) for row in self.rows]
+
+    def write_table(self) -> Path:
+        """The Markdown file."""
+        path = self.path.with_suffix(".md")
+        path.write_text(self._markdown())
+        return path
+
+    def draw(self) -> list[Path]:
+        """A picture for each number of threads."""
+        from picture import draw
+
+        paths = []
+        for threads in _thread_counts(self.rows):
+            ending = "" if threads == self.rows[0].threads else f"_{threads}_thread{'s' * (threads > 1)}"
+            paths.append(self._stem.with_name(f"{self._stem.name}{ending}.png"))
+            rows = [row for row in self.rows if row.threads == threads]
+            draw(paths[-1], self._title, rows, self.runs[rows[0].run]["machine"])
+        return paths
+
+    def _markdown(self) -> str:
+        lines = [f"# {self._title}", ""]
+        newest = self.runs[max(row.run for row in self.rows)]
+        lines += [f"- {name}: {value}" for name, value in newest["machine"].items()]
+        builds = {run["machine"]["build"] for run in self.runs}
+        lines.append(f"- parts: {len(self.runs)}" + (f", of {len(builds)} builds" if len(builds) > 1 else ""))
+        lines += [f"- command: `{command}`" for command in dict.fromkeys(r["command"] for r in self.runs)]
+        for threads in _thread_counts(self.rows):
+            rows = [row for row in self.rows if row.threads == threads]
+            lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}", ""]
+            lines += _roofs([self.runs[i]["limits"] for i in sorted({row.run for row in rows})])
+            lines += ["", *_summary(rows), "", *self._table(rows)]
+        return "\n".join(lines) + "\n"
+
+    def _table(self, rows: Sequence[Row]) -> list[str]:
+        libraries = _libraries(rows)
+        shares = list(dict.fromkeys(name for row in rows for name in row.shares))
+        most = {row.name: row for row in self.rows if row.threads > rows[0].threads}
+        heading = ["row", "ours ms", "limit ms", "of limit", "bound by", rows[0].unit]
+        heading += [f"of {name}" for name in shares]
+        for library in libraries:
+            heading += [f"{library} ms", "times"]
+        if most:
+            heading.append(f"ratio, of that with {self.rows[0].threads} threads")
+        table = [heading, ["---"] * len(heading)]
+        for row in rows:
+            cells = [row.name, f"{1e3 * row.ours.median:.3f}", f"{1e3 * row.limit:.3f}"]
+            cells += [f"{row.limit / row.ours.median:.0%}", row.bound, f"{row.work / row.ours.median:.1f}"]
+            cells += [f"{row.shares[name]:.0%}" if name in row.shares else "" for name in shares]
+            for library in libraries:
+                if library in row.peers:
+                    name, seconds = row.best(library)
+                    setting = name.removeprefix(library).strip(" ,")
+                    cells += [f"{1e3 * seconds:.3f} ({setting})", f"{row.ratio(library):.2f}"]
+                else:
+                    cells += ["", ""]
+            if most:
+                other = most.get(row.name)
+                cells.append(f"{row.ratio(libraries[0]) / other.ratio(libraries[0]):.0%}" if other else "")
+            table.append(cells)
+        return ["| " + " | ".join(cells) + " |" for cells in table]
 
 
-HEADINGS = ("row", "ours ms", "peer ms", "ratio", "ours", "unit", "of the limit", "fastest peer")
+def line(row: Row) -> str:
+    """The row for the screen."""
+    text = f"{row.name:<38}{1e3 * row.ours.median:>10.3f} ms"
+    text += f" {row.limit / row.ours.median:>4.0%} of limit ({row.bound})"
+    text += "".join(f", {share:.0%} of {name}" for name, share in row.shares.items())
+    for library in row.peers:
+        name, seconds = row.best(library)
+        text += f"; {row.ratio(library):.2f} x {name} ({1e3 * seconds:.3f} ms)"
+    return text
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The row as text."""
-    return (
-        row.name,
-        f"{1e3 * row.ours.median:.3f}",
-        f"{1e3 * row.peer.median:.3f}",
-        f"{row.ratio:.2f}",
-        f"{row.work / row.ours.median:.1f}",
-        row.unit,
-        ", ".join(f"{share:.0%} {name}" for name, share in row.fractions.items()),
-        row.peer_name,
-    )
-
-
-def print_row(row: Row) -> None:
-    """One line of the table."""
-    name, *numbers, unit, limit, peer = cells(row)
-    print(
-        f"{name:<34}" + "".join(f"{n:>10}" for n in numbers) + f"  {unit:<8} {limit:<30} {peer}", flush=True
-    )
-
-
-def print_heading() -> None:
-    """The table's first line."""
-    name, *numbers, unit, limit, peer = HEADINGS
-    print(
-        f"{name:<34}" + "".join(f"{n:>10}" for n in numbers) + f"  {unit:<8} {limit:<30} {peer}", flush=True
-    )
-
-
-def save(
-    stem: Path, title: str, rows: Sequence[Row], limits: Sequence[Limits], machine: dict[str, Any]
-) -> list[Path]:
-    """Writes stem.json, stem.md and stem.png; returns their paths."""
-    command = shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(stem.name + end) for end in (".json", ".md", ".png")]
-    contents = {
-        "title": title,
-        "command": command,
-        "machine": machine,
-        "limits": [asdict(limit) for limit in limits],
-        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+def _row(stored: dict[str, Any]) -> Row:
+    peers = {
+        library: {name: Timing(**timing) for name, timing in timings.items()}
+        for library, timings in stored["peers"].items()
     }
-    paths[0].write_text(json.dumps(contents, indent=1) + "\n")
-    paths[1].write_text(_markdown(contents, rows))
-    _picture(paths[2], title, rows, machine)
-    return paths
+    return Row(**{**stored, "ours": Timing(**stored["ours"]), "peers": peers})
 
 
-def _markdown(contents: dict[str, Any], rows: Sequence[Row]) -> str:
-    facts = [f"- {name}: {value}" for name, value in contents["machine"].items()]
-    facts += [
-        f"- limits with {x['threads']} threads: FMA {x['fma_gflops']:.0f} GFLOP/s, PyTorch's sgemm "
-        f"{x['sgemm_gflops']:.0f} GFLOP/s, memory {x['memory_gbytes']:.0f} GB/s"
-        for x in contents["limits"]
-    ]
-    table = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    table += ["| " + " | ".join(cells(row)) + " |" for row in rows]
-    return "\n".join([f"# {contents['title']}", "", f"`{contents['command']}`", "", *facts, "", *table, ""])
+def _thread_counts(rows: Iterable[Row]) -> list[int]:
+    return sorted({row.threads for row in rows}, reverse=True)
 
 
-def _picture(path: Path, title: str, rows: Sequence[Row], machine: dict[str, Any]) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
+def _libraries(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(library for row in rows for library in row.peers))
 
-    figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained", dpi=120)
-    axes = figure.subplots()
-    places = range(len(rows), 0, -1)
-    ratios = [row.ratio for row in rows]
-    colors = ["tab:blue" if ratio >= 1 else "tab:red" for ratio in ratios]
-    axes.barh(places, [ratio - 1 for ratio in ratios], left=1, color=colors)
-    for place, ratio in zip(places, ratios, strict=True):
-        side = "left" if ratio >= 1 else "right"
-        axes.annotate(
-            f"{ratio:.2f}", (ratio, place), (4 if ratio >= 1 else -4, 0),
-            textcoords="offset points", ha=side, va="center", fontsize=8,
-        )  # fmt: skip
-    axes.set_yticks(places, [row.name for row in rows], fontsize=8)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *ratios) / 1.4, max(2.0, *ratios) * 1.5)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelsize=8)
-    axes.set_xlabel("times as fast as the fastest peer at its best settings (beyond 1: fusedrnn is faster)")
-    axes.set_title(f"{title}\n{machine['cpu']}, {machine['cores']} cores, {machine['isa']}", fontsize=10)
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path)
+
+def _roofs(limits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The measured limits; where there were several parts, from the least to the most."""
+
+    def span(values: Iterable[float], form: str = ".0f") -> str:
+        low, high = min(found := list(values)), max(found)
+        return f"{low:{form}}" if f"{low:{form}}" == f"{high:{form}}" else f"{low:{form}} to {high:{form}}"
+
+    roofs = [x["all"] for x in limits]
+    text = f"Limits: {span(x['all']['fma_gflops'][x['isa']] for x in limits)} GFLOP/s FMA; GB/s read from "
+    text += ", ".join(f"{n.upper()} {span(r[n + '_gbytes'] for r in roofs)}" for n in ("l1", "l2", "l3"))
+    text += f", memory {span(r['memory_gbytes'] for r in roofs)}"
+    if roofs[0]["threads"] > 1:
+        text += f"; barrier {span((r['barrier_us'] for r in roofs), '.2f')} us"
+        text += f", fork {span((r['fork_us'] for r in roofs), '.2f')} us"
+    return [text + f". PyTorch's sgemm: {span(x['sgemm_gflops'] for x in limits)} GFLOP/s."]
+
+
+def _summary(rows: Sequence[Row]) -> list[str]:
+    libraries = _libraries(rows)
+    table = [["group", "rows", *(f"times {library}: least, mean, most" for library in libraries)]]
+    table.append(["---"] * len(table[0]))
+    for group in dict.fromkeys(row.group for row in rows):
+        members = [row for row in rows if row.group == group]
+        cells = [group, str(len(members))]
+        for library in libraries:
+            ratios = [row.ratio(library) for row in members if library in row.peers]
+            cells.append(
+                f"{min(ratios):.2f}, {geometric_mean(ratios):.2f}, {max(ratios):.2f}" if ratios else ""
+            )
+        table.append(cells)
+    return ["| " + " | ".join(cells) + " |" for cells in table]

@@ -1,48 +1,115 @@
-"""What this machine could do at best, measured in the same run as the figures it is compared with."""
+"""What this machine could do at best, measured in the same run as the figures it is compared with.
+
+The loops are C++ (roofline/), compiled with $CXX or g++ at first use and kept under $XDG_CACHE_HOME; they run
+on the package's own thread team, whose sources they are built with. `python bench/roofline.py` prints the
+limits.
+"""
 
 from __future__ import annotations
 
+import argparse
+import ctypes
+import hashlib
 import os
 import subprocess
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from measure import Contender, compare
+from numpy.typing import NDArray
 
+import fusedrnn as fr
+
+Array = NDArray[Any]
+HERE = Path(__file__).parent
+CSRC = HERE.parent / "csrc"
 SGEMM_SIZE = 2048
+ISA_FLAGS = {  # as CMakeLists.txt has them
+    "x86_64": {"scalar": "-march=x86-64", "avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4"},
+    "aarch64": {"scalar": "-march=armv8-a", "neon": "-march=armv8-a"},
+}
+
+
+@dataclass(frozen=True)
+class Roof:
+    """Limits with a number of threads, all of them together.
+
+    Attributes:
+        threads: how many.
+        fma_gflops: float32 multiply-adds from registers, two operations each, by instruction set.
+        l1_gbytes, l2_gbytes, l3_gbytes, memory_gbytes: reading what lies there, each thread its own, in
+            GB/s.
+        barrier_us: a barrier among threads that arrive together; 0 for one thread.
+        fork_us: calling the team to work that ends at once; 0 for one thread.
+    """
+
+    threads: int
+    fma_gflops: dict[str, float]
+    l1_gbytes: float
+    l2_gbytes: float
+    l3_gbytes: float
+    memory_gbytes: float
+    barrier_us: float
+    fork_us: float
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Measured limits: GFLOP/s of float32 FMA and of PyTorch's sgemm, GB/s of memory; all with `threads`."""
+    """A machine's limits.
 
-    threads: int
-    fma_gflops: float
+    Attributes:
+        isa: the instruction set that fusedrnn uses.
+        l1_bytes, l2_bytes: data caches of one core; l3_bytes: shared.
+        one, all: the roofs with one thread, and with as many as fusedrnn uses.
+        sgemm_gflops: PyTorch's product of two 2048 x 2048 matrices, the median; a yardstick, no limit.
+    """
+
+    isa: str
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    one: Roof
+    all: Roof
     sgemm_gflops: float
-    memory_gbytes: float
+
+    @property
+    def fma_gflops(self) -> float:
+        """The roof of all threads on fusedrnn's path."""
+        return self.all.fma_gflops[self.isa]
 
 
-def measure_limits(threads: int) -> Limits:
-    """Compiles and runs roofline.cpp with $CXX or g++, and times a 2048 x 2048 x 2048 sgemm of PyTorch.
+def measure_limits(threads: int, every_isa: bool = False) -> Limits:
+    """Measures the limits, in a few seconds; of other paths than fusedrnn's only where asked to.
 
     Raises:
-        subprocess.CalledProcessError: the program cannot be compiled.
+        subprocess.CalledProcessError: the library cannot be compiled.
     """
-    fma, memory = _registers_and_memory(threads)
-    return Limits(threads, fma, _sgemm(threads), memory)
+    info = fr._native.cpu_info()
+    isas = info["available_isas"] if every_isa else [info["isa"]]
+    sizes = [info[f"{level}_bytes"] for level in ("l1d", "l2", "l3")]
+    one = _roof(1, info["isa"], isas, sizes)
+    all_threads = one if threads == 1 else _roof(threads, info["isa"], isas, sizes)
+    return Limits(info["isa"], *sizes, one, all_threads, _sgemm(threads))
 
 
-def _registers_and_memory(threads: int) -> tuple[float, float]:
-    source = Path(__file__).with_name("roofline.cpp")
-    with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "roofline"
-        compiler = os.environ.get("CXX", "g++")
-        flags = ["-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-pthread"]
-        subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
-        out = subprocess.run([str(program), str(threads)], check=True, capture_output=True, text=True).stdout
-    fma, memory = map(float, out.split())
-    return fma, memory
+def _roof(threads: int, isa: str, isas: Sequence[str], sizes: Sequence[int]) -> Roof:
+    library = load()
+    l1, l2, l3 = sizes
+    # Each thread's own piece: well inside a level, well beyond the one before. What several threads have in
+    # the shared third level must fit it together; that of the memory must be far more than it.
+    pieces = [l1 // 2, (l1 + l2) // 2, max(l3 // 2 // threads, 2 * l2), max(3 * l3, 1 << 26) // threads]
+    read = [library.roofline_read(isa.encode(), piece, threads) for piece in pieces]
+    return Roof(
+        threads,
+        {name: library.roofline_fma(name.encode(), threads) for name in isas},
+        *read,
+        barrier_us=1e6 * library.roofline_barrier(threads) if threads > 1 else 0.0,
+        fork_us=1e6 * library.roofline_fork(threads) if threads > 1 else 0.0,
+    )
 
 
 def _sgemm(threads: int) -> float:
@@ -52,3 +119,129 @@ def _sgemm(threads: int) -> float:
     out = torch.empty(SGEMM_SIZE, SGEMM_SIZE)
     work = Contender("sgemm", lambda: torch.mm(a, b, out=out), lambda: torch.set_num_threads(threads))
     return 2e-9 * SGEMM_SIZE**3 / compare([work])["sgemm"].median
+
+
+class BareArrays(ctypes.Structure):
+    """bare_loop.hpp's BareArrays."""
+
+    _fields_ = (
+        ("param", ctypes.c_void_p),
+        ("grad", ctypes.c_void_p),
+        ("state", ctypes.c_void_p * 2),
+        ("states", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+    )
+
+
+class BareStep:
+    """The reads and writes of an optimizer step, and nothing else; values stay as they are.
+
+    Args:
+        pieces: of each parameter its values, gradient and states, float32, contiguous and of one size.
+        norm: read all gradients first, as clipping by norm must.
+        threads: how many take part.
+    """
+
+    def __init__(
+        self, pieces: Sequence[tuple[Array, Array, Sequence[Array]]], norm: bool, threads: int
+    ) -> None:
+        self._kept = pieces
+        self._arrays = (BareArrays * len(pieces))()
+        for into, (param, grad, states) in zip(self._arrays, pieces, strict=True):
+            into.param, into.grad = param.ctypes.data, grad.ctypes.data
+            into.state[: len(states)] = [state.ctypes.data for state in states]
+            into.states, into.count = len(states), param.size
+        self._norm, self._threads, self._isa = norm, threads, fr.cpu.isa().encode()
+        self._update = load().roofline_update
+
+    def __call__(self) -> None:
+        self._update(self._isa, self._arrays, len(self._arrays), self._norm, self._threads)
+
+
+@cache
+def load() -> ctypes.CDLL:
+    """The library, compiled if it is not there yet.
+
+    Raises:
+        subprocess.CalledProcessError: it cannot be compiled.
+    """
+    runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("cpu", "fpenv", "team", "threads")]
+    sources = [*runtime, HERE / "roofline" / "team.cpp", HERE / "roofline" / "lanes.cpp"]
+    headers = [CSRC / "backend.hpp", *CSRC.glob("runtime/*.hpp"), *CSRC.glob("simd/*.hpp")]
+    headers.append(HERE / "roofline" / "bare_loop.hpp")
+    compiler = os.environ.get("CXX", "g++")
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True).stdout
+    digest = hashlib.sha256(version + b"".join(p.read_bytes() for p in [Path(__file__), *sources, *headers]))
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fusedrnn"
+    path = folder / f"roofline-{digest.hexdigest()[:16]}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _compile(compiler, runtime, path)
+    library = ctypes.CDLL(str(path))
+    for name in ("fma", "read", "barrier", "fork"):
+        getattr(library, f"roofline_{name}").restype = ctypes.c_double
+    library.roofline_fma.argtypes = (ctypes.c_char_p, ctypes.c_int32)
+    library.roofline_read.argtypes = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int32)
+    library.roofline_update.argtypes = (
+        ctypes.c_char_p, ctypes.POINTER(BareArrays), ctypes.c_int64, ctypes.c_int32, ctypes.c_int32
+    )  # fmt: skip
+    library.roofline_update.restype = None
+    return library
+
+
+def _compile(compiler: str, runtime: Sequence[Path], path: Path) -> None:
+    isas = ISA_FLAGS[os.uname().machine]
+    common = [
+        "-O3",
+        "-std=c++17",
+        "-fPIC",
+        "-pthread",
+        "-fvisibility=hidden",
+        "-ffp-contract=off",
+        f"-I{CSRC}",
+    ]
+    building = path.with_suffix(f".{os.getpid()}")
+    objects: list[str] = []
+    commands = []
+    for source in [*runtime, HERE / "roofline" / "team.cpp"]:
+        objects.append(f"{building}-{source.stem}{'-limits' if source.parent == HERE / 'roofline' else ''}.o")
+        commands.append([compiler, *common, isas["scalar"], "-c", str(source), "-o", objects[-1]])
+    for isa, march in isas.items():
+        objects.append(f"{building}-{isa}.o")
+        defines = [f"-DFUSEDRNN_ISA={isa}", f"-DFUSEDRNN_ISA_{isa.upper()}"]
+        lanes = str(HERE / "roofline" / "lanes.cpp")
+        commands.append(
+            [compiler, *common, march, *defines, "-fno-math-errno", "-c", lanes, "-o", objects[-1]]
+        )
+    try:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda command: subprocess.run(command, check=True), commands))
+        subprocess.run([compiler, "-shared", "-pthread", *objects, "-o", str(building)], check=True)
+        building.replace(path)
+    finally:
+        for leftover in (*objects, building):
+            Path(leftover).unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Prints the limits."""
+    parser = argparse.ArgumentParser(description="The limits of this machine, as the benchmarks use them.")
+    parser.add_argument("--threads", type=int, default=fr.get_num_threads(), help="default: %(default)s")
+    limits = measure_limits(parser.parse_args().threads, every_isa=True)
+    for roof in (limits.one, limits.all)[: 1 if limits.all.threads == 1 else 2]:
+        print(f"{roof.threads} thread{'s' if roof.threads > 1 else ''}")
+        for isa, rate in roof.fma_gflops.items():
+            print(f"  {'FMA ' + isa:<12} {rate:10.1f} GFLOP/s")
+        for level, size in (("l1", limits.l1_bytes), ("l2", limits.l2_bytes), ("l3", limits.l3_bytes)):
+            rate = asdict(roof)[f"{level}_gbytes"]
+            print(f"  {'read ' + level.upper():<12} {rate:10.1f} GB/s   ({size >> 10} KiB)")
+        print(f"  {'read memory':<12} {roof.memory_gbytes:10.1f} GB/s")
+        if roof.threads > 1:
+            print(f"  {'barrier':<12} {roof.barrier_us:10.2f} us\n  {'fork':<12} {roof.fork_us:10.2f} us")
+    print(
+        f"PyTorch's sgemm {SGEMM_SIZE}: {limits.sgemm_gflops:.0f} GFLOP/s with {limits.all.threads} threads"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The model behind the benchmarks' limits, on cases small enough to count by hand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+
+from limits import CELLS, Stack, stack_limit
+from roofline import Limits, Roof
+
+# 2 GFLOP/s: a multiply-add a nanosecond. Caches that hold everything, bandwidths that cost nothing.
+FREE = 1e9
+ONE = Roof(1, {"avx2": 2.0}, FREE, FREE, FREE, FREE, barrier_us=0.0, fork_us=0.0)
+TWO = Roof(2, {"avx2": 4.0}, FREE, FREE, FREE, FREE, barrier_us=0.0, fork_us=0.0)
+ALONE = Limits("avx2", 1 << 40, 1 << 40, 1 << 40, ONE, ONE, 1.0)
+PAIR = replace(ALONE, all=TWO)
+RNN = Stack("rnn", T=3, B=2, I=5, H=7, L=1, train=False)
+
+
+def test_arithmetic_is_matrix_products_and_activations() -> None:
+    limit = stack_limit(RNN, ALONE)
+    slots = 3 * 2 * 7 * (5 + 7 + CELLS["rnn"].forward_slots)
+    assert limit.seconds == pytest.approx(slots * 1e-9)
+    assert (limit.bound, limit.plan) == ("arithmetic", "1x1x1")
+
+
+def test_training_has_three_times_the_products() -> None:
+    slots = 3 * 2 * 7 * (3 * (5 + 7) + CELLS["rnn"].forward_slots + CELLS["rnn"].backward_slots)
+    assert stack_limit(replace(RNN, train=True), ALONE).seconds == pytest.approx(slots * 1e-9)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_gates_and_layers_are_counted(cell: str, gates: int) -> None:
+    slots = 3 * 2 * 7 * (gates * (5 + 7 + 7 + 7) + 2 * CELLS[cell].forward_slots)
+    assert stack_limit(replace(RNN, cell=cell, L=2), ALONE).seconds == pytest.approx(slots * 1e-9)
+
+
+def test_gflop_counts_products_alone() -> None:
+    assert replace(RNN, cell="lstm", train=True).gflop == pytest.approx(3 * 2e-9 * 3 * 2 * 4 * 7 * (5 + 7))
+
+
+def test_steps_past_a_rows_length_cost_nothing() -> None:
+    half = stack_limit(replace(RNN, rows=3), ALONE).seconds
+    assert half == pytest.approx(stack_limit(RNN, ALONE).seconds / 2)
+
+
+def test_two_threads_share_the_arithmetic_and_pay_for_the_call() -> None:
+    limit = stack_limit(RNN, replace(PAIR, all=replace(TWO, fork_us=0.05, barrier_us=1.0)))
+    assert limit.seconds == pytest.approx(stack_limit(RNN, ALONE).seconds / 2 + 0.05e-6)
+    assert limit.plan == "1x2x1"
+
+
+def test_a_row_alone_needs_a_barrier_a_step_or_one_thread() -> None:
+    row = replace(RNN, B=1)
+    alone = stack_limit(row, ALONE).seconds
+    dear = replace(PAIR, all=replace(TWO, barrier_us=1.0))
+    assert stack_limit(row, dear).seconds == pytest.approx(alone)
+    assert stack_limit(row, dear).plan == "1x1x1"
+    cheap = replace(PAIR, all=replace(TWO, barrier_us=0.01))
+    assert stack_limit(row, cheap).seconds == pytest.approx(alone / 2 + 3 * 0.01e-6)
+    assert stack_limit(row, cheap).plan == "1x1x2"
+
+
+def test_layers_at_once_need_no_barrier() -> None:
+    deep = replace(RNN, B=1, I=7, L=2)
+    limit = stack_limit(deep, replace(PAIR, all=replace(TWO, barrier_us=1.0)))
+    assert limit.plan == "2x1x1"
+    assert limit.seconds == pytest.approx(stack_limit(deep, ALONE).seconds / 2)
+
+
+def test_layers_at_once_wait_at_their_barriers_together() -> None:
+    four = replace(TWO, threads=4, fma_gflops={"avx2": 8.0}, barrier_us=0.01)
+    deep = replace(RNN, B=1, I=7, L=2)
+    limit = stack_limit(deep, replace(PAIR, all=four))
+    assert limit.plan == "2x1x2"
+    assert limit.seconds == pytest.approx(stack_limit(deep, ALONE).seconds / 4 + 3 * 0.01e-6)
+
+
+@pytest.mark.parametrize("level", ["l1", "l2", "l3", "memory"])
+def test_recurrent_weights_stream_from_where_they_fit(level: str) -> None:
+    """A slice of 196 bytes, caches of 96 bytes each: what a level cannot keep comes from the next."""
+    lies = {"l1": 196, "l2": 100, "l3": 4, "memory": 196 * (1 - (64 + 96) / 196)}[level]
+    sizes = {"l1_bytes": 96, "l2_bytes": 96, "l3_bytes": 64 if level == "memory" else 1 << 40}
+    roof = replace(ONE, fma_gflops={"avx2": FREE}, **{f"{level}_gbytes": 1e-3})
+    limit = stack_limit(replace(RNN, B=1), replace(ALONE, one=roof, all=roof, **sizes))
+    x_y_weights = 4 * (3 * (5 + 7) + 7 * (5 + 7))
+    outside = {"l3": x_y_weights - 192, "memory": x_y_weights - 192 - 64}.get(level, 0)
+    streaming = max(lies * 3, outside) / 1e6
+    assert limit.seconds == pytest.approx(streaming)
+    assert limit.bound == ("memory" if outside > lies * 3 else "weights")
+
+
+def test_units_shared_out_halve_the_slice() -> None:
+    roof = replace(TWO, fma_gflops={"avx2": FREE}, l1_gbytes=2e-3)
+    one = replace(ONE, fma_gflops={"avx2": FREE}, l1_gbytes=1e-3)
+    limit = stack_limit(replace(RNN, B=1), replace(PAIR, one=one, all=roof))
+    assert (limit.plan, limit.bound) == ("1x1x2", "weights")
+    assert limit.seconds == pytest.approx(98 * 3 / 1e6)
+
+
+def test_a_call_that_fits_the_caches_streams_nothing_else_moves_once() -> None:
+    slow = replace(ONE, fma_gflops={"avx2": FREE}, memory_gbytes=1e-3)
+    small = replace(ALONE, one=slow, all=slow)
+    assert stack_limit(RNN, small).seconds < 1e-9
+    nothing_fits = replace(small, l1_bytes=0, l2_bytes=0, l3_bytes=0)
+    moved = 4 * (3 * 2 * (5 + 7) + 7 * (5 + 7))
+    recurrent = 4 * 7 * 7 * 3
+    assert stack_limit(RNN, nothing_fits).seconds == pytest.approx(max(moved, recurrent) / 1e6)
+    training = stack_limit(replace(RNN, train=True), nothing_fits).seconds
+    backward = moved + 4 * (3 * 2 * 5 + 2 * 7 * (5 + 7))
+    assert training == pytest.approx((max(moved, recurrent) + backward) / 1e6)
