@@ -29,7 +29,10 @@ FR_DEVICE T shuffle_xor(T value, int mask) {
 template <class T>
 FR_DEVICE T shuffle(T value, int from) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
-  simt::shuffle(&value, sizeof value, from);
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = simt::shuffle(bits, from);
+  std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 

@@ -14,6 +14,7 @@ constexpr int kWarp = 32;
 constexpr const char* kBarrier = "barrier()";
 constexpr const char* kWarpBarrier = "warp_barrier()";
 constexpr const char* kShuffle = "shuffle()";
+constexpr uint32_t kTf32Mask = ~0x1fffu;  // what the hardware reads of a register
 constexpr const char* kMma[] = {"mma_tf32()", "mma_bf16()", "mma_fp16()"};
 
 unsigned char* state_of(const void* p) {
@@ -22,44 +23,41 @@ unsigned char* state_of(const void* p) {
 
 int64_t offset_in_block(const void* p) { return static_cast<const unsigned char*>(p) - here->shared; }
 
-// Leaves `value` to the other lanes of the warp and waits for theirs. Values of all lanes are found in the returned
-// half; it stays as it is until the warp's next meeting but one. Orders no memory, as the hardware promises none.
-int exchange(const char* purpose, const void* value, size_t bytes) {
+Warp& my_warp() {
   CudaThread* self = current_launch().current;
-  Warp& warp = self->block->warps[self->view.thread / kWarp];
-  const int half = warp.meeting.turn & 1;
-  std::memcpy(warp.lanes[self->view.thread % kWarp].value[half], value, bytes);
-  current_launch().meet(warp.meeting, purpose, false);
-  return half;
+  return self->block->warps[self->view.thread / kWarp];
 }
 
-template <class T>
-T of_lane(int lane, int half, size_t index = 0) {
-  const CudaThread* self = current_launch().current;
-  T value;
-  std::memcpy(&value, self->block->warps[self->view.thread / kWarp].lanes[lane].value[half] + index * sizeof(T),
-              sizeof value);
-  return value;
+// Waits for the other lanes. What a lane left in a half of `warp` before stays there until the warp's next meeting but
+// one. Orders no memory, as the hardware promises none.
+void exchange(Warp& warp, const char* purpose) { current_launch().meet(warp.meeting, purpose, false); }
+
+float number_of(Operand operand, uint32_t bits) {
+  const uint16_t low = static_cast<uint16_t>(bits);
+  return operand == Operand::bf16 ? float_of_bf16(low) : float_of_fp16(low);
 }
 
-struct Fragments {
-  uint32_t a[4], b[2];
-};
-
-// Element [row][k] of A and [k][column] of B, from the lane that holds it (cuda/device.cuh has the layouts).
-float element_of_a(Operand operand, int half, int row, int k) {
-  const int g = row % 8;
-  if (operand == Operand::tf32) return float_of(of_lane<uint32_t>(g * 4 + k % 4, half, row / 8 + k / 4 * 2) & ~0x1fffu);
-  const uint32_t both = of_lane<uint32_t>(g * 4 + k % 8 / 2, half, row / 8 + k / 8 * 2);
-  const uint16_t bits = static_cast<uint16_t>(k % 2 == 0 ? both : both >> 16);
-  return operand == Operand::bf16 ? float_of_bf16(bits) : float_of_fp16(bits);
-}
-
-float element_of_b(Operand operand, int half, int k, int column) {
-  if (operand == Operand::tf32) return float_of(of_lane<uint32_t>(column * 4 + k % 4, half, 4 + k / 4) & ~0x1fffu);
-  const uint32_t both = of_lane<uint32_t>(column * 4 + k % 8 / 2, half, 4 + k / 8);
-  const uint16_t bits = static_cast<uint16_t>(k % 2 == 0 ? both : both >> 16);
-  return operand == Operand::bf16 ? float_of_bf16(bits) : float_of_fp16(bits);
+// Puts what this lane holds of A and B (cuda/device.cuh has the layouts) in its place.
+void unpack(Operand operand, Tiles& tiles, const uint32_t* a, const uint32_t* b) {
+  const int lane = here->thread % kWarp, g = lane / 4, t = lane % 4;
+  for (int i = 0; i < 4; ++i) {
+    float* row = tiles.a[g + i % 2 * 8];
+    if (operand == Operand::tf32) {
+      row[t + i / 2 * 4] = float_of(a[i] & kTf32Mask);
+    } else {
+      row[2 * t + i / 2 * 8] = number_of(operand, a[i]);
+      row[2 * t + i / 2 * 8 + 1] = number_of(operand, a[i] >> 16);
+    }
+  }
+  float* column = tiles.b[g];
+  for (int i = 0; i < 2; ++i) {
+    if (operand == Operand::tf32) {
+      column[t + i * 4] = float_of(b[i] & kTf32Mask);
+    } else {
+      column[2 * t + i * 8] = number_of(operand, b[i]);
+      column[2 * t + i * 8 + 1] = number_of(operand, b[i] >> 16);
+    }
+  }
 }
 
 }  // namespace
@@ -163,24 +161,24 @@ void warp_barrier() {
   launch.meet(self->block->warps[self->view.thread / kWarp].meeting, kWarpBarrier, true);
 }
 
-void shuffle(void* value, size_t bytes, int from) {
+uint64_t shuffle(uint64_t bits, int from) {
   if (from < 0 || from >= kWarp) fault("shuffles with lane %d", from);
-  const int half = exchange(kShuffle, value, bytes);
-  const CudaThread* self = current_launch().current;
-  std::memcpy(value, self->block->warps[self->view.thread / kWarp].lanes[from].value[half], bytes);
+  Warp& warp = my_warp();
+  const int half = warp.meeting.turn & 1;
+  warp.shuffled[half][here->thread % kWarp] = bits;
+  exchange(warp, kShuffle);
+  return warp.shuffled[half][from];
 }
 
 void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b) {
-  Fragments mine;
-  std::memcpy(mine.a, a, sizeof mine.a);
-  std::memcpy(mine.b, b, sizeof mine.b);
-  const int half = exchange(kMma[static_cast<int>(operand)], &mine, sizeof mine);
+  Warp& warp = my_warp();
+  const Tiles& tiles = warp.tiles[warp.meeting.turn & 1];
+  unpack(operand, warp.tiles[warp.meeting.turn & 1], a, b);
+  exchange(warp, kMma[static_cast<int>(operand)]);
   const int lane = here->thread % kWarp, g = lane / 4, t = lane % 4;
   const int depth = operand == Operand::tf32 ? 8 : 16;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
-    for (int k = 0; k < depth; ++k)
-      d[i] += element_of_a(operand, half, row, k) * element_of_b(operand, half, k, column);
+  for (int k = 0; k < depth; ++k) {
+    for (int i = 0; i < 4; ++i) d[i] += tiles.a[g + i / 2 * 8][k] * tiles.b[2 * t + i % 2][k];
   }
 }
 

@@ -42,7 +42,7 @@ void require_global(const void* p, size_t bytes, bool write);
 // ---- meetings
 void barrier();
 void warp_barrier();
-void shuffle(void* value, size_t bytes, int from);  // replaces the value by that of lane `from`
+uint64_t shuffle(uint64_t bits, int from);  // the bits that lane `from` brought
 enum class Operand { tf32, bf16, fp16 };
 void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b);
 

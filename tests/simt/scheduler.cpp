@@ -85,6 +85,7 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
     m.size = size;
     m.arrived = 0;
     m.waiting.clear();
+    m.waiting.reserve(size);
   };
   reset_meeting(meeting, count);
   for (Warp& warp : warps) reset_meeting(warp.meeting, kWarp);
@@ -124,6 +125,7 @@ Fiber* Launch::idle_fiber() {
     idle_.pop_back();
     return fiber;
   }
+  races::become(host_race_fiber_);
   if (used_fibers_ == fibers_.size()) {
     auto fiber = std::make_unique<Fiber>();
     fiber->context.create();
@@ -131,6 +133,7 @@ Fiber* Launch::idle_fiber() {
   }
   Fiber* fiber = fibers_[used_fibers_++].get();
   fiber->context.start(&fiber_main);
+  races::release(&begin_);
   return fiber;
 }
 
@@ -148,18 +151,17 @@ void Launch::loop() {
       if (blocks_alive_ > 0) deadlock();
       leave();
     }
-    become(next);
     // ThreadSanitizer would see two threads at work on one stack: there, every thread has its own.
-    if (next->fiber == nullptr && !races::watched()) {
+    const bool takes_over = next->fiber == nullptr && !races::watched();
+    if (takes_over) {
       next->fiber = mine;
-      continue;
-    }
-    if (next->fiber == nullptr) {
+    } else if (next->fiber == nullptr) {
       next->fiber = idle_fiber();
     } else if (!races::watched()) {
       idle_.push_back(mine);
     }
-    Context::change(mine->context, next->fiber->context);
+    become(next);
+    if (!takes_over) Context::change(mine->context, next->fiber->context);
   }
 }
 
@@ -194,6 +196,7 @@ void Launch::fill_blocks() {
     --blocks_to_start_;
     ++blocks_alive_;
   }
+  races::release(&begin_);
 }
 
 void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
@@ -235,31 +238,22 @@ void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
 }
 
 void Launch::deadlock() {
-  // The first block that hangs, and what its threads do.
+  // A thread that waits, at a warp's meeting if any does, and one that it waits for.
+  CudaThread* waits = nullptr;
   for (const auto& block : blocks_) {
-    const CudaThread *waits = nullptr, *ended = nullptr;
-    int waiting = 0;
-    for (const CudaThread& thread : block->threads) {
-      if (thread.at != nullptr) {
-        if (waits == nullptr) waits = &thread;
-        waiting += thread.at == waits->at;
-      } else if (thread.ended && ended == nullptr) {
-        ended = &thread;
-      }
-    }
-    if (waits == nullptr) continue;
-    current = const_cast<CudaThread*>(waits);
-    if (ended != nullptr) {
-      fault("waits for ever at %s: %d of %d have come, thread %d has returned", waits->at->purpose, waiting,
-            waits->at->size, ended->view.thread);
-    }
-    for (const CudaThread& thread : block->threads) {
-      if (thread.at == waits->at) continue;
-      fault("waits for ever at %s: %d of %d have come, thread %d waits at %s", waits->at->purpose, waiting,
-            waits->at->size, thread.view.thread, thread.at->purpose);
+    for (CudaThread& thread : block->threads) {
+      if (thread.at != nullptr && (waits == nullptr || thread.at->size < waits->at->size)) waits = &thread;
     }
   }
-  stop("no thread can go on");
+  current = waits;
+  const Meeting& at = *waits->at;
+  const int first = waits->view.thread / at.size * at.size;
+  int missing = first;
+  while (waits->block->threads[missing].at == &at) ++missing;
+  const CudaThread& other = waits->block->threads[missing];
+  const std::string deed = other.ended ? "has returned" : std::string("waits at ") + other.at->purpose;
+  fault("waits for ever at %s: %d of %d have come, thread %d %s", at.purpose, at.arrived, at.size, missing,
+        deed.c_str());
 }
 
 // Back to run(), for good.
@@ -271,9 +265,8 @@ void Launch::leave() {
 }
 
 void Launch::stop(const char* text) {
-  failure_ = current == nullptr
-                 ? text
-                 : format("%s, thread %d: %s", block_name(current->view).c_str(), current->view.thread, text);
+  races::become(host_race_fiber_);
+  failure_ = format("%s, thread %d: %s", block_name(current->view).c_str(), current->view.thread, text);
   leave();
 }
 
@@ -314,7 +307,7 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
     while (std::gcd(block_step_, block_count_) != 1) ++block_step_;
   }
   host_race_fiber_ = races::current();
-  races::release(&begin_);
+  runnable_.reserve(window_ * shape.threads);
   {
     const SegvGuard guard;
     fill_blocks();

@@ -51,13 +51,15 @@ struct CudaThread {
   std::vector<Copy> copies;
 };
 
-struct Lane {
-  alignas(8) unsigned char value[2][32];
+// The operands of a matrix product as lanes left them: A by rows, B by columns.
+struct Tiles {
+  float a[16][16], b[8][16];
 };
 
 struct Warp {
   Meeting meeting;
-  Lane lanes[32];
+  uint64_t shuffled[2][32];  // a half for the meeting to come, one for the meeting that some have yet to leave
+  Tiles tiles[2];
 };
 
 struct Block {
