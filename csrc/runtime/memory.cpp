@@ -1,5 +1,7 @@
 #include "runtime/memory.hpp"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -24,26 +26,39 @@ struct alignas(kAlignment) Header {
   size_t bytes;
 };
 
-// Large blocks freed are kept for the next request of their size. A fresh one costs a page fault per 4 KiB, which would
+// Large blocks freed are kept for the next request of their size. A fresh one costs a page fault per page, which would
 // be a good part of a training step; a step asks for the same sizes again and again. Slots are taken and filled by
-// single atomic operations: nothing to lock, so nothing to find locked after a fork.
+// single atomic operations: nothing to lock, so nothing to find locked after a fork. Threads that free at the same
+// moment may pass the bound by a block each.
 constexpr size_t kWorthKeeping = 128 << 10;
-constexpr size_t kMostKept = size_t{64} << 20;  // of one block; kSlots of them bound what a process holds on to
-constexpr unsigned kSlots = 8;
+constexpr size_t kMostKept = size_t{512} << 20;  // all together
+constexpr unsigned kSlots = 16;
 std::atomic<Header*> kept[kSlots];
+std::atomic<size_t> kept_bytes{0};
 std::atomic<unsigned> oldest{0};
+
+// What was taken out of a slot counts no more.
+Header* taken(Header* block) {
+  if (block != nullptr) kept_bytes.fetch_sub(block->bytes, std::memory_order_relaxed);
+  return block;
+}
+
+// Sizes nobody asks for any more make room in turn.
+std::atomic<Header*>& next_to_go() { return kept[oldest.fetch_add(1, std::memory_order_relaxed) % kSlots]; }
 
 void keep_or_free(Header* block) {
   if (block->bytes < kWorthKeeping || block->bytes > kMostKept) {
     std::free(block);
     return;
   }
+  for (unsigned i = 0; i < kSlots && kept_bytes.load(std::memory_order_relaxed) + block->bytes > kMostKept; ++i)
+    std::free(taken(next_to_go().exchange(nullptr, std::memory_order_acq_rel)));
+  kept_bytes.fetch_add(block->bytes, std::memory_order_relaxed);
   for (auto& slot : kept) {
     Header* empty = nullptr;
     if (slot.compare_exchange_strong(empty, block, std::memory_order_acq_rel)) return;
   }
-  // All slots taken: sizes nobody asks for any more make room in turn.
-  std::free(kept[oldest.fetch_add(1, std::memory_order_relaxed) % kSlots].exchange(block, std::memory_order_acq_rel));
+  std::free(taken(next_to_go().exchange(block, std::memory_order_acq_rel)));
 }
 
 // A kept block that holds `bytes` without wasting as many again, or nullptr.
@@ -51,12 +66,26 @@ Header* take_kept(size_t bytes) {
   if (bytes < kWorthKeeping) return nullptr;
   for (auto& slot : kept) {
     if (slot.load(std::memory_order_relaxed) == nullptr) continue;
-    Header* block = slot.exchange(nullptr, std::memory_order_acq_rel);
+    Header* block = taken(slot.exchange(nullptr, std::memory_order_acq_rel));
     if (block == nullptr) continue;
     if (block->bytes >= bytes && block->bytes / 2 <= bytes) return block;
     keep_or_free(block);
   }
   return nullptr;
+}
+
+// From the system. What spans many huge pages asks for them: a fault per 2 MiB instead of one per 4 KiB, and products
+// that walk weights of many megabytes miss the translation cache less.
+constexpr size_t kHugePage = size_t{2} << 20;
+
+Header* fresh(size_t bytes) {
+  const size_t size = sizeof(Header) + bytes;
+  const bool huge = size >= 2 * kHugePage;
+  auto* block = static_cast<Header*>(std::aligned_alloc(huge ? kHugePage : kAlignment, size));
+  if (block == nullptr) return nullptr;
+  if (huge) madvise(block, size, MADV_HUGEPAGE);  // advice: without it all works as well, more slowly
+  block->bytes = bytes;
+  return block;
 }
 
 }  // namespace
@@ -66,11 +95,8 @@ Status host_alloc(size_t bytes, void** memory) {
   if (bytes > PTRDIFF_MAX - 2 * sizeof(Header)) return Status::out_of_memory;
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   Header* block = take_kept(rounded);
-  if (block == nullptr) {
-    block = static_cast<Header*>(std::aligned_alloc(kAlignment, sizeof(Header) + rounded));
-    if (block == nullptr) return Status::out_of_memory;
-    block->bytes = rounded;
-  }
+  if (block == nullptr) block = fresh(rounded);
+  if (block == nullptr) return Status::out_of_memory;
   *memory = block + 1;
   if (poison()) std::memset(*memory, 0xFF, rounded);
   return Status::ok;
