@@ -2,6 +2,8 @@
 #include <cstdio>
 
 #include "device.cuh"
+#include "gemm.hpp"
+#include "sequence.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -23,8 +25,6 @@ struct Missing {
     return Absent<Entry>::entry;
   }
 };
-
-size_t absent_gemm_workspace(const GemmArgs*, int32_t) { return 0; }
 
 // ---- memory and streams: the door's, without the caller's place
 Status table_alloc(size_t bytes, void** memory) { return door::alloc(bytes, memory); }
@@ -91,16 +91,16 @@ constexpr Backend kTable = {
     /* device */ table_device,
     /* device_of */ Missing{},
 
-    /* plan */ Missing{},
-    /* sizes */ Missing{},
-    /* pack */ Missing{},
-    /* forward */ Missing{},
-    /* backward */ Missing{},
-    /* tape_view */ Missing{},
+    /* plan */ sequence_plan,
+    /* sizes */ sequence_sizes,
+    /* pack */ sequence_pack,
+    /* forward */ sequence_forward,
+    /* backward */ sequence_backward,
+    /* tape_view */ sequence_tape_view,
 
-    /* gemm_workspace */ absent_gemm_workspace,
-    /* gemm */ Missing{},
-    /* column_sum */ Missing{},
+    /* gemm_workspace */ gemm_workspace,
+    /* gemm */ gemm,
+    /* column_sum */ column_sum,
 
     /* embedding_forward */ Missing{},
     /* embedding_backward */ Missing{},

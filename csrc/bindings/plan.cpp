@@ -56,6 +56,7 @@ void offer_threads(SequenceDesc& desc, int32_t threads) {
   desc.direction_groups = forced.direction_groups;
   desc.row_groups = forced.row_groups;
   desc.unit_groups = forced.unit_groups;
+  desc.plan = forced.kind;
 }
 
 void bind_plan(py::module_& m) {

@@ -4,15 +4,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
+#include <utility>
 
 namespace fusedrnn {
 namespace {
 
 constexpr int kMost = 256;  // groups along one axis: 8 bits hold them, and one word the whole plan
 
-// Packed into one word so that it can be read without a lock; kUnread until the environment has been looked at.
+// Packed into one word so that it can be read without a lock: PlanKind above the three groups of a grid. kUnread until
+// the environment has been looked at.
 constexpr uint32_t kUnread = ~uint32_t{0};
 std::atomic<uint32_t> forced{kUnread};
+constexpr int kKindShift = 24;
 
 bool parse(const std::string& text, uint32_t& packed) {
   int d = 1, r = 0, u = 0, end = 0;
@@ -23,13 +26,18 @@ bool parse(const std::string& text, uint32_t& packed) {
     packed = 0;
     return true;
   }
+  for (const auto& [name, kind] : {std::pair{"reference", PlanKind::reference}, {"step", PlanKind::step}}) {
+    if (text != name) continue;
+    packed = static_cast<uint32_t>(kind) << kKindShift;
+    return true;
+  }
   if (two) d = 1;
   if (!(two || three) || d < 1 || r < 1 || u < 1 || d >= kMost || r >= kMost || u >= kMost) return false;
   packed = static_cast<uint32_t>(d << 16 | r << 8 | u);
   return true;
 }
 
-constexpr const char* kMust = " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, it is '";
+constexpr const char* kMust = " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference or step, it is '";
 
 }  // namespace
 
@@ -41,8 +49,8 @@ ForcedPlan forced_plan() {
     if (!parse(wanted, packed)) throw std::runtime_error("FUSEDRNN_PLAN" + (kMust + wanted) + "'");
     forced.store(packed, std::memory_order_relaxed);
   }
-  return ForcedPlan{static_cast<int32_t>(packed >> 16), static_cast<int32_t>(packed >> 8 & 0xFF),
-                    static_cast<int32_t>(packed & 0xFF)};
+  return ForcedPlan{static_cast<int32_t>(packed >> 16 & 0xFF), static_cast<int32_t>(packed >> 8 & 0xFF),
+                    static_cast<int32_t>(packed & 0xFF), static_cast<PlanKind>(packed >> kKindShift)};
 }
 
 void force_plan(const std::string& text) {

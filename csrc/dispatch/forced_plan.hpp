@@ -1,20 +1,25 @@
-// A grid of threads somebody asks for instead of the one the backend would choose, for tests and measurements.
+// A plan somebody asks for instead of the one the backend would choose, for tests and measurements: a grid of threads
+// on a CPU, a kind of kernel on a GPU.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "backend.hpp"
+
 namespace fusedrnn {
 
 struct ForcedPlan {
-  int32_t direction_groups, row_groups, unit_groups;  // all 0: nothing is forced
+  int32_t direction_groups, row_groups, unit_groups;  // all 0: no grid is forced
+  PlanKind kind;
 };
 
 // The last force_plan, else FUSEDRNN_PLAN. Throws std::runtime_error when that variable is malformed.
 ForcedPlan forced_plan();
 
-// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1; "" leaves the choice to the backend again. A grid of more
-// threads than a call gets is not used by it. Throws std::invalid_argument when `text` is neither.
+// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference" or "step"; "" leaves the choice to the
+// backend again. A grid of more threads than a call gets is not used by it; a plan of another kind of backend makes
+// calls fail. Throws std::invalid_argument when `text` is none of these.
 void force_plan(const std::string& text);
 
 }  // namespace fusedrnn

@@ -25,6 +25,28 @@ struct Dropout {
       : key(key), stream(stream), threshold(static_cast<uint64_t>(p * 4294967296.0)), scale(p < 1 ? 1 / (1 - p) : 0) {}
 };
 
+// One of the ten rounds, on one block's counter c under the key of that round.
+FR_INLINE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, uint32_t k0, uint32_t k1) {
+  const uint64_t a = static_cast<uint64_t>(c0) * 0xD2511F53u, b = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
+  c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0;
+  c1 = static_cast<uint32_t>(b);
+  c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
+  c3 = static_cast<uint32_t>(a);
+}
+constexpr int kPhiloxRounds = 10;
+constexpr uint32_t kPhiloxKey0 = 0x9E3779B9u, kPhiloxKey1 = 0xBB67AE85u;  // added to the key from round to round
+
+// The word of one element.
+FR_INLINE uint32_t philox_word(const Dropout& d, uint64_t element) {
+  const uint64_t block = element >> 2;
+  uint32_t c[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), d.stream, 0};
+  uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
+  for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
+    philox_round(c[0], c[1], c[2], c[3], k0, k1);
+  const uint32_t low = element & 1 ? c[1] : c[0], high = element & 1 ? c[3] : c[2];
+  return element & 2 ? high : low;
+}
+
 constexpr int kPhiloxBlocks = 16;  // blocks computed side by side, a loop that compilers turn into vectors
 constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
 
@@ -38,17 +60,8 @@ inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
     c3[j] = 0;
   }
   uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (int j = 0; j < kPhiloxBlocks; ++j) {
-      const uint64_t a = static_cast<uint64_t>(c0[j]) * 0xD2511F53u, b = static_cast<uint64_t>(c2[j]) * 0xCD9E8D57u;
-      c0[j] = static_cast<uint32_t>(b >> 32) ^ c1[j] ^ k0;
-      c1[j] = static_cast<uint32_t>(b);
-      c2[j] = static_cast<uint32_t>(a >> 32) ^ c3[j] ^ k1;
-      c3[j] = static_cast<uint32_t>(a);
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
+  for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
+    for (int j = 0; j < kPhiloxBlocks; ++j) philox_round(c0[j], c1[j], c2[j], c3[j], k0, k1);
   for (int j = 0; j < kPhiloxBlocks; ++j) {
     words[4 * j] = c0[j];
     words[4 * j + 1] = c1[j];

@@ -8,27 +8,10 @@
 #include "backend.hpp"
 #include "gemm/outer.hpp"
 #include "gemm/panels.hpp"
+#include "sequence/arena.hpp"
 #include "sequence/meeting.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
-
-// Hands out aligned pieces of a block, or only counts them when the block is null.
-class Arena {
- public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <class T>
-  T* take(int64_t elements) {
-    const size_t at = used_;
-    used_ += (static_cast<size_t>(elements) * sizeof(T) + 63) / 64 * 64;
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-  }
-  size_t used() const { return used_; }
-
- private:
-  char* base_;
-  size_t used_ = 0;
-};
 
 // How a cell's units and gates fill a panel: `units` vectors of hidden units, all gates of each side by side, so that a
 // tile holds everything its units need and finishes them. Vector v of a panel is gate v % gates of unit vector v /

@@ -36,6 +36,8 @@ Status with_cell(CellKind kind, Do&& run) {
 // run(Instance<Cell, T>()) for the cell and dtype of a descriptor.
 template <class Do>
 Status with_instance(const SequenceDesc& desc, Do&& run) {
+  if (desc.plan != PlanKind::automatic)
+    return fail(Status::unsupported, "plans reference and step are a GPU's: on a CPU a plan is a grid like 2x1");
   if (desc.precision != Precision::ieee) return fail(Status::unsupported, "a CPU computes in ieee precision only");
   if (desc.dtype == DType::float32) return with_cell<float>(desc.cell, run);
   if (desc.dtype == DType::float64) return with_cell<double>(desc.cell, run);

@@ -26,7 +26,11 @@
 #error "FUSEDRNN_ISA must name the namespace of the ISA being compiled: scalar, avx2, avx512 or neon"
 #endif
 
+#if defined(__CUDACC__)
+#define FR_INLINE __host__ __device__ __forceinline__
+#else
 #define FR_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace fusedrnn::FUSEDRNN_ISA {
 

@@ -1,0 +1,118 @@
+// What one row and unit of a step do once their sums are there: the cell, and where everything it reads and writes
+// lies. Shared by all plans.
+#pragma once
+
+#include "math.cuh"
+#include "step.hpp"
+
+namespace fusedrnn::cuda {
+
+template <class T>
+FR_DEVICE T load_or_zero(const void* data, int64_t i) {
+  return data ? static_cast<const T*>(data)[i] : T(0);
+}
+
+// The carry that step s < length starts from.
+template <class C, class Step, class Direction>
+FR_DEVICE C carry_before(const Step& a, const Direction& d, bool reverse, int64_t b, int64_t u, int64_t length,
+                         int64_t carry_time) {
+  if (a.walk.cut(a.s, b, length, reverse)) return C(0);
+  if (a.s == 0) return load_or_zero<C>(d.carry0, b * a.carry0_stride + u);
+  return static_cast<const C*>(d.carry)[Walk::time(a.s - 1, length, reverse) * carry_time + b * a.H + u];
+}
+
+// Unit u < H of row b; h[g] is R h of gate g.
+template <class Cell, class E>
+FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, const Accumulator<E>* h_sum) {
+  using C = Accumulator<E>;
+  constexpr int G = Cell::gates;
+  const ForwardDirection& d = a.direction[direction];
+  const bool reverse = direction == 1;
+  const int64_t length = a.walk.length(b), t = Walk::time(a.s, length, reverse);
+  C out = 0;
+  if (a.s < length) {
+    const C *pre = static_cast<const C*>(d.pre) + b * G * a.H + u, *bias = static_cast<const C*>(d.bias_h) + u;
+    C x[G], h[G], carry, tape[Cell::tape_blocks + 1];
+    FR_UNROLL
+    for (int g = 0; g < G; ++g) {
+      x[g] = pre[g * a.H];
+      h[g] = h_sum[g] + bias[g * a.H];
+    }
+    out = Cell::forward(x, h, carry_before<C>(a, d, reverse, b, u, length, a.carry_time), carry, tape);
+    static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = carry;
+    if (d.gates) {
+      C* const gates = static_cast<C*>(d.gates) + (t * a.B + b) * Cell::tape_blocks * a.H + u;
+      FR_UNROLL
+      for (int k = 0; k < Cell::tape_blocks; ++k) gates[k * a.H] = tape[k];
+    }
+    if (a.s == length - 1) {
+      static_cast<C*>(d.hn)[b * a.hn_stride + u] = out;
+      if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u] = carry;
+    }
+  }
+  if (d.y.data) row_of<C>(d.y, t, b)[u] = out;
+  const E stored = narrow<E>(out);
+  if (d.hidden) static_cast<E*>(d.hidden)[(t * a.B + b) * a.hidden_stride + u] = stored;
+  if (d.after) {
+    const bool goes_on = a.s + 1 < length && !a.walk.cut(a.s + 1, b, length, reverse);
+    static_cast<E*>(d.after)[b * a.Hp + u] = goes_on ? stored : narrow<E>(C(0));
+  }
+}
+
+// The end of the walk for row b: sum is dgates of the first step times R.
+template <class Cell, class C>
+FR_DEVICE void finish_initial(const BackwardStep& a, int direction, int64_t b, int64_t u, C sum) {
+  const BackwardDirection& d = a.direction[direction];
+  const int64_t length = a.walk.length(b);
+  C dh = 0, dc = 0;
+  if (length == 0) {  // the final state is the initial one
+    dh = load_or_zero<C>(d.dhn, b * a.dhn_stride + u);
+    if (Cell::separate_carry) dc = load_or_zero<C>(d.dcn, b * a.dcn_stride + u);
+  } else if (!a.walk.cut(0, b, length, direction == 1)) {
+    const C dcarry = Cell::carry_gradient ? static_cast<const C*>(d.dcarry)[b * a.H + u] : C(0);
+    dh = Cell::separate_carry ? sum : sum + dcarry;
+    dc = dcarry;
+  }
+  if (d.dh0) static_cast<C*>(d.dh0)[b * a.dh0_stride + u] = dh;
+  if (Cell::separate_carry && d.dc0) static_cast<C*>(d.dc0)[b * a.dc0_stride + u] = dc;
+}
+
+// Unit u < Hp of row b; sum is dgates of step s + 1 times R. Padding, of rows past their length and of units past H,
+// gets dgates of 0, for products run over it.
+template <class Cell, class E>
+FR_DEVICE void finish_backward(const BackwardStep& a, int direction, int64_t b, int64_t u, Accumulator<E> sum) {
+  using C = Accumulator<E>;
+  constexpr int N = Cell::dgate_blocks;
+  if (a.s < 0) {
+    if (u < a.H) finish_initial<Cell, C>(a, direction, b, u, sum);
+    return;
+  }
+  const BackwardDirection& d = a.direction[direction];
+  const bool reverse = direction == 1;
+  const int64_t length = a.walk.length(b), t = Walk::time(a.s, length, reverse);
+  C da[N] = {};
+  if (u < a.H && a.s < length) {
+    const bool last = a.s == length - 1, cut = !last && a.walk.cut(a.s + 1, b, length, reverse);
+    C dh = last ? load_or_zero<C>(d.dhn, b * a.dhn_stride + u) : cut ? C(0) : sum;
+    if (d.dy.data) dh = row_of<C>(d.dy, t, b)[u] + dh;
+    C dcarry = 0;
+    if (Cell::carry_gradient && !cut) {
+      if (!last)
+        dcarry = static_cast<const C*>(d.dcarry)[b * a.H + u];
+      else if (Cell::separate_carry)
+        dcarry = load_or_zero<C>(d.dcn, b * a.dcn_stride + u);
+    }
+    C tape[Cell::tape_blocks + 1];
+    FR_UNROLL
+    for (int k = 0; k < Cell::tape_blocks; ++k)
+      tape[k] = static_cast<const C*>(d.gates)[((t * a.B + b) * Cell::tape_blocks + k) * a.H + u];
+    const C before = carry_before<C>(a, d, reverse, b, u, length, a.B * a.H);
+    const C carry = static_cast<const C*>(d.carry)[(t * a.B + b) * a.H + u];
+    dcarry = Cell::backward(tape, before, carry, dh, dcarry, da);
+    if (Cell::carry_gradient) static_cast<C*>(d.dcarry)[b * a.H + u] = dcarry;
+  }
+  FR_UNROLL
+  for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(da[k]);
+}
+
+}  // namespace fusedrnn::cuda

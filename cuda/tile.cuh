@@ -1,0 +1,161 @@
+// One block's tile of a product C = A B^T: how operands travel through shared memory and how sums are put together.
+//
+// Warps form WM x WN x KS: a warp computes Engine::kRows x Engine::kColumns sums (fma.cuh, mma.cuh) of the block's
+// tile, over its group's share of k. Groups along k stream their own operands, 64 bytes of k at a time, through three
+// buffers of their own, asynchronously; they do not wait for each other until their sums meet in shared memory, where
+// they are added in the order of k. What k a group gets depends on K alone: results repeat bit for bit.
+//
+//       k ->                     group 0   group 1 ...
+//   A   [ BM rows  | 64 bytes ]  three of each, then the sums in the same memory:  [KS][BM][BN + 1]
+//   B   [ BN rows  | 64 bytes ]
+//
+// An operand is given by a source: row(i) is where its i-th row begins, or null for a row of zeros. Where k is
+// contiguous (Major::k) rows are those of the tile; else (Major::outer) row(k) holds all of the tile's rows side by
+// side.
+#pragma once
+
+#include "element.cuh"
+
+namespace fusedrnn::cuda {
+
+enum class Major { k, outer };
+
+template <class E>
+constexpr int kDepth = 64 / sizeof(E);  // values of k in a buffer
+
+// A matrix in memory, `rows` rows of `columns`: the plain source.
+template <class E>
+struct Matrix {
+  const E* data;
+  int64_t ld, rows, columns;
+  bool aligned;  // every row begins at 16 bytes
+
+  FR_DEVICE const E* row(int64_t i) const { return i < rows ? data + i * ld : nullptr; }
+};
+
+template <class Engine, int WM, int WN, int KS, Major MA = Major::k, Major MB = Major::k>
+struct Tile {
+  using E = typename Engine::Storage;
+  using C = typename Engine::C;
+  static_assert(KS == 1 || WM * WN == 1, "a group along k is one warp, or there is one group");
+
+  static constexpr int BM = WM * Engine::kRows, BN = WN * Engine::kColumns;
+  static constexpr int kGroupThreads = 32 * WM * WN, kThreads = kGroupThreads * KS;
+  static constexpr int kStages = 3;
+  static constexpr int V = 16 / sizeof(E);  // elements of a copy
+
+  // Elements from one row of a buffer to the next: 80 bytes, or the rows side by side and a few elements more, so that
+  // what lanes read together begins in different banks.
+  template <Major M>
+  static constexpr int pitch(int rows) {
+    return M == Major::k ? kDepth<E> + V : rows + (sizeof(E) == 4 ? 2 : 1) * V;
+  }
+  template <Major M>
+  static constexpr int elements(int rows) {
+    return M == Major::k ? rows * pitch<M>(rows) : kDepth<E> * pitch<M>(rows);
+  }
+  static constexpr int kPitchA = pitch<MA>(BM), kPitchB = pitch<MB>(BN);
+  static constexpr int kElementsA = elements<MA>(BM), kElementsB = elements<MB>(BN);
+  static constexpr int kStage = kElementsA + kElementsB;
+  static constexpr int kSumPitch = BN + 1;
+
+  static constexpr size_t kBuffersBytes = sizeof(E) * kStage * kStages * KS;
+  static constexpr size_t kSumsBytes = sizeof(C) * KS * BM * kSumPitch;
+  static constexpr size_t kSharedBytes = kBuffersBytes > kSumsBytes ? kBuffersBytes : kSumsBytes;
+
+  // The finished tile in shared memory.
+  struct Sums {
+    door::Shared<C> all;
+
+    FR_DEVICE C at(int m, int n) const {
+      C sum = all[m * kSumPitch + n];
+      FR_UNROLL
+      for (int group = 1; group < KS; ++group) {
+        const C part = all[(group * BM + m) * kSumPitch + n];
+        sum = sum + part;
+      }
+      return sum;
+    }
+  };
+
+  // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part.
+  template <class SourceA, class SourceB>
+  FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
+                                 int64_t last) {
+    const int group = door::thread() / kGroupThreads, member = door::thread() % kGroupThreads;
+    const int64_t buffers = (last - first + kDepth<E> - 1) / kDepth<E>, share = (buffers + KS - 1) / KS;
+    const int64_t begin = first + share * group * kDepth<E>;
+    const int64_t end = begin + share * kDepth<E> < last ? begin + share * kDepth<E> : last;
+    const int steps = end > begin ? static_cast<int>((end - begin + kDepth<E> - 1) / kDepth<E>) : 0;
+    const auto buffer = [&](int step) {
+      return static_cast<int64_t>(sizeof(E)) * kStage * (group * kStages + step % kStages);
+    };
+    const auto fetch = [&](int step) {
+      if (step < steps) {
+        const int64_t k = begin + static_cast<int64_t>(step) * kDepth<E>;
+        const door::Shared<E> to = door::shared<E>(buffer(step), kStage);
+        load<MA, BM, kPitchA>(to, a, m0, k, end, member);
+        load<MB, BN, kPitchB>(to + kElementsA, b, n0, k, end, member);
+      }
+      door::commit_copies();
+    };
+
+    const int warp = member / 32, m = warp / WN * Engine::kRows, n = warp % WN * Engine::kColumns;
+    Engine engine;
+    engine.clear();
+    fetch(0);
+    fetch(1);
+    for (int step = 0; step < steps; ++step) {
+      door::wait_copies<1>();
+      group_barrier();
+      fetch(step + 2);  // into the buffer that the group has read in the step before
+      const door::Shared<E> from = door::shared<E>(buffer(step), kStage);
+      engine.template accumulate<MA, MB, kPitchA, kPitchB>(from + (MA == Major::k ? m * kPitchA : m),
+                                                           from + kElementsA + (MB == Major::k ? n * kPitchB : n));
+    }
+    door::wait_copies<0>();
+    door::barrier();
+    const door::Shared<C> sums = door::shared<C>(0, KS * BM * kSumPitch);
+    engine.template store<MA, MB, kSumPitch>(sums + (group * BM + m) * kSumPitch + n);
+    door::barrier();
+    return {sums};
+  }
+
+ private:
+  FR_DEVICE static void group_barrier() {
+    if constexpr (WM * WN == 1)
+      door::warp_barrier();
+    else
+      door::barrier();
+  }
+
+  // kDepth values of k, from k to at most `end`, of `Rows` rows of a source.
+  template <Major M, int Rows, int Pitch, class Source>
+  FR_DEVICE static void load(door::Shared<E> to, const Source& source, int64_t first, int64_t k, int64_t end,
+                             int member) {
+    constexpr int kLines = M == Major::k ? Rows : kDepth<E>, kVectors = M == Major::k ? kDepth<E> / V : Rows / V;
+    static_assert(Rows % V == 0 && kLines * kVectors % kGroupThreads == 0, "every thread copies as much");
+    FR_UNROLL
+    for (int i = 0; i < kLines * kVectors / kGroupThreads; ++i) {
+      const int line = (member + kGroupThreads * i) / kVectors, at = (member + kGroupThreads * i) % kVectors * V;
+      const int64_t column = (M == Major::k ? k : first) + at;
+      int64_t left = end - column;
+      if constexpr (M == Major::outer) left = k + line < end ? source.columns - column : 0;
+      const E* from = source.row((M == Major::k ? first : k) + line);
+      const int count = from == nullptr || left <= 0 ? 0 : left < V ? static_cast<int>(left) : V;
+      copy(to + line * Pitch + at, count > 0 ? from + column : source.data, count, source.aligned);
+    }
+  }
+
+  // V elements, those from `count` on zero; `from` is a valid address in any case.
+  FR_DEVICE static void copy(door::Shared<E> to, const E* from, int count, bool aligned) {
+    if (aligned) {
+      door::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
+    } else {
+      FR_UNROLL
+      for (int e = 0; e < V; ++e) to[e] = e < count ? from[e] : E{};
+    }
+  }
+};
+
+}  // namespace fusedrnn::cuda
