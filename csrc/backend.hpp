@@ -4,7 +4,8 @@
 // plugin and its host emulator fill the same struct. Nothing here names Python, the STL or a device runtime, so the
 // table crosses a dlopen boundary. Rules that hold for every entry:
 //
-//   * status codes, never exceptions; `status_text` describes the last failure of the calling thread;
+//   * status codes, never exceptions; `status_text` describes the last failure of the calling thread ("no failure"
+//     before the first);
 //   * all pointers inside argument structs are memory of the backend (on a CPU: any host memory), but for arrays of the
 //     structs of this file (LayerWeights, LayerGrads, Segment), which the host reads. Scalar results (loss, norm) are
 //     written to backend memory as well;

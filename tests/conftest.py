@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run the kernels of this backend (scalar, avx2, avx512, neon); fail if it is not available",
+        help="run the kernels of this backend (scalar, avx2, avx512, neon, cuda, simt); fail if it is not "
+        "available. simt, the emulator of CUDA, is in the library that FUSEDRNN_CUDA_PLUGIN names",
     )
 
 
@@ -39,10 +40,14 @@ def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--backend")
     if name is None:
         return
-    os.environ["FUSEDRNN_ISA"] = name  # before fusedrnn loads its kernels
+    plugin = name in ("cuda", "simt")
+    if not plugin:
+        os.environ["FUSEDRNN_ISA"] = name  # before fusedrnn loads its kernels
     try:
-        from fusedrnn import cpu
+        from fusedrnn import _native, cpu
 
+        if plugin:
+            _native.set_backend(name)
         running = cpu.isa()
     except Exception as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from error

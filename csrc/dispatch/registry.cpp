@@ -5,6 +5,8 @@
 #include <stdexcept>
 
 #include "dispatch/isa.hpp"
+#include "dispatch/plugin.hpp"
+#include "dispatch/staged.hpp"
 
 extern "C" {
 #if defined(FUSEDRNN_HAS_SCALAR)
@@ -80,8 +82,14 @@ const Backend& current_backend() {
 void set_backend(const std::string& name) {
   const std::vector<const Backend*> backends = available_backends();
   const Backend* backend = find(backends, name);
+  if (backend == nullptr && (name == "cuda" || name == "simt")) {
+    const Plugin& plugin = cuda_plugin();
+    if (plugin.backend == nullptr) throw std::runtime_error(name + " cannot be used: " + plugin.why_not);
+    if (name == plugin.backend->name) backend = &staged(*plugin.backend);
+  }
   if (backend == nullptr) {
-    throw std::invalid_argument("name must be one of " + listed(backends) + ", it is '" + name + "'");
+    throw std::invalid_argument("name must be one of " + listed(backends) + ", or that of a plugin, it is '" + name +
+                                "'");
   }
   chosen.store(backend, std::memory_order_release);
 }

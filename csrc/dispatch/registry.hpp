@@ -15,7 +15,9 @@ std::vector<const Backend*> available_backends();
 // names what is not available here: nothing else is used in its place.
 const Backend& current_backend();
 
-// Throws std::invalid_argument when `name` is not available. Calls that are running keep the backend they began with.
+// Also "cuda", or "simt" where FUSEDRNN_CUDA_PLUGIN names the emulator: the same arrays in host memory, copied to the
+// device and back in every call (staged.hpp). Throws std::invalid_argument when `name` is not available, and
+// std::runtime_error when CUDA is not. Calls that are running keep the backend they began with.
 void set_backend(const std::string& name);
 
 }  // namespace fusedrnn
