@@ -17,11 +17,12 @@ constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
 
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
-                       py::handle threads) {
+                       py::handle threads, const std::string& precision) {
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
   desc.cell = cell_named(cell).kind;
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
+  desc.precision = precision_named(precision);
   desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
   desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
   offer_threads(desc, static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads)));
@@ -50,6 +51,13 @@ const CellName& cell_named(const std::string& name) {
   bad_value("cell", "one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "'" + name + "'");
 }
 
+Precision precision_named(const std::string& name) {
+  constexpr const char* kNames[] = {"ieee", "tf32", "tf32x3", "bf16", "fp16"};
+  for (int32_t i = 0; i < 5; ++i)
+    if (name == kNames[i]) return static_cast<Precision>(i);
+  bad_value("precision", "one of 'ieee', 'tf32', 'tf32x3', 'bf16', 'fp16'", "'" + name + "'");
+}
+
 void offer_threads(SequenceDesc& desc, int32_t threads) {
   const ForcedPlan forced = forced_plan();
   desc.threads = threads;
@@ -62,7 +70,8 @@ void offer_threads(SequenceDesc& desc, int32_t threads) {
 void bind_plan(py::module_& m) {
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
-        py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"));
+        py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"),
+        py::arg("precision") = "ieee");
 }
 
 }  // namespace fusedrnn

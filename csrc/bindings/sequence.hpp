@@ -58,8 +58,9 @@ struct CellName {
   int64_t gates;
 };
 
-// ValueError when there is no such cell.
+// ValueError when there is no such cell, or no such precision.
 const CellName& cell_named(const std::string& name);
+Precision precision_named(const std::string& name);
 
 // Threads for the backend to plan with, and the plan somebody forces on it.
 void offer_threads(SequenceDesc& desc, int32_t threads);

@@ -32,7 +32,9 @@ class Tape:
     @property
     def gates(self) -> Array | None: ...
 
-def pack_weights(num_layers: int, num_directions: int, bias: bool, weights: list[Array]) -> PackedWeights: ...
+def pack_weights(
+    num_layers: int, num_directions: int, bias: bool, weights: list[Array], precision: str = "ieee"
+) -> PackedWeights: ...
 def sequence_forward(
     cell: str,
     packed: PackedWeights,
@@ -65,6 +67,7 @@ def sequence_plan(
     I: int,
     H: int,
     threads: int,
+    precision: str = "ieee",
 ) -> dict[str, Any]: ...
 
 # ---- layers (csrc/bindings/layers.cpp)

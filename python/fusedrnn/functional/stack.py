@@ -17,16 +17,17 @@ Array = NDArray[Any]
 class PackedWeights:
     """Weights in the backend's own layout; pass it as ``weights`` to pack once and call often.
 
-    A snapshot: later writes to the arrays it was made from are not seen.
+    A snapshot: later writes to the arrays it was made from are not seen. They fix the precision of what is
+    computed with them.
     """
 
-    def __init__(self, weights: Mapping[str, Array]) -> None:
+    def __init__(self, weights: Mapping[str, Array], precision: str = "ieee") -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
         self.shape = stack_shape(weights)
         arrays = {name: weights[name] for name in self.shape.names()}
         self.native = _native.pack_weights(
-            self.shape.num_layers, self.shape.num_directions, self.shape.bias, list(arrays.values())
+            self.shape.num_layers, self.shape.num_directions, self.shape.bias, list(arrays.values()), precision
         )
         self.shapes = {name: array.shape for name, array in arrays.items()}
 

@@ -143,6 +143,7 @@ class Recurrent(Module):
             2 if self.bidirectional else 1,
             self.bias,
             [self._parameters[name].data for name in self._names],
+            self.precision,
         )
         self.__dict__["_packed"] = (version, backend, packed)
         return packed
