@@ -1,5 +1,6 @@
 #include "context.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -7,7 +8,11 @@
 #include <cstdlib>
 #include <cstring>
 
-extern "C" void __asan_unpoison_memory_region(void const volatile*, size_t) __attribute__((weak));
+extern "C" {
+void __asan_unpoison_memory_region(void const volatile*, size_t) __attribute__((weak));
+void __sanitizer_start_switch_fiber(void**, const void*, size_t) __attribute__((weak));
+void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) __attribute__((weak));
+}
 
 #if defined(__x86_64__)
 // void fusedrnn_simt_change(void** from, void* to): keeps what a callee must keep on the stack, exchanges stacks.
@@ -49,6 +54,22 @@ constexpr size_t kStack = 64 * 1024;
 void Context::create() {
   memory_ = map_pages(kPage + kStack);
   mprotect(memory_, kPage, PROT_NONE);
+  bottom_ = memory_ + kPage;
+  size_ = kStack;
+}
+
+void Context::adopt_stack() {
+  if (!__sanitizer_start_switch_fiber) return;
+  pthread_attr_t attributes;
+  void* bottom;
+  pthread_getattr_np(pthread_self(), &attributes);
+  pthread_attr_getstack(&attributes, &bottom, &size_);
+  pthread_attr_destroy(&attributes);
+  bottom_ = bottom;
+}
+
+void Context::arrived() {
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 }
 
 Context::~Context() {
@@ -74,11 +95,14 @@ void Context::start(void (*entry)()) {
 }
 
 void Context::change(Context& from, Context& to) {
+  void* fake_stack = nullptr;
+  if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(&fake_stack, to.bottom_, to.size_);
 #if defined(__x86_64__)
   fusedrnn_simt_change(&from.stack_pointer_, to.stack_pointer_);
 #else
   swapcontext(&from.state_, &to.state_);
 #endif
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 }
 
 unsigned char* map_pages(size_t bytes) {

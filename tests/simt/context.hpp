@@ -29,10 +29,16 @@ class Context {
   // Stops here, goes on there. Returns when somebody switches back.
   static void change(Context& from, Context& to);
 
+  // What `entry` calls first, and what the code that runs calls once before it switches: AddressSanitizer is told.
+  static void arrived();
+  void adopt_stack();
+
   bool owns(const void* address) const;  // the stack or the page below it
 
  private:
   unsigned char* memory_ = nullptr;
+  const void* bottom_ = nullptr;  // of the stack, for AddressSanitizer
+  size_t size_ = 0;
 #if defined(__x86_64__)
   void* stack_pointer_ = nullptr;
 #else

@@ -69,12 +69,14 @@ const unsigned char* damage(const unsigned char* from, const unsigned char* to) 
   return from;
 }
 
-std::string text_of_offset(const Allocation& a, uintptr_t address) {
-  char text[200];
-  const size_t beside = address < number(a.first) ? number(a.first) - address : address - number(a.last());
-  std::snprintf(text, sizeof text, "%zu bytes %s an allocation of %zu bytes", beside,
-                address < number(a.first) ? "before" : "behind the end of", a.bytes);
-  return text;
+// "<deed> 4 bytes behind the end of an allocation of 64 bytes<suffix>"
+Words beside(const char* deed, const Allocation& a, uintptr_t address, const char* suffix) {
+  const bool before = address < number(a.first);
+  Words words;
+  std::snprintf(words.text, sizeof words.text, "%s%zu bytes %s an allocation of %zu bytes%s", deed,
+                before ? number(a.first) - address : address - number(a.last()),
+                before ? "before" : "behind the end of", a.bytes, suffix);
+  return words;
 }
 
 // Damage around an allocation between `from` and its end, in words; repaired, so that it is told once.
@@ -82,7 +84,7 @@ std::string check_guard(const Allocation& a, unsigned char* from) {
   const unsigned char* p = damage(from, a.first);
   if (p == a.first) p = damage(a.last(), a.end());
   if (p == a.end()) return {};
-  const std::string text = text_of_offset(a, number(p)) + " was written to";
+  const std::string text = beside("", a, number(p), " was written to").text;
   write_guard(a.pages, a.first);
   write_guard(a.last(), a.end());
   return text;
@@ -115,16 +117,17 @@ std::string damaged_guards() {
   return {};
 }
 
-std::string describe_address(const void* address) {
+Words describe_address(const void* address) {
   const uintptr_t at = number(address);
-  char text[200];
-  for (auto& [first, a] : registry().allocations) {
+  for (const auto& [first, a] : registry().allocations) {
     if (at + kPage >= number(a.pages) && at < number(a.end()) + kPage) {
-      return "accesses global memory " + text_of_offset(a, at);
+      return beside("accesses global memory ", a, at, "");
     }
   }
-  std::snprintf(text, sizeof text, "accesses address %p, which is no device memory (or is no more)", address);
-  return text;
+  Words words;
+  std::snprintf(words.text, sizeof words.text, "accesses address %p, which is no device memory (or is no more)",
+                address);
+  return words;
 }
 
 void require_global(const void* p, size_t bytes, bool write) {
@@ -134,7 +137,7 @@ void require_global(const void* p, size_t bytes, bool write) {
   if (at >= range.first && at + bytes <= range.last) return;
   const Allocation* a = containing(at);
   if (a == nullptr || at + bytes > number(a->last())) {
-    fault("%s %zu bytes: %s", write ? "writes" : "reads", bytes, describe_address(p).c_str());
+    fault("%s %zu bytes: %s", write ? "writes" : "reads", bytes, describe_address(p).text);
   }
   range = {number(a->first), number(a->last())};
 }

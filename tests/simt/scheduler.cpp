@@ -137,7 +137,10 @@ Fiber* Launch::idle_fiber() {
   return fiber;
 }
 
-void Launch::fiber_main() { current_launch().loop(); }
+void Launch::fiber_main() {
+  Context::arrived();
+  current_launch().loop();
+}
 
 // What a fiber does: one CUDA thread after the other.
 void Launch::loop() {
@@ -251,9 +254,8 @@ void Launch::deadlock() {
   int missing = first;
   while (waits->block->threads[missing].at == &at) ++missing;
   const CudaThread& other = waits->block->threads[missing];
-  const std::string deed = other.ended ? "has returned" : std::string("waits at ") + other.at->purpose;
-  fault("waits for ever at %s: %d of %d have come, thread %d %s", at.purpose, at.arrived, at.size, missing,
-        deed.c_str());
+  fault("waits for ever at %s: %d of %d have come, thread %d %s%s", at.purpose, at.arrived, at.size, missing,
+        other.ended ? "has returned" : "waits at ", other.ended ? "" : other.at->purpose);
 }
 
 // Back to run(), for good.
@@ -307,6 +309,7 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
     while (std::gcd(block_step_, block_count_) != 1) ++block_step_;
   }
   host_race_fiber_ = races::current();
+  host_.adopt_stack();
   runnable_.reserve(window_ * shape.threads);
   {
     const SegvGuard guard;

@@ -84,6 +84,7 @@ class Launch {
 
   // Waits for the others. `orders_memory`: what they wrote before is seen after.
   void meet(Meeting& meeting, const char* purpose, bool orders_memory);
+  // Ends the launch with a text. What lives on the stacks of CUDA threads is never destroyed.
   [[noreturn]] void stop(const char* text);
   bool on_guard_of_stack(const void* address) const;
 
@@ -124,8 +125,12 @@ Launch& current_launch();
 // Has the kernel of the launch under way touched what lies around allocations? Names the first that it did, or nothing.
 std::string damaged_guards();
 
-// An address that faulted, in words: which allocation it misses by how much.
-std::string describe_address(const void* address);
+// An address that faulted, in words: which allocation it misses by how much. A plain array, since whoever asks on the
+// stack of a CUDA thread never destroys what it has.
+struct Words {
+  char text[300];
+};
+Words describe_address(const void* address);
 
 // One for launches and for allocations: allocations do not come or go under a running kernel.
 class Lock {

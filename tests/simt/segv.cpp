@@ -27,9 +27,8 @@ void handle(int signal, siginfo_t* info, void*) {
   sigemptyset(&blocked);
   sigaddset(&blocked, signal);
   pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
-  const std::string text =
-      launch.on_guard_of_stack(info->si_addr) ? "overflows its stack of 64 KiB" : describe_address(info->si_addr);
-  launch.stop(text.c_str());
+  if (launch.on_guard_of_stack(info->si_addr)) launch.stop("overflows its stack of 64 KiB");
+  launch.stop(describe_address(info->si_addr).text);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ enum class Plant {
   load_past_global,
   load_before_global,
   store_past_global,
-  plain_read_far_past_global,
+  plain_read_past_global,
   plain_write_past_global,
   plain_write_before_global,
   host_memory,
@@ -67,8 +67,8 @@ FR_KERNEL void reverse(const FR_CONSTANT Args a) {
                          ? load(&a.x[0] + (reinterpret_cast<const float*>(&a) - a.x))
                      : culprit && planted(Plant::misaligned_global)
                          ? load(reinterpret_cast<const float*>(reinterpret_cast<const char*>(x) + 2))
-                     : culprit && planted(Plant::plain_read_far_past_global) ? x[1 << 20]
-                                                                             : load(x + i);
+                     : culprit && planted(Plant::plain_read_past_global) ? a.x[2 * n + 1000]
+                                                                         : load(x + i);
   if (!(culprit && planted(Plant::unwritten_shared))) {
     if (culprit && planted(Plant::write_past_shared)) {
       s[64] = mine;
@@ -160,7 +160,8 @@ void global_memory() {
                 {kCulprit, "writes 4 bytes: accesses global memory 0 bytes behind the end of"});
   require_fault(run<Plant::host_memory>(), {kCulprit, "which is no device memory"});
   require_fault(run<Plant::misaligned_global>(), {kCulprit, "reads 4 bytes of global memory at", "not aligned"});
-  require_fault(run<Plant::plain_read_far_past_global>(), {kCulprit, "accesses address"});
+  require_fault(run<Plant::plain_read_past_global>(),
+                {kCulprit, "accesses global memory 4000 bytes behind the end of an allocation of 512 bytes"});
   // The block ends where its page does, so the page behind it is hit at once.
   require_fault(run<Plant::plain_write_past_global>(),
                 {kCulprit, "accesses global memory 0 bytes behind the end of an allocation of 512 bytes"});
