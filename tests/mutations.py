@@ -168,9 +168,9 @@ MUTATIONS = [
     ),
     Mutation(
         "gemm: outer product loses all but the last block of rows",
-        "gemm/outer.hpp",
-        "    replace = false;\n    k0 += block;",
-        "    replace = k0 + block < K;\n    k0 += block;",
+        "gemm/gemm.hpp",
+        "const bool replace = !g.accumulate && k == 0;",
+        "const bool replace = !g.accumulate;",
         "test_linear.py " + SEQUENCES,
     ),
     Mutation(

@@ -33,7 +33,7 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
     for (int64_t m = share(tiles, threads, i) * MR; m < (last < g.M ? last : g.M);) {
       const int64_t end = last < g.M ? last : g.M, count = end - m < 16 * MR ? end - m : 16 * MR;
       for (int64_t r = 0; r < count; ++r) rows[r] = static_cast<const T*>(g.a) + (m + r) * g.lda;
-      multiply<T, NV>(rows, 1, count, packed, vectors, g.K, 0, panels,
+      multiply<T, NV>(rows, count, packed, vectors, g.K, 0, panels,
                       [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
                         using L = Lanes<T>;
                         for (int r = 0; r < tall; ++r)
@@ -51,23 +51,34 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
   });
 }
 
+// Scratch of a thread that has M rows of C.
+template <class T>
+int64_t gemm_columns_scratch(int64_t M) {
+  return outer_panel<T> + OuterTiles<T>::elements(M);
+}
+
 template <class T>
 void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
   const int32_t threads = gemm_threads(g, team->size);
-  const int64_t stride = outer_scratch<T>((g.M + threads - 1) / threads);
-  constexpr int64_t kRows = 4 * kChunk;  // pointers at a time: a multiple of the chunk keeps the order of sums
+  const int64_t stride = gemm_columns_scratch<T>((g.M + threads - 1) / threads);
   parallel(team, threads, [&](int32_t i) {
-    const T* a[kRows];
-    const T* b[kRows];
+    T* const panel = scratch + i * stride;
+    const OuterTiles<T> tiles{share(g.M, threads, i), share(g.M, threads, i + 1), panel + outer_panel<T>};
+    T* const c = static_cast<T*>(g.c) + tiles.first * g.ldc;
+    const T* a[kChunk];
+    const T* b[kChunk];
     int64_t k = 0;
     do {
-      const int64_t count = g.K - k < kRows ? g.K - k : kRows;
+      const int64_t count = g.K - k < kChunk ? g.K - k : kChunk;
       for (int64_t r = 0; r < count; ++r) {
         a[r] = static_cast<const T*>(g.a) + (k + r) * g.lda;
         b[r] = static_cast<const T*>(g.b) + (k + r) * g.ldb;
       }
-      outer_product<T>(a, b, count, share(g.M, threads, i), share(g.M, threads, i + 1), g.N, static_cast<T*>(g.c),
-                       g.ldc, !g.accumulate && k == 0, scratch + i * stride);
+      const bool replace = !g.accumulate && k == 0;
+      tiles.pack(a, count, g.M);
+      for_outer_panels(b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
+        tiles.multiply(count, panel, wide, left, c + n, g.ldc, replace);
+      });
       k += count;
     } while (k < g.K);
   });
@@ -77,7 +88,7 @@ inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
   const auto bytes = [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = gemm_threads(*g, threads);
-    return sizeof(T) * static_cast<size_t>(g->kind == GemmKind::tn ? n * outer_scratch<T>((g->M + n - 1) / n)
+    return sizeof(T) * static_cast<size_t>(g->kind == GemmKind::tn ? n * gemm_columns_scratch<T>((g->M + n - 1) / n)
                                                                    : packed_elements<T>(vectors_of<T>(g->N), g->K));
   };
   return g->dtype == DType::float64 ? bytes(double()) : bytes(float());

@@ -1,11 +1,11 @@
 // The register tile: a few rows of A times a panel of B, every product of the package passes through here.
 //
-//            B panel, packed                       A: one pointer per row, element k at a[r][k * a_stride]
-//        k = 0  [ v0 | v1 | .. ]                   (row pointers make h0, resets (a row of zeros), lengths and
-//        k = 1  [ v0 | v1 | .. ]                    batch_first one mechanism; a_stride > 1 reads packed columns)
-//        ..         NV vectors of N lanes
+//            B panel, packed                       A: element k of row r
+//        k = 0  [ v0 | v1 | .. ]                   Dot: a[r][k], a table of row pointers, which makes h0, resets (a
+//        k = 1  [ v0 | v1 | .. ]                   row of zeros), lengths and batch_first one mechanism
+//        ..         NV vectors of N lanes          Outer: a[k * tile_rows + r], packed columns (outer.hpp)
 //
-//   tile[r][v] = sum over k of a[r][k] * B[k][v]      MR x NV vectors, contiguous, written without being read
+//   tile[r][v] = sum over k of A[r][k] * B[k][v]      MR x NV vectors
 //
 // Order of the sum, the same on every ISA and for every MR and NV, so that bits depend on K alone: k runs in chunks of
 // kChunk; inside a chunk one ordered chain of fused multiply-adds starting at zero; chunk results added in order.
@@ -17,6 +17,7 @@
 namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr int64_t kChunk = 256;
+constexpr int kOuterVectors = 4;  // width of the tile of a weight gradient
 
 // Rows of the tallest tile whose accumulators, one row of B and a broadcast fit the register file.
 template <int NV>
@@ -28,78 +29,108 @@ constexpr int tile_rows() {
 #endif
 }
 
-template <class T, int MR, int NV>
-void microkernel(int64_t K, const T* const* a, int64_t a_stride, const T* b, T* tile) {
+// One chunk's chain for a whole tile: element(r, k) is that of A, b the panel at the chunk's first k.
+template <class T, int MR, int NV, class Element>
+FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][NV], const Element& element) {
   using L = Lanes<T>;
-  using V = typename L::V;
-  constexpr int N = L::N;
-  const T* row[MR];
 #pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r) row[r] = a[r];
-  int64_t k = 0;
-  do {
-    const int64_t end = K - k < kChunk ? K : k + kChunk;
-    const bool first = k == 0;
-    V sum[MR][NV];
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) sum[r][v] = L::zero();
+  for (int64_t k = 0; k < count; ++k, b += NV * L::N) {
+    typename L::V column[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) column[v] = L::load(b + v * L::N);
 #pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r)
+    for (int r = 0; r < MR; ++r) {
+      const auto broadcast = L::set(element(r, k));
 #pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) sum[r][v] = L::zero();
-    for (; k < end; ++k) {
-      V column[NV];
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) column[v] = L::load(b + v * N);
-      b += NV * N;
-#pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) {
-        const V broadcast = L::set(row[r][k * a_stride]);
-#pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) sum[r][v] = L::fma(broadcast, column[v], sum[r][v]);
-      }
+      for (int v = 0; v < NV; ++v) sum[r][v] = L::fma(broadcast, column[v], sum[r][v]);
     }
+  }
+}
+
+// Rows by pointer: a chunk of them from k on, count <= kChunk. The tile is contiguous; `first` writes it without
+// reading it, later chunks add.
+template <class T>
+struct Dot {
+  using Kernel = void (*)(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, bool first);
+
+  template <int MR, int NV>
+  static void run(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, bool first) {
+    using L = Lanes<T>;
+    const T* row[MR];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) row[r] = a[r] + k;
+    typename L::V sum[MR][NV];
+    chain<T, MR, NV>(count, b, sum, [&](int r, int64_t i) { return row[r][i]; });
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) {
-        T* to = tile + (r * NV + v) * N;
+        T* to = tile + (r * NV + v) * L::N;
         L::store(to, first ? sum[r][v] : L::load(to) + sum[r][v]);
       }
-  } while (k < K);
-}
+  }
+};
 
+// Packed columns, K <= kChunk; adds into (or with `replace` overwrites) the first `columns` columns of MR rows of C.
 template <class T>
-using Microkernel = void (*)(int64_t K, const T* const* a, int64_t a_stride, const T* b, T* tile);
+struct Outer {
+  using Kernel = void (*)(int64_t K, const T* a, const T* b, T* c, int64_t ldc, int64_t columns, bool replace);
 
-template <class T, int NV>
-Microkernel<T> pick_rows(int rows) {
+  template <int MR, int NV>
+  static void run(int64_t K, const T* a, const T* b, T* c, int64_t ldc, int64_t columns, bool replace) {
+    using L = Lanes<T>;
+    constexpr int N = L::N, pitch = tile_rows<kOuterVectors>();
+    typename L::V sum[MR][NV];
+    chain<T, MR, NV>(K, b, sum, [&](int r, int64_t k) { return a[k * pitch + r]; });
+    const bool full = columns >= NV * N;
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) {
+        T* to = c + r * ldc + v * N;
+        if (full) {
+          L::store(to, replace ? sum[r][v] : L::load(to) + sum[r][v]);
+        } else {
+          const int count = static_cast<int>(columns - v * N < N ? columns - v * N : N);
+          L::store(to, replace ? sum[r][v] : L::load(to, count) + sum[r][v], count);
+        }
+      }
+  }
+};
+
+template <class Family, int NV>
+typename Family::Kernel pick_rows(int rows) {
   constexpr int most = tile_rows<NV>();
   switch (rows) {
     case 1:
-      return microkernel<T, 1, NV>;
+      return Family::template run<1, NV>;
     case 2:
-      return microkernel<T, 2, NV>;
+      return Family::template run<2, NV>;
     case 3:
-      return microkernel<T, 3, NV>;
+      return Family::template run<3, NV>;
     case 4:
-      return microkernel < T, most < 4 ? 1 : 4, NV > ;
+      return Family::template run < most < 4 ? 1 : 4, NV > ;
     case 5:
-      return microkernel < T, most < 5 ? 1 : 5, NV > ;
+      return Family::template run < most < 5 ? 1 : 5, NV > ;
     case 6:
-      return microkernel < T, most < 6 ? 1 : 6, NV > ;
+      return Family::template run < most < 6 ? 1 : 6, NV > ;
     case 7:
-      return microkernel < T, most < 7 ? 1 : 7, NV > ;
+      return Family::template run < most < 7 ? 1 : 7, NV > ;
     default:
-      return microkernel < T, most < 8 ? 1 : 8, NV > ;
+      return Family::template run < most < 8 ? 1 : 8, NV > ;
   }
 }
 
 // The kernel of a tile of `rows` <= tile_rows<NV>() rows (of the full panel's NV) and `vectors` <= NV vectors.
-template <class T, int NV>
-Microkernel<T> pick_microkernel(int rows, int vectors) {
+template <class Family, int NV>
+typename Family::Kernel pick_kernel(int rows, int vectors) {
   if constexpr (NV > 1) {
-    if (vectors < NV) return pick_microkernel<T, NV - 1>(rows, vectors);
+    if (vectors < NV) return pick_kernel<Family, NV - 1>(rows, vectors);
   }
-  return pick_rows<T, NV>(rows);
+  return pick_rows<Family, NV>(rows);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

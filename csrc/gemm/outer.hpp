@@ -4,111 +4,127 @@
 // need no gathering. k goes in blocks of kChunk in order: each block's sum is one ordered chain, added to C. Only rows
 // m_first <= m < m_last of C are touched: threads share those out.
 //
-// Per block a thread packs its columns of A once, [tile][k][MR], reading each row of A from end to end, then B panel by
-// panel; a panel stays in the second-level cache while the tiles of A pass. The lines of C that a tile will add to are
-// asked for before its sums begin, for C is larger than the caches near by.
+// Per block a thread packs its columns of A once, [tile][k][pitch], reading each row of A from end to end, then B panel
+// by panel; a panel stays in the second-level cache while the tiles of A pass. The lines of C that a tile will add to
+// are asked for before its sums begin, for C is larger than the caches near by.
 #pragma once
 
 #include "gemm/panels.hpp"
+#include "gemm/parallel.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-constexpr int kOuterVectors = 4;  // width of the tile
-
-// Elements of scratch a thread needs for an outer product with at most M rows of C to itself.
+// The columns [first, last) of A as tiles of at most tile_rows of them, shared out evenly.
 template <class T>
-int64_t outer_scratch(int64_t M) {
-  constexpr int MR = tile_rows<kOuterVectors>();
-  return kChunk * ((M + MR - 1) / MR * MR + kOuterVectors * Lanes<T>::N);
-}
+struct OuterTiles {
+  static constexpr int pitch = tile_rows<kOuterVectors>();
 
-// packed[tile][k][r] = a[k][m_first + tile * MR + r], a strip of tiles at a time: wide enough to use every cache line
-// of A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache.
-template <class T, int MR>
-void pack_tiles(const T* const* a, int64_t K, int64_t m_first, int64_t m_last, T* packed) {
-  using L = Lanes<T>;
-  constexpr int64_t kStrip = 8 * MR;
-  for (int64_t strip = m_first; strip < m_last; strip += kStrip) {
-    const int64_t end = m_last - strip < kStrip ? m_last : strip + kStrip;
-    for (int64_t k = 0; k < K; ++k) {
-      const T* row = a[k];
-      for (int64_t m = strip; m < end; m += MR) {
-        T* to = packed + (m - m_first) * K + k * MR;
-        const int tall = static_cast<int>(end - m < MR ? end - m : MR);
-        for (int r = 0; r < tall; r += L::N) {
-          const int count = tall - r < L::N ? tall - r : L::N;
-          L::store(to + r, L::load(row + m + r, count), count);
+  static int64_t tiles_of(int64_t columns) { return (columns + pitch - 1) / pitch; }
+  // Elements that a block of k takes, packed.
+  static int64_t elements(int64_t columns) { return tiles_of(columns) * pitch * kChunk; }
+
+  int64_t tiles() const { return tiles_of(last - first); }
+  int64_t begin(int64_t tile) const { return share(last - first, tiles(), tile); }
+  int height(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
+
+  // packed[tile][k][r] = a[k][first + begin(tile) + r], a strip of tiles at a time: wide enough to use every cache line
+  // of A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache. Rows of A
+  // have `width` elements; a tile takes `pitch` of them wherever there are as many, its neighbour's too.
+  void pack(const T* const* a, int64_t K, int64_t width) const {
+    constexpr int64_t kStrip = 8;
+    for (int64_t strip = 0; strip < tiles(); strip += kStrip) {
+      const int64_t count = tiles() - strip < kStrip ? tiles() - strip : kStrip;
+      int64_t column[kStrip];
+      for (int64_t i = 0; i < count; ++i) column[i] = first + begin(strip + i);
+      T* const to = packed + strip * K * pitch;
+      if (count == kStrip && column[kStrip - 1] + pitch <= width) {
+        for (int64_t k = 0; k < K; ++k)
+          for (int64_t i = 0; i < kStrip; ++i) copy(to + (i * K + k) * pitch, a[k] + column[i], pitch);
+      } else {
+        for (int64_t i = 0; i < count; ++i) {
+          const int tall = height(strip + i);
+          for (int64_t k = 0; k < K; ++k) copy(to + (i * K + k) * pitch, a[k] + column[i], tall);
         }
       }
     }
   }
-}
 
-// Columns [n, n + wide * N) of the rows of B as one panel.
-template <class T>
-void pack_rows(const T* const* b, int64_t K, int64_t n, int64_t columns, int wide, T* panel) {
-  using L = Lanes<T>;
-  for (int64_t k = 0; k < K; ++k, panel += wide * L::N)
-    for (int v = 0; v < wide; ++v) {
-      const int64_t at = n + v * L::N;
-      L::store(panel + v * L::N,
-               columns - at < L::N ? L::load(b[k] + at, static_cast<int>(columns - at)) : L::load(b[k] + at));
+  // C[m][n] += (or = with `replace`) the sums over K packed rows, m in [first, last), n the `columns` ones that B's
+  // panel of `wide` vectors begins with; c points to row `first`.
+  void multiply(int64_t K, const T* panel, int wide, int64_t columns, T* c, int64_t ldc, bool replace) const {
+    constexpr int N = Lanes<T>::N;
+    const int64_t count = tiles();
+    for (int64_t i = 0; i < count; ++i) {
+      T* const to = c + begin(i) * ldc;
+      const int tall = height(i);
+      for (int r = 0; r < tall; ++r)
+        for (int v = 0; v < wide; ++v) __builtin_prefetch(to + r * ldc + v * N, 1);
+      pick_kernel<Outer<T>, kOuterVectors>(tall, wide)(K, packed + i * K * pitch, panel, to, ldc, columns, replace);
     }
-}
+  }
 
-// Element m of row k of A is a[k][m]; of B b[k][n]. `replace`: C = ... instead of +=, K = 0 writing zeros.
+  int64_t first, last;
+  T* packed;
+
+ private:
+  FR_INLINE static void copy(T* to, const T* from, int count) {
+    using L = Lanes<T>;
+    for (int r = 0; r < count; r += L::N) {
+      const int lanes = count - r < L::N ? count - r : L::N;
+      L::store(to + r, L::load(from + r, lanes), lanes);
+    }
+  }
+};
+
+// Elements of scratch for one panel of B.
 template <class T>
-void outer_product(const T* const* a, const T* const* b, int64_t K, int64_t m_first, int64_t m_last, int64_t N, T* c,
-                   int64_t ldc, bool replace, T* scratch) {
+constexpr int64_t outer_panel = kChunk * kOuterVectors * Lanes<T>::N;
+
+// visit(n, wide, columns left) for every panel of a B with N columns, whose rows [0, K) at columns n .. lie in `panel`.
+template <class T, class Visit>
+void for_outer_panels(const T* const* b, int64_t K, int64_t N, T* panel, const Visit& visit) {
   using L = Lanes<T>;
-  constexpr int NV = kOuterVectors, MR = tile_rows<NV>();
-  const int64_t vectors = vectors_of<T>(N), panels = panels_of<NV>(vectors);
-  T* const panel = scratch;
-  T* const tiles = scratch + kChunk * NV * L::N;
-  alignas(64) T tile[MR * NV * L::N];
-  int64_t k0 = 0;
-  do {
-    const int64_t block = K - k0 < kChunk ? K - k0 : kChunk;
-    pack_tiles<T, MR>(a + k0, block, m_first, m_last, tiles);
-    for (int64_t p = 0; p < panels; ++p) {
-      const int wide = static_cast<int>(vectors - p * NV < NV ? vectors - p * NV : NV);
-      const int64_t n0 = p * NV * L::N;
-      pack_rows<T>(b + k0, block, n0, N, wide, panel);
-      for (int64_t m = m_first; m < m_last; m += MR) {
-        const int tall = static_cast<int>(m_last - m < MR ? m_last - m : MR);
-        const T* rows[MR];
-        for (int r = 0; r < tall; ++r) {
-          rows[r] = tiles + (m - m_first) * block + r;
-          for (int v = 0; v < wide; ++v) __builtin_prefetch(c + (m + r) * ldc + n0 + v * L::N, 1);
-        }
-        pick_microkernel<T, NV>(tall, wide)(block, rows, MR, panel, tile);
-        for (int r = 0; r < tall; ++r) {
-          T* const to = c + (m + r) * ldc + n0;
-          for (int v = 0; v < wide; ++v) {
-            const int64_t left = N - n0 - v * L::N;
-            const int count = static_cast<int>(left < L::N ? left : L::N);
-            const auto sum = L::load(tile + (r * wide + v) * L::N);
-            L::store(to + v * L::N, replace ? sum : L::load(to + v * L::N, count) + sum, count);
-          }
-        }
+  for (int64_t n = 0; n < N; n += kOuterVectors * L::N) {
+    const int64_t left = N - n, vectors = vectors_of<T>(left);
+    const int wide = static_cast<int>(vectors < kOuterVectors ? vectors : kOuterVectors);
+    T* to = panel;
+    for (int64_t k = 0; k < K; ++k, to += wide * L::N)
+      for (int v = 0; v < wide; ++v) {
+        const int64_t count = left - v * L::N;
+        const T* from = b[k] + n + v * L::N;
+        L::store(to + v * L::N, count < L::N ? L::load(from, static_cast<int>(count)) : L::load(from));
       }
-    }
-    replace = false;
-    k0 += block;
-  } while (k0 < K);
+    visit(n, wide, left);
+  }
 }
 
-// sum[n] += sum over k of a[k][n] for n_first <= n < n_last: bias gradients; the same blocks, plain additions in order.
+// sum[n] (and also[n], unless null) += sum over k of a[k][n] for n_first <= n < n_last: bias gradients; the same
+// blocks, plain additions in order.
 template <class T>
-void sum_rows(const T* const* a, int64_t K, int64_t n_first, int64_t n_last, T* sum) {
+void sum_rows(const T* const* a, int64_t K, int64_t n_first, int64_t n_last, T* sum, T* also = nullptr) {
   using L = Lanes<T>;
+  constexpr int kStrip = 4;  // vectors at a time: rows lie far apart
   for (int64_t k0 = 0; k0 < K; k0 += kChunk) {
     const int64_t end = K - k0 < kChunk ? K : k0 + kChunk;
-    for (int64_t n = n_first; n < n_last; n += L::N) {
-      const int count = static_cast<int>(n_last - n < L::N ? n_last - n : L::N);
-      auto block = L::zero();
-      for (int64_t k = k0; k < end; ++k) block = block + L::load(a[k] + n, count);
-      L::store(sum + n, L::load(sum + n, count) + block, count);
+    for (int64_t n = n_first; n < n_last; n += kStrip * L::N) {
+      typename L::V block[kStrip];
+      int count[kStrip];
+      for (int v = 0; v < kStrip; ++v) {
+        const int64_t left = n_last - n - v * L::N;
+        count[v] = static_cast<int>(left <= 0 ? 0 : left < L::N ? left : L::N);
+        block[v] = L::zero();
+      }
+      if (count[kStrip - 1] == L::N) {
+        for (int64_t k = k0; k < end; ++k)
+          for (int v = 0; v < kStrip; ++v) block[v] = block[v] + L::load(a[k] + n + v * L::N);
+      } else {
+        for (int64_t k = k0; k < end; ++k)
+          for (int v = 0; v < kStrip && count[v] > 0; ++v) block[v] = block[v] + L::load(a[k] + n + v * L::N, count[v]);
+      }
+      T* const targets[] = {sum, also};
+      for (T* const to : targets)
+        for (int v = 0; to && v < kStrip && count[v] > 0; ++v)
+          L::store(to + n + v * L::N, L::load(to + n + v * L::N, count[v]) + block[v], count[v]);
     }
   }
 }

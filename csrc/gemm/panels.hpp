@@ -71,23 +71,39 @@ void pack_panels(T* packed, const T* from, int64_t n_stride, int64_t k_stride, i
 // epilogue(panel, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at tile + i * vectors
 // * N. Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows pass. Rows are
 // shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
-template <class T, int NV, class Epilogue>
-void multiply(const T* const* a, int64_t a_stride, int64_t rows, const T* packed, int64_t vectors, int64_t K,
-              int64_t first, int64_t last, Epilogue&& epilogue) {
+//
+// prepare(panel, first row, rows of the tile, vectors of the panel, part, parts) comes before each of the `parts`
+// chunks of a tile's sums and may ask for a part of the memory that its epilogue will touch. In parts, because a core
+// waits once too many lines are on their way.
+template <class T, int NV, class Prepare, class Epilogue>
+void multiply(const T* const* a, int64_t rows, const T* packed, int64_t vectors, int64_t K, int64_t first, int64_t last,
+              const Prepare& prepare, const Epilogue& epilogue) {
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
   alignas(64) T tile[MR * NV * N];
-  const int64_t tiles = (rows + MR - 1) / MR;
+  const int64_t tiles = (rows + MR - 1) / MR, chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {
     const int wide = static_cast<int>(vectors - p * NV < NV ? vectors - p * NV : NV);
     const T* panel = packed + p * NV * N * K;
     int64_t row = 0;
     for (int64_t i = 0; i < tiles; ++i) {
       const int tall = static_cast<int>((rows - row + (tiles - i) - 1) / (tiles - i));
-      pick_microkernel<T, NV>(tall, wide)(K, a + row, a_stride, panel, tile);
+      const auto kernel = pick_kernel<Dot<T>, NV>(tall, wide);
+      for (int64_t c = 0; c < chunks; ++c) {
+        const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
+        prepare(p, row, tall, wide, c, chunks);
+        kernel(count, a + row, k, panel + k * wide * N, tile, c == 0);
+      }
       epilogue(p, row, tall, wide, static_cast<const T*>(tile));
       row += tall;
     }
   }
+}
+
+template <class T, int NV, class Epilogue>
+void multiply(const T* const* a, int64_t rows, const T* packed, int64_t vectors, int64_t K, int64_t first, int64_t last,
+              const Epilogue& epilogue) {
+  const auto nothing = [](int64_t, int64_t, int, int, int64_t, int64_t) {};
+  multiply<T, NV>(a, rows, packed, vectors, K, first, last, nothing, epilogue);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

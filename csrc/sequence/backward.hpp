@@ -178,12 +178,16 @@ class Backward {
       const RowOrder& order = f_.scratch_.order;
       const int64_t active = rows_.count(order.active[s]), going_on = rows_.count(order.active[s + 1]);
       gather_rows(pass, s, active, going_on);
-      multiply<T, NV>(table_, 1, going_on, pass.weights.r_back, f_.size_.unit_vectors, G * f_.desc_.H, first_panel_,
-                      last_panel_, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
-                        for (int r = 0; r < tall; ++r)
-                          for (int v = 0; v < wide; ++v, tile += N)
-                            finish(row_[row + r], (p * NV + v) * N, L::load(tile));
-                      });
+      multiply<T, NV>(
+          table_, going_on, pass.weights.r_back, f_.size_.unit_vectors, G * f_.desc_.H, first_panel_, last_panel_,
+          [&](int64_t p, int64_t row, int tall, int wide, int64_t part, int64_t parts) __attribute__((always_inline)) {
+            for (int64_t r = part; r < tall; r += parts)
+              for (int v = 0; v < wide; ++v) ask_for(row_[row + r], (p * NV + v) * N);
+          },
+          [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+            for (int r = 0; r < tall; ++r)
+              for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (p * NV + v) * N, L::load(tile));
+          });
       for (int64_t i = going_on; i < active; ++i)
         for (int64_t v = first_panel_ * NV; v < last_panel_ * NV && v < f_.size_.unit_vectors; ++v)
           finish(row_[i], v * N, row_[i].start ? get(row_[i].start, v * N) : L::zero());
@@ -197,6 +201,14 @@ class Backward {
     void put(T* to, int64_t unit, V v) const {
       const int n = count(unit);
       n == N ? L::store(to + unit, v) : L::store(to + unit, v, n);
+    }
+
+    // The tape comes from memory: what `finish` will read of it is on its way while the tile's sums are computed.
+    FR_INLINE void ask_for(const Row& row, int64_t unit) const {
+      for (int k = 0; k < Cell::tape_blocks; ++k) __builtin_prefetch(row.gates + k * f_.desc_.H + unit);
+      __builtin_prefetch(row.carry + unit);
+      __builtin_prefetch(row.carry_prev + unit);
+      if (row.dy) __builtin_prefetch(row.dy + unit);
     }
 
     // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
@@ -255,7 +267,7 @@ class Backward {
         row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
       }
       if (!f_.args_.dh0.data) return;
-      multiply<T, NV>(table_, 1, active, pass.weights.r_back, f_.size_.unit_vectors, G * H, first_panel_, last_panel_,
+      multiply<T, NV>(table_, active, pass.weights.r_back, f_.size_.unit_vectors, G * H, first_panel_, last_panel_,
                       [&](int64_t p, int64_t first, int tall, int wide, const T* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {
@@ -272,7 +284,7 @@ class Backward {
     // dW, dR, db and dX of the steps [first, end), shared out over the direction group.
     void chunk_gradients(const Pass& pass, int64_t first, int64_t end) {
       const int64_t H = f_.desc_.H, stride = f_.scratch_.pointer_rows;
-      const T **const gate = table_, **const operand = table_ + stride;
+      const T **const gate = table_, **const before = gate + stride, **const input = before + stride;
       const auto for_pairs = [&](auto&& visit) {
         int64_t pairs = 0;
         for (int64_t s = end - 1; s >= first; --s)
@@ -283,19 +295,18 @@ class Backward {
         return at<T>(array, pass.walk.time(s, r), pass.walk.order.batch[r]);
       };
       const ChunkGradients<Cell, T> gradients(H, pass.inputs, pass.weights, pass.grads, thread_, f_.group_threads_);
-      int64_t pairs = for_pairs([&](int64_t k, int64_t s, int64_t r) {
-        gate[k] = dgates(s, r) + Cell::h_first * H;
-        operand[k] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
+      const int64_t pairs = for_pairs([&](int64_t k, int64_t s, int64_t r) {
+        gate[k] = dgates(s, r);
+        before[k] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
+        input[k] = row(pass.input, s, r);
       });
-      gradients.recurrent_weights(gate, operand, pairs, outer_);
-      for_pairs([&](int64_t k, int64_t s, int64_t r) {
-        gate[k] += (Cell::x_first - Cell::h_first) * H;
-        operand[k] = row(pass.input, s, r);
-      });
-      gradients.input_weights(gate, operand, pairs, outer_);
+      gradients.weights(gate, before, input, pairs, outer_);
       if (!pass.dx.data) return;
-      T** const dx = const_cast<T**>(operand);
-      for_pairs([&](int64_t k, int64_t s, int64_t r) { dx[k] = row(pass.dx, s, r); });
+      T** const dx = const_cast<T**>(input);
+      for_pairs([&](int64_t k, int64_t s, int64_t r) {
+        gate[k] += Cell::x_first * H;
+        dx[k] = row(pass.dx, s, r);
+      });
       gradients.inputs(gate, dx, pairs, pass.direction > 0 && f_.plan_.direction_groups == 1);
     }
 

@@ -129,7 +129,7 @@ class Forward {
           operand_[rows++] = at<T>(input, walk.time(s, r), walk.order.batch[r]);
         }
       }
-      multiply<T, NV>(operand_, 1, rows, weights.w, f_.size_.gate_vectors(), K, first_panel_, last_panel_,
+      multiply<T, NV>(operand_, rows, weights.w, f_.size_.gate_vectors(), K, first_panel_, last_panel_,
                       [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
                         const T* bias = weights.bias_x + p * NV * N;
                         T* to = pre_ + row * pre_stride_ + (p - first_panel_) * NV * N;
@@ -141,7 +141,7 @@ class Forward {
 
     void step(int l, int d, const PackedLayer<T>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
       gather_rows(l, d, walk, s, active);
-      multiply<T, NV>(operand_, 1, active, weights.r, f_.size_.gate_vectors(), f_.desc_.H, first_panel_, last_panel_,
+      multiply<T, NV>(operand_, active, weights.r, f_.size_.gate_vectors(), f_.desc_.H, first_panel_, last_panel_,
                       [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
                         const T* x = pre + row * pre_stride_ + (p - first_panel_) * NV * N;
                         for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)

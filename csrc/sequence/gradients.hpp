@@ -1,7 +1,8 @@
 // dW, dR, db and dX of a chunk of steps, once its dgates are there: products over all (step, row) pairs of the chunk.
 //
-// Weight gradients are shared out by rows of the weights (columns of dgates), dX by columns or by rows; a sum is never
-// divided. The order of the pairs, latest step first and rows in order of length, depends on sizes and lengths alone.
+// Weight gradients are shared out by hidden units, all gates of a unit to one thread, which packs its columns of
+// dgates once for dR and dW; dX by columns or by rows. A sum is never divided. The order of the pairs, latest step
+// first and rows in order of length, depends on sizes and lengths alone.
 #pragma once
 
 #include "gemm/outer.hpp"
@@ -14,7 +15,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class Cell, class T>
 class ChunkGradients {
   using L = Lanes<T>;
-  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors;
+  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors, blocks = Cell::dgate_blocks;
 
  public:
   ChunkGradients(int64_t H, int64_t inputs, const PackedLayer<T>& weights, const LayerGrads& grads, int32_t thread,
@@ -25,20 +26,33 @@ class ChunkGradients {
         grads_(grads),
         thread_(thread),
         threads_(threads),
-        m_first_(share(G * H, threads, thread)),
-        m_last_(share(G * H, threads, thread + 1)) {}
+        first_(share(H, threads, thread)),
+        last_(share(H, threads, thread + 1)) {}
 
-  // dW and db_ih += (x part of dgates)^T inputs. gate[k] points to that part in pair k, input[k] to the layer's input.
-  void input_weights(const T* const* gate, const T* const* input, int64_t pairs, T* scratch) const {
-    weights<XPart>(gate, input, pairs, inputs_, grads_.weight_ih, grads_.bias_ih, scratch);
+  // dR += (h part of dgates)^T states before the step, dW += (x part)^T inputs, db += dgates. Pair k is the row of
+  // dgates gate[k], of states before[k] and of the layer's input input[k].
+  void weights(const T* const* gate, const T* const* before, const T* const* input, int64_t pairs, T* scratch) const {
+    if (first_ == last_) return;
+    T* const panel = scratch;
+    OuterTiles<T> tiles[blocks];
+    for (int block = 0; block < blocks; ++block) {
+      tiles[block] = OuterTiles<T>{block * H_ + first_, block * H_ + last_,
+                                   panel + outer_panel<T> + block * OuterTiles<T>::elements(last_ - first_)};
+      sum_rows<T>(gate, pairs, tiles[block].first, tiles[block].last,
+                  bias(grads_.bias_ih, block, Cell::x_first, Cell::x_gate(block - Cell::x_first)),
+                  bias(grads_.bias_hh, block, Cell::h_first, Cell::h_gate(block - Cell::h_first)));
+    }
+    for (int64_t k = 0; k < pairs; k += kChunk) {
+      const int64_t count = pairs - k < kChunk ? pairs - k : kChunk;
+      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, blocks * H_);
+      part(before + k, count, H_, static_cast<T*>(grads_.weight_hh), tiles + Cell::h_first, panel,
+           [](int b) { return Cell::h_gate(b); });
+      part(input + k, count, inputs_, static_cast<T*>(grads_.weight_ih), tiles + Cell::x_first, panel,
+           [](int b) { return Cell::x_gate(b); });
+    }
   }
 
-  // dR and db_hh += (h part of dgates)^T states before the step.
-  void recurrent_weights(const T* const* gate, const T* const* before, int64_t pairs, T* scratch) const {
-    weights<HPart>(gate, before, pairs, H_, grads_.weight_hh, grads_.bias_hh, scratch);
-  }
-
-  // dx[k] = (x part of dgates) W, or with `add` plus what is there.
+  // dx[k] = (x part of dgates) W, gate[k] pointing to that part; or with `add` plus what is there.
   void inputs(const T* const* gate, T* const* dx, int64_t pairs, bool add) const {
     const int64_t vectors = vectors_of<T>(inputs_), panels = panels_of<NV>(vectors);
     const bool by_panel = panels >= 2 * threads_;
@@ -46,8 +60,8 @@ class ChunkGradients {
     const int64_t row_last = by_panel ? pairs : share(pairs, threads_, thread_ + 1);
     const int64_t panel_first = by_panel ? share(panels, threads_, thread_) : 0;
     const int64_t panel_last = by_panel ? share(panels, threads_, thread_ + 1) : panels;
-    multiply<T, NV>(gate + row_first, 1, row_last - row_first, weights_.w_back, vectors, G * H_, panel_first,
-                    panel_last, [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+    multiply<T, NV>(gate + row_first, row_last - row_first, weights_.w_back, vectors, G * H_, panel_first, panel_last,
+                    [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
                       for (int r = 0; r < tall; ++r)
                         for (int v = 0; v < wide; ++v, tile += N) {
                           const int64_t n = (p * NV + v) * N;
@@ -60,39 +74,29 @@ class ChunkGradients {
   }
 
  private:
-  struct XPart {
-    static constexpr int gate(int block) { return Cell::x_gate(block); }
-  };
-  struct HPart {
-    static constexpr int gate(int block) { return Cell::h_gate(block); }
-  };
+  // The gradient of a bias whose part of dgates begins at block `part_first`, moved so that columns of dgates index it;
+  // null where the block is not in the part.
+  T* bias(void* grad, int block, int part_first, int gate) const {
+    const bool in_part = block >= part_first && block < part_first + G;
+    return grad && in_part ? static_cast<T*>(grad) + (gate - block) * H_ : nullptr;
+  }
 
-  // Blocks of a part lie side by side in dgates; runs of them whose gates are neighbours in the weights too go together
-  // (all of an LSTM's, n_x and then r z of a GRU's x part).
-  template <class Part>
-  void weights(const T* const* gate, const T* const* operand, int64_t pairs, int64_t columns, void* weight, void* bias,
-               T* scratch) const {
-    for (int block = 0; block < G;) {
-      int end = block + 1;
-      while (end < G && Part::gate(end) == Part::gate(end - 1) + 1) ++end;
-      const int64_t first = m_first_ > block * H_ ? m_first_ : block * H_,
-                    last = m_last_ < end * H_ ? m_last_ : end * H_;
-      const int64_t moved = (Part::gate(block) - block) * H_;  // from a column of dgates to its row of the weight
-      if (first < last) {
-        if (weight)
-          outer_product<T>(gate, operand, pairs, first, last, columns, static_cast<T*>(weight) + moved * columns,
-                           columns, false, scratch);
-        if (bias) sum_rows<T>(gate, pairs, first, last, static_cast<T*>(bias) + moved);
-      }
-      block = end;
-    }
+  // weight (G * H, columns) += (a part of dgates)^T operand, my units of each of its G blocks.
+  template <class GateOf>
+  void part(const T* const* operand, int64_t count, int64_t columns, T* weight, const OuterTiles<T>* tiles, T* panel,
+            const GateOf& gate_of) const {
+    if (!weight) return;
+    for_outer_panels(operand, count, columns, panel, [&](int64_t n, int wide, int64_t left) {
+      for (int b = 0; b < G; ++b)
+        tiles[b].multiply(count, panel, wide, left, weight + (gate_of(b) * H_ + first_) * columns + n, columns, false);
+    });
   }
 
   const int64_t H_, inputs_;
   const PackedLayer<T>& weights_;
   const LayerGrads& grads_;
   const int32_t thread_, threads_;
-  const int64_t m_first_, m_last_;
+  const int64_t first_, last_;  // hidden units
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

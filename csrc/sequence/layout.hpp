@@ -121,6 +121,12 @@ struct BackwardRow {
   T* dgates;
 };
 
+// Elements of scratch for the weight gradients of a thread that has `units` hidden units (sequence/gradients.hpp).
+template <class Cell, class T>
+int64_t gradient_scratch(int64_t units) {
+  return outer_panel<T> + Cell::dgate_blocks * OuterTiles<T>::elements(units);
+}
+
 // Both scratches. Forward: `pre` per thread; backward: `dgates` (two chunks in turn) shared, `outer` per thread.
 template <class T>
 struct Scratch {
@@ -168,11 +174,11 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.group_rows = group_rows;
   s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
   s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
-  s.tables = backward ? 2 : 1;
+  s.tables = backward ? 3 : 1;
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   s.thread_elements =
-      backward ? outer_scratch<T>((Cell::gates * desc.H + group_threads - 1) / group_threads)
+      backward ? gradient_scratch<Cell, T>((desc.H + group_threads - 1) / group_threads)
                : plan.chunk_steps * group_rows * packed_elements<T>(group_panels * PanelShape<Cell>::vectors, 1);
   s.thread_elements = (s.thread_elements + 64) / 64 * 64;
   s.per_thread = arena.take<T>(threads * s.thread_elements);

@@ -18,17 +18,28 @@ int rows_of(int panel) {
   }
 }
 
+// Chunk by chunk, as `multiply` does.
+template <class T, int NV>
+void tile_of(int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to) {
+  int64_t k = 0;
+  do {
+    const int64_t count = K - k < kChunk ? K - k : kChunk;
+    pick_kernel<Dot<T>, NV>(rows, vectors)(count, a, k, b + k * vectors * Lanes<T>::N, to, k == 0);
+    k += count;
+  } while (k < K);
+}
+
 template <class T>
-void tile(int panel, int rows, int vectors, int64_t K, const T* const* a, int64_t a_stride, const T* b, T* to) {
+void tile(int panel, int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to) {
   switch (panel) {
     case 1:
-      return pick_microkernel<T, 1>(rows, vectors)(K, a, a_stride, b, to);
+      return tile_of<T, 1>(rows, vectors, K, a, b, to);
     case 2:
-      return pick_microkernel<T, 2>(rows, vectors)(K, a, a_stride, b, to);
+      return tile_of<T, 2>(rows, vectors, K, a, b, to);
     case 3:
-      return pick_microkernel<T, 3>(rows, vectors)(K, a, a_stride, b, to);
+      return tile_of<T, 3>(rows, vectors, K, a, b, to);
     default:
-      return pick_microkernel<T, 4>(rows, vectors)(K, a, a_stride, b, to);
+      return tile_of<T, 4>(rows, vectors, K, a, b, to);
   }
 }
 

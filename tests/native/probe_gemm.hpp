@@ -11,10 +11,8 @@ struct GemmProbe {
   int (*tile_rows)(int panel);
 
   // The kernel that a tile of `rows` x `vectors` gets where full panels have `panel` vectors.
-  void (*tile32)(int panel, int rows, int vectors, int64_t K, const float* const* a, int64_t a_stride, const float* b,
-                 float* tile);
-  void (*tile64)(int panel, int rows, int vectors, int64_t K, const double* const* a, int64_t a_stride, const double* b,
-                 double* tile);
+  void (*tile32)(int panel, int rows, int vectors, int64_t K, const float* const* a, const float* b, float* tile);
+  void (*tile64)(int panel, int rows, int vectors, int64_t K, const double* const* a, const double* b, double* tile);
 };
 
 extern "C" {

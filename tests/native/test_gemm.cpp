@@ -77,20 +77,19 @@ std::vector<const GemmProbe*> gemm_probes() {
 int lanes(const GemmProbe& probe, float) { return probe.lanes32; }
 int lanes(const GemmProbe& probe, double) { return probe.lanes64; }
 
-void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const float* const* a, int64_t stride,
-              const float* b, float* tile) {
-  p.tile32(panel, rows, vectors, K, a, stride, b, tile);
+void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const float* const* a, const float* b,
+              float* tile) {
+  p.tile32(panel, rows, vectors, K, a, b, tile);
 }
-void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const double* const* a, int64_t stride,
-              const double* b, double* tile) {
-  p.tile64(panel, rows, vectors, K, a, stride, b, tile);
+void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const double* const* a, const double* b,
+              double* tile) {
+  p.tile64(panel, rows, vectors, K, a, b, tile);
 }
 
-// Rows in memory of their own, of exactly K elements (a_stride apart); with three or more rows the last is the first
+// Rows in memory of their own, of exactly K elements; with three or more rows the last is the first
 // again, as rows of zeros and shared states are.
 template <class T>
-void one_tile(const GemmProbe& probe, int panel, int rows, int vectors, int64_t K, int64_t stride, Data data,
-              Random& random) {
+void one_tile(const GemmProbe& probe, int panel, int rows, int vectors, int64_t K, Data data, Random& random) {
   const int width = vectors * lanes(probe, T());
   std::vector<std::unique_ptr<Guarded<T>>> memory;
   std::vector<const T*> a;
@@ -99,23 +98,22 @@ void one_tile(const GemmProbe& probe, int panel, int rows, int vectors, int64_t 
       a.push_back(a[0]);
       continue;
     }
-    const auto length = static_cast<size_t>(K == 0 ? 0 : (K - 1) * stride + 1);
-    memory.push_back(std::make_unique<Guarded<T>>(length, r % 2 ? Guard::before : Guard::after));
+    memory.push_back(std::make_unique<Guarded<T>>(static_cast<size_t>(K), r % 2 ? Guard::before : Guard::after));
     fill(memory.back()->begin(), memory.back()->end(), data, random);
     a.push_back(memory.back()->data());
   }
   Guarded<T> b(static_cast<size_t>(K * width), Guard::after), tile(static_cast<size_t>(rows * width), Guard::after);
   fill(b.begin(), b.end(), data, random);
   for (T& v : tile) v = T(__builtin_nan(""));
-  run_tile(probe, panel, rows, vectors, K, a.data(), stride, b.data(), tile.data());
+  run_tile(probe, panel, rows, vectors, K, a.data(), b.data(), tile.data());
   for (int r = 0; r < rows; ++r)
     for (int n = 0; n < width; ++n) {
-      const auto left = [&](int64_t k) { return a[r][k * stride]; };
+      const auto left = [&](int64_t k) { return a[r][k]; };
       const auto right = [&](int64_t k) { return b[static_cast<size_t>(k * width + n)]; };
       const T got = tile[static_cast<size_t>(r * width + n)];
       const T must = data == Data::integers ? integer_sum<T>(K, left, right) : promised_sum<T>(K, left, right);
-      require(got == must, "%s: tile %d of %d x %d, K = %d, stride %d: [%d][%d] is %a, must be %a", probe.isa, panel,
-              rows, vectors, static_cast<int>(K), static_cast<int>(stride), r, n, double(got), double(must));
+      require(got == must, "%s: tile %d of %d x %d, K = %d: [%d][%d] is %a, must be %a", probe.isa, panel, rows,
+              vectors, static_cast<int>(K), r, n, double(got), double(must));
     }
 }
 
@@ -128,13 +126,13 @@ void tiles() {
         for (int rows = 1; rows <= probe->tile_rows(panel); ++rows)
           for (int64_t K :
                {kDepths[static_cast<size_t>(random.below(13))], kDepths[static_cast<size_t>(random.below(13))]}) {
-            one_tile<T>(*probe, panel, rows, vectors, K, 1, Data::integers, random);
-            one_tile<T>(*probe, panel, rows, vectors, K, 1 + random.below(4), Data::reals, random);
+            one_tile<T>(*probe, panel, rows, vectors, K, Data::integers, random);
+            one_tile<T>(*probe, panel, rows, vectors, K, Data::reals, random);
           }
   for (const GemmProbe* probe : gemm_probes())  // every depth
     for (int64_t K : kDepths) {
-      one_tile<T>(*probe, 4, probe->tile_rows(4), 4, K, 1, Data::integers, random);
-      one_tile<T>(*probe, 4, probe->tile_rows(4), 4, K, 1, Data::reals, random);
+      one_tile<T>(*probe, 4, probe->tile_rows(4), 4, K, Data::integers, random);
+      one_tile<T>(*probe, 4, probe->tile_rows(4), 4, K, Data::reals, random);
     }
 }
 
