@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -55,6 +56,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--backend {name}: {running} is running; available are {cpu.available_isas()}"
         )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of dtype and precision runs in all that its backend has: the narrow ones are CUDA's."""
+    if {"dtype", "precision"} <= set(metafunc.fixturenames):
+        narrow = (
+            ["tf32", "bf16", "fp16"] if metafunc.config.getoption("--backend") in ("cuda", "simt") else []
+        )
+        numbers = [(np.float32, "ieee"), (np.float64, "ieee"), *((np.float32, name) for name in narrow)]
+        names = ["float32", "float64", *narrow]
+        metafunc.parametrize(("dtype", "precision"), numbers, ids=names)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -6,6 +6,10 @@ dtype, over 8 such runs. A kernel passes where ``|ours - truth| <= 2 e + 4 eps m
 normal``. That is asked of each tensor, of each gate's block of it and of each time step of it, with e and
 the maximum of that part: a gradient 40 steps back may be 1e-8 of the largest, and must be right there too.
 What is not finite must be the same in the same place.
+
+In a precision that rounds the operands of products (tf32, bf16, fp16) the truth takes inputs and weights as
+they are rounded and rounds nothing else; the 8 runs round operands as the kernels do, each a rounding error
+of the narrow format off.
 """
 
 from __future__ import annotations

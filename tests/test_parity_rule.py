@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from parity import Axes, assert_parity, cast
 
 from fusedrnn import reference
 from fusedrnn.reference.arithmetic import Arithmetic
+from fusedrnn.reference.rounding import round_operand
 
 RNG = np.random.default_rng(1)
 T, B, I, H = 24, 3, 5, 4
@@ -26,13 +28,17 @@ DHN = RNG.normal(size=(1, B, H))
 AXES = {"y": Axes(time=0), "dx": Axes(time=0), "weight_hh_l0": Axes(gate=0, gates=4)}
 
 
-def lstm(dtype: Any, arithmetic: Arithmetic) -> dict[str, NDArray[Any]]:
-    x, weights, dhn = cast((X, WEIGHTS, DHN), dtype)
-    y, _, tape = reference.lstm_forward(x, None, weights, arithmetic=arithmetic)
-    assert tape is not None
+def results_of(y: NDArray[Any], tape: Any, dhn: NDArray[Any]) -> dict[str, NDArray[Any]]:
     dx, _, dweights = reference.lstm_backward(tape, None, (dhn, None))
     assert dx is not None
     return {"y": y, "dx": dx, "weight_hh_l0": dweights["weight_hh_l0"]}
+
+
+def lstm(dtype: Any, arithmetic: Arithmetic, precision: str = "ieee") -> dict[str, NDArray[Any]]:
+    x, weights, dhn = cast((X, WEIGHTS, DHN), dtype)
+    packed = reference.pack_weights(weights, precision=precision)
+    y, _, tape = reference.lstm_forward(x, None, packed, arithmetic=arithmetic)
+    return results_of(y, tape, dhn)
 
 
 def plain(dtype: Any) -> dict[str, NDArray[Any]]:
@@ -93,3 +99,58 @@ def test_shapes_and_dtypes_must_match() -> None:
     ours["y"] = ours["y"][:-1]
     with pytest.raises(AssertionError, match="shape"):
         assert_parity(ours, lstm, np.float32)
+
+
+def in_precision(precision: str) -> Callable[[Any, Arithmetic], dict[str, NDArray[Any]]]:
+    """The reference as `sequences.check` asks it: rounding all operands in float32, inputs in float64."""
+
+    def run(dtype: Any, arithmetic: Arithmetic) -> dict[str, NDArray[Any]]:
+        if dtype == np.float32:
+            return lstm(dtype, arithmetic, precision)
+        x, weights, dhn = cast(cast((X, WEIGHTS, DHN), np.float32), dtype)
+        packed = reference.pack_weights(weights, precision=precision)
+        packed.precision = "ieee"
+        y, _, tape = reference.lstm_forward(round_operand(x, precision), None, packed, arithmetic=arithmetic)
+        return results_of(y, tape, dhn)
+
+    return run
+
+
+NARROW = pytest.mark.parametrize("narrow", ["tf32", "bf16", "fp16"])
+
+
+@NARROW
+def test_rounding_of_operands_passes(narrow: str) -> None:
+    assert_parity(lstm(np.float32, Arithmetic(), narrow), in_precision(narrow), np.float32, AXES)
+
+
+@pytest.mark.parametrize(
+    ("ours", "asked"),
+    [("ieee", "tf32"), ("ieee", "bf16"), ("ieee", "fp16"), ("bf16", "tf32"), ("bf16", "fp16"),
+     ("tf32", "bf16"), ("fp16", "bf16"), ("fp16", "tf32")],
+)  # fmt: skip
+def test_another_precision_is_seen(ours: str, asked: str) -> None:
+    with pytest.raises(AssertionError, match="off by"):
+        assert_parity(lstm(np.float32, Arithmetic(), ours), in_precision(asked), np.float32, AXES)
+
+
+@NARROW
+@pytest.mark.parametrize(
+    ("name", "part", "factor", "match"),
+    [
+        ("y", slice(None), 1.001, "y: off by"),
+        ("weight_hh_l0", slice(H, 2 * H), 1.1, "weight_hh_l0.*: off by"),
+        ("dx", 0, 1.1, "dx step 0"),
+    ],
+)
+def test_faults_are_seen_past_the_rounding_of_operands(
+    narrow: str, name: str, part: Any, factor: float, match: str
+) -> None:
+    ours = lstm(np.float32, Arithmetic(), narrow)
+    if narrow == "fp16" and name == "dx":
+        assert not ours["dx"][0].any()  # below fp16's smallest number: there is nothing to see
+        part = np.flatnonzero(np.abs(ours["dx"]).max(axis=(1, 2)) > 1e-5)[0]
+        match = f"dx step {part}"
+    ours[name][part] *= np.float32(factor)
+    with pytest.raises(AssertionError, match=match):
+        assert_parity(ours, in_precision(narrow), np.float32, AXES)

@@ -13,14 +13,12 @@ pytestmark = pytest.mark.parity
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@DTYPES
 @settings(max_examples=60)
 @given(stack=stacks("rnn"))
-def test_rnn(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
+def test_rnn(dtype: Any, precision: str, stack: Stack) -> None:
+    check(stack, dtype, precision)
 
 
-@DTYPES
 @pytest.mark.parametrize(
     "stack",
     [
@@ -37,8 +35,8 @@ def test_rnn(dtype: Any, stack: Stack) -> None:
         Stack("rnn_tanh", T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dcn=False),  # through h alone
     ],
 )
-def test_rnn_of_chosen_sizes(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
+def test_rnn_of_chosen_sizes(dtype: Any, precision: str, stack: Stack) -> None:
+    check(stack, dtype, precision)
 
 
 @DTYPES

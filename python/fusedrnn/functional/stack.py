@@ -27,7 +27,11 @@ class PackedWeights:
         self.shape = stack_shape(weights)
         arrays = {name: weights[name] for name in self.shape.names()}
         self.native = _native.pack_weights(
-            self.shape.num_layers, self.shape.num_directions, self.shape.bias, list(arrays.values()), precision
+            self.shape.num_layers,
+            self.shape.num_directions,
+            self.shape.bias,
+            list(arrays.values()),
+            precision,
         )
         self.shapes = {name: array.shape for name, array in arrays.items()}
 
@@ -68,14 +72,20 @@ class Tape:
         return self.native.gates
 
 
-def pack_weights(weights: Mapping[str, Array]) -> PackedWeights:
+def pack_weights(weights: Mapping[str, Array], *, precision: str = "ieee") -> PackedWeights:
     """Packs a weights dict once, for use in place of it in the forward functions.
+
+    Args:
+        weights: see `fusedrnn.functional.sequence`.
+        precision: what operands of matrix products are rounded to on their way into the kernels: "ieee"
+            (nothing), "tf32", "bf16" or "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep
+            the dtype.
 
     Raises:
         ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it.
         TypeError: the dtypes differ or are not float32 or float64.
     """
-    return PackedWeights(weights)
+    return PackedWeights(weights, precision)
 
 
 def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.reference.rounding import round_operand, spacing
+
 Array = NDArray[Any]
 
 
@@ -87,13 +89,18 @@ class SequentialSums:
 
 
 class Arithmetic(NamedTuple):
-    """Activations with their derivatives from the value, and base + a b for a (N, K), b (K, M)."""
+    """Activations with their derivatives from the value, base + a b for a (N, K), b (K, M), and roundings.
+
+    ``operand`` rounds what a step computed (a state, a gradient of pre-activations) to a precision's format,
+    before a product reads it.
+    """
 
     sigmoid: Callable[[Array], Array] = sigmoid
     sigmoid_grad: Callable[[Array], Array] = sigmoid_grad
     tanh: Callable[[Array], Array] = np.tanh
     tanh_grad: Callable[[Array], Array] = tanh_grad
     add_product: Callable[[Array, Array, Array], Array] = add_product
+    operand: Callable[[Array, str], Array] = round_operand
 
 
 NUMPY = Arithmetic()
@@ -111,16 +118,25 @@ class Nudge:
         y: Array = x * (1 + errors).astype(x.dtype)
         return y
 
+    def operand(self, x: Array, precision: str) -> Array:
+        """`round_operand` after a move by up to the distance of the format's numbers."""
+        if precision == "ieee":
+            return x
+        errors = self._random.uniform(-1, 1, x.shape).astype(x.dtype) * spacing(x, precision)
+        return round_operand(np.where(x == 0, x, x + errors), precision)
+
 
 def sequential(seed: int) -> Arithmetic:
     """Strictly sequential sums in orders drawn from seed, and one more rounding error per sum and activation.
 
     A sum of one or two terms has no other order, and no two libraries round exp alike: without the nudges,
     runs with different seeds would all make the same error where arrays are small, and tell little of it.
+    So would operands rounded to a narrow format: they too are a rounding error off.
     """
     sums, nudge = SequentialSums(seed), Nudge(seed)
     return Arithmetic(
         sigmoid=lambda x: nudge(sigmoid(x)),
         tanh=lambda x: nudge(np.tanh(x)),
         add_product=lambda base, a, b: nudge(sums(base, a, b)),
+        operand=nudge.operand,
     )

@@ -3,6 +3,10 @@
 One loop over layers and directions, one over time steps, whole batches inside. Any float or complex dtype.
 Rows past their length take no part in a step, so what x and dy hold there is never read. Each function takes
 one argument its native twin has not: ``arithmetic``, see `fusedrnn.reference.arithmetic`.
+
+Weights packed in a precision other than "ieee" make matrix products read operands rounded to its format: x,
+weights, dropout's results, states and gradients of pre-activations, which biases' gradients sum up. All else
+(sums, gates, c, the path of h past the products) keeps the dtype.
 """
 
 from __future__ import annotations
@@ -18,16 +22,25 @@ from fusedrnn._weights import stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.cells import Cell, Step, make_cell
 from fusedrnn.reference.philox import drop
+from fusedrnn.reference.rounding import PRECISIONS, round_operand
 
 Array = NDArray[Any]
 
 
 class PackedWeights:
-    """A snapshot of a weights dict; later writes to its arrays are not seen."""
+    """A snapshot of a weights dict; later writes to its arrays are not seen. Matrices are operands."""
 
-    def __init__(self, weights: Mapping[str, Array]) -> None:
+    def __init__(self, weights: Mapping[str, Array], precision: str = "ieee") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}"
+            )
         self.shape = stack_shape(weights)
-        self.arrays = {name: np.array(weights[name]) for name in self.shape.names()}
+        self.precision = precision
+        self.arrays = {
+            name: round_operand(array, precision) if name.startswith("weight") else array
+            for name, array in ((name, np.array(weights[name])) for name in self.shape.names())
+        }
 
     @property
     def nbytes(self) -> int:
@@ -35,9 +48,9 @@ class PackedWeights:
         return sum(a.nbytes for a in self.arrays.values())
 
 
-def pack_weights(weights: Mapping[str, Array]) -> PackedWeights:
+def pack_weights(weights: Mapping[str, Array], *, precision: str = "ieee") -> PackedWeights:
     """Copies a weights dict, for use in place of it in the forward functions."""
-    return PackedWeights(weights)
+    return PackedWeights(weights, precision)
 
 
 @dataclass
@@ -89,6 +102,10 @@ class _Call:
         bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
         return arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh
 
+    def operand(self, array: Array) -> Array:
+        """What products read of an array that a step computed."""
+        return self.arithmetic.operand(array, self.weights.precision)
+
     def drop(self, layer: int, array: Array) -> Array:
         """Dropout of a layer's input (T, B, D * H), or of its gradient; layer 0 has none."""
         if layer == 0 or self.dropout == 0:
@@ -102,8 +119,10 @@ class Tape:
     Values of steps past a row's length are 0.
 
     Attributes:
-        inputs: per layer, its input after dropout (T, B, features); that of layer 0 is x, borrowed.
+        inputs: per layer, its input after dropout (T, B, features), as products read it; that of layer 0 is
+            x, borrowed unless it had to be rounded.
         states, carries: what each step saw, resets applied, (L * D, T, B, H).
+        operands: the states as products read them.
         new_states, new_carries: what each step made, (L * D, T, B, H).
         tapes: gates after their activation, (L * D, T, B, blocks * H).
     """
@@ -113,16 +132,16 @@ class Tape:
         leading = (shape.num_layers * shape.num_directions, *call.x.shape[:2])
         self.call = call
         self.inputs: list[Array] = []
-        self.states, self.carries, self.new_states, self.new_carries = (
-            np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(4)
+        self.states, self.carries, self.operands, self.new_states, self.new_carries = (
+            np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(5)
         )
         self.tapes = np.zeros((*leading, call.cell.tape_blocks * call.hidden), call.x.dtype)
 
     @property
     def nbytes(self) -> int:
         """Size in bytes, x not counted."""
-        kept = [*self.inputs[1:], self.states, self.carries, self.new_states, self.new_carries, self.tapes]
-        return sum(a.nbytes for a in kept)
+        kept = [*self.inputs[1:], self.states, self.carries, self.operands, self.new_states, self.new_carries]
+        return sum(a.nbytes for a in kept) + self.tapes.nbytes
 
     @property
     def cells(self) -> Array | None:
@@ -205,7 +224,12 @@ def _forward(
 
     y = x
     for layer in range(L):
-        tape.inputs.append(call.drop(layer, y))
+        if layer == 0:
+            tape.inputs.append(round_operand(x, packed.precision))
+        else:
+            below = call.operand(y)
+            dropped = call.drop(layer, below)
+            tape.inputs.append(below if dropped is below else call.operand(dropped))
         y = np.zeros((T, B, D * hidden), x.dtype)
         for d in range(D):
             index = layer * D + d
@@ -226,9 +250,11 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
         cut = call.cut(direction, t, rows)
         state, carry = np.where(cut, zero, h[rows]), np.where(cut, zero, c[rows])
         x_part = product(zero, tape.inputs[layer][t, rows], weight_ih.T) + bias_ih
-        h_part = product(zero, state, weight_hh.T) + bias_hh
+        operand = call.operand(state)
+        h_part = product(zero, operand, weight_hh.T) + bias_hh
         h[rows], c[rows], tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, state, carry)
         tape.states[index, t, rows], tape.carries[index, t, rows] = state, carry
+        tape.operands[index, t, rows] = operand
         tape.new_states[index, t, rows], tape.new_carries[index, t, rows] = h[rows], c[rows]
 
 
@@ -293,15 +319,16 @@ def _backward_layer(
             tape.states[at], tape.carries[at], tape.new_states[at], tape.new_carries[at], tape.tapes[at]
         )
         grads = call.cell.backward(step, dh[rows] + dy[t, rows], dc[rows])
-        dx[t, rows] += product(zero, grads.x, weight_ih)
+        x_grad, h_grad = call.operand(grads.x), call.operand(grads.h)
+        dx[t, rows] += product(zero, x_grad, weight_ih)
         cut = call.cut(direction, t, rows)
-        dh[rows] = np.where(cut, zero, product(zero, grads.h, weight_hh) + grads.direct)
+        dh[rows] = np.where(cut, zero, product(zero, h_grad, weight_hh) + grads.direct)
         dc[rows] = np.where(cut, zero, grads.carry)
         ones = np.ones((1, len(rows)), dh.dtype)
-        d_ih = product(d_ih, grads.x.T, tape.inputs[layer][t, rows])
-        d_hh = product(d_hh, grads.h.T, step.state)
-        db_ih = product(db_ih, ones, grads.x)
-        db_hh = product(db_hh, ones, grads.h)
+        d_ih = product(d_ih, x_grad.T, tape.inputs[layer][t, rows])
+        d_hh = product(d_hh, h_grad.T, tape.operands[at])
+        db_ih = product(db_ih, ones, x_grad)
+        db_hh = product(db_hh, ones, h_grad)
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += d_hh
     if call.weights.shape.bias:

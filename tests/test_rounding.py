@@ -1,0 +1,112 @@
+"""The reference's rounding to narrow formats, against NumPy's float16 and against arithmetic on bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fusedrnn import reference
+from fusedrnn.reference.arithmetic import sequential
+from fusedrnn.reference.rounding import round_operand, spacing
+
+Array = NDArray[Any]
+DROPPED = {"bf16": 16, "tf32": 13}  # low bits of a float32
+
+
+def samples() -> Array:
+    """float32 of all sizes: drawn bits, ties and their neighbours in each format, and what is special."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
+    ties = [
+        (drawn >> np.uint32(n) << np.uint32(n) | np.uint32(1 << (n - 1))) + np.uint32(d) - np.uint32(1)
+        for n in (13, 16)
+        for d in range(3)
+    ]
+    near_fp16 = rng.uniform(-70000, 70000, 50_000).astype(np.float32)
+    tiny = (rng.integers(-4000, 4000, 50_000) / 2.0**26).astype(np.float32)
+    special = np.array([0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519.9, 65520, -65520], np.float32)
+    x = np.concatenate(
+        [drawn.view(np.float32), *(t.view(np.float32) for t in ties), near_fp16, tiny, special]
+    )
+    return np.where(np.isnan(x), np.float32(np.nan), x)  # quiet ones: a signalling NaN is an error of its own
+
+
+def by_bits(x: Array, precision: str) -> Array:
+    dropped = np.uint64(DROPPED[precision])
+    bits = x.view(np.uint32).astype(np.uint64)
+    odd = bits >> dropped & np.uint64(1)
+    bits = (bits + (np.uint64(1) << (dropped - np.uint64(1))) - np.uint64(1) + odd) >> dropped << dropped
+    return np.where(np.isnan(x), x, bits.astype(np.uint32).view(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fp16_is_numpys(dtype: Any) -> None:
+    x = samples().astype(dtype)
+    with np.errstate(all="ignore"):
+        expected = x.astype(np.float16).astype(dtype)
+    ours = round_operand(x, "fp16")
+    assert ours.dtype == dtype
+    np.testing.assert_array_equal(ours, expected)
+    np.testing.assert_array_equal(np.signbit(ours[~np.isnan(x)]), np.signbit(x[~np.isnan(x)]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(DROPPED))
+def test_the_others_drop_low_bits(name: str, dtype: Any) -> None:
+    x = samples()
+    np.testing.assert_array_equal(round_operand(x.astype(dtype), name), by_bits(x, name))
+
+
+def test_a_tie_of_float64_is_decided_once() -> None:
+    just_above = np.array([1 + 2.0**-8 + 2.0**-40])  # float32 would make a tie of it, and the tie goes down
+    assert round_operand(just_above, "bf16") == 1 + 2.0**-7
+    assert round_operand(just_above.astype(np.float32), "bf16") == 1
+
+
+def test_ieee_is_the_array_itself() -> None:
+    x = samples()
+    assert round_operand(x, "ieee") is x
+
+
+def test_a_nudged_operand_is_near_and_of_the_format() -> None:
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    x[:10] = 0
+    runs = [sequential(seed).operand(x, "bf16") for seed in range(8)]
+    for run in runs:
+        np.testing.assert_array_equal(run, round_operand(run, "bf16"))
+        assert (np.abs(run - x) <= 1.5 * spacing(x, "bf16")).all()
+        assert (run[:10] == 0).all()
+    assert (np.ptp(runs, axis=0)[10:] > 0).mean() > 0.9
+
+
+def test_products_read_rounded_operands_and_nothing_else_is_rounded() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"weight_ih_l0": rng.normal(size=(12, 5)), "weight_hh_l0": rng.normal(size=(12, 4))}
+    weights |= {"bias_ih_l0": rng.normal(size=12), "bias_hh_l0": rng.normal(size=12)}
+    x, h0 = rng.normal(size=(1, 3, 5)), rng.normal(size=(1, 3, 4))
+    _, _, tape = reference.gru_forward(x, h0, reference.pack_weights(weights, precision="bf16"))
+    assert tape is not None
+
+    def narrow(a: Array) -> Array:
+        return round_operand(a, "bf16")
+
+    x_part = narrow(x[0]) @ narrow(weights["weight_ih_l0"]).T + weights["bias_ih_l0"]
+    h_part = narrow(h0[0]) @ narrow(weights["weight_hh_l0"]).T + weights["bias_hh_l0"]
+    h, _, _ = tape.call.cell.forward(x_part, h_part, h0[0], h0[0])
+    np.testing.assert_allclose(tape.new_states[0, 0], h, rtol=1e-12)
+    # one row of one step: its bias gradient is the rounded gradient of pre-activations itself
+    one = reference.gru_forward(x[:, :1], h0[:, :1], reference.pack_weights(weights, precision="bf16"))[2]
+    _, _, single = reference.gru_backward(one, np.ones((1, 1, 4)))
+    for name in ("bias_ih_l0", "bias_hh_l0"):
+        np.testing.assert_array_equal(single[name], narrow(single[name]))
+    outer = single["bias_ih_l0"][:, None] * narrow(x[0, 0])
+    np.testing.assert_allclose(single["weight_ih_l0"], outer, rtol=1e-12)
+
+
+def test_an_unknown_precision() -> None:
+    weights = {"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.ones((1, 1))}
+    with pytest.raises(ValueError, match=r"precision must be one of 'ieee', .*, it is 'float8'"):
+        reference.pack_weights(weights, precision="float8")
