@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import peers
 from harness import Case, main
-from measure import OURS, Contender, best, compare
+from measure import OURS, Contender, compare
 from report import Row, make_row
 from roofline import BareStep, Limits
 
 import fusedrnn as fr
 
 CLIP_NORM = 1.0
-BARE = "bare loop"
+SAME, JOINED = "bare loop", "bare loop, arrays joined"
 SETS = {"16.8 M in 1": [2**24], "10 k in each of 200": [10_000] * 200}
 # Arrays an update reads and writes, by its definition: parameter (read, written), gradient (read), states
 # (read, written). Clipping by norm reads the gradient once more.
@@ -53,32 +53,35 @@ def optimizer_row(
     optimizer = KINDS[kind](parameters)
     optimizer.step()  # makes the states
     contenders = [Contender(OURS, lambda: optimizer.step(clip_norm=clip_norm))]
+    bare = {SAME: same_arrays(parameters, optimizer), JOINED: joined_arrays(sum(sizes), STATES[kind])}
     contenders += [
-        Contender(place, BareStep(pieces, clip, threads), library=BARE)
-        for place, pieces in bare_pieces(parameters, optimizer, STATES[kind]).items()
+        Contender(name, BareStep(pieces, clip, threads), library=name) for name, pieces in bare.items()
     ]
     for setting, call in peers.optimizer_steps(kind, sizes, rng, clip_norm).items():
         contenders += peers.with_threads(setting, call, threads)
     timings = compare(contenders, seconds)
     gbytes = 1e-9 * 4 * (3 + 2 * STATES[kind] + clip) * sum(sizes)
-    bare = {place: timings.pop(place) for place in list(timings) if place.startswith(BARE)}
-    theirs = [contender for contender in contenders if contender.library != BARE]
+    theirs = [contender for contender in contenders if contender.library not in bare]
+    same, joined = (timings.pop(name).median for name in bare)
     return make_row(
         name, f"{kind}{' + clip' if clip else ''}", threads, theirs, timings, work=gbytes, unit="GB/s",
-        limit=bare[best(bare)].median, bound=best(bare), shares={},
+        limit=same, bound=SAME, shares={JOINED: joined / timings[OURS].median},
     )  # fmt: skip
 
 
-def bare_pieces(parameters: Sequence[Any], optimizer: Any, states: int) -> dict[str, list[Any]]:
-    """What bare loops walk over: the very arrays of the optimizer, and arrays that lie in memory as one."""
-    ours = [
+def same_arrays(parameters: Sequence[Any], optimizer: Any) -> list[Any]:
+    """Pieces of a bare loop: the very memory that the optimizer works on."""
+    return [
         (p.data.reshape(-1), p.grad.reshape(-1), [s.reshape(-1) for s in optimizer.state[p].values()])
         for p in parameters
     ]
-    total = sum(p.size for p in parameters)
+
+
+def joined_arrays(total: int, states: int) -> list[Any]:
+    """Pieces of a bare loop: as many elements in one piece of memory for each of its arrays."""
     rng = np.random.default_rng(0)
     param, grad, *state = (rng.standard_normal(total, np.float32) for _ in range(2 + states))
-    return {f"{BARE} over our arrays": ours, f"{BARE} over four arrays": [(param, grad, state)]}
+    return [(param, grad, state)]
 
 
 def cases() -> list[Case]:

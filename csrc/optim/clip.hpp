@@ -9,7 +9,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class T, class Value>
 void change_gradients(const Segment* segment, int64_t segments, Team* team, const Value& value) {
   using L = Lanes<T>;
-  for_segments(segment, segments, team, [&](const Segment& s, int64_t begin, int64_t end) {
+  for_segments(segment, segments, team, [&](const Segment& s, const Segment&, int64_t begin, int64_t end) {
     T* grad = static_cast<T*>(s.grad);
     int64_t i = begin;
     for (; i + L::N <= end; i += L::N) L::store(grad + i, value(L::load(grad + i)));

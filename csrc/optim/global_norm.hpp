@@ -9,10 +9,13 @@ namespace fusedrnn::FUSEDRNN_ISA {
 inline int64_t chunks_of(const Segment& s) { return (s.count + kReduceChunk - 1) / kReduceChunk; }
 
 template <class T>
-double chunk_squares(const Segment& s, int64_t chunk) {
+double chunk_squares(const Segment& s, const Segment& next, int64_t chunk) {
+  constexpr int64_t kSize = sizeof(T), kAhead = 8192;  // twice an update's: there is one array to fetch
   const int64_t first = chunk * kReduceChunk, left = s.count - first;
   const T* grad = static_cast<const T*>(s.grad) + first;
   return reduce(left < kReduceChunk ? left : kReduceChunk, [&](int64_t i, int64_t n) {
+    for (int64_t line = 0; line < Wide::N * kSize; line += 64)
+      fetch<false>(s.grad, next.grad, (first + i) * kSize + line + kAhead, s.count * kSize);
     const Wide g = Wide::load(grad + i, n);
     return g * g;
   });
@@ -29,7 +32,7 @@ void run_norm(const NormArgs& a, Team* team) {
     for (int64_t s = 0; s < a.segments && at < last; ++s) {
       const int64_t begin = at, end = at + chunks_of(a.segment[s]);
       for (at = first > begin ? first : begin; at < end && at < last; ++at)
-        a.partials[at] = chunk_squares<T>(a.segment[s], at - begin);
+        a.partials[at] = chunk_squares<T>(a.segment[s], a.segment[s + (s + 1 < a.segments)], at - begin);
       at = end;
     }
   });

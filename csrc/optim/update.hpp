@@ -32,13 +32,27 @@ FR_INLINE void update_lanes(const Rule& rule, typename Lanes<T>::V factor, const
     if (s.state[k]) L::store(static_cast<T*>(s.state[k]) + i, state[k], n);
 }
 
+// From bytes `at` of all arrays of a segment, which are left at `end` for `next`.
+FR_INLINE void fetch_lines(const Segment& s, const Segment& next, int64_t at, int64_t end) {
+  fetch<false>(s.grad, next.grad, at, end);
+  fetch<true>(s.param, next.param, at, end);
+  for (int k = 0; k < 3; ++k)
+    if (s.state[k]) fetch<true>(s.state[k], next.state[k], at, end);
+}
+
 template <class T, class Rule>
 void run_update(const OptimizerArgs& a, Team* team) {
-  constexpr int N = Lanes<T>::N;
-  for_segments(a.segment, a.segments, team, [&](const Segment& s, int64_t begin, int64_t end) {
-    const Rule rule(a);
+  constexpr int N = Lanes<T>::N, kSize = sizeof(T), kLine = 64 / kSize;
+  constexpr int64_t kAhead = 4096;  // from there on memory and third level answer in time; five arrays still fit L1
+  const Rule shared(a);
+  for_segments(a.segment, a.segments, team, [&](const Segment& s, const Segment& next, int64_t begin, int64_t end) {
+    const Rule rule = shared;  // in registers, which what lies in memory may not stay in while others are written
     const typename Lanes<T>::V factor = Lanes<T>::set(a.clip_factor ? static_cast<T>(*a.clip_factor) : T(1));
     int64_t i = begin;
+    for (; i + kLine <= end; i += kLine) {
+      fetch_lines(s, next, i * kSize + kAhead, end * kSize);
+      for (int v = 0; v < kLine; v += N) update_lanes<T>(rule, factor, s, i + v, N);
+    }
     for (; i + N <= end; i += N) update_lanes<T>(rule, factor, s, i, N);
     if (i < end) update_lanes<T>(rule, factor, s, i, static_cast<int>(end - i));
   });

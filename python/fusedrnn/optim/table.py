@@ -42,8 +42,9 @@ class Table:
         state: Callable[[Parameter, str], Array],
     ) -> None:
         self._names = names
-        self._homes = [(p, p._buffer) for p in params]
-        self._buffers: list[FlatBuffer] = list({id(p._buffer): p._buffer for p in params}.values())
+        self._params = list(params)
+        self._homes = [p._buffer for p in params]
+        self._buffers: list[FlatBuffer] = list({id(home): home for home in self._homes}.values())
         self.segments = _native.Segments(
             kind,
             [
@@ -58,12 +59,12 @@ class Table:
 
     def fits(self, names: tuple[str | None, ...]) -> bool:
         """Whether the table still describes its parameters, for a rule that keeps the states `names`."""
-        return names == self._names and all(p._buffer is buffer for p, buffer in self._homes)
+        return names == self._names and [p._buffer for p in self._params] == self._homes
 
     def touch(self) -> None:
         """Counts a write to every buffer involved."""
-        for buffer in self._buffers:
-            buffer.touch()
+        for buffer in self._buffers:  # not through its method: there may be hundreds
+            buffer.version += 1
 
 
 def build_tables(
