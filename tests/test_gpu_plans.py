@@ -1,0 +1,132 @@
+"""The plans of a GPU, each forced, against the reference: sizes around edges of tiles, chunks and runs of sums.
+
+Needs ``--backend cuda`` or ``--backend simt``; skipped on a CPU, which refuses these plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sequences import CELLS, Stack, bits, check, check_again, draw, run
+
+from fusedrnn import _native, cpu
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.skipif(
+        cpu.isa() not in ("cuda", "simt"), reason="plans of a GPU: run with --backend cuda or simt"
+    ),
+]
+PLANS = pytest.mark.parametrize("plan", ["reference", "step"])
+EACH_CELL = pytest.mark.parametrize("cell", CELLS)
+ALL = {"layers": 2, "directions": 2, "lengths": True, "resets": True, "dropout": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def leave_no_plan_behind() -> Iterator[None]:
+    yield
+    _native.force_plan("")
+
+
+@PLANS
+@EACH_CELL
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"T": 1, "B": 1, "I": 1, "H": 1},
+        {"T": 6, "B": 3, "I": 7, "H": 5, **ALL},
+        {"T": 3, "B": 17, "I": 5, "H": 33, "directions": 2, "lengths": True},
+        {"T": 2, "B": 65, "I": 3, "H": 17, "resets": True, "bias": False},
+        {"T": 2, "B": 3, "I": 67, "H": 70, "batch_first": True, "strided": True, "into": True},
+    ],
+    ids=str,
+)
+def test_sizes_around_tiles(cell: str, plan: str, sizes: dict[str, Any]) -> None:
+    _native.force_plan(plan)
+    check(Stack(cell, **sizes), np.float32)
+
+
+@PLANS
+@EACH_CELL
+def test_float64(cell: str, plan: str) -> None:
+    _native.force_plan(plan)
+    check(Stack(cell, T=4, B=33, I=9, H=19, **ALL), np.float64)
+
+
+@PLANS
+@EACH_CELL
+def test_chunks_of_steps(cell: str, plan: str) -> None:
+    """More rows than a chunk has: dgates cross its edge, weight gradients add up over chunks and runs."""
+    _native.force_plan(plan)
+    stack = Stack(cell, T=5, B=2500, I=2, H=2, directions=2, lengths=True, resets=True)
+    sizes = {"num_layers": 1, "num_directions": 2, "T": 5, "B": 2500, "I": 2, "H": 2, "threads": 1}
+    assert _native.sequence_plan(cell, "float32", **sizes)["chunk_steps"] == 3
+    check(stack, np.float32)
+
+
+@EACH_CELL
+@pytest.mark.parametrize(
+    "absent",
+    [
+        {"dy": False, "dhn": False},
+        {"dy": False, "dcn": False},
+        {"dhn": False, "dcn": False},
+        {"dy": False, "dhn": False, "dcn": False},
+        {"state": False, "need_dx": False},
+        {"state": False, "bias": False, "dhn": False},
+    ],
+    ids=str,
+)
+def test_absent_arguments(cell: str, absent: dict[str, Any]) -> None:
+    _native.force_plan("step")
+    check(Stack(cell, T=4, B=3, I=3, H=6, layers=2, directions=2, lengths=True, **absent), np.float32)
+
+
+@PLANS
+@EACH_CELL
+def test_the_same_bits_again(cell: str, plan: str) -> None:
+    _native.force_plan(plan)
+    stack = Stack(cell, T=4, B=33, I=5, H=18, layers=2, directions=2, lengths=True, resets=True)
+    check_again(stack, np.float32)
+    data = draw(replace(stack, dropout=0.5))
+    assert bits(run(data, np.float32, None)) == bits(run(data, np.float32, None))
+
+
+def test_the_plan_is_data() -> None:
+    sizes = {"num_layers": 1, "num_directions": 2, "T": 1000, "B": 65, "I": 64, "H": 70, "threads": 1}
+    plan = {
+        "name": "step",
+        "direction_groups": 2,
+        "row_groups": 3,
+        "unit_groups": 5,
+        "chunk_steps": 126,
+    }
+    assert _native.sequence_plan("lstm", "float32", **sizes) == plan
+    assert _native.sequence_plan("rnn_tanh", "float32", **sizes) == plan | {"unit_groups": 3}
+    assert _native.sequence_plan("gru", "float32", **sizes, precision="bf16") == plan
+    _native.force_plan("reference")
+    assert _native.sequence_plan("lstm", "float64", **sizes)["name"] == "reference"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "message"),
+    [
+        ("float64", "bf16", "float64 in ieee precision only"),
+        ("float32", "tf32x3", "no kernels for tf32x3 yet"),
+    ],
+)
+def test_what_no_kernel_computes_is_refused(dtype: str, precision: str, message: str) -> None:
+    sizes = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 5, "threads": 1}
+    with pytest.raises(RuntimeError, match=message):
+        _native.sequence_plan("lstm", dtype, **sizes, precision=precision)
+
+
+def test_a_grid_of_threads_is_refused() -> None:
+    _native.force_plan("2x1")
+    sizes = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 5, "threads": 2}
+    with pytest.raises(RuntimeError, match="plan 1x2x1 is a grid of CPU threads"):
+        _native.sequence_plan("lstm", "float32", **sizes)
