@@ -78,14 +78,11 @@ class Backward {
   }
 
   Status chunk(int l, int64_t first, int64_t end, BackwardStep& step) const {
-    if (end < desc_.T)
-      for (int d = 0; d < desc_.directions; ++d)
-        FR_TRY(door::copy(scratch_.edge[d], dgates(d, 0),
-                          static_cast<size_t>(desc_.B * size_.dgates_pitch() * bytes_of(call_.e)), call_.stream));
     for (int64_t s = end - 1; s >= first; --s) {
       step.s = s;
       for (int d = 0; d < desc_.directions; ++d) {
-        step.direction[d].next = s + 1 < end ? dgates(d, s + 1 - first) : scratch_.edge[d];
+        // At the edge of a chunk: of the first step of the chunk after it, which is there until this one's is written.
+        step.direction[d].next = dgates(d, s + 1 < end ? s + 1 - first : 0);
         step.direction[d].dgates = dgates(d, s - first);
       }
       FR_TRY(call_.steps.backward(call_.e, call_.plain, step, call_.stream));

@@ -24,8 +24,8 @@ struct StackSize {
         Hp(aligned_pitch(e, desc.H)),
         stacks(desc.layers * desc.directions) {
     chunk_steps = desc.B > 0 ? kChunkRows / desc.B : 1;
-    if (chunk_steps > desc.T) chunk_steps = desc.T;
-    if (chunk_steps < 1) chunk_steps = 1;
+    if (chunk_steps < 2) chunk_steps = 2;  // backward reads the step after a chunk where it writes the chunk's first
+    if (chunk_steps > desc.T) chunk_steps = desc.T > 0 ? desc.T : 1;
   }
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
@@ -115,7 +115,6 @@ struct Scratch {
   void* carry[2];   // forward without tape: C (B, H)
 
   void* dgates[2];   // E (chunk rows, dgate_blocks * Hp)
-  void* edge[2];     // E (B, dgate_blocks * Hp): dgates of the step after the chunk
   void* dcarry[2];   // C (B, H)
   void* dxs;         // C (chunk rows, inputs): dX in the order of steps
   void* dhidden[2];  // C (T, B, D * H): gradient of the input of layers l % 2
@@ -145,7 +144,6 @@ inline Scratch scratch(const StackSize& size, bool backward, void* memory, size_
       s.carry[d] = pieces.of_c(desc.train ? 0 : B * desc.H);
     } else {
       s.dgates[d] = pieces.of_e(rows * size.dgates_pitch());
-      s.edge[d] = pieces.of_e(B * size.dgates_pitch());
       s.dcarry[d] = pieces.of_c(B * desc.H);
     }
   }

@@ -11,7 +11,7 @@
 //
 // An operand is given by a source: row(i) is where its i-th row begins, or null for a row of zeros. Where k is
 // contiguous (Major::k) rows are those of the tile; else (Major::outer) row(k) holds all of the tile's rows side by
-// side.
+// side, and k ends with the source or after whole buffers.
 #pragma once
 
 #include "element.cuh"
@@ -140,7 +140,7 @@ struct Tile {
       const int line = (member + kGroupThreads * i) / kVectors, at = (member + kGroupThreads * i) % kVectors * V;
       const int64_t column = (M == Major::k ? k : first) + at;
       int64_t left = end - column;
-      if constexpr (M == Major::outer) left = k + line < end ? source.columns - column : 0;
+      if constexpr (M == Major::outer) left = source.columns - column;
       const E* from = source.row((M == Major::k ? first : k) + line);
       const int count = from == nullptr || left <= 0 ? 0 : left < V ? static_cast<int>(left) : V;
       copy(to + line * Pitch + at, count > 0 ? from + column : source.data, count, source.aligned);

@@ -1,4 +1,4 @@
-"""The plans of a GPU, each forced, against the reference: sizes around edges of tiles, chunks and runs of sums.
+"""The plans of a GPU, each forced, against the reference: sizes around tiles, chunks and runs of sums.
 
 Needs ``--backend cuda`` or ``--backend simt``; skipped on a CPU, which refuses these plans.
 """
@@ -59,12 +59,13 @@ def test_float64(cell: str, plan: str) -> None:
 
 @PLANS
 @EACH_CELL
-def test_chunks_of_steps(cell: str, plan: str) -> None:
+@pytest.mark.parametrize(("B", "chunk_steps"), [(2500, 3), (4200, 2)])
+def test_chunks_of_steps(cell: str, plan: str, B: int, chunk_steps: int) -> None:
     """More rows than a chunk has: dgates cross its edge, weight gradients add up over chunks and runs."""
     _native.force_plan(plan)
-    stack = Stack(cell, T=5, B=2500, I=2, H=2, directions=2, lengths=True, resets=True)
-    sizes = {"num_layers": 1, "num_directions": 2, "T": 5, "B": 2500, "I": 2, "H": 2, "threads": 1}
-    assert _native.sequence_plan(cell, "float32", **sizes)["chunk_steps"] == 3
+    stack = Stack(cell, T=5, B=B, I=2, H=2, directions=2, lengths=True, resets=True)
+    sizes = {"num_layers": 1, "num_directions": 2, "T": 5, "B": B, "I": 2, "H": 2, "threads": 1}
+    assert _native.sequence_plan(cell, "float32", **sizes)["chunk_steps"] == chunk_steps
     check(stack, np.float32)
 
 
@@ -94,6 +95,19 @@ def test_the_same_bits_again(cell: str, plan: str) -> None:
     check_again(stack, np.float32)
     data = draw(replace(stack, dropout=0.5))
     assert bits(run(data, np.float32, None)) == bits(run(data, np.float32, None))
+
+
+@PLANS
+def test_states_of_rows_without_steps_reach_no_gradient(plan: str) -> None:
+    """Products run over all rows: 0 times a state that is not finite would not be 0."""
+    _native.force_plan(plan)
+    data = draw(Stack("gru", T=3, B=4, I=3, H=5, lengths=True))
+    assert data.h0 is not None and data.lengths is not None
+    data.lengths[1] = 0
+    data.h0[:, 1] = np.inf
+    results = run(data, np.float32, None)
+    assert np.isfinite(results["dweight_hh_l0"]).all()
+    assert np.isinf(results["hn"][:, 1]).all()
 
 
 def test_the_plan_is_data() -> None:
