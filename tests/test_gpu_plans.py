@@ -52,9 +52,10 @@ def test_sizes_around_tiles(cell: str, plan: str, sizes: dict[str, Any]) -> None
 
 @PLANS
 @EACH_CELL
-def test_float64(cell: str, plan: str) -> None:
+def test_every_arithmetic(cell: str, plan: str, dtype: Any, precision: str) -> None:
     _native.force_plan(plan)
-    check(Stack(cell, T=4, B=33, I=9, H=19, **ALL), np.float64)
+    check(Stack(cell, T=4, B=33, I=9, H=19, **ALL), dtype, precision)
+    check(Stack(cell, T=2, B=17, I=66, H=67), dtype, precision)
 
 
 @PLANS
@@ -102,7 +103,8 @@ def test_states_of_rows_without_steps_reach_no_gradient(plan: str) -> None:
     """Products run over all rows: 0 times a state that is not finite would not be 0."""
     _native.force_plan(plan)
     data = draw(Stack("gru", T=3, B=4, I=3, H=5, lengths=True))
-    assert data.h0 is not None and data.lengths is not None
+    assert data.h0 is not None
+    assert data.lengths is not None
     data.lengths[1] = 0
     data.h0[:, 1] = np.inf
     results = run(data, np.float32, None)
@@ -127,16 +129,16 @@ def test_the_plan_is_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "precision", "message"),
+    ("numbers", "arithmetic", "message"),
     [
         ("float64", "bf16", "float64 in ieee precision only"),
         ("float32", "tf32x3", "no kernels for tf32x3 yet"),
     ],
 )
-def test_what_no_kernel_computes_is_refused(dtype: str, precision: str, message: str) -> None:
+def test_what_no_kernel_computes_is_refused(numbers: str, arithmetic: str, message: str) -> None:
     sizes = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 5, "threads": 1}
     with pytest.raises(RuntimeError, match=message):
-        _native.sequence_plan("lstm", dtype, **sizes, precision=precision)
+        _native.sequence_plan("lstm", numbers, **sizes, precision=arithmetic)
 
 
 def test_a_grid_of_threads_is_refused() -> None:
