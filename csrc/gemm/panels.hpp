@@ -7,6 +7,7 @@
 #pragma once
 
 #include "gemm/microkernel.hpp"
+#include "simd/transpose.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -26,28 +27,28 @@ int64_t panels_of(int64_t vectors) {
 }
 
 // One vector-wide column of a panel: to[k * to_stride + lane] = from[lane * lane_stride + k * k_stride]; lanes past
-// `count` become zero.
+// `count` become zero. One of the two strides is 1.
 template <class T>
 void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, int64_t k_stride, int64_t count,
                  int64_t K) {
-  constexpr int N = Lanes<T>::N;
+  using L = Lanes<T>;
+  constexpr int N = L::N;
   if (lane_stride == 1) {
-    for (int64_t k = 0; k < K; ++k) Lanes<T>::store(to + k * to_stride, Lanes<T>::load(from + k * k_stride, count));
+    for (int64_t k = 0; k < K; ++k) L::store(to + k * to_stride, L::load(from + k * k_stride, count));
     return;
   }
-  // A transposition; in blocks of k, so that the lines written stay in the first-level cache until all lanes are in.
-  constexpr int64_t kBlock = 64;
-  for (int64_t k0 = 0; k0 < K; k0 += kBlock) {
-    const int64_t end = K - k0 < kBlock ? K : k0 + kBlock;
-    for (int64_t lane = 0; lane < N; ++lane) {
-      T* column = to + lane;
-      if (lane < count) {
-        const T* row = from + lane * lane_stride;
-        for (int64_t k = k0; k < end; ++k) column[k * to_stride] = row[k * k_stride];
-      } else {
-        for (int64_t k = k0; k < end; ++k) column[k * to_stride] = T(0);
-      }
+  for (int64_t k = 0; k < K; k += N) {
+    const int steps = static_cast<int>(K - k < N ? K - k : N);
+    typename L::V row[N];
+#pragma GCC unroll 16
+    for (int lane = 0; lane < N; ++lane) {
+      const T* const at = from + lane * lane_stride + k;
+      row[lane] = lane >= count ? L::zero() : steps == N ? L::load(at) : L::load(at, steps);
     }
+    transpose<T>(row);
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i)
+      if (i < steps) L::store(to + (k + i) * to_stride, row[i]);
   }
 }
 

@@ -18,6 +18,7 @@
 //                          adding it to any |v| < 2^21 (2^50) rounds v to an integer
 //   split(v, e)            m in [sqrt(1/2), sqrt(2)) and integral e with v = m * 2^e, exact, for positive normal v
 //   sqrt(v)                correctly rounded
+//   exchange<S>(a, b)      a[l] and b[l - S] change places, for every element l with bit S set (S = 1, 2, 4 .. N / 2)
 //
 // The caller's floating-point environment must be the default one (round to nearest, subnormals kept).
 #pragma once

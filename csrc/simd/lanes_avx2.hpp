@@ -37,8 +37,19 @@ struct Lanes<float> {
     return from_bits(_mm256_add_epi32(_mm256_and_si256(j, _mm256_set1_epi32(0x007fffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm256_sqrt_ps(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    constexpr int with = S == 1 ? 0xAA : S == 2 ? 0xCC : 0xF0;
+    const V low = _mm256_blend_ps(a, swapped<S>(b), with);
+    b = _mm256_blend_ps(swapped<S>(a), b, with);
+    a = low;
+  }
 
  private:
+  template <int S>
+  FR_INLINE static V swapped(V v) {  // v[l ^ S]
+    return S == 1 ? _mm256_permute_ps(v, 0xB1) : S == 2 ? _mm256_permute_ps(v, 0x4E) : _mm256_permute2f128_ps(v, v, 1);
+  }
   FR_INLINE static __m256i bits(V v) { return _mm256_castps_si256(v); }
   FR_INLINE static V from_bits(__m256i b) { return _mm256_castsi256_ps(b); }
   FR_INLINE static __m256i first(int n) {
@@ -79,8 +90,19 @@ struct Lanes<double> {
     return from_bits(_mm256_add_epi64(_mm256_and_si256(j, _mm256_set1_epi64x(0x000fffffffffffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm256_sqrt_pd(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    constexpr int with = S == 1 ? 0xA : 0xC;
+    const V low = _mm256_blend_pd(a, swapped<S>(b), with);
+    b = _mm256_blend_pd(swapped<S>(a), b, with);
+    a = low;
+  }
 
  private:
+  template <int S>
+  FR_INLINE static V swapped(V v) {  // v[l ^ S]
+    return S == 1 ? _mm256_permute_pd(v, 5) : _mm256_permute2f128_pd(v, v, 1);
+  }
   FR_INLINE static __m256i bits(V v) { return _mm256_castpd_si256(v); }
   FR_INLINE static V from_bits(__m256i b) { return _mm256_castsi256_pd(b); }
   FR_INLINE static __m256i first(int n) {

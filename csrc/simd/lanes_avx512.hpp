@@ -48,6 +48,15 @@ struct Lanes<float> {
     return from_bits(_mm512_add_epi32(_mm512_and_si512(j, _mm512_set1_epi32(0x007fffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm512_sqrt_ps(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __mmask16 with = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(S));
+    const __m512i second = _mm512_add_epi32(lane, _mm512_set1_epi32(16));
+    const V low = _mm512_permutex2var_ps(a, _mm512_mask_sub_epi32(lane, with, second, _mm512_set1_epi32(S)), b);
+    b = _mm512_permutex2var_ps(a, _mm512_mask_mov_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(S)), with, second), b);
+    a = low;
+  }
 
  private:
   FR_INLINE static __m512i bits(V v) { return _mm512_castps_si512(v); }
@@ -90,6 +99,15 @@ struct Lanes<double> {
     return from_bits(_mm512_add_epi64(_mm512_and_si512(j, _mm512_set1_epi64(0x000fffffffffffff)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return _mm512_sqrt_pd(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    const __m512i lane = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    const __mmask8 with = _mm512_test_epi64_mask(lane, _mm512_set1_epi64(S));
+    const __m512i second = _mm512_add_epi64(lane, _mm512_set1_epi64(8));
+    const V low = _mm512_permutex2var_pd(a, _mm512_mask_sub_epi64(lane, with, second, _mm512_set1_epi64(S)), b);
+    b = _mm512_permutex2var_pd(a, _mm512_mask_mov_epi64(_mm512_add_epi64(lane, _mm512_set1_epi64(S)), with, second), b);
+    a = low;
+  }
 
  private:
   FR_INLINE static __m512i bits(V v) { return _mm512_castpd_si512(v); }

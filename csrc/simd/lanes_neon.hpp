@@ -49,6 +49,18 @@ struct Lanes<float> {
     return from_bits(vaddq_u32(vandq_u32(j, vdupq_n_u32(0x007fffffu)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return vsqrtq_f32(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    if constexpr (S == 1) {
+      const V low = vtrn1q_f32(a, b);
+      b = vtrn2q_f32(a, b);
+      a = low;
+    } else {
+      const float64x2_t wide_a = vreinterpretq_f64_f32(a), wide_b = vreinterpretq_f64_f32(b);
+      a = vreinterpretq_f32_f64(vtrn1q_f64(wide_a, wide_b));
+      b = vreinterpretq_f32_f64(vtrn2q_f64(wide_a, wide_b));
+    }
+  }
 
  private:
   FR_INLINE static uint32x4_t bits(V v) { return vreinterpretq_u32_f32(v); }
@@ -93,6 +105,12 @@ struct Lanes<double> {
     return from_bits(vaddq_u64(vandq_u64(j, vdupq_n_u64(0x000fffffffffffffu)), sqrt_half));
   }
   FR_INLINE static V sqrt(V v) { return vsqrtq_f64(v); }
+  template <int S>
+  FR_INLINE static void exchange(V& a, V& b) {
+    const V low = vtrn1q_f64(a, b);
+    b = vtrn2q_f64(a, b);
+    a = low;
+  }
 
  private:
   FR_INLINE static uint64x2_t bits(V v) { return vreinterpretq_u64_f64(v); }
