@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "bindings/device_array.hpp"
 #include "runtime/memory.hpp"
 
 namespace fusedrnn {
@@ -40,11 +41,39 @@ bool is_array(py::handle value) {
   return Py_TYPE(value.ptr()) == exact || py::isinstance(value, py::module_::import("numpy").attr("memmap"));
 }
 
-[[noreturn]] void not_an_array(const std::string& name, py::handle value) {
+// What `value` is, and what to do to have what is wanted: an array on `device`, or with nullptr a NumPy array.
+[[noreturn]] void not_an_array(const std::string& name, py::handle value, const Backend* device) {
   const std::string type = quoted_type(value);
-  const std::string fix = type == "torch.Tensor" ? name + ".detach().numpy()" : "np.asarray(" + name + ")";
-  throw py::type_error(name + " must be a NumPy array, it is " +
-                       (value.is_none() ? "None" : "of type " + type + ": use " + fix));
+  const DeviceArray* found = as_device_array(value);
+  std::string must = "a NumPy array", was = value.is_none() ? "None" : "of type " + type,
+              fix = "np.asarray(" + name + ")";
+  if (device != nullptr) {
+    must = "a DeviceArray on " + std::string(device->name) + ":" + std::to_string(device->device());
+    fix = "fr.asarray(" + name + ", device=\"cuda\")";
+    if (is_array(value)) was = "a NumPy array";
+  } else if (found != nullptr) {
+    was = "a DeviceArray on " + found->place();
+    fix = name + ".numpy()";
+  } else if (type == "torch.Tensor") {
+    fix = name + ".detach().numpy()";
+  }
+  throw py::type_error(name + " must be " + must + ", it is " + was + ": use " + fix);
+}
+
+// What is looked at of an array, wherever it is.
+struct Shape {
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> strides;  // bytes
+};
+
+Shape shape_of(const py::array& array) {
+  return {{array.shape(), array.shape() + array.ndim()}, {array.strides(), array.strides() + array.ndim()}};
+}
+
+Shape shape_of(const DeviceArray& array) {
+  Shape shape{array.sizes(), array.strides()};
+  for (int64_t& stride : shape.strides) stride *= bytes_of(array.element());
+  return shape;
 }
 
 bool native_order(const py::dtype& dtype) {
@@ -58,8 +87,7 @@ bool matches(const py::dtype& dtype, Element element) {
   return dtype.kind() == kind.kind && dtype.itemsize() == kind.bytes && native_order(dtype);
 }
 
-Element checked_element(const std::string& name, const py::array& array, Element wanted) {
-  const py::dtype dtype = array.dtype();
+Element checked_element(const std::string& name, const py::dtype& dtype, Element wanted) {
   if (wanted == any_float) {
     if (matches(dtype, Element::float32)) return Element::float32;
     if (matches(dtype, Element::float64)) return Element::float64;
@@ -79,7 +107,8 @@ std::string tuple_text(const std::vector<std::string>& parts) {
   return text + (parts.size() == 1 ? ",)" : ")");
 }
 
-[[noreturn]] void bad_shape(const std::string& name, const py::array& array, const Axis* axes, size_t count) {
+[[noreturn]] void bad_shape(const std::string& name, const std::vector<int64_t>& sizes, const Axis* axes,
+                            size_t count) {
   std::vector<std::string> symbols, expected, actual;
   bool any_known = false;
   for (size_t i = 0; i < count; ++i) {
@@ -87,20 +116,20 @@ std::string tuple_text(const std::vector<std::string>& parts) {
     expected.push_back(axes[i].size < 0 ? axes[i].name : std::to_string(axes[i].size));
     any_known = any_known || axes[i].size >= 0;
   }
-  for (py::ssize_t i = 0; i < array.ndim(); ++i) actual.push_back(std::to_string(array.shape(i)));
+  for (const int64_t size : sizes) actual.push_back(std::to_string(size));
   throw py::value_error(name + " must be " + tuple_text(symbols) + (any_known ? " = " + tuple_text(expected) : "") +
                         ", it is " + tuple_text(actual));
 }
 
-void check_shape(const std::string& name, const py::array& array, const Axis* axes, size_t count) {
-  const size_t rank = static_cast<size_t>(array.ndim());
+void check_shape(const std::string& name, const std::vector<int64_t>& sizes, const Axis* axes, size_t count) {
+  const size_t rank = sizes.size();
   const bool open = count > 0 && axes[0].name[0] == '.';
   const size_t fixed = open ? count - 1 : count;
-  if (open ? rank < fixed : rank != fixed) bad_shape(name, array, axes, count);
+  if (open ? rank < fixed : rank != fixed) bad_shape(name, sizes, axes, count);
   for (size_t i = 0; i < fixed; ++i) {
     const int64_t wanted = axes[count - fixed + i].size;
-    if (wanted >= 0 && array.shape(static_cast<py::ssize_t>(rank - fixed + i)) != wanted) {
-      bad_shape(name, array, axes, count);
+    if (wanted >= 0 && sizes[rank - fixed + i] != wanted) {
+      bad_shape(name, sizes, axes, count);
     }
   }
 }
@@ -208,66 +237,70 @@ Array3 Argument::array3(bool exchange) const {
   return exchange ? Array3{data_, strides_[1], strides_[0]} : Array3{data_, strides_[0], strides_[1]};
 }
 
-Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count, bool write) {
-  if (!is_array(value)) not_an_array(name, value);
+Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count, bool write,
+                 const Backend* device) {
+  const DeviceArray* on_device = device != nullptr ? as_device_array(value) : nullptr;
+  if (device != nullptr ? on_device == nullptr : !is_array(value)) not_an_array(name, value, device);
   Argument argument;
   argument.name_ = std::move(name);
   argument.array_ = py::reinterpret_borrow<py::object>(value);
-  const py::array array = argument.array();
-  argument.element_ = checked_element(argument.name_, array, element);
-  check_shape(argument.name_, array, axes, count);
-  argument.data_ = const_cast<void*>(array.data());
+  const py::array array = device != nullptr ? py::array() : py::reinterpret_borrow<py::array>(value);
+  argument.element_ =
+      checked_element(argument.name_, device != nullptr ? numpy_of(on_device->element()) : array.dtype(), element);
+  Shape shape = device != nullptr ? shape_of(*on_device) : shape_of(array);
+  check_shape(argument.name_, shape.sizes, axes, count);
+  argument.data_ = device != nullptr ? on_device->data() : const_cast<void*>(array.data());
+  argument.sizes_ = std::move(shape.sizes);
 
   const int64_t bytes = bytes_of(argument.element_);
-  const py::ssize_t rank = array.ndim();
-  bool empty = false;
-  for (py::ssize_t i = 0; i < rank; ++i) {
-    argument.sizes_.push_back(array.shape(i));
-    empty = empty || array.shape(i) == 0;
-  }
-  argument.strides_.resize(static_cast<size_t>(rank));
-  // NumPy leaves the strides of an axis of size 0 or 1 arbitrary; those become what a contiguous array would have.
+  const size_t rank = argument.sizes_.size();
+  const bool empty = argument.count() == 0;
+  const std::string compact =
+      device != nullptr ? argument.name_ + ".copy()" : "np.ascontiguousarray(" + argument.name_ + ")";
+  argument.strides_.resize(rank);
+  // The strides of an axis of size 0 or 1 are arbitrary; those become what a contiguous array would have.
   int64_t natural = 1;
-  for (py::ssize_t i = rank; i-- > 0;) {
-    int64_t stride = array.strides(i);
-    if (empty || array.shape(i) <= 1) {
+  for (size_t i = rank; i-- > 0;) {
+    int64_t stride = shape.strides[i];
+    if (empty || argument.sizes_[i] <= 1) {
       stride = natural * bytes;
     } else if (i == rank - 1 && stride != bytes) {
       throw py::value_error(argument.name_ + " must have unit stride on its last axis, it has a stride of " +
-                            std::to_string(stride) + " bytes: use np.ascontiguousarray(" + argument.name_ + ")");
+                            std::to_string(stride) + " bytes: use " + compact);
     } else if (stride <= 0 || stride % bytes != 0) {
       throw py::value_error(argument.name_ + " must have positive strides, multiples of its element size; axis " +
-                            std::to_string(i) + " has a stride of " + std::to_string(stride) +
-                            " bytes: use np.ascontiguousarray(" + argument.name_ + ")");
+                            std::to_string(i) + " has a stride of " + std::to_string(stride) + " bytes: use " +
+                            compact);
     }
-    argument.strides_[static_cast<size_t>(i)] = stride / bytes;
-    natural = empty ? natural : argument.strides_[static_cast<size_t>(i)] * array.shape(i);
+    argument.strides_[i] = stride / bytes;
+    natural = empty ? natural : argument.strides_[i] * argument.sizes_[i];
   }
   if (reinterpret_cast<uintptr_t>(argument.data_) % static_cast<uintptr_t>(bytes) != 0) {
     throw py::value_error(argument.name_ + " must be aligned to its element size, it is not: use " + argument.name_ +
                           ".copy()");
   }
   if (write) {
-    if (!array.writeable()) throw py::value_error(argument.name_ + " must be writable, it is read-only");
+    if (device != nullptr ? on_device->readonly() : !array.writeable())
+      throw py::value_error(argument.name_ + " must be writable, it is read-only");
     argument.require_contiguous();
   }
   return argument;
 }
 
-Argument input(std::string name, py::handle value, Element element, Axes axes) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), false);
+Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, device);
 }
 
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes) {
-  return value.is_none() ? Argument() : input(std::move(name), value, element, axes);
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, device);
 }
 
-Argument output(std::string name, py::handle value, Element element, Axes axes) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), true);
+Argument output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, device);
 }
 
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes) {
-  return value.is_none() ? Argument() : output(std::move(name), value, element, axes);
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, device);
 }
 
 void disjoint(const std::vector<const Argument*>& outputs, const std::vector<const Argument*>& inputs) {

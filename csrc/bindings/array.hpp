@@ -10,7 +10,8 @@
 //
 // Axes are written as in the documentation; one without a size accepts any, and {"..."} in front stands for any number
 // of leading axes. A wrong type or dtype raises TypeError; a wrong shape, stride or value ValueError. Each message
-// names the argument, what it must be, what it is and, where there is one, the fix:
+// names the argument, what it must be, what it is and, where there is one, the fix. With a `device`, arguments are
+// device arrays (device_array.hpp) instead of NumPy arrays, and neither is taken for the other:
 //   x must be (T, B, I) = (T, B, 7), it is (5, 3, 8)
 //   x must be float32, it is float64: use x.astype(np.float32)
 #pragma once
@@ -44,7 +45,7 @@ struct Axis {
   int64_t size = -1;  // -1: any
 };
 
-// A NumPy array that passed its checks. Keeps a reference to it. Absent (a None) when data() is nullptr and !present().
+// An array that passed its checks. Keeps a reference to it. Absent (a None) when data() is nullptr and !present().
 class Argument {
  public:
   Argument() = default;
@@ -63,7 +64,6 @@ class Argument {
   const std::vector<int64_t>& sizes() const { return sizes_; }
   int64_t stride(int64_t axis) const { return strides_[static_cast<size_t>(axis)]; }  // elements
   int64_t count() const;                                                              // of elements
-  py::array array() const { return py::reinterpret_borrow<py::array>(array_); }
 
   bool contiguous() const;
   void require_contiguous() const;  // ValueError otherwise
@@ -79,10 +79,10 @@ class Argument {
 
  private:
   friend Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count,
-                          bool write);
+                          bool write, const Backend* device);
 
   std::string name_;
-  py::object array_;  // null when absent (a default py::array would be an empty array)
+  py::object array_;  // null when absent
   void* data_ = nullptr;
   Element element_ = Element::any_float;
   std::vector<int64_t> sizes_, strides_;
@@ -91,12 +91,14 @@ class Argument {
 using Axes = std::initializer_list<Axis>;
 
 // Read by the call: unit stride on the last axis, positive strides on the others.
-Argument input(std::string name, py::handle value, Element element, Axes axes);
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes);
+Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device = nullptr);
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes,
+                        const Backend* device = nullptr);
 
 // Written, or added into: writable and contiguous.
-Argument output(std::string name, py::handle value, Element element, Axes axes);
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes);
+Argument output(std::string name, py::handle value, Element element, Axes axes, const Backend* device = nullptr);
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes,
+                         const Backend* device = nullptr);
 
 // ValueError when an output shares a byte with an input or with another output. Absent arguments are passed over.
 void disjoint(std::initializer_list<const Argument*> outputs, std::initializer_list<const Argument*> inputs);

@@ -13,6 +13,7 @@ namespace py = pybind11;
 
 namespace fusedrnn {
 
+void bind_device(py::module_& m);
 void bind_sequence(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_losses(py::module_& m);
@@ -78,6 +79,7 @@ void bind_runtime(py::module_& m) {
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.attr("__version__") = FUSEDRNN_VERSION;
   fusedrnn::bind_runtime(m);
+  fusedrnn::bind_device(m);
 #if defined(FUSEDRNN_BIND_SEQUENCE)
   fusedrnn::bind_sequence(m);
 #endif

@@ -60,7 +60,7 @@ class Segments {
       std::vector<Argument> states;
       for (const py::handle value : given) {
         const auto read = states.size() < expected.required ? output : optional_output;
-        states.push_back(read("state", value, param.element(), {{"..."}}));
+        states.push_back(read("state", value, param.element(), {{"..."}}, nullptr));
         if (states.back().present()) require_shape(states.back(), param.sizes());
         segment.state[states.size() - 1] = states.back().data();
       }

@@ -3,16 +3,22 @@
 
 #include <pybind11/stl.h>
 
-#include <cstring>
-
+#include "bindings/device_array.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
-#include "runtime/team.hpp"
 
 namespace fusedrnn {
 
 Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
   check(backend, backend.alloc(bytes, &data_), what);
+}
+
+CallStream::CallStream(const PackedWeights& packed) : device_(packed.device) {
+  if (device_ == nullptr) lease_.emplace();
+}
+
+void CallStream::finish(const char* call) {
+  if (device_ != nullptr) check(*device_, device_->synchronize(nullptr), call);
 }
 
 namespace {
@@ -48,8 +54,9 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   if (weights.size() != names.size())
     bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
               "of " + std::to_string(weights.size()));
-  const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}});
-  const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}});
+  const Backend* device = as_device_array(weights[0]) != nullptr ? &device_backend() : nullptr;
+  const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}}, device);
+  const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
   const int64_t H = r.size(1), gates = H > 0 ? r.size(0) / H : 0;
   if (H < 1 || gates * H != r.size(0) || (gates != 1 && gates != 3 && gates != 4))
     bad_value(names[1], "(G*H, H) with H >= 1 and G = 1 (Elman), 3 (GRU) or 4 (LSTM)",
@@ -69,8 +76,8 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   for (size_t i = 0; i < names.size(); ++i) {
     const std::vector<int64_t> shape = weight_shape(desc, gates, i);
     arguments.push_back(shape.size() == 1
-                            ? input(names[i], weights[i], w.element(), {{"G*H", shape[0]}})
-                            : input(names[i], weights[i], w.element(), {{"G*H", shape[0]}, {"in", shape[1]}}));
+                            ? input(names[i], weights[i], w.element(), {{"G*H", shape[0]}}, device)
+                            : input(names[i], weights[i], w.element(), {{"G*H", shape[0]}, {"in", shape[1]}}, device));
   }
   std::vector<LayerWeights> layer(static_cast<size_t>(layers * directions));
   for (size_t i = 0; i < layer.size(); ++i) {
@@ -79,22 +86,35 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
                             a[0].stride(0), a[1].stride(0)};
   }
 
-  const Backend& backend = current_backend();
-  auto packed = std::make_shared<PackedWeights>(PackedWeights{backend, desc, gates, nullptr, names});
+  const Backend& backend = device != nullptr ? *device : current_backend();
+  auto packed = std::make_shared<PackedWeights>(PackedWeights{backend, device, desc, gates, nullptr, names});
   py::gil_scoped_release release;
-  TeamLease lease;
-  offer_threads(desc, lease.size());
+  CallStream on(*packed);
+  offer_threads(desc, on.threads());
   SequenceSizes sizes;
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
-  check(backend, backend.pack(&desc, layer.data(), packed->memory->data(), lease.team()), "pack_weights");
+  check(backend, backend.pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
+  on.finish("pack_weights");
   return packed;
 }
 
-std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B) {
-  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}});
+// Where an argument's first element is in host memory: itself, or a copy that `kept` holds.
+template <class T>
+const T* on_host(const Argument& argument, const Backend* device, std::vector<char>& kept) {
+  if (device == nullptr) return argument.as<T>();
+  std::vector<int64_t> strides;
+  for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
+  kept.resize(span_of(argument.sizes(), strides, bytes_of(argument.element())));
+  check(*device, device->copy(kept.data(), argument.data(), kept.size(), nullptr), argument.name().c_str());
+  return reinterpret_cast<const T*>(kept.data());
+}
+
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, const Backend* device) {
+  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
   if (!lengths.present()) return {};
-  const int64_t* data = lengths.as<int64_t>();
+  std::vector<char> kept;
+  const int64_t* data = on_host<int64_t>(lengths, device, kept);
   for (int64_t b = 0; b < B; ++b)
     if (data[b] < 0 || data[b] > T)
       bad_value("lengths", "between 0 and T = " + std::to_string(T),
@@ -102,14 +122,16 @@ std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B) {
   return std::vector<int64_t>(data, data + B);
 }
 
-std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first) {
-  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}})
-                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}});
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, const Backend* device) {
+  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}}, device)
+                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, device);
   if (!resets.present()) return {};
+  std::vector<char> kept;
+  const uint8_t* data = on_host<uint8_t>(resets, device, kept);
   std::vector<uint8_t> copy(static_cast<size_t>(T * B));
   const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
   for (int64_t t = 0; t < T; ++t)
-    for (int64_t b = 0; b < B; ++b) copy[static_cast<size_t>(t * B + b)] = resets.as<uint8_t>()[t * step + b * row];
+    for (int64_t b = 0; b < B; ++b) copy[static_cast<size_t>(t * B + b)] = data[t * step + b * row];
   return copy;
 }
 
@@ -117,35 +139,81 @@ std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool 
 std::unique_ptr<Memory> copied_state(const Backend& backend, const Argument& state, const char* what) {
   if (!state.present()) return nullptr;
   const size_t row = static_cast<size_t>(state.size(2) * bytes_of(state.element()));
-  auto copy = std::make_unique<Memory>(backend, row * static_cast<size_t>(state.size(0) * state.size(1)), what);
+  const size_t all = row * static_cast<size_t>(state.size(0) * state.size(1));
+  auto copy = std::make_unique<Memory>(backend, all, what);
   char* to = static_cast<char*>(copy->data());
+  if (state.contiguous()) {
+    check(backend, backend.copy(to, state.data(), all, nullptr), what);
+    return copy;
+  }
   for (int64_t i = 0; i < state.size(0); ++i)
     for (int64_t b = 0; b < state.size(1); ++b, to += row)
-      std::memcpy(to, state.as<char>() + (i * state.stride(0) + b * state.stride(1)) * bytes_of(state.element()), row);
+      check(backend,
+            backend.copy(to, state.as<char>() + (i * state.stride(0) + b * state.stride(1)) * bytes_of(state.element()),
+                         row, nullptr),
+            what);
   return copy;
+}
+
+// The values in the device's memory, null for none.
+template <class T>
+std::unique_ptr<Memory> uploaded(const Backend& device, const std::vector<T>& values, const char* what) {
+  if (values.empty()) return nullptr;
+  auto copy = std::make_unique<Memory>(device, values.size() * sizeof(T), what);
+  check(device, device.copy(copy->data(), values.data(), copy->bytes(), nullptr), what);
+  return copy;
+}
+
+// What kernels read of lengths and resets.
+template <class Args>
+void set_marks(Args& args, const Tape& tape, const SequenceDesc& desc) {
+  const bool device = tape.packed->device != nullptr;
+  if (desc.has_lengths)
+    args.lengths = device ? static_cast<const int64_t*>(tape.device_lengths->data()) : tape.lengths.data();
+  if (desc.has_resets)
+    args.resets = device ? static_cast<const uint8_t*>(tape.device_resets->data()) : tape.resets.data();
+  args.resets_stride0 = desc.B;
+  args.resets_stride1 = 1;
+}
+
+// A new array of the caller's, where the call's arrays are.
+struct Result {
+  py::object object = py::none();
+  void* data = nullptr;
+};
+
+Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name) {
+  if (device == nullptr) {
+    py::array array = fresh(element, sizes, name);
+    void* data = array.mutable_data();
+    return {std::move(array), data};
+  }
+  DeviceArray array(*device, element, sizes, name);
+  void* data = array.data();
+  return {py::cast(std::move(array)), data};
 }
 
 Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
   return Array3{state ? state->data() : nullptr, desc.B * desc.H, desc.H};
 }
 
-Array3 view(py::array& array, int64_t B, int64_t width) { return Array3{array.mutable_data(), B * width, width}; }
+Array3 view(const Result& array, int64_t B, int64_t width) { return Array3{array.data, B * width, width}; }
 
 // A fresh (T, B, width), or (B, T, width) seen as (t, b, feature).
-py::array fresh_sequence(const SequenceDesc& desc, bool batch_first, int64_t width, const char* name, Array3& seen) {
+Result fresh_sequence(const Backend* device, const SequenceDesc& desc, bool batch_first, int64_t width,
+                      const char* name, Array3& seen) {
   const Element element = element_of(desc.dtype);
-  py::array array =
-      batch_first ? fresh(element, {desc.B, desc.T, width}, name) : fresh(element, {desc.T, desc.B, width}, name);
-  seen = batch_first ? Array3{array.mutable_data(), width, desc.T * width}
-                     : Array3{array.mutable_data(), desc.B * width, width};
+  const Result array = batch_first ? fresh_on(device, element, {desc.B, desc.T, width}, name)
+                                   : fresh_on(device, element, {desc.T, desc.B, width}, name);
+  seen = batch_first ? Array3{array.data, width, desc.T * width} : Array3{array.data, desc.B * width, width};
   return array;
 }
 
 Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
-                        const char* feature, Element element) {
+                        const char* feature, Element element, const Backend* device) {
   const int64_t T = desc.T, B = desc.B;
-  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}})
-                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}});
+  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}}, device)
+                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}}, device);
 }
 
 py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
@@ -164,48 +232,50 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   desc.dropout = train ? probability : 0.0;
   desc.dropout_key = unsigned_integer("dropout_key", dropout_key);
 
-  Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}})
-                           : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}});
+  const Backend* device = packed->device;
+  Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}}, device)
+                           : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}}, device);
   desc.T = x.size(batch_first ? 1 : 0);
   desc.B = x.size(batch_first ? 0 : 1);
   check_size(desc, packed->gates);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
-  const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
   const bool has_cell = kind.kind == CellKind::lstm;
   if (!has_cell && !c0_object.is_none()) bad_value("c0", "None: only an LSTM has cell states", "given");
-  const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
 
   const Backend& backend = packed->backend;
   auto tape = std::make_shared<Tape>();
   tape->packed = packed;
   tape->batch_first = batch_first;
-  tape->lengths = copied_lengths(lengths, desc.T, B);
-  tape->resets = copied_resets(resets, desc.T, B, batch_first);
+  tape->lengths = copied_lengths(lengths, desc.T, B, device);
+  tape->resets = copied_resets(resets, desc.T, B, batch_first, device);
   desc.has_lengths = !tape->lengths.empty();
   desc.has_resets = !tape->resets.empty();
+  if (device != nullptr) {
+    tape->device_lengths = uploaded(backend, tape->lengths, "lengths");
+    tape->device_resets = uploaded(backend, tape->resets, "resets");
+  }
   if (train) {
     tape->h0 = copied_state(backend, h0, "h0");
     tape->c0 = copied_state(backend, c0, "c0");
   }
 
   ForwardArgs args{};
-  py::array y = fresh_sequence(desc, batch_first, desc.directions * H, "y", args.y);
-  py::array hn = fresh(element, {stacks, B, H}, "hn");
-  py::array cn = has_cell ? fresh(element, {stacks, B, H}, "cn") : py::array();
+  const Result y = fresh_sequence(device, desc, batch_first, desc.directions * H, "y", args.y);
+  const Result hn = fresh_on(device, element, {stacks, B, H}, "hn");
+  const Result cn = has_cell ? fresh_on(device, element, {stacks, B, H}, "cn") : Result();
   args.x = x.array3(batch_first);
   if (h0.present()) args.h0 = h0.array3();
   if (c0.present()) args.c0 = c0.array3();
   args.packed = packed->memory->data();
-  args.lengths = desc.has_lengths ? tape->lengths.data() : nullptr;
-  args.resets = desc.has_resets ? tape->resets.data() : nullptr;
-  args.resets_stride0 = B;
-  args.resets_stride1 = 1;
+  set_marks(args, *tape, desc);
   args.hn = view(hn, B, H);
   if (has_cell) args.cn = view(cn, B, H);
   {
     py::gil_scoped_release release;
-    TeamLease lease;
-    offer_threads(desc, lease.size());
+    CallStream on(*packed);
+    offer_threads(desc, on.threads());
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "forward");
     if (train) {
@@ -213,12 +283,12 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
       args.tape = tape->memory->data();
     }
     const Memory workspace(backend, sizes.forward, "workspace of forward");
-    check(backend, backend.forward(&desc, &args, workspace.data(), lease.team()), "forward");
+    check(backend, backend.forward(&desc, &args, workspace.data(), on.stream()), "forward");
+    on.finish("forward");
   }
   tape->desc = desc;
   tape->x = std::move(x);
-  return py::make_tuple(y, hn, has_cell ? py::object(cn) : py::none(),
-                        train ? py::cast(std::move(tape)) : py::object(py::none()));
+  return py::make_tuple(y.object, hn.object, cn.object, train ? py::cast(std::move(tape)) : py::object(py::none()));
 }
 
 py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
@@ -226,13 +296,15 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   SequenceDesc desc = tape.desc;
   const PackedWeights& packed = *tape.packed;
   const Backend& backend = packed.backend;
+  const Backend* device = packed.device;
   const Element element = element_of(desc.dtype);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
   const bool has_cell = desc.cell == CellKind::lstm;
-  const Argument dy = sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element);
-  const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  const Argument dy =
+      sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element, device);
+  const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
   if (!has_cell && !dcn_object.is_none()) bad_value("dcn", "None: only an LSTM has cell states", "given");
-  const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}});
+  const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
   if (dweights.size() != packed.names.size())
     bad_value("dweights", "a list of " + std::to_string(packed.names.size()) + " arrays",
               "of " + std::to_string(dweights.size()));
@@ -241,8 +313,8 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
     const std::string name = "d" + packed.names[i];
     const std::vector<int64_t> shape = weight_shape(desc, packed.gates, i);
     grads.push_back(shape.size() == 1
-                        ? optional_output(name, dweights[i], element, {{"G*H", shape[0]}})
-                        : optional_output(name, dweights[i], element, {{"G*H", shape[0]}, {"in", shape[1]}}));
+                        ? optional_output(name, dweights[i], element, {{"G*H", shape[0]}}, device)
+                        : optional_output(name, dweights[i], element, {{"G*H", shape[0]}, {"in", shape[1]}}, device));
   }
   std::vector<const Argument*> outputs, inputs{&dy, &dhn, &dcn, &tape.x};
   for (const Argument& grad : grads) outputs.push_back(&grad);
@@ -259,31 +331,29 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   args.h0 = state_view(desc, tape.h0);
   args.c0 = state_view(desc, tape.c0);
   args.packed = packed.memory->data();
-  args.lengths = desc.has_lengths ? tape.lengths.data() : nullptr;
-  args.resets = desc.has_resets ? tape.resets.data() : nullptr;
-  args.resets_stride0 = B;
-  args.resets_stride1 = 1;
+  set_marks(args, tape, desc);
   args.tape = tape.memory->data();
   if (dy.present()) args.dy = dy.array3(tape.batch_first);
   if (dhn.present()) args.dhn = dhn.array3();
   if (dcn.present()) args.dcn = dcn.array3();
   args.dweights = layer.data();
-  py::object dx = py::none();
-  if (need_dx) dx = fresh_sequence(desc, tape.batch_first, desc.I, "dx", args.dx);
-  py::array dh0 = fresh(element, {stacks, B, H}, "dh0");
-  py::array dc0 = has_cell ? fresh(element, {stacks, B, H}, "dc0") : py::array();
+  Result dx;
+  if (need_dx) dx = fresh_sequence(device, desc, tape.batch_first, desc.I, "dx", args.dx);
+  const Result dh0 = fresh_on(device, element, {stacks, B, H}, "dh0");
+  const Result dc0 = has_cell ? fresh_on(device, element, {stacks, B, H}, "dc0") : Result();
   args.dh0 = view(dh0, B, H);
   if (has_cell) args.dc0 = view(dc0, B, H);
   {
     py::gil_scoped_release release;
-    TeamLease lease;
-    offer_threads(desc, lease.size());
+    CallStream on(packed);
+    offer_threads(desc, on.threads());
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "backward");
     const Memory workspace(backend, sizes.backward, "workspace of backward");
-    check(backend, backend.backward(&desc, &args, workspace.data(), lease.team()), "backward");
+    check(backend, backend.backward(&desc, &args, workspace.data(), on.stream()), "backward");
+    on.finish("backward");
   }
-  return py::make_tuple(dx, dh0, has_cell ? py::object(dc0) : py::none());
+  return py::make_tuple(dx.object, dh0.object, dc0.object);
 }
 
 }  // namespace

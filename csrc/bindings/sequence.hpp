@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/array.hpp"
+#include "runtime/team.hpp"
 
 namespace fusedrnn {
 
@@ -30,7 +31,8 @@ class Memory {
 // The weights of a stack in the layout of the backend that packed them, which is the one that will read them.
 struct PackedWeights {
   const Backend& backend;
-  SequenceDesc desc;  // sizes of the stack; T and B are 0
+  const Backend* device;  // the same where arrays are device arrays, nullptr where they are NumPy's
+  SequenceDesc desc;      // sizes of the stack; T and B are 0
   int64_t gates;
   std::unique_ptr<Memory> memory;
   std::vector<std::string> names;  // of the weights, PyTorch's order
@@ -43,11 +45,26 @@ struct Tape {
   SequenceDesc desc;
   bool batch_first;
   Argument x;
-  std::unique_ptr<Memory> memory, h0, c0;  // states (L * D, B, H), null where absent
-  std::vector<int64_t> lengths;            // empty when absent
-  std::vector<uint8_t> resets;             // (T, B), empty when absent
+  std::unique_ptr<Memory> memory, h0, c0;                 // states (L * D, B, H), null where absent
+  std::vector<int64_t> lengths;                           // empty when absent
+  std::vector<uint8_t> resets;                            // (T, B), empty when absent
+  std::unique_ptr<Memory> device_lengths, device_resets;  // the same for a device
 
   size_t bytes() const;
+};
+
+// What a backend runs on for the length of a call: the team of threads on a CPU, the legacy default stream of a device,
+// whose work `finish` waits for. Without the GIL.
+class CallStream {
+ public:
+  explicit CallStream(const PackedWeights& packed);
+  int32_t threads() const { return lease_ ? lease_->size() : 1; }
+  Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : nullptr; }
+  void finish(const char* call);
+
+ private:
+  const Backend* device_;
+  std::optional<TeamLease> lease_;
 };
 
 constexpr int64_t kMaxLayers = 1 << 16;

@@ -16,10 +16,17 @@ py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
   const Element element = element_of(desc.dtype);
   py::array copy = fresh(element, {stacks, desc.T, desc.B, width}, "copy of the tape");
   char* to = static_cast<char*>(copy.mutable_data());
+  const void* content = tape.memory->data();
+  std::vector<char> on_host;  // a tape holds no addresses: views of a copy of its bytes are as good
+  if (tape.packed->device != nullptr) {
+    on_host.resize(tape.memory->bytes());
+    check(backend, backend.copy(on_host.data(), content, on_host.size(), nullptr), "tape");
+    content = on_host.data();
+  }
   const size_t row = static_cast<size_t>(width * bytes_of(element));
   for (int32_t i = 0; i < stacks; ++i) {
     TapeView seen;
-    check(backend, backend.tape_view(&desc, tape.memory->data(), i, &seen), "tape");
+    check(backend, backend.tape_view(&desc, content, i, &seen), "tape");
     const Array3 from = pick(seen);
     for (int64_t t = 0; t < desc.T; ++t)
       for (int64_t b = 0; b < desc.B; ++b, to += row) {
@@ -37,7 +44,7 @@ py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
 
 size_t Tape::bytes() const {
   size_t sum = memory->bytes() + lengths.size() * sizeof(int64_t) + resets.size();
-  for (const auto* state : {&h0, &c0}) sum += *state ? (*state)->bytes() : 0;
+  for (const auto* part : {&h0, &c0, &device_lengths, &device_resets}) sum += *part ? (*part)->bytes() : 0;
   return sum;
 }
 

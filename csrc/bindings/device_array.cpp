@@ -1,0 +1,223 @@
+#include "bindings/device_array.hpp"
+
+#include <pybind11/stl.h>
+
+#include "dispatch/plugin.hpp"
+#include "runtime/error.hpp"
+
+namespace fusedrnn {
+namespace {
+
+std::vector<int64_t> natural_strides(const std::vector<int64_t>& sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t i = sizes.size(); i-- > 0; stride *= sizes[i]) strides[i] = stride;
+  return strides;
+}
+
+std::string shape_of(const std::vector<int64_t>& sizes) { return py::repr(py::tuple(py::cast(sizes))); }
+
+Element element_named(py::handle dtype) {
+  const py::dtype wanted = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype));
+  for (const Element element : {Element::float32, Element::float64, Element::int64, Element::boolean})
+    if (wanted.equal(numpy_of(element))) return element;
+  bad_type("dtype", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(wanted)));
+}
+
+DeviceArray from_numpy(const py::array& array) {
+  const Element element = element_named(array.dtype());
+  DeviceArray result(device_backend(), element, {array.shape(), array.shape() + array.ndim()}, "x");
+  result.assign(array);
+  return result;
+}
+
+DeviceArray zeros(const std::vector<int64_t>& sizes, py::handle dtype) {
+  DeviceArray result(device_backend(), element_named(dtype), sizes, "array");
+  result.fill(0);
+  return result;
+}
+
+// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3. Stream 1 is the legacy default one.
+py::dict cuda_array_interface(const DeviceArray& array) {
+  py::dict result;
+  result["shape"] = py::tuple(py::cast(array.sizes()));
+  result["typestr"] = numpy_of(array.element()).attr("str");
+  result["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(array.data()), array.readonly());
+  result["strides"] = py::none();
+  if (!array.contiguous()) {
+    py::list strides;
+    for (const int64_t stride : array.strides()) strides.append(stride * bytes_of(array.element()));
+    result["strides"] = py::tuple(strides);
+  }
+  result["version"] = 3;
+  result["stream"] = 1;
+  return result;
+}
+
+py::tuple dlpack_device(const DeviceArray& array) {
+  return py::make_tuple(array.backend().memory, array.backend().device());
+}
+
+py::object dlpack(const DeviceArray& array, py::handle stream, py::handle max_version, py::handle dl_device,
+                  py::handle copy) {
+  (void)stream;  // contents are complete: nothing for the consumer's stream to wait for
+  if (!dl_device.is_none() && !dlpack_device(array).equal(dl_device)) {
+    throw py::buffer_error("the array is on " + array.place() + " and can be exported there only: use numpy()");
+  }
+  if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), max_version);
+  return to_dlpack(array, max_version);
+}
+
+}  // namespace
+
+const Backend& device_backend() {
+  const Plugin& plugin = cuda_plugin();
+  if (plugin.backend == nullptr) throw std::runtime_error("CUDA cannot be used: " + plugin.why_not);
+  return *plugin.backend;
+}
+
+const DeviceArray* as_device_array(py::handle value) {
+  return py::isinstance<DeviceArray>(value) ? &value.cast<const DeviceArray&>() : nullptr;
+}
+
+size_t span_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides, int64_t bytes) {
+  int64_t last = 1;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] == 0) return 0;
+    last += (sizes[i] - 1) * strides[i];
+  }
+  return static_cast<size_t>(last * bytes);
+}
+
+DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes, const char* name)
+    : backend_(&backend), element_(element), sizes_(std::move(sizes)), strides_(natural_strides(sizes_)) {
+  std::vector<int64_t> with_bytes = sizes_;
+  with_bytes.push_back(bytes_of(element));
+  const auto bytes = static_cast<size_t>(product(name, with_bytes));
+  check(backend, backend.alloc(bytes > 0 ? bytes : 1, &data_), name);  // an empty array has an address too
+  owner_ = std::shared_ptr<void>(data_, backend.free);
+}
+
+DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes,
+                         std::vector<int64_t> strides, void* data, bool readonly, std::shared_ptr<void> owner)
+    : backend_(&backend),
+      element_(element),
+      sizes_(std::move(sizes)),
+      strides_(std::move(strides)),
+      data_(data),
+      readonly_(readonly),
+      owner_(std::move(owner)) {}
+
+DeviceArray DeviceArray::piece(int64_t offset, std::vector<int64_t> sizes, bool readonly) const {
+  const int64_t n = product("piece", sizes);
+  if (!contiguous() || offset < 0 || offset > count() || n > count() - offset)
+    bad_value("offset and shape", "within a contiguous array of " + std::to_string(count()),
+              std::to_string(offset) + " and " + shape_of(sizes));
+  const std::vector<int64_t> strides = natural_strides(sizes);
+  return {*backend_,
+          element_,
+          std::move(sizes),
+          strides,
+          static_cast<char*>(data_) + offset * bytes_of(element_),
+          readonly || readonly_,
+          owner_};
+}
+
+int64_t DeviceArray::count() const {
+  int64_t n = 1;
+  for (const int64_t size : sizes_) n *= size;
+  return n;
+}
+
+bool DeviceArray::contiguous() const {
+  const std::vector<int64_t> natural = natural_strides(sizes_);
+  for (size_t i = 0; i < sizes_.size(); ++i)
+    if (sizes_[i] > 1 && strides_[i] != natural[i]) return count() == 0;
+  return true;
+}
+
+std::string DeviceArray::place() const {
+  return std::string(backend_->name) + ":" + std::to_string(backend_->device());
+}
+
+py::array DeviceArray::numpy() const {
+  const int64_t bytes = bytes_of(element_);
+  if (contiguous()) {
+    py::array result = fresh(element_, sizes_, "numpy()");
+    check(*backend_, backend_->copy(result.mutable_data(), data_, static_cast<size_t>(count() * bytes), nullptr),
+          "numpy");
+    return result;
+  }
+  const size_t span = span_of(sizes_, strides_, bytes);
+  py::array gapped = fresh(Element::boolean, {static_cast<int64_t>(span)}, "numpy()");
+  check(*backend_, backend_->copy(gapped.mutable_data(), data_, span, nullptr), "numpy");
+  std::vector<int64_t> strides;
+  for (const int64_t stride : strides_) strides.push_back(stride * bytes);
+  return py::array(numpy_of(element_), sizes_, strides, gapped.data(), gapped).attr("copy")();
+}
+
+DeviceArray DeviceArray::copy() const {
+  DeviceArray result(*backend_, element_, sizes_, "copy");
+  result.assign(py::cast(*this));
+  return result;
+}
+
+void DeviceArray::assign(py::handle source) {
+  const DeviceArray* device = as_device_array(source);
+  if (device != nullptr && !device->contiguous()) return assign(device->numpy());
+  const py::array host = device == nullptr ? py::array::ensure(source, py::array::c_style) : py::array();
+  if (device == nullptr && !host) throw py::error_already_set();
+  const std::vector<int64_t> sizes =
+      device != nullptr ? device->sizes() : std::vector<int64_t>(host.shape(), host.shape() + host.ndim());
+  const Element element = device != nullptr ? device->element() : element_named(host.dtype());
+  if (sizes != sizes_) bad_value("array", "of shape " + shape_of(sizes_), shape_of(sizes));
+  if (element != element_) bad_type("array", name_of(element_), name_of(element));
+  const void* from = device != nullptr ? device->data() : host.data();
+  check(*backend_, backend_->copy(data_, from, static_cast<size_t>(count() * bytes_of(element_)), nullptr), "copy");
+  check(*backend_, backend_->synchronize(nullptr), "copy");
+}
+
+void DeviceArray::fill(double value) {
+  if (readonly_) bad_value("array", "writable", "read-only");
+  if (value != 0 || !contiguous()) {
+    const py::module_ numpy = py::module_::import("numpy");
+    return assign(numpy.attr("full")(py::tuple(py::cast(sizes_)), value, numpy_of(element_)));
+  }
+  check(*backend_, backend_->fill(data_, 0, static_cast<size_t>(count() * bytes_of(element_)), nullptr), "fill");
+  check(*backend_, backend_->synchronize(nullptr), "fill");
+}
+
+void bind_device(py::module_& m) {
+  py::class_<DeviceArray>(m, "DeviceArray")
+      .def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); })
+      .def_property_readonly("dtype", [](const DeviceArray& a) { return numpy_of(a.element()); })
+      .def_property_readonly("device", &DeviceArray::place)
+      .def_property_readonly("ndim", [](const DeviceArray& a) { return a.sizes().size(); })
+      .def_property_readonly("size", &DeviceArray::count)
+      .def_property_readonly("nbytes", [](const DeviceArray& a) { return a.count() * bytes_of(a.element()); })
+      .def_property_readonly("readonly", &DeviceArray::readonly)
+      .def_property_readonly("__cuda_array_interface__", &cuda_array_interface)
+      .def("numpy", &DeviceArray::numpy)
+      .def("copy", &DeviceArray::copy)
+      .def("fill", &DeviceArray::fill, py::arg("value"))
+      .def("_assign", &DeviceArray::assign, py::arg("source"))
+      .def("_piece", &DeviceArray::piece, py::arg("offset"), py::arg("shape"), py::arg("readonly"))
+      .def("__dlpack__", &dlpack, py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def("__dlpack_device__", &dlpack_device)
+      .def("__len__",
+           [](const DeviceArray& a) {
+             if (a.sizes().empty()) throw py::type_error("len() of an array without axes");
+             return a.sizes()[0];
+           })
+      .def("__repr__", [](const DeviceArray& a) {
+        return "DeviceArray(shape=" + shape_of(a.sizes()) + ", dtype=" + name_of(a.element()) +
+               ", device=" + a.place() + ")";
+      });
+  m.def("device_array", &from_numpy, py::arg("array"));
+  m.def("device_zeros", &zeros, py::arg("shape"), py::arg("dtype"));
+  m.def("device_array_from_dlpack", &from_dlpack, py::arg("capsule"));
+  m.def("device_array_from_interface", &from_cuda_array_interface, py::arg("interface"), py::arg("owner"));
+}
+
+}  // namespace fusedrnn

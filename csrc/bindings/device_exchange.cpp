@@ -1,0 +1,189 @@
+// Device arrays of other libraries: DLPack (https://dmlc.github.io/dlpack) and __cuda_array_interface__, both ways and
+// without a copy.
+#include <pybind11/stl.h>
+
+#include "bindings/device_array.hpp"
+#include "runtime/error.hpp"
+
+namespace fusedrnn {
+namespace {
+
+// The structs of dlpack.h, version 1.0, in memory layout.
+struct DlDevice {
+  int32_t type, index;
+};
+struct DlType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
+struct DlTensor {
+  void* data;
+  DlDevice device;
+  int32_t axes;
+  DlType type;
+  int64_t* sizes;
+  int64_t* strides;  // in elements; nullptr where contiguous
+  uint64_t offset;   // bytes
+};
+struct DlManaged {
+  DlTensor tensor;
+  void* context;
+  void (*deleter)(DlManaged*);
+};
+struct DlVersioned {
+  uint32_t major, minor;
+  void* context;
+  void (*deleter)(DlVersioned*);
+  uint64_t flags;
+  DlTensor tensor;
+};
+constexpr uint64_t kReadOnly = 1;
+constexpr const char* kPlain = "dltensor";
+constexpr const char* kVersioned = "dltensor_versioned";
+
+DlType type_of(Element element) {
+  const auto bits = static_cast<uint8_t>(8 * bytes_of(element));
+  if (element == Element::int64) return {0, bits, 1};
+  if (element == Element::boolean) return {6, bits, 1};
+  return {2, bits, 1};
+}
+
+Element element_of(DlType type) {
+  for (const Element element : {Element::float32, Element::float64, Element::int64, Element::boolean}) {
+    const DlType own = type_of(element);
+    if (own.code == type.code && own.bits == type.bits && own.lanes == type.lanes) return element;
+  }
+  bad_type("array", "float32, float64, int64 or bool",
+           "of DLPack's type " + std::to_string(type.code) + " with " + std::to_string(type.bits) + " bits");
+}
+
+// What lives as long as an exported tensor.
+template <class Managed>
+struct Export {
+  Managed managed;
+  std::vector<int64_t> sizes, strides;
+  std::shared_ptr<void> owner;
+};
+
+template <class Managed>
+py::object exported(const DeviceArray& array, const char* name) {
+  auto* e = new Export<Managed>{{}, array.sizes(), array.strides(), array.owner()};
+  e->managed.context = e;
+  e->managed.deleter = [](Managed* managed) { delete static_cast<Export<Managed>*>(managed->context); };
+  e->managed.tensor = {array.data(),
+                       {array.backend().memory, array.backend().device()},
+                       static_cast<int32_t>(e->sizes.size()),
+                       type_of(array.element()),
+                       e->sizes.data(),
+                       e->strides.data(),
+                       0};
+  if constexpr (std::is_same_v<Managed, DlVersioned>) {
+    e->managed.major = 1;
+    e->managed.flags = array.readonly() ? kReadOnly : 0;
+  }
+  PyObject* capsule = PyCapsule_New(&e->managed, name, [](PyObject* self) {
+    // A consumer that took the tensor has renamed the capsule, and calls the deleter itself.
+    const char* own = PyCapsule_GetName(self);
+    if (own == nullptr || (std::string(own) != kPlain && std::string(own) != kVersioned)) return;
+    auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(self, own));
+    managed->deleter(managed);
+  });
+  if (capsule == nullptr) {
+    delete e;
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::object>(capsule);
+}
+
+// ValueError unless the memory is that of the device this package computes on.
+void require_here(const Backend& backend, const void* data, int32_t claimed) {
+  int32_t device = claimed;
+  if (data != nullptr) check(backend, backend.device_of(data, &device), "asarray");
+  const std::string here = std::string(backend.name) + ":" + std::to_string(backend.device());
+  if (device == backend.device()) return;
+  bad_value("array", "in the memory of " + here,
+            device < 0
+                ? "not device memory"
+                : "on " + std::string(backend.name) + ":" + std::to_string(device) + ": copy it to " + here + " first");
+}
+
+template <class Managed>
+DeviceArray imported(Managed* managed, bool readonly) {
+  const std::shared_ptr<void> owner(managed, [](void* p) {
+    auto* m = static_cast<Managed*>(p);
+    if (m->deleter != nullptr) m->deleter(m);
+  });
+  const DlTensor& t = managed->tensor;
+  const Backend& backend = device_backend();
+  const Element element = element_of(t.type);
+  const std::vector<int64_t> sizes(t.sizes, t.sizes + t.axes);
+  std::vector<int64_t> strides(sizes.size());
+  int64_t natural = 1;
+  for (size_t i = sizes.size(); i-- > 0; natural *= sizes[i])
+    strides[i] = t.strides != nullptr ? t.strides[i] : natural;
+  void* data = static_cast<char*>(t.data) + t.offset;
+  require_here(backend, natural == 0 ? nullptr : data, t.device.index);
+  return {backend, element, sizes, strides, data, readonly, owner};
+}
+
+}  // namespace
+
+py::object to_dlpack(const DeviceArray& array, py::handle max_version) {
+  if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1)
+    return exported<DlVersioned>(array, kVersioned);
+  if (array.readonly())
+    throw py::buffer_error("the array is read-only, which DLPack before version 1.0 cannot say: use copy()");
+  return exported<DlManaged>(array, kPlain);
+}
+
+DeviceArray from_dlpack(const py::capsule& capsule) {
+  const std::string name = capsule.name() == nullptr ? "" : capsule.name();
+  if (name == kVersioned) {
+    auto* managed = capsule.get_pointer<DlVersioned>();
+    if (managed->major != 1) bad_value("array", "of DLPack version 1", "of " + std::to_string(managed->major));
+    PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
+    return imported(managed, (managed->flags & kReadOnly) != 0);
+  }
+  if (name != kPlain) bad_value("capsule", "a DLPack tensor", "named '" + name + "'");
+  auto* managed = capsule.get_pointer<DlManaged>();
+  PyCapsule_SetName(capsule.ptr(), "used_dltensor");
+  return imported(managed, false);
+}
+
+DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owner) {
+  const Backend& backend = device_backend();
+  const py::dtype dtype = py::dtype::from_args(interface["typestr"]);
+  Element element = Element::any_float;
+  for (const Element each : {Element::float32, Element::float64, Element::int64, Element::boolean})
+    if (dtype.equal(numpy_of(each))) element = each;
+  if (element == Element::any_float)
+    bad_type("array", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(dtype)));
+  const auto sizes = interface["shape"].cast<std::vector<int64_t>>();
+  std::vector<int64_t> strides(sizes.size());
+  int64_t natural = 1;
+  for (size_t i = sizes.size(); i-- > 0; natural *= sizes[i]) strides[i] = natural;
+  if (interface.contains("strides") && !interface["strides"].is_none()) {
+    strides = interface["strides"].cast<std::vector<int64_t>>();
+    for (int64_t& stride : strides) {
+      if (stride % bytes_of(element) != 0)
+        bad_value("strides", "multiples of the element size", std::to_string(stride));
+      stride /= bytes_of(element);
+    }
+  }
+  const auto [address, readonly] = interface["data"].cast<std::pair<uintptr_t, bool>>();
+  auto* data = reinterpret_cast<void*>(address);
+  require_here(backend, natural == 0 ? nullptr : data, backend.device());
+  // What wrote the array may still be under way on the stream that it names.
+  if (interface.contains("stream") && !interface["stream"].is_none()) {
+    auto* stream = reinterpret_cast<Stream>(interface["stream"].cast<uintptr_t>());
+    check(backend, backend.synchronize(stream), "asarray");
+  }
+  auto* kept = new py::object(std::move(owner));
+  const std::shared_ptr<void> keeper(kept, [](void* p) {
+    const py::gil_scoped_acquire acquire;
+    delete static_cast<py::object*>(p);
+  });
+  return {backend, element, sizes, strides, data, readonly, keeper};
+}
+
+}  // namespace fusedrnn
