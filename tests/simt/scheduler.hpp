@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,6 +94,7 @@ class Launch {
   void loop();
   CudaThread* pick();
   void become(CudaThread* next);
+  void* idle_race_fiber();
   Fiber* idle_fiber();
   void finish(CudaThread* thread);
   void fill_blocks();
@@ -116,7 +118,9 @@ class Launch {
   uint64_t seed_ = 0, random_ = 0, launches_ = 0;
   Context host_;
   void* host_race_fiber_ = nullptr;
-  char begin_, end_;  // addresses for ThreadSanitizer
+  std::vector<void*> race_fibers_;      // ThreadSanitizer's, of the CUDA threads of a launch and of the next ones
+  std::deque<void*> idle_race_fibers_;  // in the order in which threads left them
+  char begin_, end_;                    // addresses for ThreadSanitizer
   std::string failure_;
 };
 
