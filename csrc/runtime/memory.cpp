@@ -79,9 +79,11 @@ Header* take_kept(size_t bytes) {
 constexpr size_t kHugePage = size_t{2} << 20;
 
 Header* fresh(size_t bytes) {
-  const size_t size = sizeof(Header) + bytes;
-  const bool huge = size >= 2 * kHugePage;
-  auto* block = static_cast<Header*>(std::aligned_alloc(huge ? kHugePage : kAlignment, size));
+  const size_t needed = sizeof(Header) + bytes;
+  const bool huge = needed >= 2 * kHugePage;
+  const size_t alignment = huge ? kHugePage : kAlignment;
+  const size_t size = (needed + alignment - 1) / alignment * alignment;  // as aligned_alloc requires
+  auto* block = static_cast<Header*>(std::aligned_alloc(alignment, size));
   if (block == nullptr) return nullptr;
   if (huge) madvise(block, size, MADV_HUGEPAGE);  // advice: without it all works as well, more slowly
   block->bytes = bytes;
