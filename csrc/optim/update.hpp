@@ -45,8 +45,10 @@ void run_update(const OptimizerArgs& a, Team* team) {
   constexpr int N = Lanes<T>::N, kSize = sizeof(T), kLine = 64 / kSize;
   constexpr int64_t kAhead = 4096;  // from there on memory and third level answer in time; five arrays still fit L1
   const Rule shared(a);
-  for_segments(a.segment, a.segments, team, [&](const Segment& s, const Segment& next, int64_t begin, int64_t end) {
-    const Rule rule = shared;  // in registers, which what lies in memory may not stay in while others are written
+  for_segments(a.segment, a.segments, team, [&](const Segment& at, const Segment& then, int64_t begin, int64_t end) {
+    // Copies, for registers: what others can see would be read again after every store.
+    const Rule rule = shared;
+    const Segment s = at, next = then;
     const typename Lanes<T>::V factor = Lanes<T>::set(a.clip_factor ? static_cast<T>(*a.clip_factor) : T(1));
     int64_t i = begin;
     for (; i + kLine <= end; i += kLine) {
