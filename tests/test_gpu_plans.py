@@ -14,6 +14,7 @@ import pytest
 from sequences import CELLS, Stack, bits, check, check_again, draw, run
 
 from fusedrnn import _native, cpu
+from fusedrnn.reference.rounding import round_operand
 
 pytestmark = [
     pytest.mark.parity,
@@ -96,6 +97,16 @@ def test_the_same_bits_again(cell: str, plan: str) -> None:
     check_again(stack, np.float32)
     data = draw(replace(stack, dropout=0.5))
     assert bits(run(data, np.float32, None)) == bits(run(data, np.float32, None))
+
+
+@PLANS
+@EACH_CELL
+@pytest.mark.parametrize("narrow", ["tf32", "bf16", "fp16"])
+def test_results_are_not_rounded_as_operands_are(cell: str, plan: str, narrow: str) -> None:
+    _native.force_plan(plan)
+    results = run(draw(Stack(cell, T=2, B=3, I=4, H=9)), np.float32, None, narrow)
+    for name in results:
+        assert (round_operand(results[name], narrow) != results[name]).any(), name
 
 
 @PLANS
