@@ -167,7 +167,13 @@ def load() -> ctypes.CDLL:
     """
     runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("cpu", "fpenv", "team", "threads")]
     sources = [*runtime, HERE / "roofline" / "team.cpp", HERE / "roofline" / "lanes.cpp"]
-    headers = [CSRC / "backend.hpp", *CSRC.glob("runtime/*.hpp"), *CSRC.glob("simd/*.hpp")]
+    headers = [
+        CSRC / "backend.hpp",
+        *CSRC.glob("runtime/*.hpp"),
+        *CSRC.glob("simd/*.hpp"),
+        *CSRC.glob("cells/*.hpp"),
+    ]
+    headers += CSRC.glob("gemm/*.hpp")
     headers.append(HERE / "roofline" / "bare_loop.hpp")
     compiler = os.environ.get("CXX", "g++")
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True).stdout
@@ -178,10 +184,12 @@ def load() -> ctypes.CDLL:
         folder.mkdir(parents=True, exist_ok=True)
         _compile(compiler, runtime, path)
     library = ctypes.CDLL(str(path))
-    for name in ("fma", "read", "barrier", "fork"):
+    for name in ("fma", "read", "tile", "lstm", "barrier", "fork"):
         getattr(library, f"roofline_{name}").restype = ctypes.c_double
     library.roofline_fma.argtypes = (ctypes.c_char_p, ctypes.c_int32)
     library.roofline_read.argtypes = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int32)
+    library.roofline_tile.argtypes = (ctypes.c_char_p, ctypes.c_int64)
+    library.roofline_lstm.argtypes = (ctypes.c_char_p,)
     library.roofline_update.argtypes = (
         ctypes.c_char_p, ctypes.POINTER(BareArrays), ctypes.c_int64, ctypes.c_int32, ctypes.c_int32
     )  # fmt: skip
@@ -223,6 +231,18 @@ def _compile(compiler: str, runtime: Sequence[Path], path: Path) -> None:
             Path(leftover).unlink(missing_ok=True)
 
 
+def print_pieces(limits: Limits) -> None:
+    """Prints how fast the kernels' inner pieces are alone, on one thread and fusedrnn's path."""
+    library, isa = load(), limits.isa.encode()
+    fma = limits.one.fma_gflops[limits.isa]
+    print(f"kernels' inner pieces, 1 thread, {limits.isa}")
+    places = {"L2": limits.l2_bytes // 2, "L3": limits.l3_bytes // 4}
+    for level, size in places.items():
+        rate = library.roofline_tile(isa, size)
+        print(f"  {'tile ' + level:<12} {rate:10.1f} GFLOP/s   ({rate / fma:.0%} of FMA, {size >> 10} KiB)")
+    print(f"  {'LSTM cell':<12} {1e9 * library.roofline_lstm(isa):10.2f} ns a unit")
+
+
 def main() -> None:
     """Prints the limits."""
     parser = argparse.ArgumentParser(description="The limits of this machine, as the benchmarks use them.")
@@ -238,6 +258,7 @@ def main() -> None:
         print(f"  {'read memory':<12} {roof.memory_gbytes:10.1f} GB/s")
         if roof.threads > 1:
             print(f"  {'barrier':<12} {roof.barrier_us:10.2f} us\n  {'fork':<12} {roof.fork_us:10.2f} us")
+    print_pieces(limits)
     print(
         f"PyTorch's sgemm {SGEMM_SIZE}: {limits.sgemm_gflops:.0f} GFLOP/s with {limits.all.threads} threads"
     )

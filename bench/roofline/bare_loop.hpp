@@ -13,9 +13,18 @@ struct BareArrays {
   int64_t states, count;
 };
 
+// A kernel's inner pieces, alone.
+struct Pieces {
+  int64_t panel, panel_multiply_adds;                             // floats of a packed panel; of the tile over one
+  void (*tile)(const float* panels, int64_t count, float* into);  // the tallest register tile over each panel in turn
+  int64_t lanes;
+  void (*lstm)(const float* gates, float* out, int64_t vectors);  // the cell for `vectors` times `lanes` units
+};
+
 struct BareLoops {
   int64_t multiply_adds;  // of one step
   float (*multiply_add)(int64_t steps);
   float (*read)(const float* p, int64_t count);
   void (*update)(const BareArrays&, int64_t first, int64_t last, float zero);
+  Pieces pieces;
 };

@@ -2,7 +2,9 @@
 #include <stdint.h>
 
 #include "bare_loop.hpp"
-#include "simd/lanes.hpp"
+#include "cells/lstm.hpp"
+#include "gemm/microkernel.hpp"
+#include "simd/math.hpp"
 
 #define ROOFLINE_JOIN(a, b) a##b
 #define ROOFLINE_NAME(a, b) ROOFLINE_JOIN(a, b)
@@ -67,9 +69,41 @@ void update(const BareArrays& a, int64_t first, int64_t last, float zero) {
                   : touch<2>(a, first, last, zero);
 }
 
+constexpr int kVectors = 4, kRows = tile_rows<kVectors>();
+
+// Rows of A are the first ones of the panels: in the first-level cache after the first panel.
+void tile(const float* panels, int64_t count, float* into) {
+  const float* rows[kRows];
+  for (int r = 0; r < kRows; ++r) rows[r] = panels + r * kChunk;
+  for (int64_t p = 0; p < count; ++p)
+    Dot<float>::run<kRows, kVectors>(kChunk, rows, 0, panels + p * kChunk * kVectors * L::N, into, true);
+}
+
+// gates: for each vector what i f g o get from x, from h, and c.
+void lstm(const float* gates, float* out, int64_t vectors) {
+  for (int64_t i = 0; i < vectors; ++i, gates += 9 * L::N, out += 6 * L::N) {
+    L::V x[4], h[4], c, tape[4];
+    for (int g = 0; g < 4; ++g) {
+      x[g] = L::load(gates + g * L::N);
+      h[g] = L::load(gates + (4 + g) * L::N);
+    }
+    L::store(out, Lstm<Math<float>>::forward(x, h, L::load(gates + 8 * L::N), c, tape));
+    L::store(out + L::N, c);
+    for (int g = 0; g < 4; ++g) L::store(out + (2 + g) * L::N, tape[g]);
+  }
+}
+
+constexpr int64_t kPanel = kChunk * kVectors * L::N;
+
 }  // namespace fusedrnn::FUSEDRNN_ISA
 
+namespace {
+namespace isa = fusedrnn::FUSEDRNN_ISA;
+}
 extern "C" const BareLoops ROOFLINE_NAME(roofline_, FUSEDRNN_ISA);
 const BareLoops ROOFLINE_NAME(roofline_, FUSEDRNN_ISA) = {
-    fusedrnn::FUSEDRNN_ISA::kChains * fusedrnn::FUSEDRNN_ISA::L::N, fusedrnn::FUSEDRNN_ISA::multiply_add,
-    fusedrnn::FUSEDRNN_ISA::read, fusedrnn::FUSEDRNN_ISA::update};
+    isa::kChains * isa::L::N,
+    isa::multiply_add,
+    isa::read,
+    isa::update,
+    {isa::kPanel, isa::kPanel* isa::kRows, isa::tile, isa::L::N, isa::lstm}};

@@ -112,6 +112,38 @@ ROOFLINE_API double roofline_read(const char* isa, int64_t bytes, int32_t thread
   return 1e-9 * static_cast<double>(count * 4 * repeats * threads) / best_of(repeats > 1 ? 40 : 12, threads, body);
 }
 
+// GFLOP/s of one thread's register tile over packed panels of so many bytes, again and again.
+ROOFLINE_API double roofline_tile(const char* isa, int64_t bytes) {
+  const BareLoops* loops = loops_of(isa);
+  if (loops == nullptr) return 0;
+  const Pieces& pieces = loops->pieces;
+  const int64_t count = std::max(bytes / 4 / pieces.panel, int64_t{1});
+  const Buffer panels(count * pieces.panel), into(pieces.panel);
+  if (panels.data() == nullptr || into.data() == nullptr) return 0;
+  int64_t repeats = 1;
+  const auto body = [&](int32_t) {
+    for (int64_t r = 0; r < repeats; ++r) pieces.tile(panels.data(), count, into.data());
+  };
+  while (best_of(1, 1, body) < 2e-3) repeats *= 2;
+  return 2e-9 * static_cast<double>(pieces.panel_multiply_adds * count * repeats) / best_of(40, 1, body);
+}
+
+// Seconds of an LSTM's forward cell for one unit of one row, on one thread; gates in the first-level cache.
+ROOFLINE_API double roofline_lstm(const char* isa) {
+  constexpr int64_t kVectors = 16;
+  const BareLoops* loops = loops_of(isa);
+  if (loops == nullptr) return 0;
+  const Pieces& pieces = loops->pieces;
+  const Buffer gates(9 * kVectors * pieces.lanes), out(6 * kVectors * pieces.lanes);
+  if (gates.data() == nullptr || out.data() == nullptr) return 0;
+  int64_t repeats = 1;
+  const auto body = [&](int32_t) {
+    for (int64_t r = 0; r < repeats; ++r) pieces.lstm(gates.data(), out.data(), kVectors);
+  };
+  while (best_of(1, 1, body) < 2e-3) repeats *= 2;
+  return best_of(40, 1, body) / static_cast<double>(repeats * kVectors * pieces.lanes);
+}
+
 // Seconds of a barrier among threads that arrive together.
 ROOFLINE_API double roofline_barrier(int32_t threads) {
   constexpr int kTimes = 2000;
