@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from measure import SIDE_SECONDS, build, machine
+from picture import pictures
 from report import Results, Row, line
 from roofline import Limits, measure_limits
 from tqdm import tqdm
@@ -55,7 +56,7 @@ def main(description: str, stem: str, title: str, cases: Sequence[Case]) -> int:
         todo = [(t, case) for t, case in todo if not results.has(case.name, t, build())]
     status = _measure(todo, results, chosen, store) if todo else 0
     if store and results.rows:
-        for written in (results.path, results.write_table(), *results.draw()):
+        for written in (results.path, results.write_table(), *pictures(results)):
             print(f"wrote {written}")
     return status
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from report import Row
+from report import Results, Row, thread_counts
 
 MARKERS = ("D", "s", "^")
 
 
-def draw(path: Path, title: str, rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
+def pictures(results: Results) -> list[Path]:
+    """A picture for each number of threads, beside the results' other files."""
+    paths = []
+    for threads in thread_counts(results.rows):
+        ending = "" if threads == results.rows[0].threads else f"_{threads}_thread{'s' * (threads > 1)}"
+        paths.append(results.stem.with_name(f"{results.stem.name}{ending}.png"))
+        rows = [row for row in results.rows if row.threads == threads]
+        _draw(paths[-1], results.title, rows, results.runs[rows[0].run]["machine"])
+    return paths
+
+
+def _draw(path: Path, title: str, rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
     """Bars against the first library, markers for the others; beside them bars of the share of the limit."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter

@@ -1,4 +1,4 @@
-"""Results: rows that are merged into one file, as a table, JSON and a picture."""
+"""Results: rows that are merged into one file, as JSON and a table."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Results:
     """
 
     def __init__(self, stem: Path, title: str, order: Sequence[str], fresh: bool) -> None:
-        self._stem, self._title, self._order = stem, title, list(order)
+        self.stem, self.title, self._order = stem, title, list(order)
         self.runs: list[dict[str, Any]] = []
         self.rows: list[Row] = []
         if self.path.exists() and not fresh:
@@ -91,7 +91,7 @@ class Results:
     @property
     def path(self) -> Path:
         """The JSON file."""
-        return self._stem.with_name(self._stem.name + ".json")
+        return self.stem.with_name(self.stem.name + ".json")
 
     def has(self, name: str, threads: int, build: str) -> bool:
         """Whether a row is there that was measured with this build."""
@@ -108,7 +108,7 @@ class Results:
         others = [old for old in self.rows if (old.name, old.threads) != (row.name, row.threads)]
         self.rows = sorted([*others, row], key=lambda r: (-r.threads, self._order.index(r.name)))
         self._forget_unused_runs()
-        contents = {"title": self._title, "runs": self.runs, "rows": [asdict(row) for row in self.rows]}
+        contents = {"title": self.title, "runs": self.runs, "rows": [asdict(row) for row in self.rows]}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         writing = self.path.with_suffix(".tmp")
         writing.write_text(json.dumps(contents, indent=1) + "\n")
@@ -125,26 +125,14 @@ class Results:
         path.write_text(self._markdown())
         return path
 
-    def draw(self) -> list[Path]:
-        """A picture for each number of threads."""
-        from picture import draw
-
-        paths = []
-        for threads in _thread_counts(self.rows):
-            ending = "" if threads == self.rows[0].threads else f"_{threads}_thread{'s' * (threads > 1)}"
-            paths.append(self._stem.with_name(f"{self._stem.name}{ending}.png"))
-            rows = [row for row in self.rows if row.threads == threads]
-            draw(paths[-1], self._title, rows, self.runs[rows[0].run]["machine"])
-        return paths
-
     def _markdown(self) -> str:
-        lines = [f"# {self._title}", ""]
+        lines = [f"# {self.title}", ""]
         newest = self.runs[max(row.run for row in self.rows)]
         lines += [f"- {name}: {value}" for name, value in newest["machine"].items()]
         builds = {run["machine"]["build"] for run in self.runs}
         lines.append(f"- parts: {len(self.runs)}" + (f", of {len(builds)} builds" if len(builds) > 1 else ""))
         lines += [f"- command: `{command}`" for command in dict.fromkeys(r["command"] for r in self.runs)]
-        for threads in _thread_counts(self.rows):
+        for threads in thread_counts(self.rows):
             rows = [row for row in self.rows if row.threads == threads]
             lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}", ""]
             lines += _roofs([self.runs[i]["limits"] for i in sorted({row.run for row in rows})])
@@ -199,7 +187,8 @@ def _row(stored: dict[str, Any]) -> Row:
     return Row(**{**stored, "ours": Timing(**stored["ours"]), "peers": peers})
 
 
-def _thread_counts(rows: Iterable[Row]) -> list[int]:
+def thread_counts(rows: Iterable[Row]) -> list[int]:
+    """The numbers of threads that rows were measured with, most first."""
     return sorted({row.threads for row in rows}, reverse=True)
 
 
