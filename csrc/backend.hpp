@@ -300,9 +300,11 @@ struct NormArgs {
 };
 
 // ---------------------------------------------------------------------------------------------------------- table
-// Kinds of memory, in DLPack's numbers.
+// Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, which nobody shall take for
+// ordinary host memory.
 constexpr int32_t kHostMemory = 1;
 constexpr int32_t kCudaMemory = 2;
+constexpr int32_t kEmulatorMemory = 12;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi
@@ -317,7 +319,7 @@ struct Backend {
   Status (*copy)(void* to, const void* from, size_t bytes, Stream);
   Status (*fill)(void* to, int value, size_t bytes, Stream);
   Status (*synchronize)(Stream);  // until all work of the stream is done, and reports what went wrong in it
-  int32_t memory;                 // kHostMemory or kCudaMemory
+  int32_t memory;                 // one of those
   int32_t (*device)();            // where alloc allocates: 0, 1, ...
   Status (*device_of)(const void* memory, int32_t* device);  // whose memory it is; -1 where no device of this backend's
 

@@ -187,6 +187,12 @@ Status fill(void* to, int value, size_t bytes, Stream stream, Place place = Plac
 // Waits for the stream's work and reports what went wrong in it.
 Status synchronize(Stream stream, Place place = Place::here());
 
+// The index of the calling thread's device.
+Status current_device(int32_t* device, Place place = Place::here());
+
+// Whose memory it is: a device's index, -1 where it is no device's.
+Status device_of(const void* memory, int32_t* device, Place place = Place::here());
+
 // The calling thread's device.
 struct DeviceInfo {
   char name[256];

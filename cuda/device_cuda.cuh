@@ -241,9 +241,23 @@ inline Status synchronize(Stream stream, Place place) {
   return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), place, "cudaStreamSynchronize(%p)", stream);
 }
 
+inline Status current_device(int32_t* device, Place place) {
+  return check(cudaGetDevice(device), place, "cudaGetDevice");
+}
+
+inline Status device_of(const void* memory, int32_t* device, Place place) {
+  *device = -1;
+  cudaPointerAttributes attributes;
+  const Status status =
+      check(cudaPointerGetAttributes(&attributes, memory), place, "cudaPointerGetAttributes(%p)", memory);
+  if (status != Status::ok) return status;
+  if (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) *device = attributes.device;
+  return Status::ok;
+}
+
 inline Status device_info(DeviceInfo* info, Place place) {
   *info = {};
-  Status status = check(cudaGetDevice(&info->index), place, "cudaGetDevice");
+  Status status = current_device(&info->index, place);
   if (status != Status::ok) return status;
   cudaDeviceProp properties;
   status = check(cudaGetDeviceProperties(&properties, info->index), place, "cudaGetDeviceProperties(%d)", info->index);

@@ -40,9 +40,11 @@ Status table_fill(void* to, int value, size_t bytes, Stream stream) { return doo
 Status table_synchronize(Stream stream) { return door::synchronize(stream); }
 
 int32_t table_device() {
-  door::DeviceInfo info;
-  return door::device_info(&info) == Status::ok ? info.index : -1;
+  int32_t device = -1;
+  return door::current_device(&device) == Status::ok ? device : -1;
 }
+
+Status table_device_of(const void* memory, int32_t* device) { return door::device_of(memory, device); }
 
 Status table_describe(char* text, size_t bytes) {
   door::DeviceInfo info;
@@ -56,7 +58,7 @@ Status table_describe(char* text, size_t bytes) {
 
 #if defined(FUSEDRNN_SIMT)
 constexpr const char* kName = "simt";
-constexpr int32_t kMemory = kHostMemory;
+constexpr int32_t kMemory = kEmulatorMemory;
 bool usable(char*, size_t) { return true; }
 #else
 constexpr const char* kName = "cuda";
@@ -89,7 +91,7 @@ constexpr Backend kTable = {
     /* synchronize */ table_synchronize,
     /* memory */ kMemory,
     /* device */ table_device,
-    /* device_of */ Missing{},
+    /* device_of */ table_device_of,
 
     /* plan */ sequence_plan,
     /* sizes */ sequence_sizes,

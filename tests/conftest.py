@@ -58,6 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked cuda run on a GPU, or on its emulator where FUSEDRNN_CUDA_PLUGIN names that."""
+    if item.get_closest_marker("cuda") is not None:
+        from fusedrnn import cuda
+
+        if not cuda.is_available():
+            pytest.skip(f"CUDA cannot be used: {cuda.why_not()}")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of dtype and precision runs in all that its backend has: the narrow ones are CUDA's."""
     if {"dtype", "precision"} <= set(metafunc.fixturenames):

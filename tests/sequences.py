@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from parity import Axes, assert_parity, cast
 
+import fusedrnn as fr
 from fusedrnn import functional, reference
 from fusedrnn.reference.arithmetic import Arithmetic
 from fusedrnn.reference.rounding import round_operand
@@ -163,8 +164,32 @@ def gapped(a: Array | None) -> Array | None:
     return view
 
 
-def run(data: Data, dtype: Any, arithmetic: Arithmetic | None, precision: str = "ieee") -> dict[str, Array]:
-    """Forward and backward by the kernels (arithmetic None) or by the reference; every result by name."""
+def on_device(arrays: Any) -> Any:
+    """A nest of dicts, tuples and lists with its arrays on the CUDA device."""
+    return converted(arrays, np.ndarray, fr.asarray)
+
+
+def on_host(arrays: Any) -> Any:
+    """A nest of dicts, tuples and lists with copies of its device arrays as NumPy arrays."""
+    return converted(arrays, fr.DeviceArray, fr.DeviceArray.numpy)
+
+
+def converted(arrays: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """A nest of dicts, tuples and lists with what is of one kind in it converted."""
+    if isinstance(arrays, Mapping):
+        return {name: converted(a, kind, convert) for name, a in arrays.items()}
+    if isinstance(arrays, (tuple, list)):
+        return type(arrays)(converted(a, kind, convert) for a in arrays)
+    return convert(arrays) if isinstance(arrays, kind) else arrays
+
+
+def run(
+    data: Data, dtype: Any, arithmetic: Arithmetic | None, precision: str = "ieee", device: bool = False
+) -> dict[str, Array]:
+    """Forward and backward by the kernels (arithmetic None) or by the reference; every result by name.
+
+    With `device` the kernels are given arrays on the CUDA device.
+    """
     s = data.stack
     functions: Any = functional if arithmetic is None else reference
     extra = {} if arithmetic is None else {"arithmetic": arithmetic}
@@ -173,22 +198,26 @@ def run(data: Data, dtype: Any, arithmetic: Arithmetic | None, precision: str = 
     if s.strided and arithmetic is None:
         x, h0, c0, dy, dhn, dcn = map(gapped, (x, h0, c0, dy, dhn, dcn))
         weights = {name: gapped(w) for name, w in weights.items()}
+    options = data.options
+    if device and arithmetic is None:
+        x, h0, c0, weights, dy, dhn, dcn, into = on_device((x, h0, c0, weights, dy, dhn, dcn, into))
+        options = on_device(options)
     if precision != "ieee":
         weights = functions.pack_weights(weights, precision=precision)
     backward_options = {"dweights": into, "need_dx": s.need_dx}
     if s.cell == "lstm":
-        y, (hn, cn), tape = functions.lstm_forward(x, (h0, c0), weights, **data.options, **extra)
+        y, (hn, cn), tape = functions.lstm_forward(x, (h0, c0), weights, **options, **extra)
         dx, (dh0, dc0), dweights = functions.lstm_backward(tape, dy, (dhn, dcn), **backward_options)
     else:
         stem = s.cell.partition("_")[0]
         if stem == "rnn":
             extra["nonlinearity"] = s.cell[4:]
-        y, hn, tape = getattr(functions, f"{stem}_forward")(x, h0, weights, **data.options, **extra)
+        y, hn, tape = getattr(functions, f"{stem}_forward")(x, h0, weights, **options, **extra)
         dx, dh0, dweights = getattr(functions, f"{stem}_backward")(tape, dy, dhn, **backward_options)
         cn = dc0 = None
     results = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh0": dh0, "dc0": dc0}
     results |= {"cells": tape.cells, "gates": tape.gates, **{f"d{name}": g for name, g in dweights.items()}}
-    return {name: a for name, a in results.items() if a is not None}
+    return {name: on_host(a) for name, a in results.items() if a is not None}
 
 
 def result_axes(stack: Stack) -> dict[str, Axes]:
@@ -210,7 +239,7 @@ def rounded(data: Data, precision: str) -> Data:
     return replace(data, x=round_operand(data.x, precision), weights=weights)
 
 
-def check(stack: Stack, dtype: Any, precision: str = "ieee") -> None:
+def check(stack: Stack, dtype: Any, precision: str = "ieee", device: bool = False) -> None:
     """Holds the kernels to the reference for a stack, all results, and padding to exact zeros.
 
     The truth takes inputs as the precision rounds them and rounds nothing else; what rounding may do is what
@@ -218,7 +247,7 @@ def check(stack: Stack, dtype: Any, precision: str = "ieee") -> None:
     """
     data = draw(stack)
     exact = rounded(data, precision)
-    ours = run(data, dtype, None, precision)
+    ours = run(data, dtype, None, precision, device)
     if data.lengths is not None:
         padding = np.arange(stack.T)[:, None] >= data.lengths
         padding = padding.T if stack.batch_first else padding

@@ -96,8 +96,8 @@ def test_threads_can_be_set_and_do_not_change_results() -> None:
 
 def test_only_public_names_are_listed() -> None:
     assert set(dir(fr)) == {
-        "__version__", "cpu", "cuda", "functional", "get_num_threads", "losses", "nn", "optim", "reference",
-        "set_num_threads",
+        "DeviceArray", "__version__", "asarray", "cpu", "cuda", "functional", "get_num_threads", "losses",
+        "nn", "optim", "reference", "set_num_threads",
     }  # fmt: skip
     for name in dir(fr):
         assert getattr(fr, name) is not None

@@ -48,11 +48,11 @@ bool is_array(py::handle value) {
   std::string must = "a NumPy array", was = value.is_none() ? "None" : "of type " + type,
               fix = "np.asarray(" + name + ")";
   if (device != nullptr) {
-    must = "a DeviceArray on " + std::string(device->name) + ":" + std::to_string(device->device());
+    must = "a DeviceArray on " + place_of(*device, device->device());
     fix = "fr.asarray(" + name + ", device=\"cuda\")";
     if (is_array(value)) was = "a NumPy array";
   } else if (found != nullptr) {
-    was = "a DeviceArray on " + found->place();
+    was = "a DeviceArray on " + place_of(found->backend(), found->device());
     fix = name + ".numpy()";
   } else if (type == "torch.Tensor") {
     fix = name + ".detach().numpy()";
@@ -241,6 +241,10 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
                  const Backend* device) {
   const DeviceArray* on_device = device != nullptr ? as_device_array(value) : nullptr;
   if (device != nullptr ? on_device == nullptr : !is_array(value)) not_an_array(name, value, device);
+  if (on_device != nullptr && on_device->device() != device->device()) {
+    const std::string here = place_of(*device, device->device());
+    bad_value(name, "on " + here, "on " + place_of(*device, on_device->device()) + ": copy it to " + here + " first");
+  }
   Argument argument;
   argument.name_ = std::move(name);
   argument.array_ = py::reinterpret_borrow<py::object>(value);

@@ -54,15 +54,14 @@ py::dict cuda_array_interface(const DeviceArray& array) {
   return result;
 }
 
-py::tuple dlpack_device(const DeviceArray& array) {
-  return py::make_tuple(array.backend().memory, array.backend().device());
-}
+py::tuple dlpack_device(const DeviceArray& array) { return py::make_tuple(array.backend().memory, array.device()); }
 
 py::object dlpack(const DeviceArray& array, py::handle stream, py::handle max_version, py::handle dl_device,
                   py::handle copy) {
   (void)stream;  // contents are complete: nothing for the consumer's stream to wait for
   if (!dl_device.is_none() && !dlpack_device(array).equal(dl_device)) {
-    throw py::buffer_error("the array is on " + array.place() + " and can be exported there only: use numpy()");
+    throw py::buffer_error("the array is on " + place_of(array.backend(), array.device()) +
+                           " and can be exported there only: use numpy()");
   }
   if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), max_version);
   return to_dlpack(array, max_version);
@@ -90,7 +89,11 @@ size_t span_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& st
 }
 
 DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes, const char* name)
-    : backend_(&backend), element_(element), sizes_(std::move(sizes)), strides_(natural_strides(sizes_)) {
+    : backend_(&backend),
+      element_(element),
+      sizes_(std::move(sizes)),
+      strides_(natural_strides(sizes_)),
+      device_(backend.device()) {
   std::vector<int64_t> with_bytes = sizes_;
   with_bytes.push_back(bytes_of(element));
   const auto bytes = static_cast<size_t>(product(name, with_bytes));
@@ -106,21 +109,20 @@ DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<in
       strides_(std::move(strides)),
       data_(data),
       readonly_(readonly),
-      owner_(std::move(owner)) {}
+      owner_(std::move(owner)),
+      device_(backend.device()) {}
 
 DeviceArray DeviceArray::piece(int64_t offset, std::vector<int64_t> sizes, bool readonly) const {
   const int64_t n = product("piece", sizes);
   if (!contiguous() || offset < 0 || offset > count() || n > count() - offset)
     bad_value("offset and shape", "within a contiguous array of " + std::to_string(count()),
               std::to_string(offset) + " and " + shape_of(sizes));
-  const std::vector<int64_t> strides = natural_strides(sizes);
-  return {*backend_,
-          element_,
-          std::move(sizes),
-          strides,
-          static_cast<char*>(data_) + offset * bytes_of(element_),
-          readonly || readonly_,
-          owner_};
+  DeviceArray part = *this;
+  part.strides_ = natural_strides(sizes);
+  part.sizes_ = std::move(sizes);
+  part.data_ = static_cast<char*>(data_) + offset * bytes_of(element_);
+  part.readonly_ = readonly || readonly_;
+  return part;
 }
 
 int64_t DeviceArray::count() const {
@@ -136,8 +138,8 @@ bool DeviceArray::contiguous() const {
   return true;
 }
 
-std::string DeviceArray::place() const {
-  return std::string(backend_->name) + ":" + std::to_string(backend_->device());
+std::string place_of(const Backend& backend, int32_t device) {
+  return std::string(backend.name) + ":" + std::to_string(device);
 }
 
 py::array DeviceArray::numpy() const {
@@ -191,7 +193,7 @@ void bind_device(py::module_& m) {
   py::class_<DeviceArray>(m, "DeviceArray")
       .def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); })
       .def_property_readonly("dtype", [](const DeviceArray& a) { return numpy_of(a.element()); })
-      .def_property_readonly("device", &DeviceArray::place)
+      .def_property_readonly("device", [](const DeviceArray& a) { return place_of(a.backend(), a.device()); })
       .def_property_readonly("ndim", [](const DeviceArray& a) { return a.sizes().size(); })
       .def_property_readonly("size", &DeviceArray::count)
       .def_property_readonly("nbytes", [](const DeviceArray& a) { return a.count() * bytes_of(a.element()); })
@@ -210,9 +212,14 @@ void bind_device(py::module_& m) {
              if (a.sizes().empty()) throw py::type_error("len() of an array without axes");
              return a.sizes()[0];
            })
-      .def("__repr__", [](const DeviceArray& a) {
-        return "DeviceArray(shape=" + shape_of(a.sizes()) + ", dtype=" + name_of(a.element()) +
-               ", device=" + a.place() + ")";
+      .def("__repr__",
+           [](const DeviceArray& a) {
+             return "DeviceArray(shape=" + shape_of(a.sizes()) + ", dtype=" + name_of(a.element()) +
+                    ", device=" + place_of(a.backend(), a.device()) + ")";
+           })
+      // Without it NumPy would make an array of one object.
+      .def("__array__", [](const DeviceArray&, const py::args&, const py::kwargs&) -> py::object {
+        throw py::type_error("a DeviceArray is not turned into a NumPy array unasked: use its numpy()");
       });
   m.def("device_array", &from_numpy, py::arg("array"));
   m.def("device_zeros", &zeros, py::arg("shape"), py::arg("dtype"));

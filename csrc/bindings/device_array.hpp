@@ -18,7 +18,7 @@ class DeviceArray {
   // Part of this array, which must be contiguous: `sizes` from element `offset` on.
   DeviceArray piece(int64_t offset, std::vector<int64_t> sizes, bool readonly) const;
 
-  // Somebody else's memory, kept as long as `owner` is. Strides in elements.
+  // Somebody else's memory on the calling thread's device, kept as long as `owner` is. Strides in elements.
   DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes, std::vector<int64_t> strides,
               void* data, bool readonly, std::shared_ptr<void> owner);
 
@@ -29,9 +29,9 @@ class DeviceArray {
   void* data() const { return data_; }
   bool readonly() const { return readonly_; }
   const std::shared_ptr<void>& owner() const { return owner_; }
+  int32_t device() const { return device_; }
   int64_t count() const;
   bool contiguous() const;
-  std::string place() const;  // "cuda:0"
 
   py::array numpy() const;         // a copy in host memory
   DeviceArray copy() const;        // contiguous
@@ -45,7 +45,11 @@ class DeviceArray {
   void* data_ = nullptr;
   bool readonly_ = false;
   std::shared_ptr<void> owner_;
+  int32_t device_;
 };
+
+// "cuda:0"
+std::string place_of(const Backend& backend, int32_t device);
 
 // The device's table: RuntimeError with the reason where CUDA cannot be used.
 const Backend& device_backend();

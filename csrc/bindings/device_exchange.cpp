@@ -71,7 +71,7 @@ py::object exported(const DeviceArray& array, const char* name) {
   e->managed.context = e;
   e->managed.deleter = [](Managed* managed) { delete static_cast<Export<Managed>*>(managed->context); };
   e->managed.tensor = {array.data(),
-                       {array.backend().memory, array.backend().device()},
+                       {array.backend().memory, array.device()},
                        static_cast<int32_t>(e->sizes.size()),
                        type_of(array.element()),
                        e->sizes.data(),
@@ -95,16 +95,15 @@ py::object exported(const DeviceArray& array, const char* name) {
   return py::reinterpret_steal<py::object>(capsule);
 }
 
-// ValueError unless the memory is that of the device this package computes on.
+// ValueError unless the memory is that of the calling thread's device, as the producer may claim.
 void require_here(const Backend& backend, const void* data, int32_t claimed) {
+  const int32_t current = backend.device();
   int32_t device = claimed;
-  if (data != nullptr) check(backend, backend.device_of(data, &device), "asarray");
-  const std::string here = std::string(backend.name) + ":" + std::to_string(backend.device());
-  if (device == backend.device()) return;
+  if (device == current && data != nullptr) check(backend, backend.device_of(data, &device), "asarray");
+  if (device == current) return;
+  const std::string here = place_of(backend, current);
   bad_value("array", "in the memory of " + here,
-            device < 0
-                ? "not device memory"
-                : "on " + std::string(backend.name) + ":" + std::to_string(device) + ": copy it to " + here + " first");
+            device < 0 ? "not device memory" : "on " + place_of(backend, device) + ": copy it to " + here + " first");
 }
 
 template <class Managed>

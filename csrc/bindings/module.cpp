@@ -2,7 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/array.hpp"
+#include "bindings/device_array.hpp"
 #include "dispatch/plugin.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/cpu.hpp"
@@ -46,19 +46,22 @@ py::dict cpu_info() {
 }
 
 // What there is of CUDA. Opens the plugin if that was not done yet. why_not is None where CUDA can be used, path where
-// there is no library.
+// there is no library; memory is the kind in DLPack's numbers, None where CUDA cannot be used.
 py::dict cuda_info() {
   const Plugin& plugin = cuda_plugin();
   py::dict info;
   info["why_not"] = plugin.backend == nullptr ? py::object(py::str(plugin.why_not)) : py::none();
   info["path"] = plugin.path.empty() ? py::none() : py::object(py::str(plugin.path));
-  info["device"] = py::none();
-  if (plugin.backend != nullptr) {
-    char text[512] = "";
-    check(*plugin.backend, plugin.backend->describe(text, sizeof text), "describe");
-    info["device"] = text;
-  }
+  info["memory"] = plugin.backend == nullptr ? py::object(py::none()) : py::int_(plugin.backend->memory);
   return info;
+}
+
+// The device that arrays are made on, in a few words: "cuda:0, NVIDIA H100 ...".
+std::string cuda_device() {
+  const Backend& backend = device_backend();
+  char text[512] = "";
+  check(backend, backend.describe(text, sizeof text), "describe");
+  return std::string(backend.name) + ":" + std::to_string(backend.device()) + ", " + text;
 }
 
 void bind_runtime(py::module_& m) {
@@ -71,6 +74,7 @@ void bind_runtime(py::module_& m) {
       py::arg("n"));
   m.def("cpu_info", &cpu_info);
   m.def("cuda_info", &cuda_info);
+  m.def("cuda_device", &cuda_device);
 }
 
 }  // namespace

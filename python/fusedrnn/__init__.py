@@ -1,4 +1,4 @@
-"""Fast training of recurrent networks on the CPU (and, later, NVIDIA GPUs) with nothing but NumPy.
+"""Fast training of recurrent networks with nothing but NumPy.
 
     import fusedrnn as fr
 
@@ -8,6 +8,7 @@
     fr.functional   every operation as a plain function of arrays
     fr.reference    the same functions in NumPy, for any float or complex dtype
     fr.cpu, fr.cuda what this machine and this build can run on
+    fr.asarray      arrays on a CUDA device and back, `fr.DeviceArray`
 
 Parts are imported when first used.
 """
@@ -19,10 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusedrnn import cpu, cuda, functional, losses, nn, optim, reference
+    from fusedrnn._native import DeviceArray
+    from fusedrnn.device import asarray
 
 __version__ = "0.1.0"
 __all__ = [
+    "DeviceArray",
     "__version__",
+    "asarray",
     "cpu",
     "cuda",
     "functional",
@@ -33,6 +38,7 @@ __all__ = [
     "reference",
     "set_num_threads",
 ]
+_NAMES = {"DeviceArray": "_native", "asarray": "device"}
 _PARTS = frozenset({"cpu", "cuda", "functional", "losses", "nn", "optim", "reference"})
 
 
@@ -60,6 +66,8 @@ def get_num_threads() -> int:
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return importlib.import_module(f"fusedrnn.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"fusedrnn.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'fusedrnn' has no attribute {name!r}")
 
 

@@ -1,21 +1,29 @@
-"""Where a module's arrays live and how it computes: the `device` and `precision` arguments, checked."""
+"""Where arrays live and how modules compute: device arrays, and the arguments `device` and `precision`."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-from fusedrnn import cuda
+import numpy as np
+
+from fusedrnn import _native, cuda
 
 DEVICES = ("cpu", "cuda", "auto")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
 _said_fallback = False
+_LEGACY_STREAM = 1
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, without_kernels: str = "") -> str:
     """The device to use for the argument `device`: "cpu" or "cuda".
 
     "auto" is CUDA where it can be used, and otherwise the CPU, which is said once per process by a
     RuntimeWarning that holds the reason.
+
+    Args:
+        device: "cpu", "cuda" or "auto".
+        without_kernels: the name of a layer that has no CUDA kernels, for which CUDA can never be used.
 
     Raises:
         ValueError: device is not "cpu", "cuda" or "auto".
@@ -24,13 +32,18 @@ def resolve_device(device: str) -> str:
     global _said_fallback
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(map(repr, DEVICES))}, it is {device!r}")
-    if device == "cpu" or cuda.is_available():
-        return "cpu" if device == "cpu" else "cuda"
+    if device == "cpu":
+        return device
+    reason = cuda.why_not()
+    if reason is None and without_kernels:
+        reason = f"{without_kernels} has no CUDA kernels yet"
+    if reason is None:
+        return "cuda"
     if device == "cuda":
-        raise RuntimeError(f'device="cuda" cannot be used: {cuda.why_not()}')
+        raise RuntimeError(f'device="cuda" cannot be used: {reason}')
     if not _said_fallback:
         _said_fallback = True
-        warnings.warn(f'device="auto" uses the CPU: {cuda.why_not()}', RuntimeWarning, stacklevel=3)
+        warnings.warn(f'device="auto" uses the CPU: {reason}', RuntimeWarning, stacklevel=3)
     return "cpu"
 
 
@@ -50,3 +63,47 @@ def check_precision(precision: str, device: str) -> str:
             f"precision={precision!r} is an arithmetic of CUDA devices: on the CPU only 'ieee' is offered"
         )
     return precision
+
+
+def asarray(x: Any, device: str = "cuda") -> Any:
+    """x as an array on a device, without a copy where it is there already.
+
+    Args:
+        x: a NumPy array or what `numpy.asarray` turns into one, a `DeviceArray`, or an array of another
+            library (PyTorch, CuPy, JAX) that offers ``__dlpack__`` or ``__cuda_array_interface__``; float32,
+            float64, int64 or bool.
+        device: "cuda", or "cpu" for a NumPy array.
+
+    Returns:
+        A `DeviceArray`, which shares the memory of x if x is an array on the device; or a NumPy array.
+
+    Raises:
+        RuntimeError: CUDA cannot be used; ValueError: x is on another device, or device is unknown;
+            TypeError: x has another dtype; MemoryError: the device has not the memory.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', it is {device!r}")
+    if device == "cpu":
+        x = shared(x)
+        return x.numpy() if isinstance(x, _native.DeviceArray) else np.asarray(x)
+    reason = cuda.why_not()
+    if reason is not None:
+        raise RuntimeError(f"asarray: CUDA cannot be used: {reason}")
+    x = shared(x)
+    return x if isinstance(x, _native.DeviceArray) else _native.device_array(np.asarray(x))
+
+
+def shared(x: Any) -> Any:
+    """An array of another library on the device as a `DeviceArray` of the same memory; all else as it is."""
+    if x is None or isinstance(x, (np.ndarray, _native.DeviceArray)) or not cuda.is_available():
+        return x
+    # DLPack first: it lets the producer order its own work before ours.
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _native.cuda_info()["memory"]:
+        try:
+            capsule = x.__dlpack__(stream=_LEGACY_STREAM, max_version=(1, 0))
+        except TypeError:  # from before DLPack 1.0
+            capsule = x.__dlpack__(stream=_LEGACY_STREAM)
+        return _native.device_array_from_dlpack(capsule)
+    if hasattr(x, "__cuda_array_interface__"):
+        return _native.device_array_from_interface(x.__cuda_array_interface__, x)
+    return x

@@ -135,6 +135,16 @@ inline Status fill(void* to, int value, size_t bytes, Stream, Place place) {
 }
 inline Status synchronize(Stream, Place) { return Status::ok; }
 
+inline Status current_device(int32_t* device, Place) {
+  *device = 0;
+  return Status::ok;
+}
+
+inline Status device_of(const void* memory, int32_t* device, Place) {
+  *device = simt::owns(memory) ? 0 : -1;
+  return Status::ok;
+}
+
 inline Status device_info(DeviceInfo* info, Place) {
   *info = {"host emulator", 0, 9, 0, 4, simt::device_bytes(), simt::kMaxShared, simt::kMaxShared + 1024};
   return Status::ok;

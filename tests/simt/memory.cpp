@@ -103,6 +103,11 @@ const Allocation* containing(uintptr_t address) {
 Lock::Lock() { registry().mutex.lock(); }
 Lock::~Lock() { registry().mutex.unlock(); }
 
+bool owns(const void* p) {
+  const Lock lock;
+  return containing(number(p)) != nullptr;
+}
+
 size_t device_bytes() {
   const char* text = std::getenv("FUSEDRNN_SIMT_MEMORY");
   return text == nullptr ? size_t{4} << 30 : std::strtoull(text, nullptr, 10);

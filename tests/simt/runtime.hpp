@@ -59,6 +59,7 @@ Status alloc(size_t bytes, void** memory, Place place);
 Status free(void* memory, Place place);
 Status copy(void* to, const void* from, size_t bytes, Place place);
 Status fill(void* to, int value, size_t bytes, Place place);
-size_t device_bytes();  // FUSEDRNN_SIMT_MEMORY, else 4 GiB
+bool owns(const void* p);  // whether it is inside an allocation
+size_t device_bytes();     // FUSEDRNN_SIMT_MEMORY, else 4 GiB
 
 }  // namespace fusedrnn::cuda::simt

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._weights import stack_shape
+from fusedrnn.device import shared
 
 Array = NDArray[Any]
 
@@ -25,7 +26,7 @@ class PackedWeights:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
         self.shape = stack_shape(weights)
-        arrays = {name: weights[name] for name in self.shape.names()}
+        arrays = {name: shared(weights[name]) for name in self.shape.names()}
         self.native = _native.pack_weights(
             self.shape.num_layers,
             self.shape.num_directions,
@@ -34,6 +35,7 @@ class PackedWeights:
             precision,
         )
         self.shapes = {name: array.shape for name, array in arrays.items()}
+        self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +129,8 @@ def forward(
 ) -> tuple[Array, Array, Array | None, Tape | None]:
     """y, hn, cn (None but for an LSTM) and the tape (None unless train) of any cell."""
     packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights)
+    if packed.on_device:
+        x, h0, c0, lengths, resets = map(shared, (x, h0, c0, lengths, resets))
     y, hn, cn, tape = _native.sequence_forward(
         cell, packed.native, x, h0, c0, lengths, resets, batch_first, dropout, dropout_key, train
     )
@@ -156,10 +160,14 @@ def backward(
         )
     shapes = tape.packed.shapes
     if dweights is None:
-        dweights = {name: np.zeros(shape, tape.dtype) for name, shape in shapes.items()}
+        zeros: Any = _native.device_zeros if tape.packed.on_device else np.zeros
+        dweights = {name: zeros(shape, tape.dtype) for name, shape in shapes.items()}
     for name in shapes:
         if name not in dweights:
             raise ValueError(f"dweights: {name!r} is missing (found {sorted(dweights)})")
+    if tape.packed.on_device:
+        dy, dhn, dcn, *values = map(shared, (dy, dhn, dcn, *dweights.values()))
+        dweights = dict(zip(dweights, values, strict=True))
     dx, dh0, dc0 = _native.sequence_backward(
         tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx
     )

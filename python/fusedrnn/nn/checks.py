@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fusedrnn import _native
+
 Seed = int | np.random.Generator | None
 
 
@@ -57,12 +59,18 @@ def generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else int(seed))
 
 
-def refuse_input(x: Any, dtype: np.dtype[Any]) -> NoReturn:
-    """Says why x is no input of a module of that dtype, and what to do about it."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x must be a NumPy array, it is {type(x).__name__}")
+def refuse_input(x: Any, dtype: np.dtype[Any], device: str = "cpu") -> NoReturn:
+    """Says why x is no input of a module of that dtype on that device, and what to do about it."""
+    on_device = isinstance(x, _native.DeviceArray)
+    if device == "cuda" and not on_device:
+        was = "a NumPy array" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f'x must be a DeviceArray, it is {was}: use fr.asarray(x, device="cuda")')
+    if device == "cpu" and not isinstance(x, np.ndarray):
+        was = f"a DeviceArray on {x.device}: use x.numpy()" if on_device else type(x).__name__
+        raise TypeError(f"x must be a NumPy array, it is {was}")
     other = f" or dtype=np.{x.dtype}" if x.dtype in (np.float32, np.float64) else ""
-    raise TypeError(f"x is {x.dtype}, the module {dtype}: use x.astype(np.{dtype}){other}")
+    cast = "fr.asarray(x.numpy().astype({}))" if on_device else "x.astype({})"
+    raise TypeError(f"x is {x.dtype}, the module {dtype}: use {cast.format(f'np.{dtype}')}{other}")
 
 
 def dropout_key(rng: np.random.Generator) -> int:

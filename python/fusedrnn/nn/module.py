@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.device import asarray
 from fusedrnn.nn.parameter import FlatBuffer, Parameter
 
 Array = NDArray[Any]
@@ -215,15 +215,15 @@ class Module:
 
     # ------------------------------------------------------------------------------------------------ state
     def state_dict(self) -> dict[str, Array]:
-        """A copy of every parameter by name; the names are those PyTorch gives the same modules."""
-        return {name: parameter.data.copy() for name, parameter in self._all_parameters()}
+        """A copy of every parameter, a NumPy array, by the name that PyTorch gives it in the same module."""
+        return {name: parameter.numpy() for name, parameter in self._all_parameters()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> KeyDifference:
         """Writes arrays into the parameters of the same names, once all of them are found to fit.
 
         Args:
-            state_dict: arrays by name: what `state_dict` returned, or anything `numpy.asarray` turns into
-                arrays, like the tensors of a PyTorch state dict.
+            state_dict: arrays by name: what `state_dict` returned, or anything `fusedrnn.asarray` turns into
+                arrays, like the tensors of a PyTorch state dict, and arrays on a CUDA device.
             strict: False passes over parameters without an array and arrays without a parameter.
 
         Returns:
@@ -245,7 +245,7 @@ class Module:
         for name, parameter in own.items():
             if name not in state_dict:
                 continue
-            array = np.asarray(state_dict[name]).copy()  # it may be a view of a parameter written below
+            array = asarray(state_dict[name], "cpu").copy()  # it may be a view of a parameter written below
             if array.shape != parameter.shape:
                 problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
             elif array.dtype != parameter.dtype:

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array = NDArray[Any]
+from fusedrnn import _native
+from fusedrnn.device import resolve_device
+
+Array = NDArray[Any]  # with device="cuda" a DeviceArray stands in its place
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any ISA path
 
 
@@ -19,6 +22,23 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     raw = np.zeros(size * itemsize + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size * itemsize].view(dtype)
+
+
+def _zeros(size: int, dtype: DTypeLike, device: str) -> Any:
+    return aligned_zeros(size, dtype) if device == "cpu" else _native.device_zeros((size,), dtype)
+
+
+def _on_host(array: Any) -> Array:
+    """The array itself, or a copy of a device's."""
+    return array.numpy() if isinstance(array, _native.DeviceArray) else array
+
+
+def _store(target: Any, source: Any) -> None:
+    """Copies an array of equal shape and dtype into another, wherever each is."""
+    if isinstance(target, _native.DeviceArray):
+        target._assign(source)
+    else:
+        target[...] = _on_host(source)
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -48,28 +68,32 @@ class FlatBuffer:
         data: (size,) values. Whoever writes to it must call `touch` afterwards.
         grad: (size,) gradients, laid out like data.
         version: counts the writes to data. Packed weights and tapes remember the version they were made from.
+        device: "cpu", or "cuda", where data and grad are `DeviceArray`s.
 
     Each parameter starts at a multiple of 64 bytes. The padding between parameters is zero in data and grad,
     and every update rule leaves it zero, so that a whole buffer may be treated as one contiguous piece.
     """
 
-    def __init__(self, size: int, dtype: DTypeLike) -> None:
-        self.data = aligned_zeros(size, float_dtype(dtype))
-        self.grad = aligned_zeros(size, dtype)
+    def __init__(self, size: int, dtype: DTypeLike, device: str = "cpu") -> None:
+        self.data = _zeros(size, float_dtype(dtype), device)
+        self.grad = _zeros(size, dtype, device)
         self.version = 0
+        self.device = device
 
     def touch(self) -> None:
         """Records that data was written to."""
         self.version += 1
 
     @classmethod
-    def allocate(cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> dict[str, Parameter]:
+    def allocate(
+        cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, device: str = "cpu"
+    ) -> dict[str, Parameter]:
         """Lays zeroed parameters of the given shapes out in one new buffer, in the order given."""
         itemsize = float_dtype(dtype).itemsize
         ends = [0]
         for shape in shapes.values():
             ends.append(ends[-1] + _padded(int(np.prod(shape, dtype=np.int64)), itemsize))
-        buffer = cls(ends[-1], dtype)
+        buffer = cls(ends[-1], dtype, device)
         return {
             name: Parameter._within(buffer, offset, shape, name)
             for (name, shape), offset in zip(shapes.items(), ends[:-1], strict=True)
@@ -77,16 +101,19 @@ class FlatBuffer:
 
     def padded(self, size: int) -> int:
         """Elements that a parameter of `size` elements takes up, padding included."""
-        return _padded(size, self.data.itemsize)
+        return _padded(size, self.data.dtype.itemsize)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "grad": self.grad, "version": self.version}
+        """Arrays in host memory, and the device to bring them back to."""
+        arrays = {"data": _on_host(self.data), "grad": _on_host(self.grad)}
+        return {**arrays, "version": self.version, "device": self.device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.data = aligned_zeros(state["data"].size, state["data"].dtype)
-        self.data[:] = state["data"]
-        self.grad = aligned_zeros(self.data.size, self.data.dtype)
-        self.grad[:] = state["grad"]
+        self.device = resolve_device(state.get("device", "cpu"))
+        for name in ("data", "grad"):
+            array = _zeros(state[name].size, state[name].dtype, self.device)
+            _store(array, state[name])
+            setattr(self, name, array)
         self.version = state["version"]
 
 
@@ -98,7 +125,8 @@ class Parameter:
     optimizer's step. `grad` is an ordinary writable array; backward passes add into it.
 
     Args:
-        array: initial values, float32 or float64; copied into a buffer of the parameter's own.
+        array: initial values, float32 or float64; copied into a buffer of the parameter's own, on the device
+            if they are a `DeviceArray`.
         name: shown in messages; the attribute's name once the parameter is set on a module.
 
     Example:
@@ -110,9 +138,10 @@ class Parameter:
     """
 
     def __init__(self, array: Array, name: str = "") -> None:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"array must be a NumPy array, it is {type(array).__name__}")
-        buffer = FlatBuffer(_padded(array.size, float_dtype(array.dtype).itemsize), array.dtype)
+        if not isinstance(array, (np.ndarray, _native.DeviceArray)):
+            raise TypeError(f"array must be a NumPy array or a DeviceArray, it is {type(array).__name__}")
+        device = "cpu" if isinstance(array, np.ndarray) else "cuda"
+        buffer = FlatBuffer(_padded(array.size, float_dtype(array.dtype).itemsize), array.dtype, device)
         self._place(buffer, 0, array.shape, name)
         self._write(array)
 
@@ -129,16 +158,24 @@ class Parameter:
         self._offset = offset
         self._shape = tuple(int(n) for n in shape)
         self._size = int(np.prod(self._shape, dtype=np.int64))
+        if buffer.device != "cpu":
+            self._data: Any = buffer.data._piece(offset, self._shape, readonly=True)
+            self._grad: Any = buffer.grad._piece(offset, self._shape, readonly=False)
+            return
         # Views through a read-only memoryview: unlike for a view of a writable array, NumPy then refuses
         # `flags.writeable = True`.
         piece = buffer.data[offset : offset + self._size].data.toreadonly()
-        self._data: Array = np.asarray(piece).reshape(self._shape)
-        self._grad: Array = buffer.grad[offset : offset + self._size].reshape(self._shape)
+        self._data = np.asarray(piece).reshape(self._shape)
+        self._grad = buffer.grad[offset : offset + self._size].reshape(self._shape)
 
     @property
     def data(self) -> Array:
-        """The values, read-only and always current. Assigning copies an array of equal shape and dtype in."""
-        return self._data
+        """The values, read-only and always current. Assigning copies an array of equal shape and dtype in.
+
+        With device="cuda" a `DeviceArray`, like `grad`; both may still be assigned NumPy arrays.
+        """
+        data: Array = self._data
+        return data
 
     @data.setter
     def data(self, array: Array) -> None:
@@ -148,13 +185,14 @@ class Parameter:
     @property
     def grad(self) -> Array:
         """The gradient, writable, zero until a backward pass adds to it. Assigning copies an array in."""
-        return self._grad
+        grad: Array = self._grad
+        return grad
 
     @grad.setter
     def grad(self, array: Array) -> None:
         if array is not self._grad:  # `p.grad *= 2` writes in place, then assigns what it wrote to
             self._check(array, "grad")
-            self._grad[...] = array
+            _store(self._grad, array)
 
     @contextmanager
     def writable(self) -> Iterator[Array]:
@@ -162,9 +200,13 @@ class Parameter:
 
         If the block raises, nothing is stored.
         """
-        array = self._data.copy()
+        array: Array = self._data.copy()
         yield array
         self._write(array)
+
+    def numpy(self) -> Array:
+        """A copy of the values as a NumPy array, wherever they are."""
+        return self._data.copy() if self.device == "cpu" else _on_host(self._data)
 
     def zero_grad(self) -> None:
         """Sets the gradient to zero."""
@@ -174,6 +216,11 @@ class Parameter:
     def version(self) -> int:
         """Counts the writes to the buffer this parameter lives in."""
         return self._buffer.version
+
+    @property
+    def device(self) -> str:
+        """Where it lives: "cpu" or "cuda"."""
+        return self._buffer.device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -193,20 +240,29 @@ class Parameter:
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        return self._data.dtype
+        dtype: np.dtype[Any] = self._data.dtype
+        return dtype
 
     def _flat(self) -> Array:
         """Writable one-dimensional view of the values, for whoever calls `FlatBuffer.touch` afterwards."""
-        return self._buffer.data[self._offset : self._offset + self._size]
+        flat: Array = self._buffer.data[self._offset : self._offset + self._size]
+        return flat
 
     def _write(self, array: Array) -> None:
-        self._flat().reshape(self._shape)[...] = array
+        if self.device == "cpu":
+            _store(self._flat().reshape(self._shape), array)
+        else:
+            _store(self._buffer.data._piece(self._offset, self._shape, readonly=False), array)
         self._buffer.touch()
 
     def _check(self, array: Any, attribute: str) -> None:
         label = f"{self.name or 'parameter'}.{attribute}"
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{label} must be a NumPy array, it is {type(array).__name__}")
+        accepted = np.ndarray if self.device == "cpu" else (np.ndarray, _native.DeviceArray)
+        if not isinstance(array, accepted):
+            device = isinstance(array, _native.DeviceArray)
+            must = "a NumPy array" if self.device == "cpu" else "a NumPy array or a DeviceArray"
+            fix = ": use array.numpy()" if device else ""
+            raise TypeError(f"{label} must be {must}, it is {type(array).__name__}{fix}")
         if array.dtype != self.dtype:
             raise TypeError(
                 f"{label} must be {self.dtype}, it is {array.dtype}: use array.astype(np.{self.dtype})"

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
 from fusedrnn._weights import StackShape
-from fusedrnn.device import check_precision, resolve_device
+from fusedrnn.device import check_precision, resolve_device, shared
 from fusedrnn.functional.stack import single
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module
@@ -35,8 +35,10 @@ class Recurrent(Module):
         dropout: probability of dropping an element of the input of every layer but the first, in training.
         bidirectional: a second direction runs from each row's last step to its first; y holds both.
         dtype: of parameters and of all arrays taken and returned: float32 or float64.
-        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
-        precision: arithmetic on CUDA; "ieee" on the CPU.
+        device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto". On CUDA every
+            array that goes in or out is on the device: `DeviceArray`s come out; they, and CUDA arrays of
+            other libraries, which are not copied, go in. `fusedrnn.asarray` makes one of a NumPy array.
+        precision: arithmetic on CUDA, of float32 modules; "ieee" on the CPU.
         seed: for initial weights and dropout: an int, a `numpy.random.Generator`, or None for a random one.
 
     Weights and biases start uniform in [-1 / sqrt(H), 1 / sqrt(H)], as PyTorch's do. They have PyTorch's
@@ -92,7 +94,7 @@ class Recurrent(Module):
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
         rng = checks.generator(seed)
-        parameters = FlatBuffer.allocate(self._shapes(), self.dtype)
+        parameters = FlatBuffer.allocate(self._shapes(), self.dtype, self.device)
         self._names = tuple(parameters)
         for name, parameter in parameters.items():
             init.uniform_(parameter, 1 / math.sqrt(self.hidden_size), rng)
@@ -160,8 +162,10 @@ class Recurrent(Module):
         dropout, key = 0.0, 0
         if training:
             self.__dict__["_tape"] = None  # before the next is made, so that two are never held at once
-        if getattr(x, "dtype", None) != self.dtype:
-            checks.refuse_input(x, self.dtype)
+        if self.device == "cuda":
+            x, h0, c0, lengths, resets = map(shared, (x, h0, c0, lengths, resets))
+        if getattr(x, "dtype", None) != self.dtype or isinstance(x, np.ndarray) != (self.device == "cpu"):
+            checks.refuse_input(x, self.dtype, self.device)
         if training and self.dropout:
             dropout, key = self.dropout, self._dropout_key
             self.__dict__["_dropout_key"] = checks.next_key(key)
@@ -179,6 +183,8 @@ class Recurrent(Module):
     ) -> tuple[Array | None, Array, Any]:
         tape = self._recorded()[1]
         grads = [self._parameters[name].grad for name in self._names]
+        if self.device == "cuda":
+            dy, dhn, dcn = map(shared, (dy, dhn, dcn))
         return _native.sequence_backward(tape, dy, dhn, dcn, grads, need_dx)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,12 +22,17 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
     """The parameters in their order, each once.
 
     Raises:
-        TypeError: one is no `Parameter`.
+        TypeError: one is no `Parameter`; ValueError: one is on a CUDA device.
     """
     given = [params] if isinstance(params, Parameter) else list(params)
     for p in given:
         if not isinstance(p, Parameter):
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
+        if p.device != "cpu":
+            raise ValueError(
+                f"params must be on the CPU, {p.name!r} is on CUDA, which has no kernels for "
+                "updates and clipping yet: read p.data and p.grad, and assign p.data"
+            )
     return list({place(p): p for p in given}.values())
 
 
