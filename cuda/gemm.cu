@@ -1,4 +1,5 @@
 // Products of matrices and sums of columns: the choice of kernels, and the table's entries.
+#include "dtype.hpp"
 #include "gemm.cuh"
 
 namespace fusedrnn::cuda {
@@ -45,10 +46,10 @@ FR_KERNEL void column_sum_kernel(const FR_CONSTANT ColumnSum s) {
 }
 
 Status element_of(DType dtype, const char* what, Element* e) {
-  if (dtype != DType::float32 && dtype != DType::float64)
-    return fail(Status::unsupported, "%s on CUDA computes in float32 and float64 only", what);
-  *e = dtype == DType::float64 ? Element::f64 : Element::f32;
-  return Status::ok;
+  return with_dtype(dtype, what, [&](auto zero) {
+    *e = sizeof zero == sizeof(double) ? Element::f64 : Element::f32;
+    return Status::ok;
+  });
 }
 
 int32_t splits_of(const GemmArgs& g) { return g.kind == GemmKind::tn && !g.bias ? splits_for(g.M, g.N, g.K) : 1; }

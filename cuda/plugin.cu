@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "device.cuh"
+#include "entries.hpp"
 #include "gemm.hpp"
 #include "sequence.hpp"
 
@@ -104,13 +105,13 @@ constexpr Backend kTable = {
     /* gemm */ gemm,
     /* column_sum */ column_sum,
 
-    /* embedding_forward */ Missing{},
-    /* embedding_backward */ Missing{},
-    /* layer_norm_forward */ Missing{},
-    /* layer_norm_backward */ Missing{},
-    /* dropout */ Missing{},
-    /* last_forward */ Missing{},
-    /* last_backward */ Missing{},
+    /* embedding_forward */ embedding_forward,
+    /* embedding_backward */ embedding_backward,
+    /* layer_norm_forward */ layer_norm_forward,
+    /* layer_norm_backward */ layer_norm_backward,
+    /* dropout */ dropout,
+    /* last_forward */ last_forward,
+    /* last_backward */ last_backward,
 
     /* loss */ Missing{},
     /* optimizer */ Missing{},

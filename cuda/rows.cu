@@ -1,13 +1,9 @@
 // Rows on their way into and out of the order of steps, and the ends of a walk: one warp per row.
 #include "rows.hpp"
+#include "warp_rows.cuh"
 
 namespace fusedrnn::cuda {
 namespace {
-
-constexpr int kWarps = 4;
-
-door::Grid warp_per_row(int64_t rows) { return {{(rows + kWarps - 1) / kWarps}, kWarps * door::kWarp}; }
-FR_DEVICE int64_t warp_row() { return door::block_x() * kWarps + door::warp(); }
 
 template <class C>
 FR_DEVICE C dropped(const Dropout& d, C value, int64_t element) {

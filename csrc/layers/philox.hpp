@@ -36,14 +36,22 @@ FR_INLINE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& 
 constexpr int kPhiloxRounds = 10;
 constexpr uint32_t kPhiloxKey0 = 0x9E3779B9u, kPhiloxKey1 = 0xBB67AE85u;  // added to the key from round to round
 
-// The word of one element.
-FR_INLINE uint32_t philox_word(const Dropout& d, uint64_t element) {
-  const uint64_t block = element >> 2;
-  uint32_t c[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), d.stream, 0};
+// The words of elements 4 block to 4 block + 3.
+FR_INLINE void philox_block(const Dropout& d, uint64_t block, uint32_t (&words)[4]) {
+  words[0] = static_cast<uint32_t>(block);
+  words[1] = static_cast<uint32_t>(block >> 32);
+  words[2] = d.stream;
+  words[3] = 0;
   uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
-    philox_round(c[0], c[1], c[2], c[3], k0, k1);
-  const uint32_t low = element & 1 ? c[1] : c[0], high = element & 1 ? c[3] : c[2];
+    philox_round(words[0], words[1], words[2], words[3], k0, k1);
+}
+
+// The word of one element.
+FR_INLINE uint32_t philox_word(const Dropout& d, uint64_t element) {
+  uint32_t words[4];
+  philox_block(d, element >> 2, words);
+  const uint32_t low = element & 1 ? words[1] : words[0], high = element & 1 ? words[3] : words[2];
   return element & 2 ? high : low;
 }
 
