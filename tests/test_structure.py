@@ -21,7 +21,8 @@ ALLOWED = {
     "optim": {"simd", "gemm", "cells"},
     "sequence": {"simd", "gemm", "layers", "cells"},
     "dispatch": {"simd", "gemm", "layers", "losses", "optim", "sequence", "cells", "runtime"},
-    "bindings": {"dispatch", "runtime", "layers"},
+    "step": {"dispatch", "runtime", "layers"},
+    "bindings": {"step", "dispatch", "runtime", "layers"},
 }
 PER_ISA = ["cells", "simd", "gemm", "layers", "losses", "optim", "sequence"]
 SOURCES = sorted(CSRC.rglob("*.[ch]pp"))

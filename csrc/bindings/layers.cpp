@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bindings/array.hpp"
+#include "bindings/sequence.hpp"
 #include "bindings/strided.hpp"
 #include "dispatch/registry.hpp"
 #include "layers/linear.hpp"
@@ -25,20 +26,9 @@ std::vector<int64_t> with_last(std::vector<int64_t> sizes, int64_t last) {
   return sizes;
 }
 
-// ValueError unless each of the integers is in [0, limit); says which is not.
-void require_below(const Argument& a, int64_t limit) {
-  Elements<int64_t> elements(elements_of(a));
-  for (int64_t i = 0, count = a.count(); i < count; ++i) {
-    const int64_t value = elements.next();
-    if (value < 0 || value >= limit)
-      bad_value(a.name(), "in [0, " + std::to_string(limit) + ")",
-                std::to_string(value) + " at flat index " + std::to_string(i));
-  }
-}
-
 Argument lengths_of(py::handle value, int64_t T, int64_t B) {
   const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}});
-  if (lengths.present()) require_below(lengths, T + 1);
+  if (lengths.present()) require_lengths(lengths.as<int64_t>(), T, B);
   return lengths;
 }
 
@@ -106,7 +96,7 @@ py::array embedding_forward(py::handle ids_object, py::handle weight_object) {
   const Argument ids = input("ids", ids_object, Element::int64, {{"..."}});
   const Argument weight = input("weight", weight_object, any_float, {{"rows"}, {"width"}});
   weight.require_contiguous();
-  require_below(ids, weight.size(0));
+  require_below("ids", elements_of(ids), weight.size(0));
   const py::array y = fresh(weight.element(), with_last(ids.sizes(), weight.size(1)), "y");
 
   EmbeddingArgs a = {};
@@ -127,7 +117,7 @@ void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle 
   const Argument dweight = output("dweight", dweight_object, any_float, {{"rows"}, {"width"}});
   const Argument dy = input("dy", dy_object, dweight.element(), {{"..."}, {"width", dweight.size(1)}});
   require_shape(dy, with_last(ids.sizes(), dy.sizes().back()));
-  require_below(ids, dweight.size(0));
+  require_below("ids", elements_of(ids), dweight.size(0));
   disjoint({&dweight}, {&dy, &ids});
 
   EmbeddingArgs a = {};

@@ -18,6 +18,7 @@ void bind_sequence(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_losses(py::module_& m);
 void bind_optim(py::module_& m);
+void bind_step(py::module_& m);
 
 namespace {
 
@@ -95,5 +96,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
 #endif
 #if defined(FUSEDRNN_BIND_OPTIM)
   fusedrnn::bind_optim(m);
+#endif
+#if defined(FUSEDRNN_BIND_STEP)
+  fusedrnn::bind_step(m);
 #endif
 }

@@ -2,11 +2,12 @@
 #include <cmath>
 #include <string>
 
-#include "bindings/array.hpp"
+#include "bindings/optim.hpp"
 #include "bindings/strided.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/team.hpp"
+#include "step/norm.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -45,46 +46,36 @@ Argument gradient(py::handle value, Element element, const std::vector<int64_t>&
   return grad;
 }
 
-class Segments {
- public:
-  Segments(const std::string& kind, const py::list& pieces) : kind_(kind_of(kind)) {
-    for (const py::handle piece : pieces) {
-      const py::tuple parts = py::cast<py::tuple>(piece);
-      const Argument param = output("param", parts[0], pieces_.empty() ? any_float : pieces_[0].element(), {{"..."}});
-      const Argument grad = gradient(parts[1], param.element(), param.sizes());
-      Segment segment = {param.data(), grad.data(), {}, param.count()};
-      const py::list given = py::cast<py::list>(parts[2]);
-      const States expected = states_of(kind_);
-      if (given.size() != expected.slots)
-        bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
-      std::vector<Argument> states;
-      for (const py::handle value : given) {
-        const auto read = states.size() < expected.required ? output : optional_output;
-        states.push_back(read("state", value, param.element(), {{"..."}}, nullptr));
-        if (states.back().present()) require_shape(states.back(), param.sizes());
-        segment.state[states.size() - 1] = states.back().data();
-      }
-      std::vector<const Argument*> outputs = {&param};
-      for (const Argument& state : states) outputs.push_back(&state);
-      disjoint(outputs, {&grad});
-      segments_.push_back(segment);
-      pieces_.push_back(param);
-      pieces_.push_back(grad);
-      pieces_.insert(pieces_.end(), states.begin(), states.end());
+}  // namespace
+
+Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind_of(kind)) {
+  for (const py::handle piece : pieces) {
+    const py::tuple parts = py::cast<py::tuple>(piece);
+    const Argument param = output("param", parts[0], pieces_.empty() ? any_float : pieces_[0].element(), {{"..."}});
+    const Argument grad = gradient(parts[1], param.element(), param.sizes());
+    Segment segment = {param.data(), grad.data(), {}, param.count()};
+    const py::list given = py::cast<py::list>(parts[2]);
+    const States expected = states_of(kind_);
+    if (given.size() != expected.slots)
+      bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
+    std::vector<Argument> states;
+    for (const py::handle value : given) {
+      const auto read = states.size() < expected.required ? output : optional_output;
+      states.push_back(read("state", value, param.element(), {{"..."}}, nullptr));
+      if (states.back().present()) require_shape(states.back(), param.sizes());
+      segment.state[states.size() - 1] = states.back().data();
     }
+    std::vector<const Argument*> outputs = {&param};
+    for (const Argument& state : states) outputs.push_back(&state);
+    disjoint(outputs, {&grad});
+    segments_.push_back(segment);
+    pieces_.push_back(param);
+    pieces_.push_back(grad);
+    pieces_.insert(pieces_.end(), states.begin(), states.end());
   }
+}
 
-  OptimizerKind kind() const { return kind_; }
-  DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
-  const std::vector<Segment>& segments() const { return segments_; }
-
- private:
-  OptimizerKind kind_;
-  std::vector<Segment> segments_;
-  std::vector<Argument> pieces_;  // keeps the arrays alive
-};
-
-void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle clip_factor) {
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
   OptimizerArgs a = {};
   a.kind = segments.kind();
   a.dtype = segments.dtype();
@@ -104,6 +95,13 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
   a.centered = number("centered", 0) != 0;
   a.bias_correction = number("bias_correction", 1) != 0;
   a.step = static_cast<int64_t>(number("step", 1));
+  return a;
+}
+
+namespace {
+
+void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle clip_factor) {
+  OptimizerArgs a = update_of(segments, scalars);
   const double factor = clip_factor.is_none() ? 1 : py::cast<double>(clip_factor);
   a.clip_factor = clip_factor.is_none() ? nullptr : &factor;
   const Backend& backend = current_backend();
@@ -112,49 +110,27 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
   check(backend, backend.optimizer(&a, lease.team()), "optimizer_step");
 }
 
-// Gradients by dtype: float32 first.
-struct Gradients {
-  std::vector<Segment> of[2];
+// Gradients with the arrays they lie in.
+struct Listed {
+  Gradients gradients;
   std::vector<Argument> kept;
-
-  void add(const Segment& segment, DType dtype) { of[dtype == DType::float64].push_back(segment); }
 };
 
-Gradients listed(const py::list& grads, bool written) {
-  Gradients g;
+Listed listed(const py::list& grads, bool written) {
+  Listed g;
   for (const py::handle value : grads) {
     const std::string name = "grads[" + std::to_string(g.kept.size()) + "]";
     Argument grad = written ? output(name, value, any_float, {{"..."}}) : input(name, value, any_float, {{"..."}});
     grad.require_contiguous();
-    g.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
+    g.gradients.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
     g.kept.push_back(grad);
   }
   return g;
 }
 
-struct Norm {
-  double norm, factor;
-};
-
-Norm norm_of(const Backend& backend, const Gradients& g, double max_norm, Team* team) {
-  Norm result[2] = {{0, 1}, {0, 1}};
-  for (int d = 0; d < 2; ++d) {
-    int64_t chunks = 0;
-    for (const Segment& s : g.of[d]) chunks += s.count / kReduceChunk + 1;
-    const Workspace partials(backend, static_cast<size_t>(chunks) * sizeof(double));
-    const NormArgs a = {d == 0 ? DType::float32 : DType::float64,
-                        static_cast<int64_t>(g.of[d].size()),
-                        g.of[d].data(),
-                        max_norm,
-                        &result[d].norm,
-                        &result[d].factor,
-                        partials.as<double>()};
-    check(backend, backend.norm(&a, team), "global_norm");
-  }
-  if (g.of[1].empty()) return result[0];
-  if (g.of[0].empty()) return result[1];
-  const double norm = std::hypot(result[0].norm, result[1].norm), factor = max_norm / (norm + 1e-6);
-  return {norm, factor > 1 ? 1 : factor};
+Norm measure(const Backend& backend, const Gradients& g, double max_norm, Team* team) {
+  const Workspace partials(backend, g.partials() * sizeof(double));
+  return norm_of(backend, g, max_norm, partials.as<double>(), team);
 }
 
 py::tuple segments_norm(const py::list& tables, double max_norm) {
@@ -168,44 +144,44 @@ py::tuple segments_norm(const py::list& tables, double max_norm) {
   {
     py::gil_scoped_release release;
     TeamLease lease;
-    norm = norm_of(backend, g, max_norm, lease.team());
+    norm = measure(backend, g, max_norm, lease.team());
   }
   return py::make_tuple(norm.norm, norm.factor);
 }
 
 double global_norm(const py::list& grads) {
-  const Gradients g = listed(grads, false);
+  const Listed g = listed(grads, false);
   const Backend& backend = current_backend();
   py::gil_scoped_release release;
   TeamLease lease;
-  return norm_of(backend, g, 1, lease.team()).norm;
+  return measure(backend, g.gradients, 1, lease.team()).norm;
 }
 
 double clip_by_global_norm(const py::list& grads, py::handle max_norm_object) {
   const double max_norm = real("max_norm", max_norm_object, 0, HUGE_VAL);
-  const Gradients g = listed(grads, true);
+  const Listed g = listed(grads, true);
   const Backend& backend = current_backend();
   py::gil_scoped_release release;
   TeamLease lease;
-  const Norm norm = norm_of(backend, g, max_norm, lease.team());
+  const Norm norm = measure(backend, g.gradients, max_norm, lease.team());
   for (int d = 0; d < 2; ++d)
     check(backend,
-          backend.scale(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.of[d].size()), g.of[d].data(),
-                        &norm.factor, lease.team()),
+          backend.scale(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.gradients.of[d].size()),
+                        g.gradients.of[d].data(), &norm.factor, lease.team()),
           "clip_by_global_norm");
   return norm.norm;
 }
 
 void clip_by_value(const py::list& grads, py::handle limit_object) {
   const double limit = real("limit", limit_object, 0, HUGE_VAL);
-  const Gradients g = listed(grads, true);
+  const Listed g = listed(grads, true);
   const Backend& backend = current_backend();
   py::gil_scoped_release release;
   TeamLease lease;
   for (int d = 0; d < 2; ++d)
     check(backend,
-          backend.clip_value(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.of[d].size()),
-                             g.of[d].data(), limit, lease.team()),
+          backend.clip_value(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.gradients.of[d].size()),
+                             g.gradients.of[d].data(), limit, lease.team()),
           "clip_by_value");
 }
 

@@ -21,6 +21,13 @@ void CallStream::finish(const char* call) {
   if (device_ != nullptr) check(*device_, device_->synchronize(nullptr), call);
 }
 
+void require_lengths(const int64_t* lengths, int64_t T, int64_t B) {
+  for (int64_t b = 0; b < B; ++b)
+    if (lengths[b] < 0 || lengths[b] > T)
+      bad_value("lengths", "between 0 and T = " + std::to_string(T),
+                std::to_string(lengths[b]) + " at index " + std::to_string(b));
+}
+
 namespace {
 
 // Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
@@ -115,10 +122,7 @@ std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, cons
   if (!lengths.present()) return {};
   std::vector<char> kept;
   const int64_t* data = on_host<int64_t>(lengths, device, kept);
-  for (int64_t b = 0; b < B; ++b)
-    if (data[b] < 0 || data[b] > T)
-      bad_value("lengths", "between 0 and T = " + std::to_string(T),
-                std::to_string(data[b]) + " at index " + std::to_string(b));
+  require_lengths(data, T, B);
   return std::vector<int64_t>(data, data + B);
 }
 

@@ -79,6 +79,9 @@ struct CellName {
 const CellName& cell_named(const std::string& name);
 Precision precision_named(const std::string& name);
 
+// ValueError unless each of the B lengths is in [0, T]; says which is not.
+void require_lengths(const int64_t* lengths, int64_t T, int64_t B);
+
 // Threads for the backend to plan with, and the plan somebody forces on it.
 void offer_threads(SequenceDesc& desc, int32_t threads);
 

@@ -42,9 +42,9 @@ Strided elements_of(const Argument& argument) {
   return s;
 }
 
-std::vector<int64_t> leading(const Argument& argument) {
-  return {argument.sizes().begin(), argument.sizes().end() - 1};
-}
+std::vector<int64_t> without_last(const std::vector<int64_t>& sizes) { return {sizes.begin(), sizes.end() - 1}; }
+
+std::vector<int64_t> leading(const Argument& argument) { return without_last(argument.sizes()); }
 
 std::string shape_text(const std::vector<int64_t>& sizes) {
   std::string text = "(";
@@ -55,6 +55,16 @@ std::string shape_text(const std::vector<int64_t>& sizes) {
 void require_shape(const Argument& argument, const std::vector<int64_t>& sizes) {
   if (argument.sizes() != sizes)
     bad_value(argument.name(), "of shape " + shape_text(sizes), shape_text(argument.sizes()));
+}
+
+void require_below(const char* name, const Strided& elements, int64_t limit) {
+  Elements<int64_t> next(elements);
+  for (int64_t i = 0, count = elements.rows * elements.width; i < count; ++i) {
+    const int64_t value = next.next();
+    if (value < 0 || value >= limit)
+      bad_value(name, "in [0, " + std::to_string(limit) + ")",
+                std::to_string(value) + " at flat index " + std::to_string(i));
+  }
 }
 
 Workspace::Workspace(const Backend& backend, size_t bytes) : backend_(backend) {

@@ -12,6 +12,7 @@ Strided rows_of(const Argument& argument);
 Strided elements_of(const Argument& argument);
 
 // Sizes without the last axis.
+std::vector<int64_t> without_last(const std::vector<int64_t>& sizes);
 std::vector<int64_t> leading(const Argument& argument);
 
 std::string shape_text(const std::vector<int64_t>& sizes);
@@ -40,6 +41,9 @@ class Elements {
   Strided from_;
   int64_t row_ = 0, column_ = 0, offset_ = 0;
 };
+
+// ValueError unless each of the integers is in [0, limit); says which is not.
+void require_below(const char* name, const Strided& elements, int64_t limit);
 
 // Workspace of one call, in a backend's memory.
 class Workspace {

@@ -181,6 +181,8 @@ Team alone{1, run_alone, wait_alone};
 
 }  // namespace
 
+Team* solo_team() { return &alone; }
+
 TeamLease::TeamLease() : team_(&alone) {
   const int n = num_threads();
   if (n == 1) return;

@@ -15,6 +15,9 @@
 
 namespace fusedrnn {
 
+// A team of the calling thread alone: for what one thread of a region does by itself. Needs no lease.
+Team* solo_team();
+
 class TeamLease {
  public:
   TeamLease();

@@ -170,3 +170,44 @@ def segments_norm(tables: list[Segments], max_norm: float) -> tuple[float, float
 def global_norm(grads: list[Array]) -> float: ...
 def clip_by_global_norm(grads: list[Array], max_norm: float) -> float: ...
 def clip_by_value(grads: list[Array], limit: float) -> None: ...
+
+# ---- a whole training step (csrc/bindings/step.cpp)
+class TrainStep:
+    """The native step of a model; see csrc/bindings/stages.hpp for the description of a layer."""
+
+    def __init__(
+        self,
+        layers: list[tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]],
+        loss: str,
+        tables: list[Segments],
+        gradients: list[Array],
+        dtype: Any,
+    ) -> None: ...
+    @property
+    def backend(self) -> str: ...
+    def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
+    def admit(
+        self,
+        x: Array,
+        target: Array,
+        mask: Array | None,
+        lengths: Array | None,
+        resets: Array | None,
+        states: list[Array | None],
+        ignore_index: int | None,
+    ) -> None: ...
+    def run(
+        self,
+        x: Array,
+        target: Array,
+        mask: Array | None,
+        lengths: Array | None,
+        resets: Array | None,
+        states: list[Array | None],
+        ignore_index: int | None,
+        keys: list[int],
+        counts: list[int],
+        clip_norm: float | None,
+        skip_nonfinite: bool,
+        want_states: bool,
+    ) -> tuple[float, float | None, bool, list[Array] | None] | None: ...

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn.nn import checks
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
 
@@ -53,6 +53,9 @@ class Dropout(Module):
         if dy.shape != shape:
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)
+
+    def _stage(self) -> Stage:
+        return "dropout", {"p": self.p}, ()
 
     def _describe(self) -> str:
         return str(self.p)

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn.device import resolve_device
 from fusedrnn.nn import checks, init
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
@@ -69,6 +69,9 @@ class Embedding(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _native.embedding_backward(dy, self._recorded()[1], self.weight.grad)
+
+    def _stage(self) -> Stage:
+        return "embedding", {}, (self.weight,)
 
     def _describe(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
 
@@ -50,6 +50,9 @@ class Last(Module):
         """
         _, T, lengths = self._recorded()
         return _native.last_backward(dy, T, lengths, self.batch_first)
+
+    def _stage(self) -> Stage:
+        return "last", {"batch_first": self.batch_first}, ()
 
     def _describe(self) -> str:
         return "batch_first=True" if self.batch_first else ""

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn.device import resolve_device
 from fusedrnn.nn import checks, init
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
@@ -92,6 +92,9 @@ class LayerNorm(Module):
             None if weight is None else weight.grad,
             None if bias is None else bias.grad,
         )  # fmt: skip
+
+    def _stage(self) -> Stage:
+        return "layer_norm", {"eps": self.eps}, (self.weight, self.bias)
 
     def _describe(self) -> str:
         return f"{self.features}, eps={self.eps}"

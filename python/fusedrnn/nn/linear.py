@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn.device import check_precision, resolve_device
 from fusedrnn.nn import checks, init
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
@@ -94,6 +94,9 @@ class Linear(Module):
         return _native.linear_backward(
             dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
         )
+
+    def _stage(self) -> Stage:
+        return "linear", {}, (self.weight, self.bias)
 
     def _describe(self) -> str:
         return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")

@@ -11,6 +11,8 @@ from fusedrnn.device import asarray
 from fusedrnn.nn.parameter import FlatBuffer, Parameter
 
 Array = NDArray[Any]
+# A layer as the native training step has it: kind, options, parameters (csrc/bindings/stages.hpp).
+Stage = tuple[str, dict[str, Any], tuple[Parameter | None, ...]]
 Self = TypeVar("Self", bound="Module")
 
 
@@ -74,11 +76,14 @@ class Module:
     _buffers: tuple[FlatBuffer, ...]  # in which the parameters set on this very module live
     _grads: tuple[Array, ...]  # the gradients of those, as few arrays as possible
     _tape: Any
+    _edits: int  # counts changes of attributes and parts; what was derived from them is made anew
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
         module = super().__new__(cls)
-        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _tape=None)
+        module.__dict__.update(
+            training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _tape=None, _edits=0
+        )
         return module
 
     # ------------------------------------------------------------------------------------------ computation
@@ -121,6 +126,8 @@ class Module:
 
     # --------------------------------------------------------------------------------------- parts by name
     def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get(name, self) is not value:  # no attribute is the module itself
+            self.__dict__["_edits"] += 1
         if isinstance(value, Parameter):
             self._modules.pop(name, None)
             self._parameters[name] = value
@@ -142,6 +149,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
+        self.__dict__["_edits"] += 1
         self._modules.pop(name, None)
         if self._parameters.pop(name, None) is not None:
             self._parameters_changed()
@@ -155,7 +163,8 @@ class Module:
         for buffer, pieces in own.items():
             whole = sum(buffer.padded(p.size) for p in pieces.values()) == buffer.grad.size
             grads += [buffer.grad] if whole else [p.grad for p in pieces.values()]
-        self.__dict__.update(_buffers=tuple(own), _grads=tuple(grads), _tape=None)
+        edits = self._edits + 1
+        self.__dict__.update(_buffers=tuple(own), _grads=tuple(grads), _tape=None, _edits=edits)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it with dotted names, each once, outer ones first."""
@@ -288,7 +297,7 @@ class Module:
             own[name]._dropout_key = int(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_buffers", "_grads", "_tape")
+        derived = ("_buffers", "_grads", "_tape", "_edits")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from fusedrnn._weights import StackShape
 from fusedrnn.device import check_precision, resolve_device, shared
 from fusedrnn.functional.stack import single
 from fusedrnn.nn import checks, init
-from fusedrnn.nn.module import Module
+from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, float_dtype
 
 Array = NDArray[Any]
@@ -191,6 +191,17 @@ class Recurrent(Module):
         state = super().__getstate__()
         del state["_packed"]
         return state
+
+    def _stage(self) -> Stage:
+        options = {
+            "cell": self._cell,
+            "num_layers": self.num_layers,
+            "num_directions": 2 if self.bidirectional else 1,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+        }
+        return "recurrent", options, tuple(self._parameters[name] for name in self._names)
 
     def _describe(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"

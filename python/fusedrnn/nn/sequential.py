@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fusedrnn import _native, losses
+from fusedrnn.nn.fused_step import FusedStep, Inputs, loss_name, structure_of
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
+from fusedrnn.nn.states import check_states, flat_states, nested_states
 
 if TYPE_CHECKING:
     from fusedrnn.optim import Optimizer
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
+_MOST_STEPS = 4  # pairs of loss and optimizer whose buffers a model keeps
 
 
 class Sequential(Module):
@@ -49,6 +53,12 @@ class Sequential(Module):
         if len(set(firsts.values())) > 1:
             text = ", ".join(f"layer {i} ({type(layers[i]).__name__}) {first}" for i, first in firsts.items())
             raise ValueError(f"batch_first must be equal in all layers, it is: {text}")
+
+    @property
+    def _fused(self) -> dict[tuple[str, int], FusedStep]:
+        """Native steps by loss and optimizer, which they keep alive."""
+        steps: dict[tuple[str, int], FusedStep] = self.__dict__.setdefault("_fused_steps", {})
+        return steps
 
     @property
     def sequence_arguments(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -92,7 +102,9 @@ class Sequential(Module):
         for name in given:
             if name not in self.sequence_arguments:
                 raise ValueError(f"{name} must be None: no layer of this model takes it")
-        states = None if state is None else iter(self._checked(state))
+        if state is not None:
+            check_states(self, state)
+        states = None if state is None else iter(state)
         final: list[Any] = []
         for layer in self._modules.values():
             options = {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
@@ -157,6 +169,10 @@ class Sequential(Module):
             model.backward(dpred)
             norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
 
+        The first call of a shape makes them; later ones are a single native call in buffers kept for it, which
+        allocates nothing but results and leaves the layers without a tape. Models with modules, and losses,
+        of the user's own always go the first way.
+
         Args:
             x: input of the first layer.
             y: target of the loss.
@@ -170,8 +186,8 @@ class Sequential(Module):
                 text or a signal over (truncated back-propagation through time).
 
         Returns:
-            The loss, and the gradient's norm before clipping (None without clip_norm). The parameters'
-            gradients are left as this step's alone.
+            The loss, and the gradient's norm before clipping (None where neither clip_norm nor skip_nonfinite
+            asks for it). The parameters' gradients are left as this step's alone.
 
         Raises:
             RuntimeError: the model is in eval mode; ValueError: the loss has no such name; and what the
@@ -180,33 +196,81 @@ class Sequential(Module):
         if not self.training:
             raise RuntimeError("train_step needs training mode: use train()")
         function = _loss_function(loss)
-        given = {n: a for n, a in (("mask", mask), ("ignore_index", ignore_index)) if a is not None}
-        prediction, final = self.forward(x, lengths, resets, state=state, return_state=True)
-        value, gradient = function(prediction, y, **given)
+        given = Inputs(x, y, mask, lengths, resets, ignore_index, state)
+        name = loss_name(function)
+        fused = None if name is None else self._fused.get((name, id(optimizer)))
+        if fused is not None:
+            done = self._run_fused(fused, given, clip_norm, skip_nonfinite, return_state)
+            if done is not None:
+                return done
+        value, norm, final = self._separate_calls(given, function, optimizer, clip_norm, skip_nonfinite)
+        if name is not None:
+            self._fuse(given, name, optimizer)
+        return (value, norm, final) if return_state else (value, norm)
+
+    def _separate_calls(
+        self,
+        given: Inputs,
+        function: Loss,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        skip_nonfinite: bool,
+    ) -> tuple[Any, float | None, list[Any]]:
+        named = {"mask": given.mask, "ignore_index": given.ignore_index}
+        options = {name: value for name, value in named.items() if value is not None}
+        prediction, final = self.forward(
+            given.x, given.lengths, given.resets, state=given.state, return_state=True
+        )
+        value, gradient = function(prediction, given.y, **options)
         self.zero_grad()
         self.backward(gradient, need_dx=False)
         norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
-        return (value, norm, final) if return_state else (value, norm)
+        return value, norm, final
 
-    # ----------------------------------------------------------------------------------------------- states
+    def _run_fused(
+        self,
+        fused: FusedStep,
+        given: Inputs,
+        clip_norm: float | None,
+        skip_nonfinite: bool,
+        return_state: bool,
+    ) -> Any:
+        """What train_step returns, None where the native step is not made for the call."""
+        if not fused.fits(self):
+            return None
+        states = [] if given.state is None else flat_states(self, given.state)
+        done = fused.run(given, states, clip_norm, skip_nonfinite, return_state)
+        if done is None or not return_state:
+            return done and done[:2]
+        return *done[:2], nested_states(self, iter(done[2] or ()))
+
+    def _fuse(self, given: Inputs, name: str, optimizer: Optimizer) -> None:
+        """Has later calls like this one, which succeeded, made by a native step."""
+        key = (name, id(optimizer))
+        fused = self._fused.pop(key, None)
+        if fused is None or fused.backend != _native.backend() or not fused.fits(self):
+            structure = structure_of(self)
+            if structure is None or not optimizer._plain():
+                return
+            fused = FusedStep(self, structure, name, optimizer)
+        fused.admit(given, [] if given.state is None else flat_states(self, given.state))
+        self._fused[key] = fused
+        if len(self._fused) > _MOST_STEPS:
+            del self._fused[next(iter(self._fused))]
+
     def _stateful(self) -> list[Module]:
         """The layers that have an entry in `state`."""
         return [a for a in self if isinstance(a, Recurrent) or (isinstance(a, Sequential) and a._stateful())]
 
-    def _checked(self, state: Any) -> Sequence[Any]:
-        expected = f"state must be a list of {len(self._stateful())}, one for each recurrent layer"
-        if not isinstance(state, (list, tuple)):
-            raise TypeError(f"{expected}, it is a {type(state).__name__}")
-        if len(state) != len(self._stateful()):
-            raise ValueError(f"{expected}, it has {len(state)}")
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_fused_steps", None)
         return state
 
 
 def _loss_function(loss: Loss | str) -> Loss:
     if not isinstance(loss, str):
         return loss
-    from fusedrnn import losses
-
     names = ("mse", "cross_entropy", "binary_cross_entropy")
     if loss not in names:
         raise ValueError(f"loss must be a function or one of {', '.join(map(repr, names))}, it is {loss!r}")

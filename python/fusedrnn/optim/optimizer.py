@@ -134,8 +134,7 @@ class Optimizer:
             ValueError: clip_norm is negative or NaN, or an option of a group is out of its range; nothing
                 is changed then.
         """
-        if clip_norm is not None and not clip_norm >= 0:
-            raise ValueError(f"clip_norm must be None or at least 0, it is {clip_norm}")
+        self._check_clip(clip_norm)
         for group in self.param_groups:
             self._check(group)
         tables = self._prepared()
@@ -152,6 +151,15 @@ class Optimizer:
                 _native.optimizer_step(table.segments, scalars, None if clip_norm is None else factor)
                 table.touch()
         return norm
+
+    def _plain(self) -> bool:
+        """Whether `step` is the one above, so that a training step may make its native calls itself."""
+        return type(self).step is Optimizer.step and "step" not in self.__dict__
+
+    @staticmethod
+    def _check_clip(clip_norm: float | None) -> None:
+        if clip_norm is not None and not clip_norm >= 0:
+            raise ValueError(f"clip_norm must be None or at least 0, it is {clip_norm}")
 
     def _prepared(self) -> list[list[Table]]:
         """The groups' segment tables, built again where parameters have moved or a rule's states changed."""

@@ -1,0 +1,29 @@
+// Segment tables of optimizers, and how an update's scalars come from Python.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bindings/array.hpp"
+
+namespace fusedrnn {
+
+// Pieces of parameters of one dtype with gradients and states; keeps their arrays alive.
+class Segments {
+ public:
+  Segments(const std::string& kind, const py::list& pieces);
+
+  OptimizerKind kind() const { return kind_; }
+  DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
+  const std::vector<Segment>& segments() const { return segments_; }
+
+ private:
+  OptimizerKind kind_;
+  std::vector<Segment> segments_;
+  std::vector<Argument> pieces_;  // keeps the arrays alive
+};
+
+// An update of the table by scalars named as in OptimizerArgs; those absent have no effect. No clip factor.
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars);
+
+}  // namespace fusedrnn

@@ -1,0 +1,52 @@
+"""States of a Sequential: a list with an entry for each layer that has any, nested as models are, and flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fusedrnn.functional.stack import pair, single
+from fusedrnn.nn.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from fusedrnn.nn.sequential import Sequential
+
+
+def check_states(model: Sequential, state: Any) -> None:
+    """Raises TypeError or ValueError unless `state` is a list with an entry for each layer that has one."""
+    expected = f"state must be a list of {len(model._stateful())}, one for each recurrent layer"
+    if not isinstance(state, (list, tuple)):
+        raise TypeError(f"{expected}, it is a {type(state).__name__}")
+    if len(state) != len(model._stateful()):
+        raise ValueError(f"{expected}, it has {len(state)}")
+
+
+def flat_states(model: Sequential, state: Any) -> list[Any]:
+    """h0 and c0 (None but for an LSTM) of every recurrent layer, one after the other."""
+    if state is not None:
+        check_states(model, state)
+    layers = model._stateful()
+    flat: list[Any] = []
+    for layer, entry in zip(layers, [None] * len(layers) if state is None else state, strict=True):
+        if not isinstance(layer, Recurrent):
+            flat += flat_states(layer, entry)  # type: ignore[arg-type]
+        elif entry is None:
+            flat += (None, None)
+        elif layer._cell == "lstm":
+            flat += pair("state", "h0, c0", entry)
+        else:
+            flat += (single("state", "h0", entry), None)
+    return flat
+
+
+def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
+    """Final states as `Sequential.forward` returns them, of hn (and cn for an LSTM) of every recurrent layer."""
+    states: list[Any] = []
+    for layer in model._stateful():
+        if not isinstance(layer, Recurrent):
+            states.append(nested_states(layer, flat))  # type: ignore[arg-type]
+        elif layer._cell == "lstm":
+            states.append((next(flat), next(flat)))
+        else:
+            states.append(next(flat))
+    return states
