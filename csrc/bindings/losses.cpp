@@ -81,7 +81,7 @@ py::tuple run(const std::string& name, py::handle pred_object, py::handle target
   const Backend& backend = current_backend();
   {
     py::gil_scoped_release release;
-    const Workspace partials(backend, static_cast<size_t>(loss_chunks(a)) * sizeof(double));
+    const Workspace partials(backend, static_cast<size_t>(step::loss_chunks(a)) * sizeof(double));
     a.partials = partials.as<double>();
     TeamLease lease;
     check(backend, backend.loss(&a, lease.team()), "loss");

@@ -12,6 +12,9 @@
 namespace fusedrnn {
 namespace {
 
+using step::Gradients;
+using step::Norm;
+
 OptimizerKind kind_of(const std::string& name) {
   if (name == "sgd") return OptimizerKind::sgd;
   if (name == "adagrad") return OptimizerKind::adagrad;

@@ -58,15 +58,6 @@ Precision precision_named(const std::string& name) {
   bad_value("precision", "one of 'ieee', 'tf32', 'tf32x3', 'bf16', 'fp16'", "'" + name + "'");
 }
 
-void offer_threads(SequenceDesc& desc, int32_t threads) {
-  const ForcedPlan forced = forced_plan();
-  desc.threads = threads;
-  desc.direction_groups = forced.direction_groups;
-  desc.row_groups = forced.row_groups;
-  desc.unit_groups = forced.unit_groups;
-  desc.plan = forced.kind;
-}
-
 void bind_plan(py::module_& m) {
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),

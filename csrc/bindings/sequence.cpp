@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/device_array.hpp"
+#include "dispatch/forced_plan.hpp"
 #include "dispatch/registry.hpp"
 #include "runtime/error.hpp"
 

@@ -82,9 +82,6 @@ Precision precision_named(const std::string& name);
 // ValueError unless each of the B lengths is in [0, T]; says which is not.
 void require_lengths(const int64_t* lengths, int64_t T, int64_t B);
 
-// Threads for the backend to plan with, and the plan somebody forces on it.
-void offer_threads(SequenceDesc& desc, int32_t threads);
-
 // Copies: cell states (L * D, T, B, H) and gates (L * D, T, B, blocks * H), zeros past a row's length, None where the
 // cell has none.
 py::object tape_cells(const Tape& tape);

@@ -10,6 +10,8 @@
 namespace fusedrnn {
 namespace {
 
+using namespace step;
+
 // The arrays of one layer.
 class Weights {
  public:
@@ -45,6 +47,7 @@ std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const
   SequenceDesc desc{};
   desc.cell = cell_named(py::cast<std::string>(options["cell"])).kind;
   desc.dtype = dtype;
+  desc.precision = precision_named(py::cast<std::string>(options["precision"]));
   desc.layers = py::cast<int32_t>(options["num_layers"]);
   desc.directions = py::cast<int32_t>(options["num_directions"]);
   desc.has_bias = py::cast<bool>(options["bias"]);
@@ -67,8 +70,8 @@ std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const
 
 }  // namespace
 
-std::unique_ptr<Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
-                                  std::vector<Argument>& kept) {
+std::unique_ptr<step::Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
+                                        std::vector<Argument>& kept) {
   const std::string kind = py::cast<std::string>(layer[0]);
   const py::dict options = py::cast<py::dict>(layer[1]);
   const Weights weights(py::cast<py::list>(layer[2]), dtype, kept);

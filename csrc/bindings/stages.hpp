@@ -12,13 +12,13 @@ namespace fusedrnn {
 // A layer as Python describes it, (kind, options, weights): weights are (data, grad) pairs, None where absent, in the
 // order of the layer's parameters. Kinds and options:
 //
-//   recurrent   cell, num_layers, num_directions, bias, batch_first, dropout
+//   recurrent   cell, num_layers, num_directions, bias, batch_first, dropout, precision
 //   linear      -                            embedding   -
 //   layer_norm  eps                          dropout     p
 //   last        batch_first
 //
 // Its arrays are added to `kept`, which must live as long as the stage.
-std::unique_ptr<Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
-                                  std::vector<Argument>& kept);
+std::unique_ptr<step::Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
+                                        std::vector<Argument>& kept);
 
 }  // namespace fusedrnn

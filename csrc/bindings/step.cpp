@@ -22,6 +22,8 @@
 namespace fusedrnn {
 namespace {
 
+using namespace step;
+
 constexpr size_t kMostForms = 256;  // admitted at a time: more shapes than that begin anew
 
 // An initial state as its array has it; data is the call's.

@@ -59,4 +59,13 @@ void force_plan(const std::string& text) {
   forced.store(packed, std::memory_order_relaxed);
 }
 
+void offer_threads(SequenceDesc& desc, int32_t threads) {
+  const ForcedPlan forced = forced_plan();
+  desc.threads = threads;
+  desc.direction_groups = forced.direction_groups;
+  desc.row_groups = forced.row_groups;
+  desc.unit_groups = forced.unit_groups;
+  desc.plan = forced.kind;
+}
+
 }  // namespace fusedrnn

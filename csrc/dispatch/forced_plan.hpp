@@ -22,4 +22,7 @@ ForcedPlan forced_plan();
 // calls fail. Throws std::invalid_argument when `text` is none of these.
 void force_plan(const std::string& text);
 
+// Threads for the backend to plan with, and the plan somebody forces on it.
+void offer_threads(SequenceDesc& desc, int32_t threads);
+
 }  // namespace fusedrnn

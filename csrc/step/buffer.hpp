@@ -4,7 +4,7 @@
 #include "backend.hpp"
 #include "runtime/error.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 class Buffer {
  public:
@@ -32,4 +32,4 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

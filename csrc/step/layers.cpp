@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 namespace {
 
 size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
@@ -175,4 +175,4 @@ Status LastStage::backward(const View& x, const View& dy, void* dx, const Sequen
   return backend_.last_backward(&a, team);
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

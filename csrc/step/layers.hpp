@@ -4,7 +4,7 @@
 #include "layers/linear.hpp"
 #include "step/stage.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 // A parameter and its gradient; absent where `data` is nullptr.
 struct Weight {
@@ -113,4 +113,4 @@ class LastStage : public Stage {
   const bool batch_first_;
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

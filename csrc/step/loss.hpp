@@ -3,7 +3,7 @@
 
 #include "backend.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 // Doubles that LossArgs::partials must have room for.
 inline int64_t loss_chunks(const LossArgs& a) {
@@ -12,4 +12,4 @@ inline int64_t loss_chunks(const LossArgs& a) {
   return count / chunk + (count % chunk != 0);
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

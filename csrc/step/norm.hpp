@@ -7,7 +7,7 @@
 #include "backend.hpp"
 #include "runtime/error.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 // Gradients by dtype: float32 first.
 struct Gradients {
@@ -46,4 +46,4 @@ inline Norm norm_of(const Backend& backend, const Gradients& g, double max_norm,
   return {norm, factor > 1 ? 1 : factor};
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

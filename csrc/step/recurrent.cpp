@@ -5,7 +5,7 @@
 
 #include "dispatch/forced_plan.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 Shape RecurrentStage::output(const Shape& input) const {
   Shape shape = input;
@@ -33,16 +33,12 @@ void RecurrentStage::share_rows() {
 }
 
 size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t threads) {
-  const ForcedPlan forced = forced_plan();
   desc_.T = x.shape.size[batch_first_ ? 1 : 0];
   desc_.B = x.shape.size[batch_first_ ? 0 : 1];
   desc_.has_lengths = sequence.lengths != nullptr;
   desc_.has_resets = sequence.resets != nullptr;
-  desc_.threads = threads;
-  desc_.direction_groups = forced.direction_groups;
-  desc_.row_groups = forced.row_groups;
-  desc_.unit_groups = forced.unit_groups;
-  if (forced.row_groups == 0) share_rows();
+  offer_threads(desc_, threads);
+  if (desc_.row_groups == 0) share_rows();
   SequenceSizes sizes;
   check(backend_, backend_.sizes(&desc_, &sizes), "train_step");
   packed_.reserve(sizes.packed);
@@ -98,4 +94,4 @@ Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const S
   return backend_.backward(&desc_, &a, workspace, team);
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

@@ -5,7 +5,7 @@
 
 #include "step/stage.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 class RecurrentStage : public Stage {
  public:
@@ -59,4 +59,4 @@ class RecurrentStage : public Stage {
   void *hn_ = nullptr, *cn_ = nullptr;
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

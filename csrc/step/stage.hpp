@@ -6,7 +6,7 @@
 #include "step/buffer.hpp"
 #include "step/view.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 // What the sequence arguments of the step are at this call; the same for all stages. Contiguous copies.
 struct Sequence {
@@ -39,4 +39,4 @@ class Stage {
   virtual void set_key(uint64_t) {}
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

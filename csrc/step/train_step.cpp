@@ -6,11 +6,12 @@
 #include "step/loss.hpp"
 #include "step/tasks.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 namespace {
 
 bool same(const ForcedPlan& a, const ForcedPlan& b) {
-  return a.direction_groups == b.direction_groups && a.row_groups == b.row_groups && a.unit_groups == b.unit_groups;
+  return a.direction_groups == b.direction_groups && a.row_groups == b.row_groups && a.unit_groups == b.unit_groups &&
+         a.kind == b.kind;
 }
 
 // What stages have to know of lengths and resets to make room: whether there are any.
@@ -175,4 +176,4 @@ Outcome TrainStep::run(const Form& form, const Call& call, Team* team) {
   return outcome;
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

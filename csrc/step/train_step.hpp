@@ -12,7 +12,7 @@
 #include "step/norm.hpp"
 #include "step/stage.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 // One shape of call: its input, and its loss but for what is different at every call. Pointers are not looked at.
 struct Form {
@@ -104,4 +104,4 @@ class TrainStep {
   ForcedPlan forced_ = {};
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

@@ -3,7 +3,7 @@
 
 #include "backend.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::step {
 
 constexpr int32_t kMaxRank = kMaxAxes;
 
@@ -51,4 +51,4 @@ inline View contiguous(const Shape& shape, const void* data) {
   return view;
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::step

@@ -1,8 +1,8 @@
 """A training step of a Sequential as one native call.
 
-The separate calls come first: they know what is wrong with arguments that do not fit. A call that succeeded is
-described to the native step; later ones whose arrays have the same types, shapes and strides run there, with
-the same bits and in buffers that are used again and again.
+The separate calls come first: they know what is wrong with arguments that do not fit. A call that succeeded
+is described to the native step; later ones whose arrays have the same types, shapes and strides run there,
+with the same bits and in buffers that are used again and again.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class FusedStep:
         self._idle = [a.__dict__ for a in drawing if isinstance(a, Dropout) and a.p == 0]
         self._optimizer = optimizer
         self._tables = optimizer._prepared()
-        self._groups = [g for g, tables in zip(optimizer.param_groups, self._tables, strict=True) for _ in tables]
+        grouped = zip(optimizer.param_groups, self._tables, strict=True)
+        self._groups = [group for group, tables in grouped for _ in tables]
         self._buffers = [b for tables in self._tables for table in tables for b in table._buffers]
         self._options: list[Any] = []
         self._native = _native.TrainStep(
@@ -134,7 +135,7 @@ class FusedStep:
         )
 
     def fits(self, model: Sequential) -> bool:
-        """Whether model and optimizer are still what this was made for; takes the optimizer's options over."""
+        """Whether model and optimizer are still what this was made for; takes new options over."""
         edits = self._count_edits(model)
         if edits != self._edits:
             if structure_of(model) != self._structure:

@@ -105,6 +105,10 @@ class Module:
             total += buffer.version
         return total
 
+    def _stage(self) -> Stage:
+        """This module as a stage of the native training step; only layers of this package are."""
+        raise NotImplementedError
+
     def _recorded(self) -> Any:
         """The tape, a tuple that starts with the version of the weights it was made with.
 

@@ -200,6 +200,7 @@ class Recurrent(Module):
             "bias": self.bias,
             "batch_first": self.batch_first,
             "dropout": self.dropout,
+            "precision": self.precision,
         }
         return "recurrent", options, tuple(self._parameters[name] for name in self._names)
 

@@ -169,9 +169,9 @@ class Sequential(Module):
             model.backward(dpred)
             norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
 
-        The first call of a shape makes them; later ones are a single native call in buffers kept for it, which
-        allocates nothing but results and leaves the layers without a tape. Models with modules, and losses,
-        of the user's own always go the first way.
+        The first call of a shape makes them; later ones are a single native call in buffers kept for it,
+        which allocates nothing but results and leaves the layers without a tape. Models with modules, and
+        losses, of the user's own always go the first way.
 
         Args:
             x: input of the first layer.
@@ -246,6 +246,8 @@ class Sequential(Module):
 
     def _fuse(self, given: Inputs, name: str, optimizer: Optimizer) -> None:
         """Has later calls like this one, which succeeded, made by a native step."""
+        if _native.backend() not in _native.available_backends():
+            return  # a device behind host memory: its calls carry arrays there and back
         key = (name, id(optimizer))
         fused = self._fused.pop(key, None)
         if fused is None or fused.backend != _native.backend() or not fused.fits(self):

@@ -1,4 +1,4 @@
-"""States of a Sequential: a list with an entry for each layer that has any, nested as models are, and flat."""
+"""States of a Sequential: a list with an entry for each stateful layer, nested as models are, or flat."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def flat_states(model: Sequential, state: Any) -> list[Any]:
 
 
 def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
-    """Final states as `Sequential.forward` returns them, of hn (and cn for an LSTM) of every recurrent layer."""
+    """Final states as `Sequential.forward` returns them, of hn (cn, too, for an LSTM) of every layer."""
     states: list[Any] = []
     for layer in model._stateful():
         if not isinstance(layer, Recurrent):

@@ -1,0 +1,118 @@
+"""Training steps of two equal models, one by `train_step`, one by the separate calls it stands for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from fusedrnn import _native
+from fusedrnn.nn import GRU, LSTM, Dropout, Embedding, Last, LayerNorm, Linear, Sequential
+from fusedrnn.nn.fused_step import Inputs
+
+T, B, I, V = 6, 4, 3, 7
+# The native step is for backends in host memory; elsewhere train_step is the separate calls.
+host_memory = pytest.mark.skipif(
+    _native.backend() not in _native.available_backends(), reason="needs a backend in host memory"
+)
+
+
+def data(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def twins(model: Sequential, optimizer: Callable[[Any], fr.optim.Optimizer]) -> list[Any]:
+    """The model and a copy, each with an optimizer of its own."""
+    return [(m, optimizer(m.parameters())) for m in (model, copy.deepcopy(model))]
+
+
+def adam(parameters: Any) -> fr.optim.Optimizer:
+    return fr.optim.Adam(parameters, lr=0.05)
+
+
+def separate(
+    model: Sequential, optimizer: Any, loss: str, x: Any, y: Any, clip: Any = None, **options: Any
+) -> Any:
+    """What train_step promises to be the same as."""
+    names = ("mask", "lengths", "resets", "ignore_index", "state")
+    given = Inputs(x, y, *(options.get(name) for name in names))
+    skip = options.get("skip_nonfinite", False)
+    value, norm, final = model._separate_calls(given, getattr(fr.losses, loss), optimizer, clip, skip)
+    return (value, norm, final) if options.get("return_state") else (value, norm)
+
+
+def run(pair: list[Any], loss: str, steps: list[dict[str, Any]], forms: int = 1, native: bool = True) -> None:
+    """Makes the steps with one model and the separate calls with the other; all must agree at every step.
+
+    Of the steps, which are of so many forms, at most one of each form may not be a native call; all without
+    `native`.
+    """
+    (model, optimizer), (twin, other) = pair
+    made = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return Sequential._separate_calls(model, *arguments)
+
+    model.__dict__["_separate_calls"] = counted  # not as an attribute, which would be a change to the model
+    for step, options in enumerate(steps):
+        given = dict(options)
+        x, y, clip = given.pop("x"), given.pop("y"), given.pop("clip", None)
+        found = model.train_step(x, y, loss, optimizer, clip, **given)
+        expected = separate(twin, other, loss, x, y, clip, **given)
+        assert_tree(found, expected)
+        assert_tree(optimizer.state_dict(), other.state_dict())
+        assert model.random_state() == twin.random_state()
+        for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+            np.testing.assert_array_equal(p.data, q.data, f"{name} after step {step}")
+            np.testing.assert_array_equal(p.grad, q.grad, f"gradient of {name} in step {step}")
+            assert p.version == q.version
+    del model.__dict__["_separate_calls"]
+    assert len(made) <= forms if native else len(made) == len(steps)
+
+
+def assert_tree(found: Any, expected: Any) -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_tree(found[key], expected[key])
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_tree(one, other)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found == expected or (found != found and expected != expected)
+
+
+def sequences(n: int = 3, **more: Any) -> list[dict[str, Any]]:
+    """Steps over (T, B, I) with a target (B, 2)."""
+    return [{"x": data(T, B, I, seed=s), "y": data(B, 2, seed=s + 50), **more} for s in range(n)]
+
+
+def labels(n: int = 3, **more: Any) -> list[dict[str, Any]]:
+    """Steps over ids (T, B) with classes (T, B)."""
+    rng = np.random.default_rng(3)
+    return [{"x": rng.integers(0, V, (T, B)), "y": rng.integers(0, V, (T, B)), **more} for _ in range(n)]
+
+
+def regressor(cell: Any = LSTM, **options: Any) -> Sequential:
+    first = options.get("batch_first", False)
+    width = 5 * (2 if options.get("bidirectional") else 1)
+    dtype = {"dtype": options["dtype"]} if "dtype" in options else {}
+    return Sequential(cell(I, 5, seed=1, **options), Last(first), Linear(width, 2, seed=2, **dtype))
+
+
+def tagger(**options: Any) -> Sequential:
+    return Sequential(
+        Embedding(V, 4, seed=1),
+        GRU(4, 5, seed=2, **options),
+        Dropout(0.3, seed=3),
+        LayerNorm(5),
+        Linear(5, V, seed=4),
+    )
