@@ -65,14 +65,20 @@ def run(pair: list[Any], loss: str, steps: list[dict[str, Any]], forms: int = 1,
         found = model.train_step(x, y, loss, optimizer, clip, **given)
         expected = separate(twin, other, loss, x, y, clip, **given)
         assert_tree(found, expected)
-        assert_tree(optimizer.state_dict(), other.state_dict())
-        assert model.random_state() == twin.random_state()
-        for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
-            np.testing.assert_array_equal(p.data, q.data, f"{name} after step {step}")
-            np.testing.assert_array_equal(p.grad, q.grad, f"gradient of {name} in step {step}")
-            assert p.version == q.version
+        assert_agree(pair, f"step {step}")
     del model.__dict__["_separate_calls"]
     assert len(made) <= forms if native else len(made) == len(steps)
+
+
+def assert_agree(pair: list[Any], after: str) -> None:
+    """Both models and optimizers are in the same state."""
+    (model, optimizer), (twin, other) = pair
+    assert_tree(optimizer.state_dict(), other.state_dict())
+    assert model.random_state() == twin.random_state()
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data, f"{name} after {after}")
+        np.testing.assert_array_equal(p.grad, q.grad, f"gradient of {name} after {after}")
+        assert p.version == q.version
 
 
 def assert_tree(found: Any, expected: Any) -> None:

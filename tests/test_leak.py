@@ -12,7 +12,7 @@ CALLS = 10_000
 PROGRAM = """
 import gc, os, sys
 import numpy as np
-from fusedrnn import _native, functional
+from fusedrnn import _native, functional, nn, optim
 
 T, B, I, H, L, D = 4, 3, 5, 8, 1, 2
 def array(*shape, dtype=np.float32):
@@ -54,6 +54,13 @@ def optimizers():
     functional.adam_(pred, grad, first, second, lr=1e-3, step=1)
     functional.sgd_(pred, grad, lr=1e-3)
     functional.clip_by_global_norm_([grad], 1.0)
+
+model = nn.Sequential(nn.LSTM(I, H, seed=1), nn.Last(), nn.Linear(H, 2, seed=2))
+optimizer, target = optim.Adam(model.parameters()), array(B, 2)
+
+def steps():
+    model.train_step(x, target, "mse", optimizer, 1.0, lengths=lengths)
+    model.train_step(x[:2], target, "mse", optimizer, resets=resets[:2], return_state=True)
 
 def raising():
     wrong = array(T, B, I + 1)
@@ -102,7 +109,9 @@ assert grown < 400_000, f"{grown} bytes"
 """
 
 
-@pytest.mark.parametrize("work", ["forward", "train", "layers", "losses", "optimizers", "raising", "threads"])
+@pytest.mark.parametrize(
+    "work", ["forward", "train", "layers", "losses", "optimizers", "steps", "raising", "threads"]
+)
 def test_nothing_is_left_behind_by(work: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, work, str(CALLS)], capture_output=True, text=True, timeout=300

@@ -185,8 +185,21 @@ def test_norm_is_reported_where_asked_for() -> None:
     opt = optim.SGD(params, lr=0.1)
     truth = math.sqrt(sum((p.grad**2).sum() for p in params))
     assert opt.step() is None
-    for norm in (opt.step(clip_norm=100.0), opt.step(clip_norm=math.inf), opt.step(skip_nonfinite=True)):
+    for norm in (opt.step(clip_norm=100.0), opt.step(clip_norm=math.inf)):
         np.testing.assert_allclose(norm, truth, rtol=1e-14)
+
+
+def test_skipping_alone_skips_and_reports_no_norm() -> None:
+    params = parameters()
+    opt, before = optim.SGD(params, lr=0.1), values(params)
+    params[1].grad[3] = math.inf
+    assert opt.step(skip_nonfinite=True) is None
+    assert same(values(params), before)
+    assert opt.param_groups[0]["step"] == 0
+    params[1].grad[3] = 1
+    assert opt.step(skip_nonfinite=True) is None
+    assert not same(values(params), before)
+    assert opt.param_groups[0]["step"] == 1
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan])

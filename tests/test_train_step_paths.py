@@ -18,11 +18,13 @@ from steps import (
     T,
     V,
     adam,
+    assert_agree,
     data,
     host_memory,
     labels,
     regressor,
     run,
+    separate,
     sequences,
     tagger,
     twins,
@@ -106,7 +108,19 @@ def test_optimizers_of_the_users_own() -> None:
             steps.append(args)
             return super().step(*args, **kwargs)
 
-    run(twins(regressor(), lambda p: Counting(p, lr=0.1)), "mse", sequences(3), native=False)
+    pair = twins(regressor(), lambda p: Counting(p, lr=0.1))
+    run(pair, "mse", sequences(3), native=False)
+    assert len(steps) == 6
+    assert not pair[0][0]._fused
+
+
+def test_a_step_that_becomes_the_users_own() -> None:
+    pair = twins(regressor(), adam)
+    run(pair, "mse", sequences(2))
+    steps = []
+    for _, optimizer in pair:
+        optimizer.step = lambda *a, own=optimizer.step, **k: (steps.append(a), own(*a, **k))[1]
+    run(pair, "mse", sequences(3), native=False)
     assert len(steps) == 6
 
 
@@ -129,13 +143,19 @@ def test_a_layer_in_eval_mode() -> None:
 
 
 # --------------------------------------------------------------------------- what changes between two calls
+def halve(p: fr.nn.Parameter) -> None:
+    with p.writable() as values:
+        values *= 0.5
+
+
 def change(name: str, model: Any, optimizer: Any) -> None:
     rng = np.random.default_rng(9)
     {
         "weights": lambda: setattr(model[1].weight_hh_l0, "data", data(15, 5, seed=4)),
-        "weights in place": lambda: model.load_state_dict(
+        "weights of a state dict": lambda: model.load_state_dict(
             {k: v * 0.5 for k, v in model.state_dict().items()}
         ),
+        "weights in place": lambda: halve(model[1].weight_ih_l0),
         "dropout": lambda: setattr(model[2], "p", 0.6),
         "dropout between layers": lambda: setattr(model[1], "dropout", 0.6),
         "no dropout": lambda: setattr(model[2], "p", 0.0),
@@ -145,6 +165,9 @@ def change(name: str, model: Any, optimizer: Any) -> None:
         "learning rate": lambda: setattr(optimizer, "lr", 0.3),
         "betas in a list": lambda: optimizer.param_groups[0].update(betas=[0.5, 0.6]),
         "optimizer's state": lambda: optimizer.load_state_dict(optimizer.state_dict()),
+        "groups that are others": lambda: optimizer.param_groups.__setitem__(
+            0, {**optimizer.param_groups[0], "lr": 0.2, "step": 7}
+        ),
         "a group": lambda: optimizer.add_param_group({"params": [fr.nn.Parameter(data(3))], "lr": 0.1}),
         "dropout keys": lambda: model.load_random_state(
             dict.fromkeys(model.random_state(), int(rng.integers(1000)))
@@ -159,7 +182,8 @@ def change(name: str, model: Any, optimizer: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "weights", "weights in place", "dropout", "dropout between layers", "no dropout", "eps", "a layer",
+        "weights", "weights of a state dict", "weights in place", "groups that are others",
+        "dropout", "dropout between layers", "no dropout", "eps", "a layer",
         "a parameter", "learning rate", "betas in a list", "optimizer's state", "a group", "dropout keys",
         "mode", "a forward", "gradients", "a number",
     ],
@@ -249,32 +273,53 @@ def test_it_leaves_no_tape() -> None:
         ),
         ({"state": [data(1, B, 5)]}, TypeError, r"state must be a pair \(h0, c0\), it is a ndarray"),
         ({"state": [(data(1, B, 6), None)]}, ValueError, "h0 must be"),
-        ({"clip_norm": -1.0}, ValueError, "clip_norm must be None or at least 0, it is -1"),
-        ({"clip_norm": np.nan}, ValueError, "clip_norm must be None or at least 0, it is nan"),
+        ({"clip": -1.0}, ValueError, "clip_norm must be None or at least 0, it is -1"),
+        ({"clip": np.nan}, ValueError, "clip_norm must be None or at least 0, it is nan"),
         ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer"),
     ],
 )
 def test_errors_are_those_of_the_parts(changed: dict[str, Any], error: Any, message: str) -> None:
-    model = regressor()
-    good = {**sequences(1)[0], "loss": "mse", "optimizer": adam(model.parameters())}
-    variants = [good, {**good, "lengths": np.full(B, T), "ignore_index": 5}, {**good, "clip_norm": 1.0}]
-    with pytest.raises(error, match=message):
-        model.train_step(**{**good, **changed})
+    pair = twins(regressor(num_layers=2, dropout=0.5), adam)
+    good = sequences(1)[0]
+    variants = [good, {**good, "lengths": np.full(B, T), "ignore_index": 5}, {**good, "clip": 1.0}]
+    refused(pair, "mse", {**good, **changed}, error, message)
     for variant in variants:
-        model.train_step(**variant)
-        model.train_step(**variant)
-        before = model.state_dict()
-        with pytest.raises(error, match=message):
-            model.train_step(**{**variant, **changed})
-        for name, array in model.state_dict().items():
-            np.testing.assert_array_equal(array, before[name])
+        run(pair, "mse", [variant] * 2)
+        refused(pair, "mse", {**variant, **changed}, error, message)
+        run(pair, "mse", [variant], forms=0)
+
+
+def refused(pair: list[Any], loss: str, step: dict[str, Any], error: Any, message: str) -> None:
+    """train_step and the separate calls raise the same and leave the same behind; no weight is changed."""
+    given = dict(step)
+    arguments = given.pop("x"), given.pop("y")
+    clip = given.pop("clip", None)
+    (model, optimizer), (twin, other) = pair
+    before = model.state_dict()
+    with pytest.raises(error, match=message):
+        model.train_step(*arguments, loss, optimizer, clip, **given)
+    with pytest.raises(error, match=message):
+        separate(twin, other, loss, *arguments, clip, **given)
+    assert_agree(pair, "an error")
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_options_of_the_optimizer_out_of_range() -> None:
+    pair = twins(tagger(), adam)
+    good = labels(1)[0]
+    run(pair, "cross_entropy", [good] * 2)
+    for _, optimizer in pair:
+        optimizer.param_groups[0]["eps"] = -1.0
+    refused(pair, "cross_entropy", good, ValueError, "eps must be finite and >= 0, it is -1.0")
+    for _, optimizer in pair:
+        optimizer.param_groups[0]["eps"] = 1e-8
+    run(pair, "cross_entropy", [good], forms=0)
 
 
 def test_ids_and_classes_out_of_range() -> None:
-    model = tagger()
-    optimizer = adam(model.parameters())
+    pair = twins(tagger(), adam)
     good = labels(1)[0]
-    keys = None
     for _ in range(2):
         for name, message in (
             ("x", "ids must be in [0, 7)"),
@@ -283,14 +328,27 @@ def test_ids_and_classes_out_of_range() -> None:
             message += ", it is 7 at flat index 2"
             bad = {**good, name: good[name].copy()}
             bad[name].flat[2] = V
-            before = model.state_dict()
-            with pytest.raises(ValueError, match=re.escape(message)):
-                model.train_step(**bad, loss="cross_entropy", optimizer=optimizer)
-            for key, array in model.state_dict().items():
-                np.testing.assert_array_equal(array, before[key])
-        keys = model.random_state()
-        model.train_step(**good, loss="cross_entropy", optimizer=optimizer)
-        assert model.random_state() != keys
+            refused(pair, "cross_entropy", bad, ValueError, re.escape(message))
+        run(pair, "cross_entropy", [good])
+
+
+def test_views_of_gradients_as_arguments() -> None:
+    """They are cleared before anything is read in the native step, after the loss in the separate calls."""
+    pair = twins(Sequential(Linear(B, 3, seed=1), Linear(3, B, seed=2)), adam)
+    run(pair, "mse", [{"x": data(3, B), "y": data(3, B), "clip": 1.0}] * 2)
+    found, expected = (
+        step(model, model[0].weight.grad[:3], optimizer)
+        for step, (model, optimizer) in zip(
+            (
+                lambda model, y, optimizer: model.train_step(data(3, B), y, "mse", optimizer, 1.0),
+                lambda model, y, optimizer: separate(model, optimizer, "mse", data(3, B), y, 1.0),
+            ),
+            pair,
+            strict=True,
+        )
+    )
+    assert found == expected
+    assert_agree(pair, "a gradient as the target")
 
 
 def test_eval_mode_is_refused() -> None:

@@ -345,20 +345,20 @@ py::array fresh(Element element, const std::vector<int64_t>& sizes, const char* 
 }
 
 int64_t integer(const char* name, py::handle value, int64_t low, int64_t high) {
-  const std::string must = "an integer in " + std::to_string(low) + ".." + std::to_string(high);
+  const auto must = [&] { return "an integer in " + std::to_string(low) + ".." + std::to_string(high); };
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) {
     PyErr_Clear();
-    bad_type(name, must, "of type " + quoted_type(value));
+    bad_type(name, must(), "of type " + quoted_type(value));
   }
   int overflow = 0;
   const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-  if (overflow != 0 || n < low || n > high) bad_value(name, must, shown(index));
+  if (overflow != 0 || n < low || n > high) bad_value(name, must(), shown(index));
   return n;
 }
 
 uint64_t unsigned_integer(const char* name, py::handle value) {
-  const std::string must = "an integer in 0..2**64 - 1";
+  constexpr const char* must = "an integer in 0..2**64 - 1";
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) {
     PyErr_Clear();

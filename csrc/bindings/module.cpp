@@ -7,6 +7,7 @@
 #include "dispatch/registry.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/error.hpp"
+#include "runtime/memory.hpp"
 #include "runtime/threads.hpp"
 
 namespace py = pybind11;
@@ -74,6 +75,7 @@ void bind_runtime(py::module_& m) {
       "set_num_threads", [](py::handle n) { set_num_threads(static_cast<int>(integer("n", n, 1, kMaxThreads))); },
       py::arg("n"));
   m.def("cpu_info", &cpu_info);
+  m.def("host_allocations", &host_allocations);
   m.def("cuda_info", &cuda_info);
   m.def("cuda_device", &cuda_device);
 }

@@ -105,13 +105,20 @@ class Step {
     const Busy busy(busy_);
     if (!busy.mine || &current_backend() != &step_->backend() || !find(arrays, !ignore_index.is_none()))
       return py::none();
+    if (std::any_of(states.begin(), states.end(), [&](py::handle state) { return in_gradients(state); }) ||
+        in_gradients(x) || in_gradients(target) || in_gradients(mask))
+      return py::none();
     Admitted& form = current_->second;
-    check_values(form, arrays, ignore_index);
     Call call = {};
+    try {
+      check_values(form, arrays, ignore_index);
+      call.sequence = sequence_of(form, arrays);
+    } catch (const py::builtin_exception&) {  // the separate calls raise it too, where they come to it
+      return py::none();
+    }
     call.x = data_of(x);
     call.target = data_of(target);
     call.mask = data_of(mask);
-    call.sequence = sequence_of(form, arrays);
     call.skip = skip_nonfinite;
     call.clip = clip_norm.is_none() ? -1 : py::cast<double>(clip_norm);
     call.measure = skip_nonfinite || !clip_norm.is_none();
@@ -124,7 +131,7 @@ class Step {
       TeamLease lease;
       outcome = step_->run(form.form, call, lease.team());
     }
-    return py::make_tuple(outcome.loss, call.measure ? py::object(py::float_(outcome.norm)) : py::none(),
+    return py::make_tuple(outcome.loss, clip_norm.is_none() ? py::object(py::none()) : py::float_(outcome.norm),
                           outcome.updated, final);
   }
 
@@ -152,7 +159,17 @@ class Step {
       blocks.push_back({grad.data(), static_cast<size_t>(grad.count() * bytes_of(grad.element()))});
       kept_.push_back(grad);
     }
+    gradients_ = blocks;
     return std::make_unique<TrainStep>(backend, dtype, std::move(stages), std::move(blocks));
+  }
+
+  // Whether an array is a view of gradients, which are cleared before anything is read.
+  bool in_gradients(py::handle array) const {
+    const char* data = static_cast<const char*>(data_of(array));
+    return std::any_of(gradients_.begin(), gradients_.end(), [&](const TrainStep::Block& block) {
+      const char* first = static_cast<const char*>(block.data);
+      return data >= first && data < first + block.bytes;
+    });
   }
 
   static bool describe(const Arrays& arrays, bool ignores, Signature& signature) {
@@ -282,6 +299,7 @@ class Step {
 
   const std::string loss_;
   std::vector<Argument> kept_;
+  std::vector<TrainStep::Block> gradients_;
   std::vector<py::object> tables_;
   std::unique_ptr<TrainStep> step_;
   std::vector<RecurrentStage*> recurrent_;

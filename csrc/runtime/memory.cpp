@@ -90,10 +90,15 @@ Header* fresh(size_t bytes) {
   return block;
 }
 
+std::atomic<uint64_t> allocations{0};
+
 }  // namespace
+
+uint64_t host_allocations() { return allocations.load(std::memory_order_relaxed); }
 
 Status host_alloc(size_t bytes, void** memory) {
   *memory = nullptr;
+  allocations.fetch_add(1, std::memory_order_relaxed);
   if (bytes > PTRDIFF_MAX - 2 * sizeof(Header)) return Status::out_of_memory;
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   Header* block = take_kept(rounded);

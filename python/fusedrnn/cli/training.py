@@ -90,8 +90,8 @@ class Training:
             targets,
             fr.losses.cross_entropy,
             self.optimizer,
-            self.config.clip_norm or None,
-            skip_nonfinite=True,  # has the norm measured without clipping, too
+            self.config.clip_norm or math.inf,  # measures the norm in any case
+            skip_nonfinite=True,
             state=None if window == 0 else self.state,
             return_state=True,
         )

@@ -122,8 +122,7 @@ class FusedStep:
         self._idle = [a.__dict__ for a in drawing if isinstance(a, Dropout) and a.p == 0]
         self._optimizer = optimizer
         self._tables = optimizer._prepared()
-        grouped = zip(optimizer.param_groups, self._tables, strict=True)
-        self._groups = [group for group, tables in grouped for _ in tables]
+        self._group_of = [g for g, tables in enumerate(self._tables) for _ in tables]  # of each table
         self._buffers = [b for tables in self._tables for table in tables for b in table._buffers]
         self._options: list[Any] = []
         self._native = _native.TrainStep(
@@ -142,6 +141,8 @@ class FusedStep:
                 return False
             self._edits = edits
         optimizer = self._optimizer
+        if not optimizer._plain():
+            return False
         names = optimizer.defaults
         options = [[group[name] for name in names] for group in optimizer.param_groups]
         if options != self._options or optimizer._tables is not self._tables:
@@ -159,14 +160,18 @@ class FusedStep:
         return counts
 
     def _take(self, options: list[Any]) -> bool:
-        """Checks the optimizer's options and hands them on; False if its tables are others now."""
+        """Hands the optimizer's options on; False if they will not do or its tables are others now."""
         optimizer = self._optimizer
-        for group in optimizer.param_groups:
-            optimizer._check(group)
-        if optimizer._prepared() is not self._tables or not optimizer._plain():
+        groups = optimizer.param_groups
+        try:
+            for group in groups:
+                optimizer._check(group)
+        except (TypeError, ValueError):  # which its step will raise again
             return False
-        for i, group in enumerate(self._groups):
-            self._native.set_options(i, optimizer._scalars(group))
+        if optimizer._prepared() is not self._tables:
+            return False
+        for i, g in enumerate(self._group_of):
+            self._native.set_options(i, optimizer._scalars(groups[g]))
         # A list may be changed in place: as a tuple it never equals what is read next time.
         self._options = [[tuple(v) if isinstance(v, list) else v for v in values] for values in options]
         return True
@@ -185,19 +190,22 @@ class FusedStep:
         skip_nonfinite: bool,
         return_state: bool,
     ) -> tuple[float, float | None, list[Array] | None] | None:
-        """Loss, norm and final states, or None if no call with such arrays was admitted.
+        """Loss, norm and final states; None if no call with such arrays was admitted, or a value is wrong.
 
         States are flat (`flat_states`), an empty list where no initial ones are given.
         """
         x, y, mask, lengths, resets, ignore_index, _ = given
-        self._optimizer._check_clip(clip_norm)
-        keyed, groups = self._keyed, self._groups
+        try:
+            self._optimizer._check_clip(clip_norm)
+        except (TypeError, ValueError):  # which the optimizer's step will raise again
+            return None
+        keyed, groups = self._keyed, self._optimizer.param_groups
         result = self._native.run(
             x, y, mask, lengths, resets,
             states,
             ignore_index,
             [layer["_dropout_key"] for layer in keyed],
-            [group["step"] + 1 for group in groups],
+            [groups[g]["step"] + 1 for g in self._group_of],
             clip_norm, skip_nonfinite, return_state,
         )  # fmt: skip
         if result is None:
@@ -209,7 +217,7 @@ class FusedStep:
             layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
         self._forget_tapes()
         if updated:
-            for group in self._optimizer.param_groups:
+            for group in groups:
                 group["step"] += 1
             for buffer in self._buffers:
                 buffer.version += 1

@@ -186,8 +186,8 @@ class Sequential(Module):
                 text or a signal over (truncated back-propagation through time).
 
         Returns:
-            The loss, and the gradient's norm before clipping (None where neither clip_norm nor skip_nonfinite
-            asks for it). The parameters' gradients are left as this step's alone.
+            The loss, and the gradient's norm before clipping (None without clip_norm). The parameters'
+            gradients are left as this step's alone.
 
         Raises:
             RuntimeError: the model is in eval mode; ValueError: the loss has no such name; and what the

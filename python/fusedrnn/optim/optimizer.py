@@ -128,7 +128,7 @@ class Optimizer:
             skip_nonfinite: if the norm is infinite or NaN, change nothing and do not count the step.
 
         Returns:
-            The norm before clipping, None if neither argument asks for it.
+            The norm before clipping, None without clip_norm. `math.inf` has it measured and clips nothing.
 
         Raises:
             ValueError: clip_norm is negative or NaN, or an option of a group is out of its range; nothing
@@ -143,14 +143,14 @@ class Optimizer:
             flat = [table.segments for group_tables in tables for table in group_tables]
             norm, factor = _native.segments_norm(flat, math.inf if clip_norm is None else float(clip_norm))
             if skip_nonfinite and not math.isfinite(norm):
-                return norm
+                return None if clip_norm is None else norm
         for group, group_tables in zip(self.param_groups, tables, strict=True):
             group["step"] += 1
             scalars = {**self._scalars(group), "step": float(group["step"])}
             for table in group_tables:
                 _native.optimizer_step(table.segments, scalars, None if clip_norm is None else factor)
                 table.touch()
-        return norm
+        return None if clip_norm is None else norm
 
     def _plain(self) -> bool:
         """Whether `step` is the one above, so that a training step may make its native calls itself."""
