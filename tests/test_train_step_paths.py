@@ -32,6 +32,7 @@ from steps import (
 
 import fusedrnn as fr
 from fusedrnn.nn import GRU, LSTM, Dropout, Last, Linear, Module, Sequential
+from fusedrnn.nn.fused_step import structure_of
 
 pytestmark = host_memory
 
@@ -128,6 +129,13 @@ def test_a_layer_that_comes_twice() -> None:
     layer = Linear(2, 2, seed=1)
     steps = [{"x": data(T, 2, seed=s), "y": data(T, 2)} for s in range(3)]
     run(twins(Sequential(layer, Dropout(0.5, seed=2), layer), adam), "mse", steps, native=False)
+
+
+def test_a_layer_on_a_device() -> None:
+    model = regressor()
+    assert structure_of(model) is not None
+    model[0].weight_ih_l0._buffer.device = "cuda"
+    assert structure_of(model) is None
 
 
 def test_a_layer_in_eval_mode() -> None:

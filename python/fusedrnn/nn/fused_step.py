@@ -65,7 +65,8 @@ def loss_name(function: Any) -> str | None:
 def structure_of(model: Sequential) -> Structure | None:
     """The model's structure, or None where only the separate calls will do.
 
-    That is with modules, or methods, of the user's own; with a layer that comes twice or is in eval mode.
+    That is with modules, or methods, of the user's own; with a layer that comes twice, is in eval mode or on
+    a CUDA device.
     """
     layers = _flat(model)
     if layers is None or len({id(layer) for layer in layers}) < len(layers):
@@ -76,7 +77,10 @@ def structure_of(model: Sequential) -> Structure | None:
     kinds = [kind for kind, options, _ in stages if options.get("p") != 0]
     if "embedding" in kinds[1:] or not any(parameters for _, _, parameters in stages):
         return None
-    return Structure(layers, stages, list(model.parameters()))
+    parameters = list(model.parameters())
+    if any(p.device != "cpu" for p in parameters):
+        return None
+    return Structure(layers, stages, parameters)
 
 
 def _flat(model: Sequential) -> list[Module] | None:
