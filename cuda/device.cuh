@@ -20,6 +20,7 @@
 
 #include "backend.hpp"
 #include "failure.hpp"
+#include "machine.hpp"
 
 #if defined(FUSEDRNN_SIMT)
 #define FR_KERNEL
@@ -192,6 +193,9 @@ Status current_device(int32_t* device, Place place = Place::here());
 
 // Whose memory it is: a device's index, -1 where it is no device's.
 Status device_of(const void* memory, int32_t* device, Place place = Place::here());
+
+// What the driver says of this machine.
+Machine machine();
 
 // The calling thread's device.
 struct DeviceInfo {

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+
 namespace fusedrnn::cuda::door {
 
 FR_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
@@ -253,6 +255,30 @@ inline Status device_of(const void* memory, int32_t* device, Place place) {
   if (status != Status::ok) return status;
   if (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) *device = attributes.device;
   return Status::ok;
+}
+
+// The architectures of this build as nvcc lists them to host code: __CUDA_ARCH__ of each, least first.
+constexpr int kArchitectures[] = {__CUDA_ARCH_LIST__};
+
+inline Machine machine() {
+  Machine m = {};
+  m.runtime = CUDART_VERSION;
+  m.visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  m.least_capability = kArchitectures[0] / 10;
+  if (cudaDriverGetVersion(&m.driver) != cudaSuccess) m.driver = 0;
+  int device = 0, major = 0, minor = 0;
+  cudaDeviceProp properties;
+  cudaError_t result = m.driver == 0 ? cudaErrorNoDevice : cudaGetDeviceCount(&m.devices);
+  if (result == cudaSuccess) result = cudaGetDevice(&device);
+  if (result == cudaSuccess) result = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (result == cudaSuccess) result = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  if (result == cudaSuccess) result = cudaGetDeviceProperties(&properties, device);
+  if (result == cudaSuccess) std::snprintf(m.name, sizeof m.name, "%s", properties.name);
+  m.capability = 10 * major + minor;
+  if (result == cudaErrorNoDevice) m.devices = 0;
+  if (result != cudaSuccess && result != cudaErrorNoDevice) m.failure = cudaGetErrorString(result);
+  (void)cudaGetLastError();  // reported here, not by the next call
+  return m;
 }
 
 inline Status device_info(DeviceInfo* info, Place place) {

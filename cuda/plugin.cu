@@ -60,22 +60,9 @@ Status table_describe(char* text, size_t bytes) {
 #if defined(FUSEDRNN_SIMT)
 constexpr const char* kName = "simt";
 constexpr int32_t kMemory = kEmulatorMemory;
-bool usable(char*, size_t) { return true; }
 #else
 constexpr const char* kName = "cuda";
 constexpr int32_t kMemory = kCudaMemory;
-
-// Whether CUDA works here; if not, a sentence that says why.
-bool usable(char* why, size_t bytes) {
-  int driver = 0, count = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    std::snprintf(why, bytes, "no NVIDIA driver is installed");
-    return false;
-  }
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) std::snprintf(why, bytes, "%s", cudaGetErrorString(error));
-  return error == cudaSuccess;
-}
 #endif
 
 constexpr Backend kTable = {
@@ -127,8 +114,10 @@ extern "C" __attribute__((visibility("default"))) const fusedrnn::Backend* fused
                                                                                            size_t why_bytes) {
   using namespace fusedrnn;
   if (abi != kBackendAbi) {
-    std::snprintf(why, why_bytes, "the plugin has version %u of the table, the package version %u", kBackendAbi, abi);
+    std::snprintf(why, why_bytes,
+                  "the plugin has version %u of the table, the package version %u: install fusedrnn again", kBackendAbi,
+                  abi);
     return nullptr;
   }
-  return cuda::usable(why, why_bytes) ? &cuda::kTable : nullptr;
+  return cuda::usable(cuda::door::machine(), why, why_bytes) ? &cuda::kTable : nullptr;
 }

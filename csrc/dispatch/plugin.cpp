@@ -22,16 +22,23 @@ Plugin refused(const std::string& path, const std::string& why) { return {nullpt
 
 Plugin open_plugin() {
   const char* forced = std::getenv("FUSEDRNN_CUDA_PLUGIN");
-  const std::string path = forced != nullptr && *forced != '\0' ? forced : beside_this_module();
-  if (path.empty()) return refused(path, "this build has no CUDA plugin");
+  const std::string forced_path = forced != nullptr ? forced : "";
+  const std::string path = !forced_path.empty() ? forced_path : beside_this_module();
+  if (path.empty()) {
+    return refused(path,
+                   "this build has no CUDA plugin: build with FUSEDRNN_CUDA=ON and nvcc 12 or newer on the PATH "
+                   "(cuda/README.md)");
+  }
+  const std::string remedy = path == forced_path ? "see what FUSEDRNN_CUDA_PLUGIN names" : "install fusedrnn again";
   // Its symbols stay its own, and it stays open: its table is used until the process ends.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* error = dlerror();
-    return refused(path, "the plugin cannot be opened: " + std::string(error != nullptr ? error : path.c_str()));
+    return refused(path, "the CUDA plugin cannot be opened (" + std::string(error != nullptr ? error : path.c_str()) +
+                             "): " + remedy);
   }
   const auto entry = reinterpret_cast<PluginEntry>(dlsym(library, "fusedrnn_plugin"));
-  if (entry == nullptr) return refused(path, path + " is no plugin of fusedrnn: it lacks the symbol fusedrnn_plugin");
+  if (entry == nullptr) return refused(path, path + " is no plugin of fusedrnn, it lacks its symbol: " + remedy);
   char why[1024] = "it gave no reason";
   const Backend* backend = entry(kBackendAbi, why, sizeof why);
   if (backend == nullptr) return refused(path, why);
@@ -39,7 +46,7 @@ Plugin open_plugin() {
     return refused(path, path + " was built for another version of fusedrnn: its table is of version " +
                              std::to_string(backend->abi) + " and " + std::to_string(backend->size) +
                              " bytes, this package's of version " + std::to_string(kBackendAbi) + " and " +
-                             std::to_string(sizeof(Backend)));
+                             std::to_string(sizeof(Backend)) + ": " + remedy);
   }
   return {backend, "", path};
 }

@@ -18,7 +18,11 @@ def is_available() -> bool:
 
 
 def why_not() -> str | None:
-    """Why CUDA cannot be used, in one sentence; None where it can."""
+    """Why CUDA cannot be used and what to do about it, in one sentence; None where it can.
+
+    The reason is one of: this build has no plugin; the plugin cannot be opened, or is of another version;
+    there is no NVIDIA driver; it is too old, does not answer, or finds no GPU; the GPU is too old.
+    """
     reason: str | None = _native.cuda_info()["why_not"]
     return reason
 

@@ -145,6 +145,8 @@ inline Status device_of(const void* memory, int32_t* device, Place) {
   return Status::ok;
 }
 
+inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
+
 inline Status device_info(DeviceInfo* info, Place) {
   *info = {"host emulator", 0, 9, 0, 4, simt::device_bytes(), simt::kMaxShared, simt::kMaxShared + 1024};
   return Status::ok;

@@ -12,6 +12,7 @@ from typing import Any
 import fusedrnn as fr
 
 SETTINGS = ("FUSEDRNN_ISA", "FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS")
+CUDA_SETTINGS = ("FUSEDRNN_CUDA_PLUGIN", "CUDA_VISIBLE_DEVICES")
 EXTRAS = ("tqdm", "matplotlib", "safetensors")
 
 
@@ -35,8 +36,7 @@ def doctor() -> int:
         return 1
     _cpu(info)
     _section("CUDA")
-    reason = fr.cuda.why_not()
-    _line("usable", "yes" if reason is None else f"no: {reason}")
+    _cuda(_native.cuda_info(), _native)
     return 0
 
 
@@ -53,8 +53,23 @@ def _cpu(info: dict[str, Any]) -> None:
     )
     names = (("L1d", "l1d_bytes"), ("L2", "l2_bytes"), ("L3", "l3_bytes"))
     _line("caches", ", ".join(f"{name} {_size(info[key])}" for name, key in names))
-    set_here = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
-    _line("environment", ", ".join(set_here) or f"none of {', '.join(SETTINGS)} is set")
+    _environment(SETTINGS)
+
+
+def _cuda(info: dict[str, Any], native: Any) -> None:
+    _line("usable", "yes" if info["why_not"] is None else f"no: {info['why_not']}")
+    _line("plugin", info["path"] or "none")
+    if info["why_not"] is None:
+        try:
+            _line("device", native.cuda_device())
+        except RuntimeError as error:
+            _line("device", f"does not answer: {error}")
+    _environment(CUDA_SETTINGS)
+
+
+def _environment(names: tuple[str, ...]) -> None:
+    set_here = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    _line("environment", ", ".join(set_here) or f"none of {', '.join(names)} is set")
 
 
 def _size(count: int) -> str:
