@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 import fusedrnn
 from fusedrnn import _native
 
+PLUGIN = "libfusedrnn_cuda.so"
 STUB = Path(fusedrnn.__file__).with_name("_native.pyi")
 
 
@@ -74,15 +76,72 @@ def test_import_brings_numpy_and_nothing_else() -> None:
     assert {m for m in imported - bare if m not in sys.stdlib_module_names} == {"fusedrnn"}
 
 
+def needed(library: Path) -> set[str]:
+    """The libraries that it is linked with, by name without version."""
+    found = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", library))
+    return {re.split(r"\.so|-", name)[0] for name in found}
+
+
 def test_module_links_the_system_and_no_thread_library_of_others() -> None:
-    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", _native.__file__))
-    libraries = {re.split(r"\.so|-", name)[0] for name in needed}
-    assert libraries <= {"libc", "libm", "libpthread", "libgcc_s", "libstdc++", "ld"}
+    assert needed(Path(_native.__file__)) <= {"libc", "libm", "libpthread", "libgcc_s", "libstdc++", "ld"}
 
 
 def test_module_exports_its_entry_alone() -> None:
     symbols = re.findall(r" [TDBR] (\w+)", run("nm", "-D", "--defined-only", _native.__file__))
     assert symbols == ["PyInit__native"]
+
+
+# ------------------------------------------------------------------------------------- the CUDA plugin
+@pytest.fixture
+def plugin() -> Path:
+    """The library beside the module."""
+    path = Path(_native.__file__).with_name(PLUGIN)
+    if not path.exists():
+        pytest.skip("this build has no CUDA plugin")
+    return path
+
+
+def images(library: Path, folder: Path) -> set[tuple[str, int]]:
+    """Kind and architecture of the code for GPUs in a library, by the headers of its fat binaries.
+
+    Those are a magic number, the sizes of a header and of what follows it, then for each image its kind, the
+    sizes of a header and of what follows it and, at byte 28, its architecture.
+    """
+    content = folder / "fatbin"
+    flags = ("--only-section=.nv_fatbin", "--set-section-flags", ".nv_fatbin=alloc")
+    run("objcopy", "-O", "binary", *flags, library, content)
+    data, magic, found = content.read_bytes(), struct.pack("<I", 0xBA55ED50), set()
+    at = data.find(magic)
+    while at >= 0:
+        _, header, size = struct.unpack_from("<HHQ", data, at + 4)
+        image, at = at + header, at + header + size
+        while image < at:
+            kind, _, header, size = struct.unpack_from("<HHIQ", data, image)
+            (architecture,) = struct.unpack_from("<I", data, image + 28)
+            found.add(({1: "PTX", 2: "machine code"}[kind], architecture))
+            image += header + size
+        at = data.find(magic, at)
+    return found
+
+
+def test_plugin_has_code_for_every_architecture(plugin: Path, tmp_path: Path) -> None:
+    """Machine code for compute capability 8.x and 9.0, PTX for what comes after."""
+    assert images(plugin, tmp_path) == {("machine code", 80), ("machine code", 90), ("PTX", 90)}
+
+
+def test_plugin_needs_no_library_of_cuda(plugin: Path) -> None:
+    """The runtime is linked into it, and looks for the driver when it is asked for a device."""
+    assert needed(plugin) <= {"libc", "libm", "libpthread", "libgcc_s", "libstdc++", "ld", "libdl", "librt"}
+    assert b"libcuda.so.1" in plugin.read_bytes()
+
+
+def test_plugin_exports_its_entry_alone(plugin: Path) -> None:
+    symbols = re.findall(r" [A-Z] (\w+)", run("nm", "-D", "--defined-only", plugin))
+    assert symbols == ["fusedrnn_plugin"]
+
+
+def test_plugin_is_small(plugin: Path) -> None:
+    assert plugin.stat().st_size < 40_000_000
 
 
 # ------------------------------------------------------------------------------------------ the wheel
@@ -94,9 +153,11 @@ def wheel() -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def test_wheel_is_under_5_mb(wheel: zipfile.ZipFile) -> None:
+def test_wheel_is_small(wheel: zipfile.ZipFile) -> None:
+    """Under 5 MB, and under 40 MB with the CUDA plugin in it."""
     assert wheel.filename is not None
-    assert os.path.getsize(wheel.filename) < 5_000_000
+    limit = 40_000_000 if f"fusedrnn/{PLUGIN}" in wheel.namelist() else 5_000_000
+    assert os.path.getsize(wheel.filename) < limit
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
