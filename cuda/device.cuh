@@ -9,8 +9,9 @@
 //   FR_KERNEL void scale(const FR_CONSTANT Args a) { ... }
 //   launch<scale>({{blocks}, 256}, stream, {x, y, n})
 //
-// Blocks have one axis of threads, a multiple of 32. Shared memory is dynamic and reached through Shared<T>, which is a
-// plain pointer on a GPU and a checked one on the host: read s[i] into a variable of type T (not auto), write s[i] = v.
+// Blocks have one axis of threads, a multiple of 32. Neighbouring blocks may form clusters. Shared memory is dynamic
+// and reached through Shared<T>, which is a plain pointer on a GPU and a checked one on the host: read s[i] into a
+// variable of type T (not auto), write s[i] = v.
 #pragma once
 
 #include <stddef.h>
@@ -40,6 +41,12 @@
 namespace fusedrnn::cuda::door {
 template <class T>
 using Shared = T*;
+// A place in the shared memory of a block of the cluster.
+template <class T>
+struct Remote {
+  uint32_t address;
+  FR_DEVICE Remote operator+(int n) const { return {address + n * static_cast<uint32_t>(sizeof(T))}; }
+};
 }  // namespace fusedrnn::cuda::door
 #endif
 
@@ -96,6 +103,49 @@ FR_DEVICE Shared<T> shared(int64_t byte_offset, int64_t count = -1);
 // The same place as elements of another type.
 template <class U, class T>
 FR_DEVICE Shared<U> recast(Shared<T> s);
+
+// ---------------------------------------------------------------------------------------------------------- clusters
+// With Grid::cluster > 1, as many blocks in a row along x form a cluster: they run at the same time and reach each
+// other's shared memory. A block does so after the cluster has met once, for until then the others may not have begun,
+// and none returns before it has been reached for the last time.
+//
+// Below compute capability 9.0 there are none: `kClusters` is false where code is compiled for it, and a kernel that
+// needs them is empty there.
+FR_DEVICE int cluster_rank();    // of this block in its cluster
+FR_DEVICE int cluster_blocks();  // of a cluster
+
+// A barrier of all threads of the cluster in two halves: what they wrote before they arrived is seen after the wait.
+// Each thread arrives, then waits, equally often; none has returned.
+FR_DEVICE void cluster_arrive();
+FR_DEVICE void cluster_wait();
+
+// The same place in block `rank`, which may be the own one; and single elements there, of 4, 8 or 16 bytes.
+template <class T>
+FR_DEVICE Remote<T> remote(Shared<T> s, int rank);
+template <class T>
+FR_DEVICE T load(Remote<T> from);
+template <class T>
+FR_DEVICE void store(Remote<T> to, T value);
+
+// ---------------------------------------------------------------------------------------------------------- mbarriers
+// An object in shared memory that goes through phases, numbered from 0. A phase ends when `arrivals` threads have
+// arrived in it and as many bytes have come as were announced; bytes may come before they are announced. One thread
+// makes it, once; others use it behind a barrier, those of other blocks behind the cluster's.
+struct alignas(8) Mbarrier {
+  uint64_t opaque;
+};
+FR_DEVICE void mbarrier_init(Shared<Mbarrier> m, int arrivals);
+FR_DEVICE void mbarrier_arrive(Remote<Mbarrier> m);
+FR_DEVICE void mbarrier_arrive_expect(Shared<Mbarrier> m, int bytes);  // arrives and announces bytes
+
+// Waits for the end of a phase whose number is `parity` modulo 2: the current one or, at once, the one before. What
+// threads wrote before they arrived, and the bytes that came, are seen after.
+FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity);
+
+// Stores a value of 4, 8 or 16 bytes, aligned to as many, while the thread goes on; the bytes count for the current
+// phase of `m`, which lies in the same block. Who reads them waits for that phase.
+template <class T>
+FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m);
 
 // ----------------------------------------------------------------------------------------------------- asynchronous
 // Copies 4 or 16 bytes of global to shared memory while the thread goes on. Both addresses are aligned to as many; only
@@ -161,6 +211,7 @@ struct Grid {
   Blocks blocks;
   int32_t threads;  // a multiple of 32, at most 1024
   size_t shared_bytes = 0;
+  int32_t cluster = 1;  // blocks of a cluster, at most 16; blocks.x is a multiple of it
 };
 
 template <class Kernel>

@@ -102,6 +102,128 @@ FR_DEVICE To bit_cast(const From& from) {
   return to;
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kClusters = false;
+#else
+constexpr bool kClusters = true;
+#endif
+
+FR_DEVICE int cluster_rank() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+
+FR_DEVICE int cluster_blocks() {
+  uint32_t blocks;
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+  return static_cast<int>(blocks);
+}
+
+FR_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+FR_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+template <class T>
+FR_DEVICE uint32_t shared_address(Shared<T> s) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(s));
+}
+
+template <class T>
+FR_DEVICE Remote<T> remote(Shared<T> s, int rank) {
+  Remote<T> there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there.address) : "r"(shared_address(s)), "r"(rank));
+  return there;
+}
+
+template <class T>
+FR_DEVICE T load(Remote<T> from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  if constexpr (sizeof(T) == 4) {
+    uint32_t v;
+    asm volatile("ld.shared::cluster.b32 %0, [%1];" : "=r"(v) : "r"(from.address) : "memory");
+    return bit_cast<T>(v);
+  } else if constexpr (sizeof(T) == 8) {
+    uint64_t v;
+    asm volatile("ld.shared::cluster.b64 %0, [%1];" : "=l"(v) : "r"(from.address) : "memory");
+    return bit_cast<T>(v);
+  } else {
+    uint4 v;
+    asm volatile("ld.shared::cluster.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(from.address)
+                 : "memory");
+    return bit_cast<T>(v);
+  }
+}
+
+template <class T>
+FR_DEVICE void store(Remote<T> to, T value) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("st.shared::cluster.b32 [%0], %1;" ::"r"(to.address), "r"(bit_cast<uint32_t>(value)) : "memory");
+  } else if constexpr (sizeof(T) == 8) {
+    asm volatile("st.shared::cluster.b64 [%0], %1;" ::"r"(to.address), "l"(bit_cast<uint64_t>(value)) : "memory");
+  } else {
+    const uint4 v = bit_cast<uint4>(value);
+    asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to.address), "r"(v.x), "r"(v.y), "r"(v.z),
+                 "r"(v.w)
+                 : "memory");
+  }
+}
+
+// The fence makes the object known to the cluster, whatever barrier follows.
+FR_DEVICE void mbarrier_init(Shared<Mbarrier> m, int arrivals) {
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], %1;\n\t"
+      "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(m)),
+      "r"(arrivals)
+      : "memory");
+}
+
+FR_DEVICE void mbarrier_arrive(Remote<Mbarrier> m) {
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(m.address) : "memory");
+}
+
+FR_DEVICE void mbarrier_arrive_expect(Shared<Mbarrier> m, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(m)), "r"(bytes)
+               : "memory");
+}
+
+FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity) {
+  uint32_t ended;
+  do {
+    asm volatile(
+        "{\n\t"
+        ".reg .pred ended;\n\t"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n\t"
+        "selp.u32 %0, 1, 0, ended;\n\t"
+        "}"
+        : "=r"(ended)
+        : "r"(shared_address(m)), "r"(parity)
+        : "memory");
+  } while (ended == 0);
+}
+
+template <class T>
+FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to.address),
+                 "r"(bit_cast<uint32_t>(value)), "r"(m.address)
+                 : "memory");
+  } else if constexpr (sizeof(T) == 8) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [%0], %1, [%2];" ::"r"(to.address),
+                 "l"(bit_cast<uint64_t>(value)), "r"(m.address)
+                 : "memory");
+  } else {
+    const uint4 v = bit_cast<uint4>(value);
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to.address),
+        "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(m.address)
+        : "memory");
+  }
+}
+
 template <class T>
 FR_DEVICE T load(const T* p) {
   return *p;
@@ -187,8 +309,9 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
   const auto failed = [&](cudaError_t result, const char* call) {
     const char* name = "a kernel";
     if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
-    return check(result, place, "%s of %s over %lld x %d x %d blocks of %d threads, %zu bytes of shared memory", call,
-                 name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads,
+    return check(result, place,
+                 "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory", call,
+                 name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads, grid.cluster,
                  grid.shared_bytes);
   };
   constexpr size_t kWithoutAsking = 48 * 1024;
@@ -197,12 +320,25 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
                                                     static_cast<int>(grid.shared_bytes));
     if (result != cudaSuccess) return failed(result, "cudaFuncSetAttribute");
   }
+  constexpr int32_t kPortableCluster = 8;
+  if (grid.cluster > kPortableCluster) {
+    const cudaError_t result = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (result != cudaSuccess) return failed(result, "cudaFuncSetAttribute");
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
                         static_cast<unsigned>(grid.blocks.z));
   config.blockDim = dim3(static_cast<unsigned>(grid.threads));
   config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
+  cudaLaunchAttribute cluster = {};
+  if (grid.cluster > 1) {
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+  }
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))};
   const cudaError_t result = cudaLaunchKernelExC(&config, function, pointers);
   return result == cudaSuccess ? Status::ok : failed(result, "cudaLaunchKernelExC");

@@ -50,6 +50,43 @@ FR_DEVICE Shared<U> recast(Shared<T> s) {
   return {as(s.at()), as(s.first()), as(s.last())};
 }
 
+constexpr bool kClusters = true;
+
+FR_DEVICE int cluster_rank() { return simt::here->cluster_rank; }
+FR_DEVICE int cluster_blocks() { return simt::here->cluster_blocks; }
+FR_DEVICE void cluster_arrive() { simt::cluster_arrive(); }
+FR_DEVICE void cluster_wait() { simt::cluster_wait(); }
+
+template <class T>
+FR_DEVICE Remote<T> remote(Shared<T> s, int rank) {
+  return Remote<T>(simt::remote(s.at(), s.first(), s.last(), rank));
+}
+
+template <class T>
+FR_DEVICE T load(Remote<T> from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  T value;
+  simt::remote_load(from.there(), &value, sizeof value);
+  return value;
+}
+
+template <class T>
+FR_DEVICE void store(Remote<T> to, T value) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  simt::remote_store(to.there(), &value, sizeof value);
+}
+
+FR_DEVICE void mbarrier_init(Shared<Mbarrier> m, int arrivals) { simt::mbarrier_init(m.at(), arrivals); }
+FR_DEVICE void mbarrier_arrive(Remote<Mbarrier> m) { simt::mbarrier_arrive(m.there()); }
+FR_DEVICE void mbarrier_arrive_expect(Shared<Mbarrier> m, int bytes) { simt::mbarrier_arrive_expect(m.at(), bytes); }
+FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity) { simt::mbarrier_wait(m.at(), parity); }
+
+template <class T>
+FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "4, 8 or 16 bytes");
+  simt::store_async(to.there(), &value, sizeof value, m.there());
+}
+
 template <class T>
 FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
   if (to.at() < to.first() ||
@@ -120,7 +157,8 @@ FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 template <auto kernel>
 Status launch(const Grid& grid, Stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
-  const simt::LaunchShape shape = {{grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes};
+  const simt::LaunchShape shape = {
+      {grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes, grid.cluster};
   return simt::launch(
       shape, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, __PRETTY_FUNCTION__, place);
 }

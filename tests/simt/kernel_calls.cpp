@@ -83,10 +83,12 @@ void require_written(const void* p, size_t bytes) {
 void note_written(void* p, size_t bytes) { std::memset(state_of(p), kWritten, bytes); }
 
 void not_written(const void* p, size_t bytes) {
-  const bool in_flight = std::memchr(state_of(p), kInFlight, bytes) != nullptr;
+  const auto holds = [&](ByteState state) { return std::memchr(state_of(p), state, bytes) != nullptr; };
   fault("reads %zu bytes of shared memory at byte %lld, %s", bytes, static_cast<long long>(offset_in_block(p)),
-        in_flight ? "where an asynchronous copy is under way: no wait_copies() came in between"
-                  : "which nobody has written");
+        holds(kInFlight)
+            ? "where an asynchronous copy is under way: no wait_copies() came in between, nor mbarrier_wait()"
+        : holds(kMbarrier) ? "where an mbarrier is"
+                           : "which nobody has written");
 }
 
 void outside_shared(const void* p, size_t bytes, const void* first, const void* last) {

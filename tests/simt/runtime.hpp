@@ -15,6 +15,7 @@ struct View {
   int64_t block[3], blocks[3];
   unsigned char* shared;  // the block's dynamic shared memory
   size_t shared_bytes;
+  int cluster_rank, cluster_blocks;
 };
 extern const View* here;
 
@@ -23,8 +24,9 @@ extern const View* here;
 
 // ---- shared memory. Every byte has a state at a fixed distance from it.
 constexpr size_t kMaxShared = 227 * 1024;  // of sm_90
+constexpr int kMaxCluster = 16;
 constexpr size_t kStateDistance = 256 * 1024;
-enum ByteState : unsigned char { kNeverWritten = 0, kWritten = 1, kInFlight = 2 };
+enum ByteState : unsigned char { kNeverWritten = 0, kWritten = 1, kInFlight = 2, kMbarrier = 3 };
 
 void require_written(const void* p, size_t bytes);
 void note_written(void* p, size_t bytes);
@@ -35,6 +37,26 @@ void* shared_array(int64_t byte_offset, int64_t bytes, size_t alignment, unsigne
 void copy_async(void* to, const void* from, int bytes, int bytes_valid);
 void commit_copies();
 void wait_copies(int groups);
+
+// ---- clusters
+void cluster_arrive();
+void cluster_wait();
+
+// What is at `p` of this block's shared memory in block `rank`, and where the array ends.
+struct There {
+  unsigned char* at;
+  unsigned char *first, *last;
+};
+There remote(void* p, void* first, void* last, int rank);
+void remote_load(const There& from, void* value, size_t bytes);
+void remote_store(const There& to, const void* value, size_t bytes);
+
+// ---- mbarriers
+void mbarrier_init(void* m, int arrivals);
+void mbarrier_arrive(const There& m);
+void mbarrier_arrive_expect(void* m, int bytes);
+void mbarrier_wait(void* m, int parity);
+void store_async(const There& to, const void* value, size_t bytes, const There& m);
 
 // ---- global memory: an access of `bytes` that is not inside one allocation, or is not aligned to `bytes`, is a fault.
 void require_global(const void* p, size_t bytes, bool write);
@@ -51,6 +73,7 @@ struct LaunchShape {
   int64_t blocks[3];
   int threads;
   size_t shared_bytes;
+  int cluster;
 };
 // `run(args)` is one thread's kernel. `signature` is the __PRETTY_FUNCTION__ of the function template launch<kernel>.
 Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,

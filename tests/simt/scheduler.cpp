@@ -70,13 +70,17 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
                {index[0], index[1], index[2]},
                {shape.blocks[0], shape.blocks[1], shape.blocks[2]},
                shared,
-               shape.shared_bytes};
+               shape.shared_bytes,
+               static_cast<int>(index[0] % shape.cluster),
+               shape.cluster};
   for (CudaThread& thread : threads) {
     thread.view = view;
     thread.block = this;
     thread.fiber = nullptr;
     thread.ended = false;
     thread.at = nullptr;
+    thread.at_mbarrier = nullptr;
+    thread.at_cluster = thread.in_cluster_barrier = false;
     thread.groups = 0;
     thread.copies.clear();
     ++view.thread;
@@ -89,6 +93,7 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
   };
   reset_meeting(meeting, count);
   for (Warp& warp : warps) reset_meeting(warp.meeting, kWarp);
+  mbarriers.clear();
   alive = count;
 }
 
@@ -166,7 +171,7 @@ void Launch::loop() {
     finish(thread);
     CudaThread* next = pick();
     if (next == nullptr) {
-      if (blocks_alive_ > 0) deadlock();
+      if (clusters_alive_ > 0) deadlock();
       leave();
     }
     // ThreadSanitizer would see two threads at work on one stack: there, every thread has its own.
@@ -193,28 +198,78 @@ void Launch::finish(CudaThread* thread) {
   }
   Block* block = thread->block;
   if (--block->alive > 0) return;
-  --blocks_alive_;
-  if (!races::watched()) free_blocks_.push_back(block);
+  require_no_messages(*block);
+  Cluster* cluster = block->cluster;
+  if (--cluster->alive > 0) return;
+  --clusters_alive_;
+  if (!races::watched()) {
+    free_blocks_.insert(free_blocks_.end(), cluster->blocks.begin(), cluster->blocks.end());
+    free_clusters_.push_back(cluster);
+  }
   fill_blocks();
 }
 
 void Launch::fill_blocks() {
-  while (blocks_to_start_ > 0 && static_cast<size_t>(blocks_alive_) < window_) {
-    if (free_blocks_.empty()) {
-      if (used_blocks_ == blocks_.size()) blocks_.push_back(std::make_unique<Block>());
-      free_blocks_.push_back(blocks_[used_blocks_++].get());
+  const int64_t size = shape_.cluster, across = shape_.blocks[0] / size;
+  while (clusters_to_start_ > 0 && static_cast<size_t>(clusters_alive_) < window_) {
+    if (free_clusters_.empty()) {
+      if (used_clusters_ == clusters_.size()) clusters_.push_back(std::make_unique<Cluster>());
+      free_clusters_.push_back(clusters_[used_clusters_++].get());
     }
-    Block* block = free_blocks_.back();
-    free_blocks_.pop_back();
-    const int64_t n = next_block_;
-    block->reset(shape_, {n % shape_.blocks[0], n / shape_.blocks[0] % shape_.blocks[1],
-                          n / shape_.blocks[0] / shape_.blocks[1]});
-    for (size_t i = block->threads.size(); i-- > 0;) runnable_.push_back(&block->threads[i]);
-    next_block_ = (next_block_ + block_step_) % block_count_;
-    --blocks_to_start_;
-    ++blocks_alive_;
+    Cluster* cluster = free_clusters_.back();
+    free_clusters_.pop_back();
+    cluster->blocks.clear();
+    cluster->waiting.clear();
+    cluster->waiting.reserve(size * shape_.threads);
+    cluster->alive = static_cast<int>(size);
+    cluster->size = static_cast<int>(size) * shape_.threads;
+    cluster->arrived = 0;
+    cluster->turn = 0;
+    const int64_t n = next_cluster_;
+    for (int64_t rank = 0; rank < size; ++rank) {
+      if (free_blocks_.empty()) {
+        if (used_blocks_ == blocks_.size()) blocks_.push_back(std::make_unique<Block>());
+        free_blocks_.push_back(blocks_[used_blocks_++].get());
+      }
+      Block* block = free_blocks_.back();
+      free_blocks_.pop_back();
+      block->reset(shape_, {n % across * size + rank, n / across % shape_.blocks[1], n / across / shape_.blocks[1]});
+      block->cluster = cluster;
+      cluster->blocks.push_back(block);
+      for (size_t i = block->threads.size(); i-- > 0;) runnable_.push_back(&block->threads[i]);
+    }
+    next_cluster_ = (next_cluster_ + cluster_step_) % cluster_count_;
+    --clusters_to_start_;
+    ++clusters_alive_;
   }
   races::release(&begin_);
+}
+
+// Another thread goes on; returns when somebody has put this one among the runnable and it was picked.
+void Launch::give_way() {
+  CudaThread *thread = current, *next = pick();
+  if (next == nullptr) deadlock();
+  if (next == thread) return;
+  Fiber* mine = thread->fiber;
+  if (next->fiber == nullptr) next->fiber = idle_fiber();
+  become(next);
+  Context::change(mine->context, next->fiber->context);
+}
+
+void Launch::maybe_give_way() {
+  if (seed_ == 0 || draw(4) != 0) return;
+  runnable_.push_back(current);
+  give_way();
+}
+
+void Launch::sleep(std::vector<CudaThread*>& list) {
+  list.push_back(current);
+  give_way();
+}
+
+void Launch::wake(std::vector<CudaThread*>& list) {
+  for (size_t i = list.size(); i-- > 0;) runnable_.push_back(list[i]);
+  list.clear();
 }
 
 void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
@@ -242,35 +297,63 @@ void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
     waits = seed_ != 0 && draw(4) == 0;
     if (waits) runnable_.push_back(thread);
   }
-  if (waits) {
-    CudaThread* next = pick();
-    if (next == nullptr) deadlock();
-    if (next != thread) {
-      Fiber* mine = thread->fiber;
-      if (next->fiber == nullptr) next->fiber = idle_fiber();
-      become(next);
-      Context::change(mine->context, next->fiber->context);
-    }
-  }
+  if (waits) give_way();
   if (orders_memory) races::acquire(tag);
 }
 
+namespace {
+
+// What a thread that does not go on is at.
+Words whereabouts(const CudaThread& thread) {
+  Words words;
+  const char* at = thread.at != nullptr            ? thread.at->purpose
+                   : thread.at_mbarrier != nullptr ? "mbarrier_wait()"
+                   : thread.at_cluster             ? "cluster_wait()"
+                                                   : "nothing";
+  std::snprintf(words.text, sizeof words.text, thread.ended ? "has returned" : "waits at %s", at);
+  return words;
+}
+
+}  // namespace
+
 void Launch::deadlock() {
-  // A thread that waits, at a warp's meeting if any does, and one that it waits for.
+  // A thread that waits: for bytes or arrivals if any does, else at the smallest meeting; and what it waits for.
   CudaThread* waits = nullptr;
+  const auto rank = [](const CudaThread& t) {
+    return t.at_mbarrier != nullptr ? (t.at_mbarrier->pending > 0 ? 0 : 1)
+           : t.at != nullptr        ? t.at->size
+           : t.at_cluster           ? INT32_MAX - 1
+                                    : INT32_MAX;
+  };
   for (const auto& block : blocks_) {
     for (CudaThread& thread : block->threads) {
-      if (thread.at != nullptr && (waits == nullptr || thread.at->size < waits->at->size)) waits = &thread;
+      if (rank(thread) < (waits == nullptr ? INT32_MAX : rank(*waits))) waits = &thread;
     }
   }
   current = waits;
+  if (waits->at_mbarrier != nullptr) {
+    const MbarrierState& m = *waits->at_mbarrier;
+    fault(
+        "waits for ever at mbarrier_wait(): phase %u of the mbarrier at byte %lld misses %d of %d arrivals and %lld "
+        "bytes",
+        m.phase, static_cast<long long>(m.offset), m.pending, m.arrivals, static_cast<long long>(m.missing_bytes));
+  }
+  if (waits->at_cluster) {
+    const Cluster& cluster = *waits->block->cluster;
+    for (const Block* block : cluster.blocks) {
+      for (const CudaThread& other : block->threads) {
+        if (other.in_cluster_barrier) continue;
+        fault("waits for ever at cluster_wait(): %d of %d have arrived, thread %d of block %d of the cluster %s",
+              cluster.arrived, cluster.size, other.view.thread, other.view.cluster_rank, whereabouts(other).text);
+      }
+    }
+  }
   const Meeting& at = *waits->at;
   const int first = waits->view.thread / at.size * at.size;
   int missing = first;
   while (waits->block->threads[missing].at == &at) ++missing;
-  const CudaThread& other = waits->block->threads[missing];
-  fault("waits for ever at %s: %d of %d have come, thread %d %s%s", at.purpose, at.arrived, at.size, missing,
-        other.ended ? "has returned" : "waits at ", other.ended ? "" : other.at->purpose);
+  fault("waits for ever at %s: %d of %d have come, thread %d %s", at.purpose, at.arrived, at.size, missing,
+        whereabouts(waits->block->threads[missing]).text);
 }
 
 // Back to run(), for good.
@@ -300,11 +383,13 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
   }
   if (shape.threads % 32 != 0 || shape.threads < 32 || shape.threads > 1024 || shape.shared_bytes > kMaxShared ||
       *std::min_element(shape.blocks, shape.blocks + 3) < 0 || shape.blocks[0] > INT32_MAX ||
-      std::max(shape.blocks[1], shape.blocks[2]) > 65535) {
+      std::max(shape.blocks[1], shape.blocks[2]) > 65535 || shape.cluster < 1 || shape.cluster > kMaxCluster ||
+      shape.blocks[0] % shape.cluster != 0) {
     return fail(Status::device_error,
-                "%s: no device runs %lld x %lld x %lld blocks of %d threads with %zu bytes of shared memory",
+                "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
+                "memory",
                 call.c_str(), static_cast<long long>(shape.blocks[0]), static_cast<long long>(shape.blocks[1]),
-                static_cast<long long>(shape.blocks[2]), shape.threads, shape.shared_bytes);
+                static_cast<long long>(shape.blocks[2]), shape.threads, shape.cluster, shape.shared_bytes);
   }
   shape_ = shape;
   kernel_ = kernel;
@@ -312,20 +397,21 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
   seed_ = seed_from_environment();
   random_ = mix(seed_ + ++launches_) | 1;
   failure_.clear();
-  used_fibers_ = used_blocks_ = 0;
-  block_count_ = blocks_to_start_ = shape.blocks[0] * shape.blocks[1] * shape.blocks[2];
-  next_block_ = blocks_alive_ = 0;
-  block_step_ = 1;
+  used_fibers_ = used_blocks_ = used_clusters_ = 0;
+  cluster_count_ = clusters_to_start_ = shape.blocks[0] / shape.cluster * shape.blocks[1] * shape.blocks[2];
+  next_cluster_ = clusters_alive_ = 0;
+  cluster_step_ = 1;
   window_ = 1;
   if (seed_ != 0) {
+    const auto drawn = [&] { return draw(static_cast<uint32_t>(std::min<int64_t>(cluster_count_, UINT32_MAX))); };
     window_ += draw(3);
-    next_block_ = draw(static_cast<uint32_t>(std::min<int64_t>(block_count_, UINT32_MAX)));
-    block_step_ += draw(static_cast<uint32_t>(std::min<int64_t>(block_count_, UINT32_MAX)));
-    while (std::gcd(block_step_, block_count_) != 1) ++block_step_;
+    next_cluster_ = drawn();
+    cluster_step_ += drawn();
+    while (std::gcd(cluster_step_, cluster_count_) != 1) ++cluster_step_;
   }
   host_race_fiber_ = races::current();
   host_.adopt_stack();
-  runnable_.reserve(window_ * shape.threads);
+  runnable_.reserve(window_ * shape.threads * shape.cluster);
   {
     const SegvGuard guard;
     fill_blocks();
@@ -349,6 +435,8 @@ void Launch::clean_up() {
     for (CudaThread& thread : block->threads) {
       thread.race_fiber = nullptr;
       thread.at = nullptr;
+      thread.at_mbarrier = nullptr;
+      thread.at_cluster = false;
     }
   }
   if (!failure_.empty()) {  // what threads were in the middle of is still on their call stacks
@@ -359,6 +447,7 @@ void Launch::clean_up() {
   idle_.clear();
   runnable_.clear();
   free_blocks_.clear();
+  free_clusters_.clear();
 }
 
 }  // namespace fusedrnn::cuda::simt

@@ -13,11 +13,13 @@
 #include <vector>
 
 #include "context.hpp"
+#include "races.hpp"
 #include "runtime.hpp"
 
 namespace fusedrnn::cuda::simt {
 
 struct Block;
+struct Cluster;
 struct CudaThread;
 
 // Threads that wait for each other. All of them must come for the same `purpose`.
@@ -37,6 +39,25 @@ struct Copy {
   int64_t group;
 };
 
+// Bytes that a thread of the cluster has stored, not to be seen before a wait for the phase that they count for.
+struct Message {
+  unsigned char* to;
+  unsigned char value[16];
+  size_t bytes;
+  unsigned phase;
+  int rank;  // of the sender
+};
+
+struct MbarrierState {
+  int64_t offset;  // in the block's shared memory
+  int arrivals, pending;
+  int64_t missing_bytes = 0;  // announced and not come; less than 0: come and not announced
+  unsigned phase = 0;
+  char tag[2] = {};  // addresses for ThreadSanitizer, taken in turn
+  std::vector<CudaThread*> waiting;
+  std::vector<Message> messages;
+};
+
 struct Fiber {
   Context context;
 };
@@ -48,7 +69,11 @@ struct CudaThread {
   void* race_fiber = nullptr;
   bool ended = false;
   const Meeting* at = nullptr;
-  int64_t groups = 0;  // committed so far
+  const MbarrierState* at_mbarrier = nullptr;
+  bool at_cluster = false;          // waits for the cluster
+  bool in_cluster_barrier = false;  // has arrived and not waited
+  unsigned cluster_turn = 0;        // of the barrier at which it has arrived
+  int64_t groups = 0;               // committed so far
   std::vector<Copy> copies;
 };
 
@@ -69,11 +94,23 @@ struct Block {
   Meeting meeting;
   unsigned char* shared;  // kStateDistance bytes and as many states
   int alive = 0;
+  Cluster* cluster = nullptr;
+  std::deque<MbarrierState> mbarriers;  // their addresses stay
 
   Block();
   Block(const Block&) = delete;
   ~Block();
   void reset(const LaunchShape& shape, const int64_t (&index)[3]);
+};
+
+// Blocks that run together, a single one where a launch has no clusters.
+struct Cluster {
+  std::vector<Block*> blocks;
+  int alive = 0;  // blocks
+  int size = 0, arrived = 0;
+  unsigned turn = 0;
+  char tag[2];
+  std::vector<CudaThread*> waiting;
 };
 
 class Launch {
@@ -85,6 +122,18 @@ class Launch {
 
   // Waits for the others. `orders_memory`: what they wrote before is seen after.
   void meet(Meeting& meeting, const char* purpose, bool orders_memory);
+  // Waits in `list` until somebody wakes all that are in it.
+  void sleep(std::vector<CudaThread*>& list);
+  void wake(std::vector<CudaThread*>& list);
+  // Lets another thread go on now and then, as the seed has it.
+  void maybe_give_way();
+  // What the emulator keeps for several threads is changed on behalf of none of them: ThreadSanitizer sees allocations.
+  template <class Change>
+  void keep_books(Change change) {
+    races::become(host_race_fiber_);
+    change();
+    races::become(current->race_fiber);
+  }
   // Ends the launch with a text. What lives on the stacks of CUDA threads is never destroyed.
   [[noreturn]] void stop(const char* text);
   bool on_guard_of_stack(const void* address) const;
@@ -94,6 +143,7 @@ class Launch {
   void loop();
   CudaThread* pick();
   void become(CudaThread* next);
+  void give_way();
   void* idle_race_fiber();
   Fiber* idle_fiber();
   void finish(CudaThread* thread);
@@ -110,11 +160,13 @@ class Launch {
   std::vector<Fiber*> idle_;
   size_t used_fibers_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;
-  size_t used_blocks_ = 0;
+  size_t used_blocks_ = 0, used_clusters_ = 0;
   std::vector<Block*> free_blocks_;
+  std::vector<std::unique_ptr<Cluster>> clusters_;
+  std::vector<Cluster*> free_clusters_;
   std::vector<CudaThread*> runnable_;
-  int64_t blocks_to_start_ = 0, block_count_ = 0, next_block_ = 0, block_step_ = 1, blocks_alive_ = 0;
-  size_t window_ = 1;  // blocks under way at once
+  int64_t clusters_to_start_ = 0, cluster_count_ = 0, next_cluster_ = 0, cluster_step_ = 1, clusters_alive_ = 0;
+  size_t window_ = 1;  // clusters under way at once
   uint64_t seed_ = 0, random_ = 0, launches_ = 0;
   Context host_;
   void* host_race_fiber_ = nullptr;
@@ -125,6 +177,9 @@ class Launch {
 };
 
 Launch& current_launch();
+
+// The end of a block: nothing may be on its way to its shared memory.
+void require_no_messages(const Block& block);
 
 // Has the kernel of the launch under way touched what lies around allocations? Names the first that it did, or nothing.
 std::string damaged_guards();

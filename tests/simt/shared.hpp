@@ -87,4 +87,20 @@ class Shared {
   T* last_ = nullptr;
 };
 
+// A place in the shared memory of a block of the cluster.
+template <class T>
+class Remote {
+ public:
+  explicit Remote(const simt::There& there) : there_(there) {}
+  Remote operator+(int n) const {
+    simt::There there = there_;
+    there.at += n * static_cast<int64_t>(sizeof(T));
+    return Remote(there);
+  }
+  const simt::There& there() const { return there_; }
+
+ private:
+  simt::There there_;
+};
+
 }  // namespace fusedrnn::cuda::door
