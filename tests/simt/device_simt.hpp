@@ -1,6 +1,8 @@
 // The door's implementation on the host. The contract of each function is in cuda/device.cuh.
 #pragma once
 
+#include <typeinfo>
+
 #include "number.hpp"
 #include "runtime.hpp"
 #include "shared.hpp"
@@ -155,10 +157,14 @@ FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 
 // ------------------------------------------------------------------------------------------------------------- host
 template <auto kernel>
+struct Named;
+
+template <auto kernel>
 Status launch(const Grid& grid, Stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
   const simt::LaunchShape shape = {
       {grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes, grid.cluster};
+  simt::note_launch(typeid(Named<kernel>*).name(), shape);
   return simt::launch(
       shape, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, __PRETTY_FUNCTION__, place);
 }

@@ -75,6 +75,8 @@ struct LaunchShape {
   size_t shared_bytes;
   int cluster;
 };
+// For the notes of what ran: `kernel` is a mangled template argument, the same pointer at every launch of a kernel.
+void note_launch(const char* kernel, const LaunchShape& shape);
 // `run(args)` is one thread's kernel. `signature` is the __PRETTY_FUNCTION__ of the function template launch<kernel>.
 Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
               Place place);

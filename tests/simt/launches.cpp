@@ -1,0 +1,50 @@
+// Notes which kernels ran and how, for tests/cuda_budgets.py: with FUSEDRNN_SIMT_LAUNCHES=FILE a line for each kernel
+// is added to the file when the process ends, its mangled name, the most threads of a block and the most shared memory.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "runtime.hpp"
+
+namespace fusedrnn::cuda::simt {
+namespace {
+
+struct Most {
+  int threads = 0;
+  size_t shared_bytes = 0;
+};
+
+class Notes {
+ public:
+  void add(const char* kernel, const LaunchShape& shape) {
+    if (path_ == nullptr) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Most& most = kernels_[kernel];
+    most.threads = std::max(most.threads, shape.threads);
+    most.shared_bytes = std::max(most.shared_bytes, shape.shared_bytes);
+  }
+
+  ~Notes() {
+    std::FILE* file = path_ == nullptr ? nullptr : std::fopen(path_, "a");
+    if (file == nullptr) return;
+    for (const auto& [kernel, most] : kernels_)
+      std::fprintf(file, "%s %d %zu\n", kernel, most.threads, most.shared_bytes);
+    std::fclose(file);
+  }
+
+ private:
+  const char* const path_ = std::getenv("FUSEDRNN_SIMT_LAUNCHES");
+  std::mutex mutex_;
+  std::map<const char*, Most> kernels_;
+};
+
+}  // namespace
+
+void note_launch(const char* kernel, const LaunchShape& shape) {
+  static Notes notes;
+  notes.add(kernel, shape);
+}
+
+}  // namespace fusedrnn::cuda::simt
