@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,7 +131,10 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
     }
     for package in ("torch", "onnxruntime"):
-        facts[package] = version(package)
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
     return {**facts, "fusedrnn": fr.__version__, "build": build(), "isa": fr.cpu.isa()}
 
 

@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# fusedrnn on an NVIDIA GPU: built, held to the reference, looked at by NVIDIA's sanitizers, repeated, timed. --help.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'END'
+bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each within 8 minutes
+
+  build       pip install without build isolation, into build-gpu/site: the Python used stays as it is
+  parity      the parity suite on the GPU: pytest --backend cuda -m parity
+  memcheck    compute-sanitizer over small shapes, one stage for each of its tools
+  racecheck
+  initcheck
+  synccheck
+  repeat      the same bits from 100 runs of every cell, arithmetic and plan
+  bench       microseconds a step against PyTorch's cuDNN; status 75 says that rows remain: run the stage again
+
+  sanitize    stands for the four tools
+  --out DIR          results: gpu.json, a log for each stage, and what stages write (default: bench/results/gpu)
+  --wheel FILE       build: install this wheel instead; for a machine without nvcc
+  --emulator PLUGIN  rehearse without a GPU: libfusedrnn_simt.so in its place, tiny shapes, no sanitizers
+
+Needs python3 ($PYTHON is used if set) with torch for CUDA, numpy, pytest, hypothesis, pybind11, scikit-build-core, cmake and
+ninja; nvcc for build, compute-sanitizer for the sanitizers. A stage that fails ends there; those that do not need it go on.
+Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU.
+END
+}
+
+readonly LIMIT=480           # seconds of a stage
+readonly ROWS_REMAIN=75 NOT_RUN=77  # statuses of a stage that are no failures
+readonly TOOLS=(memcheck racecheck initcheck synccheck)
+readonly PYTHON=${PYTHON:-python3}
+# A stage of a sanitizer is slow by 10 to 100 times: the plans' own small shapes, which go through every kernel.
+readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_layer_norm.py tests/test_embedding.py
+  tests/test_dropout.py tests/test_last.py)
+
+out=bench/results/gpu wheel='' emulator='' stages=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --out | --wheel | --emulator)
+      (($# > 1)) || { echo "$1 needs a value: bench/gpu.sh --help" >&2; exit 2; }
+      printf -v "${1#--}" %s "$2"
+      shift
+      ;;
+    sanitize) stages+=("${TOOLS[@]}") ;;
+    build | parity | memcheck | racecheck | initcheck | synccheck | repeat | bench) stages+=("$1") ;;
+    *) echo "no stage or option '$1': bench/gpu.sh --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+((${#stages[@]})) || stages=(build parity "${TOOLS[@]}" repeat bench)
+
+if [[ -n $emulator ]]; then
+  [[ -r $emulator ]] || { echo "--emulator $emulator: there is no such file" >&2; exit 2; }
+  FUSEDRNN_CUDA_PLUGIN=$(realpath "$emulator")
+  export FUSEDRNN_CUDA_PLUGIN
+  backend=simt
+else
+  nvidia-smi -L >/dev/null 2>&1 || { echo 'no NVIDIA GPU here: nvidia-smi finds none' >&2; exit 3; }
+  unset FUSEDRNN_CUDA_PLUGIN
+  backend=cuda
+fi
+mkdir -p "$out"
+out=$(realpath "$out")
+site=$PWD/build-gpu/site
+export PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1
+
+within() { timeout --kill-after=10 "$LIMIT" "$@"; }
+
+build() {
+  rm -rf "$site"
+  if [[ -n $wheel ]]; then
+    within "$PYTHON" -m pip install --no-deps --target "$site" "$wheel"
+  else
+    FUSEDRNN_CUDA=$([[ -n $emulator ]] && echo OFF || echo ON) \
+      within "$PYTHON" -m pip install --no-build-isolation --no-deps --target "$site" .
+  fi
+  "$PYTHON" -m fusedrnn doctor
+  "$PYTHON" -c 'import sys, fusedrnn; sys.exit(fusedrnn.cuda.why_not())'
+}
+
+parity() { within "$PYTHON" -m pytest -q -p no:cacheprovider --backend "$backend" -m parity --junitxml="$out/parity.xml"; }
+
+# Fresh memory stays as it is for initcheck: filled with NaN it would count as written.
+sanitized() {
+  local command=(compute-sanitizer --tool "$1" --error-exitcode 86 --target-processes all
+    "$PYTHON" -m pytest -q -x -p no:cacheprovider --backend cuda "${SANITIZED[@]}")
+  printf '$ %s\n' "${command[*]}"
+  if [[ -n $emulator ]]; then
+    echo 'the emulator is no device of compute-sanitizer'
+    return "$NOT_RUN"
+  fi
+  command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer on the PATH: it is part of the CUDA toolkit'; return 1; }
+  FUSEDRNN_POISON=$([[ $1 == initcheck ]] && echo 0 || echo 1) within "${command[@]}"
+}
+memcheck() { sanitized memcheck; }
+racecheck() { sanitized racecheck; }
+initcheck() { sanitized initcheck; }
+synccheck() { sanitized synccheck; }
+
+repeat() {
+  local options=(--runs 100)
+  [[ -z $emulator ]] || options=(--runs 2 --sizes 3 4 5 6)
+  within "$PYTHON" bench/repeat_bits.py "${options[@]}" --output "$out/repeat_bits.json"
+}
+
+bench() {
+  local options=(--budget $((LIMIT - 60)) --resume)
+  [[ -z $emulator ]] || options=(--rehearse --only 'gru infer')
+  within "$PYTHON" bench/bench_cuda.py "${options[@]}" --output "$out/bench_cuda"
+}
+
+# Puts what became of a stage into gpu.json, beside what earlier runs put there.
+note() {
+  "$PYTHON" - "$out/gpu.json" "$backend" "$@" <<'END'
+import json, sys
+from datetime import datetime, timezone
+from pathlib import Path
+path, backend, stage, status, seconds, closing = sys.argv[1:]
+path = Path(path)
+notes = json.loads(path.read_text()) if path.exists() else {}
+date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+notes[stage] = {"backend": backend, "date": date, "status": status, "seconds": int(seconds), "closing": closing}
+path.write_text(json.dumps(notes, indent=1) + "\n")
+END
+}
+
+failed=0 built=1
+for stage in "${stages[@]}"; do
+  if [[ $stage != build ]] && { ((!built)) || [[ ! -d $site ]]; }; then
+    printf '\n==== %s: not run, the build is missing\n' "$stage"
+    note "$stage" 'not run' 0 'the build is missing'
+    failed=1
+    continue
+  fi
+  printf '\n==== %s\n' "$stage"
+  begin=$SECONDS
+  set +e
+  (set -e; "$stage") </dev/null 2>&1 | tee "$out/$stage.log"
+  status=${PIPESTATUS[0]}
+  set -e
+  case $status in
+    0) result=passed ;;
+    "$ROWS_REMAIN") result='rows remain' ;;
+    "$NOT_RUN") result='not run' ;;
+    124 | 137) result="over $LIMIT s" failed=1 ;;
+    *) result="failed, status $status" failed=1 ;;
+  esac
+  [[ $stage == build && $status != 0 ]] && built=0
+  note "$stage" "$result" $((SECONDS - begin)) "$(grep -v '^ *$' "$out/$stage.log" | tail -n 1 | cut -c1-200 || true)"
+done
+
+printf '\n==== stages, in %s\n' "$out"
+"$PYTHON" - "$out/gpu.json" <<'END'
+import json, sys
+for stage, note in json.load(open(sys.argv[1])).items():
+    print(f"{stage:10} {note['seconds']:4} s  {note['backend']:5} {note['status']:16} {note['closing']}")
+END
+exit "$failed"
