@@ -64,7 +64,7 @@ def test_cuda_says_why_not() -> None:
     assert fr.cuda.is_available() is (reason is None)
     if reason is not None:
         with pytest.raises(RuntimeError, match=f"no CUDA stream can be used: {re.escape(reason)}"):
-            fr.cuda.stream(0)
+            fr.cuda.stream(0).__enter__()
 
 
 def test_cpu_says_what_it_uses() -> None:

@@ -241,10 +241,7 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
                  const Backend* device) {
   const DeviceArray* on_device = device != nullptr ? as_device_array(value) : nullptr;
   if (device != nullptr ? on_device == nullptr : !is_array(value)) not_an_array(name, value, device);
-  if (on_device != nullptr && on_device->device() != device->device()) {
-    const std::string here = place_of(*device, device->device());
-    bad_value(name, "on " + here, "on " + place_of(*device, on_device->device()) + ": copy it to " + here + " first");
-  }
+  if (on_device != nullptr) require_device(name, *device, on_device->device());
   Argument argument;
   argument.name_ = std::move(name);
   argument.array_ = py::reinterpret_borrow<py::object>(value);

@@ -2,11 +2,30 @@
 
 #include <pybind11/stl.h>
 
+#include <limits>
+
 #include "dispatch/plugin.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
 namespace {
+
+thread_local Stream stream_of_thread = nullptr;
+
+// Copies and waits. The GIL is released meanwhile.
+void transfer(const Backend& backend, void* to, const void* from, size_t bytes, const char* what) {
+  const py::gil_scoped_release release;
+  check(backend, backend.copy(to, from, bytes, stream_of_thread), what);
+  check(backend, backend.synchronize(stream_of_thread), what);
+}
+
+uintptr_t set_stream(py::handle handle) {
+  const auto now = static_cast<uintptr_t>(unsigned_integer("handle", handle));
+  device_backend();
+  const auto before = reinterpret_cast<uintptr_t>(stream_of_thread);
+  stream_of_thread = reinterpret_cast<Stream>(now);
+  return before;
+}
 
 std::vector<int64_t> natural_strides(const std::vector<int64_t>& sizes) {
   std::vector<int64_t> strides(sizes.size());
@@ -21,7 +40,7 @@ Element element_named(py::handle dtype) {
   const py::dtype wanted = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype));
   for (const Element element : {Element::float32, Element::float64, Element::int64, Element::boolean})
     if (wanted.equal(numpy_of(element))) return element;
-  bad_type("dtype", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(wanted)));
+  bad_type("x", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(wanted)));
 }
 
 DeviceArray from_numpy(const py::array& array) {
@@ -37,7 +56,7 @@ DeviceArray zeros(const std::vector<int64_t>& sizes, py::handle dtype) {
   return result;
 }
 
-// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3. Stream 1 is the legacy default one.
+// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3. No stream: nothing is under way.
 py::dict cuda_array_interface(const DeviceArray& array) {
   py::dict result;
   result["shape"] = py::tuple(py::cast(array.sizes()));
@@ -50,7 +69,7 @@ py::dict cuda_array_interface(const DeviceArray& array) {
     result["strides"] = py::tuple(strides);
   }
   result["version"] = 3;
-  result["stream"] = 1;
+  result["stream"] = py::none();
   return result;
 }
 
@@ -58,7 +77,9 @@ py::tuple dlpack_device(const DeviceArray& array) { return py::make_tuple(array.
 
 py::object dlpack(const DeviceArray& array, py::handle stream, py::handle max_version, py::handle dl_device,
                   py::handle copy) {
-  (void)stream;  // contents are complete: nothing for the consumer's stream to wait for
+  // Contents are complete: nothing for the consumer's stream to wait for.
+  if (!stream.is_none() && integer("stream", stream, -1, std::numeric_limits<int64_t>::max()) == 0)
+    bad_value("stream", "None, -1, 1 (legacy), 2 (per thread) or the handle of a CUDA stream", "0, which is ambiguous");
   if (!dl_device.is_none() && !dlpack_device(array).equal(dl_device)) {
     throw py::buffer_error("the array is on " + place_of(array.backend(), array.device()) +
                            " and can be exported there only: use numpy()");
@@ -68,6 +89,8 @@ py::object dlpack(const DeviceArray& array, py::handle stream, py::handle max_ve
 }
 
 }  // namespace
+
+Stream current_stream() { return stream_of_thread; }
 
 const Backend& device_backend() {
   const Plugin& plugin = cuda_plugin();
@@ -142,17 +165,25 @@ std::string place_of(const Backend& backend, int32_t device) {
   return std::string(backend.name) + ":" + std::to_string(device);
 }
 
+void require_device(const std::string& name, const Backend& backend, int32_t device) {
+  const int32_t current = backend.device();
+  if (device == current) return;
+  const std::string here = place_of(backend, current);
+  bad_value(name, "on " + here + ", the calling thread's device",
+            device < 0 ? "in no device's memory"
+                       : "on " + place_of(backend, device) + ": copy it to " + here + ", or make that one current");
+}
+
 py::array DeviceArray::numpy() const {
   const int64_t bytes = bytes_of(element_);
   if (contiguous()) {
     py::array result = fresh(element_, sizes_, "numpy()");
-    check(*backend_, backend_->copy(result.mutable_data(), data_, static_cast<size_t>(count() * bytes), nullptr),
-          "numpy");
+    transfer(*backend_, result.mutable_data(), data_, static_cast<size_t>(count() * bytes), "numpy");
     return result;
   }
   const size_t span = span_of(sizes_, strides_, bytes);
   py::array gapped = fresh(Element::boolean, {static_cast<int64_t>(span)}, "numpy()");
-  check(*backend_, backend_->copy(gapped.mutable_data(), data_, span, nullptr), "numpy");
+  transfer(*backend_, gapped.mutable_data(), data_, span, "numpy");
   std::vector<int64_t> strides;
   for (const int64_t stride : strides_) strides.push_back(stride * bytes);
   return py::array(numpy_of(element_), sizes_, strides, gapped.data(), gapped).attr("copy")();
@@ -175,8 +206,7 @@ void DeviceArray::assign(py::handle source) {
   if (sizes != sizes_) bad_value("array", "of shape " + shape_of(sizes_), shape_of(sizes));
   if (element != element_) bad_type("array", name_of(element_), name_of(element));
   const void* from = device != nullptr ? device->data() : host.data();
-  check(*backend_, backend_->copy(data_, from, static_cast<size_t>(count() * bytes_of(element_)), nullptr), "copy");
-  check(*backend_, backend_->synchronize(nullptr), "copy");
+  transfer(*backend_, data_, from, static_cast<size_t>(count() * bytes_of(element_)), "copy");
 }
 
 void DeviceArray::fill(double value) {
@@ -185,8 +215,10 @@ void DeviceArray::fill(double value) {
     const py::module_ numpy = py::module_::import("numpy");
     return assign(numpy.attr("full")(py::tuple(py::cast(sizes_)), value, numpy_of(element_)));
   }
-  check(*backend_, backend_->fill(data_, 0, static_cast<size_t>(count() * bytes_of(element_)), nullptr), "fill");
-  check(*backend_, backend_->synchronize(nullptr), "fill");
+  const py::gil_scoped_release release;
+  check(*backend_, backend_->fill(data_, 0, static_cast<size_t>(count() * bytes_of(element_)), stream_of_thread),
+        "fill");
+  check(*backend_, backend_->synchronize(stream_of_thread), "fill");
 }
 
 void bind_device(py::module_& m) {
@@ -221,6 +253,8 @@ void bind_device(py::module_& m) {
       .def("__array__", [](const DeviceArray&, const py::args&, const py::kwargs&) -> py::object {
         throw py::type_error("a DeviceArray is not turned into a NumPy array unasked: use its numpy()");
       });
+  m.def("set_stream", &set_stream, py::arg("handle"));
+  m.def("current_stream", [] { return reinterpret_cast<uintptr_t>(current_stream()); });
   m.def("device_array", &from_numpy, py::arg("array"));
   m.def("device_zeros", &zeros, py::arg("shape"), py::arg("dtype"));
   m.def("device_array_from_dlpack", &from_dlpack, py::arg("capsule"));

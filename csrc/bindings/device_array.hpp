@@ -9,7 +9,8 @@
 
 namespace fusedrnn {
 
-// Its contents are complete whenever Python can see it: every call that writes one waits for the device.
+// Its contents are complete whenever Python can see it: every call that writes one waits for its stream. So nobody
+// needs to wait for anything that is handed out, and what is handed in need not be kept longer than its call.
 class DeviceArray {
  public:
   // A new one of the backend's memory, not initialised. MemoryError where there is not that much.
@@ -50,6 +51,12 @@ class DeviceArray {
 
 // "cuda:0"
 std::string place_of(const Backend& backend, int32_t device);
+
+// ValueError unless `device`, where `name` is, is the calling thread's; -1 is no device.
+void require_device(const std::string& name, const Backend& backend, int32_t device);
+
+// The CUDA stream of the calling thread: what its calls run on. They wait for it before they return.
+Stream current_stream();
 
 // The device's table: RuntimeError with the reason where CUDA cannot be used.
 const Backend& device_backend();

@@ -53,7 +53,7 @@ Element element_of(DlType type) {
     const DlType own = type_of(element);
     if (own.code == type.code && own.bits == type.bits && own.lanes == type.lanes) return element;
   }
-  bad_type("array", "float32, float64, int64 or bool",
+  bad_type("x", "float32, float64, int64 or bool",
            "of DLPack's type " + std::to_string(type.code) + " with " + std::to_string(type.bits) + " bits");
 }
 
@@ -95,15 +95,17 @@ py::object exported(const DeviceArray& array, const char* name) {
   return py::reinterpret_steal<py::object>(capsule);
 }
 
-// ValueError unless the memory is that of the calling thread's device, as the producer may claim.
-void require_here(const Backend& backend, const void* data, int32_t claimed) {
-  const int32_t current = backend.device();
+// The array of that memory. ValueError unless it is the calling thread's device's, whatever the producer claims; of an
+// array without elements the claim is all there is.
+DeviceArray adopted(const Backend& backend, int32_t claimed, Element element, const std::vector<int64_t>& sizes,
+                    const std::vector<int64_t>& strides, void* data, bool readonly, std::shared_ptr<void> owner) {
+  const bool empty = span_of(sizes, strides, 1) == 0;
   int32_t device = claimed;
-  if (device == current && data != nullptr) check(backend, backend.device_of(data, &device), "asarray");
-  if (device == current) return;
-  const std::string here = place_of(backend, current);
-  bad_value("array", "in the memory of " + here,
-            device < 0 ? "not device memory" : "on " + place_of(backend, device) + ": copy it to " + here + " first");
+  if (!empty && device == backend.device()) check(backend, backend.device_of(data, &device), "asarray");
+  require_device("x", backend, device);
+  for (const int64_t stride : strides)
+    if (stride < 0) bad_value("x", "an array of strides that are not negative", std::to_string(stride) + " in one");
+  return {backend, element, sizes, strides, data, readonly, std::move(owner)};
 }
 
 template <class Managed>
@@ -120,9 +122,10 @@ DeviceArray imported(Managed* managed, bool readonly) {
   int64_t natural = 1;
   for (size_t i = sizes.size(); i-- > 0; natural *= sizes[i])
     strides[i] = t.strides != nullptr ? t.strides[i] : natural;
+  if (t.device.type != backend.memory)
+    bad_value("x", "in memory of DLPack's kind " + std::to_string(backend.memory), std::to_string(t.device.type));
   void* data = static_cast<char*>(t.data) + t.offset;
-  require_here(backend, natural == 0 ? nullptr : data, t.device.index);
-  return {backend, element, sizes, strides, data, readonly, owner};
+  return adopted(backend, t.device.index, element, sizes, strides, data, readonly, owner);
 }
 
 }  // namespace
@@ -139,7 +142,7 @@ DeviceArray from_dlpack(const py::capsule& capsule) {
   const std::string name = capsule.name() == nullptr ? "" : capsule.name();
   if (name == kVersioned) {
     auto* managed = capsule.get_pointer<DlVersioned>();
-    if (managed->major != 1) bad_value("array", "of DLPack version 1", "of " + std::to_string(managed->major));
+    if (managed->major != 1) bad_value("x", "of DLPack version 1", "of " + std::to_string(managed->major));
     PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
     return imported(managed, (managed->flags & kReadOnly) != 0);
   }
@@ -156,7 +159,7 @@ DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owne
   for (const Element each : {Element::float32, Element::float64, Element::int64, Element::boolean})
     if (dtype.equal(numpy_of(each))) element = each;
   if (element == Element::any_float)
-    bad_type("array", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(dtype)));
+    bad_type("x", "float32, float64, int64 or bool", py::str(static_cast<py::handle>(dtype)));
   const auto sizes = interface["shape"].cast<std::vector<int64_t>>();
   std::vector<int64_t> strides(sizes.size());
   int64_t natural = 1;
@@ -170,8 +173,6 @@ DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owne
     }
   }
   const auto [address, readonly] = interface["data"].cast<std::pair<uintptr_t, bool>>();
-  auto* data = reinterpret_cast<void*>(address);
-  require_here(backend, natural == 0 ? nullptr : data, backend.device());
   // What wrote the array may still be under way on the stream that it names.
   if (interface.contains("stream") && !interface["stream"].is_none()) {
     auto* stream = reinterpret_cast<Stream>(interface["stream"].cast<uintptr_t>());
@@ -182,7 +183,8 @@ DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owne
     const py::gil_scoped_acquire acquire;
     delete static_cast<py::object*>(p);
   });
-  return {backend, element, sizes, strides, data, readonly, keeper};
+  return adopted(backend, backend.device(), element, sizes, strides, reinterpret_cast<void*>(address), readonly,
+                 keeper);
 }
 
 }  // namespace fusedrnn

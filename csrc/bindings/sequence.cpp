@@ -15,11 +15,14 @@ Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend
 }
 
 CallStream::CallStream(const PackedWeights& packed) : device_(packed.device) {
-  if (device_ == nullptr) lease_.emplace();
+  if (device_ == nullptr)
+    lease_.emplace();
+  else
+    stream_ = current_stream();
 }
 
 void CallStream::finish(const char* call) {
-  if (device_ != nullptr) check(*device_, device_->synchronize(nullptr), call);
+  if (device_ != nullptr) check(*device_, device_->synchronize(stream_), call);
 }
 
 void require_lengths(const int64_t* lengths, int64_t T, int64_t B) {
@@ -95,7 +98,8 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   }
 
   const Backend& backend = device != nullptr ? *device : current_backend();
-  auto packed = std::make_shared<PackedWeights>(PackedWeights{backend, device, desc, gates, nullptr, names});
+  auto packed = std::make_shared<PackedWeights>(
+      PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
   py::gil_scoped_release release;
   CallStream on(*packed);
   offer_threads(desc, on.threads());
@@ -114,7 +118,7 @@ const T* on_host(const Argument& argument, const Backend* device, std::vector<ch
   std::vector<int64_t> strides;
   for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
   kept.resize(span_of(argument.sizes(), strides, bytes_of(argument.element())));
-  check(*device, device->copy(kept.data(), argument.data(), kept.size(), nullptr), argument.name().c_str());
+  check(*device, device->copy(kept.data(), argument.data(), kept.size(), current_stream()), argument.name().c_str());
   return reinterpret_cast<const T*>(kept.data());
 }
 
@@ -148,14 +152,14 @@ std::unique_ptr<Memory> copied_state(const Backend& backend, const Argument& sta
   auto copy = std::make_unique<Memory>(backend, all, what);
   char* to = static_cast<char*>(copy->data());
   if (state.contiguous()) {
-    check(backend, backend.copy(to, state.data(), all, nullptr), what);
+    check(backend, backend.copy(to, state.data(), all, current_stream()), what);
     return copy;
   }
   for (int64_t i = 0; i < state.size(0); ++i)
     for (int64_t b = 0; b < state.size(1); ++b, to += row)
       check(backend,
             backend.copy(to, state.as<char>() + (i * state.stride(0) + b * state.stride(1)) * bytes_of(state.element()),
-                         row, nullptr),
+                         row, current_stream()),
             what);
   return copy;
 }
@@ -165,7 +169,7 @@ template <class T>
 std::unique_ptr<Memory> uploaded(const Backend& device, const std::vector<T>& values, const char* what) {
   if (values.empty()) return nullptr;
   auto copy = std::make_unique<Memory>(device, values.size() * sizeof(T), what);
-  check(device, device.copy(copy->data(), values.data(), copy->bytes(), nullptr), what);
+  check(device, device.copy(copy->data(), values.data(), copy->bytes(), current_stream()), what);
   return copy;
 }
 
@@ -238,6 +242,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   desc.dropout_key = unsigned_integer("dropout_key", dropout_key);
 
   const Backend* device = packed->device;
+  if (device != nullptr) require_device("weights", *device, packed->index);
   Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}}, device)
                            : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}}, device);
   desc.T = x.size(batch_first ? 1 : 0);
@@ -302,6 +307,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   const PackedWeights& packed = *tape.packed;
   const Backend& backend = packed.backend;
   const Backend* device = packed.device;
+  if (device != nullptr) require_device("tape", *device, packed.index);
   const Element element = element_of(desc.dtype);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
   const bool has_cell = desc.cell == CellKind::lstm;

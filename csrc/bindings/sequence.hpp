@@ -32,6 +32,7 @@ class Memory {
 struct PackedWeights {
   const Backend& backend;
   const Backend* device;  // the same where arrays are device arrays, nullptr where they are NumPy's
+  int32_t index;          // of that device
   SequenceDesc desc;      // sizes of the stack; T and B are 0
   int64_t gates;
   std::unique_ptr<Memory> memory;
@@ -53,17 +54,18 @@ struct Tape {
   size_t bytes() const;
 };
 
-// What a backend runs on for the length of a call: the team of threads on a CPU, the legacy default stream of a device,
-// whose work `finish` waits for. Without the GIL.
+// What a backend runs on for the length of a call: the team of threads on a CPU, the calling thread's stream of a
+// device, whose work `finish` waits for. Without the GIL.
 class CallStream {
  public:
   explicit CallStream(const PackedWeights& packed);
   int32_t threads() const { return lease_ ? lease_->size() : 1; }
-  Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : nullptr; }
+  Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
   void finish(const char* call);
 
  private:
   const Backend* device_;
+  Stream stream_ = nullptr;
   std::optional<TeamLease> lease_;
 };
 

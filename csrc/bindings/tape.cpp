@@ -1,6 +1,7 @@
 // What a tape shows of itself.
 #include <cstring>
 
+#include "bindings/device_array.hpp"
 #include "bindings/sequence.hpp"
 #include "runtime/error.hpp"
 
@@ -20,7 +21,7 @@ py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
   std::vector<char> on_host;  // a tape holds no addresses: views of a copy of its bytes are as good
   if (tape.packed->device != nullptr) {
     on_host.resize(tape.memory->bytes());
-    check(backend, backend.copy(on_host.data(), content, on_host.size(), nullptr), "tape");
+    check(backend, backend.copy(on_host.data(), content, on_host.size(), current_stream()), "tape");
     content = on_host.data();
   }
   const size_t row = static_cast<size_t>(width * bytes_of(element));

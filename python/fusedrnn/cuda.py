@@ -7,7 +7,10 @@ process.
 
 from __future__ import annotations
 
-from typing import NoReturn
+import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from fusedrnn import _native
 
@@ -27,10 +30,45 @@ def why_not() -> str | None:
     return reason
 
 
-def stream(handle: int) -> NoReturn:
-    """Makes later calls of this thread run on a CUDA stream of the caller's.
+@contextmanager
+def stream(handle: Any) -> Iterator[None]:
+    """Makes the calls of this thread within the block run on a CUDA stream of the caller's.
+
+        with fr.cuda.stream(torch.cuda.current_stream()):
+            y, hn = gru(x)
+
+    Outside of any block it is the legacy default stream. Each thread has its own.
+
+    What is promised: a call's work goes to the stream, behind what is there already, and the call returns
+    when it is done. A producer of arrays is asked through DLPack to be ready for the stream; the stream that
+    an array names in ``__cuda_array_interface__`` is waited for. So arrays that come out are complete, and
+    those that went in may be changed or freed when the call has returned, but for the x of a training call,
+    which its tape borrows. A stream that is being captured into a graph cannot be used yet.
+
+    Args:
+        handle: an int (0 or 1 the legacy default stream, 2 the one per thread, else a cudaStream_t), or a
+            stream that offers ``__cuda_stream__``, ``cuda_stream`` (PyTorch) or ``ptr`` (CuPy).
 
     Raises:
-        RuntimeError: CUDA cannot be used; the message says why.
+        RuntimeError: CUDA cannot be used; the message says why. TypeError: handle is no stream.
     """
-    raise RuntimeError(f"no CUDA stream can be used: {why_not()}")
+    before = _native.set_stream(_number(handle))
+    try:
+        yield
+    finally:
+        _native.set_stream(before)
+
+
+def _number(handle: Any) -> int:
+    """The address of a stream."""
+    reason = why_not()
+    if reason is not None:
+        raise RuntimeError(f"no CUDA stream can be used: {reason}")
+    if hasattr(handle, "__cuda_stream__"):
+        return int(handle.__cuda_stream__()[1])
+    for name in ("cuda_stream", "ptr"):
+        if isinstance(getattr(handle, name, None), int):
+            return int(getattr(handle, name))
+    if isinstance(handle, bool) or not isinstance(handle, numbers.Integral) or handle < 0:
+        raise TypeError(f"handle must be an int of at least 0 or a stream, it is {handle!r}")
+    return int(handle)

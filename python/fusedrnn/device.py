@@ -99,10 +99,11 @@ def shared(x: Any) -> Any:
         return x
     # DLPack first: it lets the producer order its own work before ours.
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _native.cuda_info()["memory"]:
+        stream = _native.current_stream() or _LEGACY_STREAM
         try:
-            capsule = x.__dlpack__(stream=_LEGACY_STREAM, max_version=(1, 0))
+            capsule = x.__dlpack__(stream=stream, max_version=(1, 0))
         except TypeError:  # from before DLPack 1.0
-            capsule = x.__dlpack__(stream=_LEGACY_STREAM)
+            capsule = x.__dlpack__(stream=stream)
         return _native.device_array_from_dlpack(capsule)
     if hasattr(x, "__cuda_array_interface__"):
         return _native.device_array_from_interface(x.__cuda_array_interface__, x)

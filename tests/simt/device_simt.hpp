@@ -160,8 +160,10 @@ template <auto kernel>
 struct Named;
 
 template <auto kernel>
-Status launch(const Grid& grid, Stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
+Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
+  const Status status = simt::require_stream("launch", stream, place);
+  if (status != Status::ok) return status;
   const simt::LaunchShape shape = {
       {grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes, grid.cluster};
   simt::note_launch(typeid(Named<kernel>*).name(), shape);
@@ -171,28 +173,31 @@ Status launch(const Grid& grid, Stream, const typename KernelArgs<decltype(kerne
 
 inline Status alloc(size_t bytes, void** memory, Place place) { return simt::alloc(bytes, memory, place); }
 inline Status free(void* memory, Place place) { return simt::free(memory, place); }
-inline Status copy(void* to, const void* from, size_t bytes, Stream, Place place) {
-  return simt::copy(to, from, bytes, place);
+inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
+  const Status status = simt::require_stream("copy", stream, place);
+  return status == Status::ok ? simt::copy(to, from, bytes, place) : status;
 }
-inline Status fill(void* to, int value, size_t bytes, Stream, Place place) {
-  return simt::fill(to, value, bytes, place);
+inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
+  const Status status = simt::require_stream("fill", stream, place);
+  return status == Status::ok ? simt::fill(to, value, bytes, place) : status;
 }
-inline Status synchronize(Stream, Place) { return Status::ok; }
+inline Status synchronize(Stream stream, Place place) { return simt::require_stream("synchronize", stream, place); }
 
 inline Status current_device(int32_t* device, Place) {
-  *device = 0;
+  *device = simt::current_device();
   return Status::ok;
 }
 
 inline Status device_of(const void* memory, int32_t* device, Place) {
-  *device = simt::owns(memory) ? 0 : -1;
+  *device = simt::device_of(memory);
   return Status::ok;
 }
 
 inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
 
 inline Status device_info(DeviceInfo* info, Place) {
-  *info = {"host emulator", 0, 9, 0, 4, simt::device_bytes(), simt::kMaxShared, simt::kMaxShared + 1024};
+  *info = {"host emulator",  simt::current_device(), 9, 0, 4, simt::device_bytes(),
+           simt::kMaxShared, simt::kMaxShared + 1024};
   return Status::ok;
 }
 

@@ -23,6 +23,7 @@ struct Allocation {
   size_t page_bytes;
   unsigned char* first;
   size_t bytes;
+  int device;
 
   unsigned char* last() const { return first + bytes; }
   unsigned char* end() const { return pages + page_bytes; }
@@ -103,9 +104,22 @@ const Allocation* containing(uintptr_t address) {
 Lock::Lock() { registry().mutex.lock(); }
 Lock::~Lock() { registry().mutex.unlock(); }
 
-bool owns(const void* p) {
+Status require_stream(const char* call, Stream stream, Place place) {
+  const char* text = std::getenv("FUSEDRNN_SIMT_STREAM");
+  if (text == nullptr || number(stream) == std::strtoull(text, nullptr, 0)) return Status::ok;
+  return fail(Status::device_error, "%s on stream %#zx at %s:%d: FUSEDRNN_SIMT_STREAM allows %s alone", call,
+              static_cast<size_t>(number(stream)), source_name(place.file), place.line, text);
+}
+
+int current_device() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_DEVICE");
+  return text == nullptr ? 0 : std::atoi(text);
+}
+
+int device_of(const void* p) {
   const Lock lock;
-  return containing(number(p)) != nullptr;
+  const Allocation* a = containing(number(p));
+  return a == nullptr ? -1 : a->device;
 }
 
 size_t device_bytes() {
@@ -166,6 +180,7 @@ Status alloc(size_t bytes, void** memory, Place place) {
   a.page_bytes = page_bytes;
   mprotect(a.pages, page_bytes, PROT_READ | PROT_WRITE);
   a.bytes = bytes;
+  a.device = current_device();
   a.first = a.end() - round_up(bytes, kAlignment);
   std::memset(a.first, 0xff, bytes);
   write_guard(a.pages, a.first);

@@ -80,11 +80,14 @@ void note_launch(const char* kernel, const LaunchShape& shape);
 // `run(args)` is one thread's kernel. `signature` is the __PRETTY_FUNCTION__ of the function template launch<kernel>.
 Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
               Place place);
+// With FUSEDRNN_SIMT_STREAM set to a number, work for any other stream is a failure.
+Status require_stream(const char* call, Stream stream, Place place);
 Status alloc(size_t bytes, void** memory, Place place);
 Status free(void* memory, Place place);
 Status copy(void* to, const void* from, size_t bytes, Place place);
 Status fill(void* to, int value, size_t bytes, Place place);
-bool owns(const void* p);  // whether it is inside an allocation
-size_t device_bytes();     // FUSEDRNN_SIMT_MEMORY, else 4 GiB
+int current_device();          // FUSEDRNN_SIMT_DEVICE, else 0: whose memory alloc gives
+int device_of(const void* p);  // of the allocation that it is inside, else -1
+size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB
 
 }  // namespace fusedrnn::cuda::simt
