@@ -22,7 +22,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 2;
+constexpr uint32_t kBackendAbi = 3;
 
 enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
 enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
@@ -263,7 +263,7 @@ struct LossArgs {
   int64_t ignore_index;
   void* loss;
   void* dpred;
-  double* partials;  // one per kReduceChunk elements, or per kLossRows rows of a cross-entropy
+  double* partials;  // one per kReduceChunk elements, or per row of a cross-entropy
 };
 
 // ----------------------------------------------------------------------------------------------------- optimizers
@@ -296,7 +296,28 @@ struct NormArgs {
   double max_norm;         // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
   double* norm;            // backend memory
   double* clip_factor;     // backend memory, or nullptr
-  double* partials;        // one per kReduceChunk elements of each segment
+  double* partials;        // one per kReduceChunk elements of each segment, at least one
+};
+
+// An optimizer's whole step: the norm of the gradients of all groups, and their updates with gradients scaled as
+// NormArgs says. What is decided is decided where the gradients are: nobody waits, nothing comes back.
+struct UpdateGroup {
+  OptimizerArgs update;  // its clip_factor is not read
+  // Both or neither may be nullptr. In backend memory, so that steps can be repeated without anew telling what changes
+  // from one to the next: the learning rate, instead of update.lr; and, instead of update.step, a pair of numbers, of
+  // which the second is how many updates there have been. A skipped one does not count. (Two, because on a GPU some
+  // blocks begin when others have ended: the first is the one they read.)
+  const double* lr;
+  int64_t* steps;
+};
+
+struct ClippedUpdateArgs {
+  int64_t groups;  // at least one
+  const UpdateGroup* group;
+  double max_norm;         // infinity scales nothing
+  int32_t skip_nonfinite;  // where the norm is infinite or NaN, leave all parameters and states as they are
+  double* norm;            // backend memory
+  double* partials;        // one per kReduceChunk elements of each segment, at least one for each group
 };
 
 // ---------------------------------------------------------------------------------------------------------- table
@@ -346,6 +367,7 @@ struct Backend {
   Status (*loss)(const LossArgs*, Stream);
   Status (*optimizer)(const OptimizerArgs*, Stream);
   Status (*norm)(const NormArgs*, Stream);
+  Status (*clipped_update)(const ClippedUpdateArgs*, Stream);
   Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);  // grad *= factor
   Status (*clip_value)(DType, int64_t segments, const Segment*, double limit,
                        Stream);  // grad clamped to [-limit, limit]

@@ -13,4 +13,12 @@ Status dropout(const DropoutArgs* args, Stream stream);
 Status last_forward(const LastArgs* args, Stream stream);
 Status last_backward(const LastArgs* args, Stream stream);
 
+Status loss(const LossArgs* args, Stream stream);
+
+Status optimizer(const OptimizerArgs* args, Stream stream);
+Status norm(const NormArgs* args, Stream stream);
+Status clipped_update(const ClippedUpdateArgs* args, Stream stream);
+Status scale(DType dtype, int64_t segments, const Segment* segment, const double* factor, Stream stream);
+Status clip_value(DType dtype, int64_t segments, const Segment* segment, double limit, Stream stream);
+
 }  // namespace fusedrnn::cuda

@@ -9,24 +9,6 @@
 namespace fusedrnn::cuda {
 namespace {
 
-// An entry of the table that no kernel fills yet: refuses whatever it is given.
-template <class Entry>
-struct Absent;
-template <class... Args>
-struct Absent<Status (*)(Args...)> {
-  static Status entry(Args...) {
-    return fail(Status::unsupported, "there is no CUDA kernel for this operation yet: use device=\"cpu\"");
-  }
-};
-
-// Fills an entry of its own type with Absent.
-struct Missing {
-  template <class Entry>
-  constexpr operator Entry() const {
-    return Absent<Entry>::entry;
-  }
-};
-
 // ---- memory and streams: the door's, without the caller's place
 Status table_alloc(size_t bytes, void** memory) { return door::alloc(bytes, memory); }
 
@@ -100,11 +82,12 @@ constexpr Backend kTable = {
     /* last_forward */ last_forward,
     /* last_backward */ last_backward,
 
-    /* loss */ Missing{},
-    /* optimizer */ Missing{},
-    /* norm */ Missing{},
-    /* scale */ Missing{},
-    /* clip_value */ Missing{},
+    /* loss */ loss,
+    /* optimizer */ optimizer,
+    /* norm */ norm,
+    /* clipped_update */ clipped_update,
+    /* scale */ scale,
+    /* clip_value */ clip_value,
 };
 
 }  // namespace

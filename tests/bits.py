@@ -46,7 +46,7 @@ def assert_same_bits(run: Callable[[], Any]) -> None:
             first = results
             continue
         for i, (a, b) in enumerate(zip(first, results, strict=True)):
-            same = a.shape == b.shape and a.dtype == b.dtype and _pattern(a) == _pattern(b)
+            same = a.shape == b.shape and a.dtype == b.dtype and pattern(a) == pattern(b)
             assert same, f"result {i} differs in: {way}"
 
 
@@ -61,7 +61,8 @@ def _taken(results: Any) -> Iterator[Array]:
             results.fill(-1)
 
 
-def _pattern(array: Array) -> bytes:
+def pattern(array: Array) -> bytes:
+    """The bytes of an array, all NaN alike."""
     if np.issubdtype(array.dtype, np.floating):
         array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
     return array.tobytes()

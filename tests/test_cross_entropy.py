@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from bits import assert_same_bits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from losses import REDUCTIONS, assert_close, assert_loss, torch_loss
 
@@ -28,6 +28,28 @@ pytestmark = pytest.mark.parity
     spread=st.sampled_from([1.0, 10.0]),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(
+    dtype=np.float32,
+    leading=[9],
+    classes=2500,
+    probabilities=False,
+    reduction="mean",
+    masked=True,
+    ignore=False,
+    spread=1.0,
+    seed=0,
+)  # a row for each block of a GPU
+@example(
+    dtype=np.float64,
+    leading=[9],
+    classes=2500,
+    probabilities=True,
+    reduction="sum",
+    masked=True,
+    ignore=False,
+    spread=1.0,
+    seed=0,
+)  # a row for each block of a GPU
 @settings(max_examples=120)
 def test_against_reference(
     dtype: Any,

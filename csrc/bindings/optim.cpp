@@ -136,20 +136,35 @@ Norm measure(const Backend& backend, const Gradients& g, double max_norm, Team* 
   return norm_of(backend, g, max_norm, partials.as<double>(), team);
 }
 
-py::tuple segments_norm(const py::list& tables, double max_norm) {
-  Gradients g;
-  for (const py::handle value : tables) {
-    const Segments& table = py::cast<const Segments&>(value);
-    for (const Segment& segment : table.segments()) g.add(segment, table.dtype());
+// updates: tuples of a table, its scalars, and None or the arrays that are read instead of lr and step.
+double clipped_update(const py::list& updates, double max_norm, bool skip_nonfinite) {
+  std::vector<UpdateGroup> groups;
+  std::vector<Argument> kept;
+  int64_t chunks = 0;
+  for (const py::handle update : updates) {
+    const py::tuple parts = py::cast<py::tuple>(update);
+    const Segments& table = py::cast<const Segments&>(parts[0]);
+    UpdateGroup group = {update_of(table, py::cast<py::dict>(parts[1])), nullptr, nullptr};
+    if (!parts[2].is_none()) {
+      const py::tuple counters = py::cast<py::tuple>(parts[2]);
+      kept.push_back(input("lr", counters[0], Element::float64, {{"1", 1}}));
+      group.lr = static_cast<const double*>(kept.back().data());
+      kept.push_back(output("steps", counters[1], Element::int64, {{"2", 2}}));
+      group.steps = static_cast<int64_t*>(kept.back().data());
+    }
+    for (const Segment& s : table.segments()) chunks += s.count / kReduceChunk + 1;
+    ++chunks;
+    groups.push_back(group);
   }
   const Backend& backend = current_backend();
-  Norm norm;
-  {
-    py::gil_scoped_release release;
-    TeamLease lease;
-    norm = measure(backend, g, max_norm, lease.team());
-  }
-  return py::make_tuple(norm.norm, norm.factor);
+  py::gil_scoped_release release;
+  const Workspace partials(backend, static_cast<size_t>(chunks) * sizeof(double));
+  double norm = 0;
+  const ClippedUpdateArgs a = {
+      static_cast<int64_t>(groups.size()), groups.data(), max_norm, skip_nonfinite, &norm, partials.as<double>()};
+  TeamLease lease;
+  check(backend, backend.clipped_update(&a, lease.team()), "clipped_update");
+  return norm;
 }
 
 double global_norm(const py::list& grads) {
@@ -194,7 +209,7 @@ void bind_optim(py::module_& m) {
   using py::arg;
   py::class_<Segments>(m, "Segments").def(py::init<const std::string&, const py::list&>(), arg("kind"), arg("pieces"));
   m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("clip_factor"));
-  m.def("segments_norm", &segments_norm, arg("tables"), arg("max_norm"));
+  m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"));
   m.def("global_norm", &global_norm, arg("grads"));
   m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));
   m.def("clip_by_value", &clip_by_value, arg("grads"), arg("limit"));

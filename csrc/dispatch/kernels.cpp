@@ -59,6 +59,7 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* loss */ loss,
     /* optimizer */ optimizer,
     /* norm */ norm,
+    /* clipped_update */ clipped_update,
     /* scale */ scale,
     /* clip_value */ clip_value,
 };

@@ -230,21 +230,19 @@ Status loss(const LossArgs* args, Stream) {
   LossArgs a = *args;
   const int64_t bytes = bytes_of(a.dtype), elements = a.rows * a.classes;
   const bool by_rows = a.kind == LossKind::cross_entropy_classes || a.kind == LossKind::cross_entropy_probabilities;
-  const int64_t chunks = by_rows ? quotient_up(a.rows, kLossRows) : quotient_up(elements, kReduceChunk);
+  const int64_t partials = by_rows ? a.rows : quotient_up(elements, kReduceChunk);
   a.pred = stage.in(a.pred, bytes);
   a.target = stage.in(a.target, a.kind == LossKind::cross_entropy_classes ? sizeof(int64_t) : bytes);
   a.mask = stage.in(a.mask, 1);
   a.loss = stage.out(a.loss, a.reduction == Reduction::none ? contiguous(bytes, by_rows ? a.rows : elements)
                                                             : contiguous(sizeof(double), 1));
   a.dpred = stage.out(a.dpred, contiguous(bytes, elements));
-  a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(partials) * sizeof(double)));
   return stage.finish([&] { return inner().loss(&a, kStream); });
 }
 
 // ----------------------------------------------------------------------------------------------------- optimizers
-Status optimizer(const OptimizerArgs* args, Stream) {
-  Stage stage(inner(), kStream);
-  OptimizerArgs a = *args;
+std::vector<Segment> updated_segments(Stage& stage, const OptimizerArgs& a) {
   std::vector<Segment> segments(a.segment, a.segment + a.segments);
   for (Segment& s : segments) {
     const Extent extent = contiguous(bytes_of(a.dtype), s.count);
@@ -252,6 +250,13 @@ Status optimizer(const OptimizerArgs* args, Stream) {
     s.grad = stage.in(s.grad, extent);
     for (void*& state : s.state) state = stage.update(state, extent);
   }
+  return segments;
+}
+
+Status optimizer(const OptimizerArgs* args, Stream) {
+  Stage stage(inner(), kStream);
+  OptimizerArgs a = *args;
+  const std::vector<Segment> segments = updated_segments(stage, a);
   a.segment = segments.data();
   a.clip_factor = stage.in(a.clip_factor, contiguous(sizeof(double), 1));
   return stage.finish([&] { return inner().optimizer(&a, kStream); });
@@ -261,7 +266,7 @@ Status norm(const NormArgs* args, Stream) {
   Stage stage(inner(), kStream);
   NormArgs a = *args;
   std::vector<Segment> segments(a.segment, a.segment + a.segments);
-  int64_t chunks = 0;
+  int64_t chunks = 1;
   for (Segment& s : segments) {
     s = Segment{nullptr, stage.in(s.grad, contiguous(bytes_of(a.dtype), s.count)), {}, s.count};
     chunks += quotient_up(s.count, kReduceChunk);
@@ -271,6 +276,26 @@ Status norm(const NormArgs* args, Stream) {
   a.clip_factor = stage.out(a.clip_factor, contiguous(sizeof(double), 1));
   a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(chunks) * sizeof(double)));
   return stage.finish([&] { return inner().norm(&a, kStream); });
+}
+
+Status clipped_update(const ClippedUpdateArgs* args, Stream) {
+  Stage stage(inner(), kStream);
+  ClippedUpdateArgs a = *args;
+  std::vector<UpdateGroup> groups(a.group, a.group + a.groups);
+  std::vector<std::vector<Segment>> segments;
+  int64_t chunks = 0;
+  for (UpdateGroup& g : groups) {
+    segments.push_back(updated_segments(stage, g.update));
+    g.update.segment = segments.back().data();
+    g.lr = stage.in(g.lr, contiguous(sizeof(double), 1));
+    g.steps = stage.update(g.steps, contiguous(sizeof(int64_t), 2));
+    for (const Segment& s : segments.back()) chunks += quotient_up(s.count, kReduceChunk);
+    ++chunks;
+  }
+  a.group = groups.data();
+  a.norm = stage.out(a.norm, contiguous(sizeof(double), 1));
+  a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  return stage.finish([&] { return inner().clipped_update(&a, kStream); });
 }
 
 std::vector<Segment> updated_grads(Stage& stage, DType dtype, int64_t count, const Segment* segment) {
@@ -325,6 +350,7 @@ Backend table() {
   t.loss = loss;
   t.optimizer = optimizer;
   t.norm = norm;
+  t.clipped_update = clipped_update;
   t.scale = scale;
   t.clip_value = clip_value;
   return t;

@@ -13,7 +13,7 @@ struct Adagrad {
   V lr, eps, weight_decay;
   bool decays;
 
-  explicit Adagrad(const OptimizerArgs& a)
+  FR_FN explicit Adagrad(const OptimizerArgs& a)
       : lr(M::constant(a.lr / (1 + static_cast<double>(a.step - 1) * a.lr_decay))),
         eps(M::constant(a.eps)),
         weight_decay(M::constant(a.weight_decay)),

@@ -14,7 +14,7 @@ struct Adam {
   V step_size, rest1, beta2, rest2, inverse_root, eps, weight_decay, shrink;
   bool decays, decoupled;
 
-  explicit Adam(const OptimizerArgs& a) {
+  FR_FN explicit Adam(const OptimizerArgs& a) {
     const double c1 = a.bias_correction ? 1 - power(a.beta1, a.step) : 1;
     const double c2 = a.bias_correction ? 1 - power(a.beta2, a.step) : 1;
     step_size = M::constant(a.lr / c1);

@@ -1,6 +1,7 @@
 // The norm of all gradients together, summed as backend.hpp says, and the factor that clips it.
 #pragma once
 
+#include "optim/rule.hpp"
 #include "optim/segments.hpp"
 #include "simd/wide.hpp"
 
@@ -21,30 +22,32 @@ double chunk_squares(const Segment& s, const Segment& next, int64_t chunk) {
   });
 }
 
+// `total` and the squares of all gradients, chunk by chunk; `partials` has room for one number per chunk.
 template <class T>
-void run_norm(const NormArgs& a, Team* team) {
+double add_squares(double total, const Segment* segment, int64_t segments, double* partials, Team* team) {
   int64_t chunks = 0;
-  for (int64_t s = 0; s < a.segments; ++s) chunks += chunks_of(a.segment[s]);
-  const int32_t threads = useful_threads(team, total_count(a.segment, a.segments), chunks);
+  for (int64_t s = 0; s < segments; ++s) chunks += chunks_of(segment[s]);
+  const int32_t threads = useful_threads(team, total_count(segment, segments), chunks);
   parallel(team, threads, [&](int32_t t) {
     const int64_t first = share(chunks, threads, t), last = share(chunks, threads, t + 1);
     int64_t at = 0;
-    for (int64_t s = 0; s < a.segments && at < last; ++s) {
-      const int64_t begin = at, end = at + chunks_of(a.segment[s]);
+    for (int64_t s = 0; s < segments && at < last; ++s) {
+      const int64_t begin = at, end = at + chunks_of(segment[s]);
       for (at = first > begin ? first : begin; at < end && at < last; ++at)
-        a.partials[at] = chunk_squares<T>(a.segment[s], a.segment[s + (s + 1 < a.segments)], at - begin);
+        partials[at] = chunk_squares<T>(segment[s], segment[s + (s + 1 < segments)], at - begin);
       at = end;
     }
   });
-  double total = 0;
-  for (int64_t c = 0; c < chunks; ++c) total += a.partials[c];
-  const double norm = __builtin_sqrt(total), factor = a.max_norm / (norm + 1e-6);
-  *a.norm = norm;
-  if (a.clip_factor) *a.clip_factor = factor > 1 ? 1 : factor;
+  for (int64_t c = 0; c < chunks; ++c) total += partials[c];
+  return total;
 }
 
 inline Status norm(const NormArgs* a, Stream stream) {
-  return with_type(a->dtype, [&](auto type) { run_norm<decltype(type)>(*a, static_cast<Team*>(stream)); });
+  return with_type(a->dtype, [&](auto type) {
+    *a->norm = __builtin_sqrt(
+        add_squares<decltype(type)>(0, a->segment, a->segments, a->partials, static_cast<Team*>(stream)));
+    if (a->clip_factor) *a->clip_factor = clip_factor(a->max_norm, *a->norm);
+  });
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -16,7 +16,7 @@ struct RmsProp {
   V lr, alpha, rest, eps, momentum, weight_decay, zero;
   bool decays, keeps, centered;
 
-  explicit RmsProp(const OptimizerArgs& a)
+  FR_FN explicit RmsProp(const OptimizerArgs& a)
       : lr(M::constant(a.lr)),
         alpha(M::constant(a.beta2)),
         rest(M::constant(1 - a.beta2)),

@@ -1,5 +1,5 @@
-// What every update rule shares. A rule is a struct template over a math policy M and knows one element: its parameter,
-// its gradient (already scaled by the clip factor) and its states. M supplies
+// What every update rule shares, and the factor of clipping. A rule is a struct template over a math policy M and knows
+// one element: its parameter, its gradient (already scaled by the clip factor) and its states. M supplies
 //
 //   V                the value: lanes of float or double, one float on a GPU
 //   constant(s)      V with the double s, rounded once
@@ -24,6 +24,12 @@ FR_FN double power(double base, int64_t n) {
   for (; n > 0; n >>= 1, base *= base)
     if (n & 1) result *= base;
   return result;
+}
+
+// What gradients are scaled by to have a norm of at most max_norm. PyTorch's formula; a NaN norm gives NaN.
+FR_FN double clip_factor(double max_norm, double norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return factor > 1 ? 1 : factor;
 }
 
 }  // namespace fusedrnn

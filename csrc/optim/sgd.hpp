@@ -13,7 +13,7 @@ struct Sgd {
   V lr, momentum, weight_decay;
   bool decays, keeps, nesterov;
 
-  explicit Sgd(const OptimizerArgs& a)
+  FR_FN explicit Sgd(const OptimizerArgs& a)
       : lr(M::constant(a.lr)),
         momentum(M::constant(a.momentum)),
         weight_decay(M::constant(a.weight_decay)),

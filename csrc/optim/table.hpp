@@ -2,5 +2,6 @@
 #pragma once
 
 #include "optim/clip.hpp"
+#include "optim/clipped_update.hpp"
 #include "optim/global_norm.hpp"
 #include "optim/update.hpp"

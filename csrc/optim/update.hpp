@@ -3,20 +3,12 @@
 
 #include "optim/adagrad.hpp"
 #include "optim/adam.hpp"
+#include "optim/arithmetic.hpp"
 #include "optim/rmsprop.hpp"
 #include "optim/segments.hpp"
 #include "optim/sgd.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
-
-template <class T>
-struct Arithmetic {
-  using L = Lanes<T>;
-  using V = typename L::V;
-  FR_INLINE static V constant(double s) { return L::set(static_cast<T>(s)); }
-  FR_INLINE static V sqrt(V v) { return L::sqrt(v); }
-  FR_INLINE static V max(V a, V b) { return L::max(a, b); }
-};
 
 // n lanes of elements from i on; n is L::N but at the end of a segment. States a rule does not keep are absent.
 template <class T, class Rule>

@@ -15,9 +15,9 @@ struct Gradients {
 
   void add(const Segment& segment, DType dtype) { of[dtype == DType::float64].push_back(segment); }
 
-  // Doubles of scratch that norm_of needs.
+  // Doubles of scratch that norm_of needs, at least one.
   size_t partials() const {
-    int64_t chunks[2] = {0, 0};
+    int64_t chunks[2] = {1, 1};
     for (int d = 0; d < 2; ++d)
       for (const Segment& s : of[d]) chunks[d] += s.count / kReduceChunk + 1;
     return static_cast<size_t>(chunks[0] > chunks[1] ? chunks[0] : chunks[1]);

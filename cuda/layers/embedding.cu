@@ -62,7 +62,6 @@ FR_DEVICE int find(const EmbeddingArgs& a, int64_t first, int64_t row0, int64_t 
     const int32_t other = door::shuffle(through, lane >= step ? lane - step : lane);
     if (lane >= step) through += other;
   }
-  door::barrier();  // the lists of the round before have been walked
   if (door::lane() == door::kWarp - 1) lists.of_warp[door::warp()] = through;
   door::barrier();
   int32_t to = through - mine, total = 0;

@@ -128,8 +128,7 @@ void loss(Call<T>& c, LossKind kind, Reduction reduction, int64_t n_rows, int64_
   T* dpred = c.template blank<T>(count);
   a.loss = reduction == Reduction::none ? static_cast<void*>(each) : &total;
   a.dpred = dpred;
-  const int64_t chunk = by_row ? kLossRows : kReduceChunk;
-  a.partials = c.template blank<double>((entries + chunk - 1) / chunk);
+  a.partials = c.template blank<double>(by_row ? entries : (entries + kReduceChunk - 1) / kReduceChunk);
   c.require_ok(c.backend.loss(&a, c.team), "loss");
   c.see(&total, 1);
   c.see(each, entries);

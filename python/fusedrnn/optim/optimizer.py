@@ -138,17 +138,24 @@ class Optimizer:
         for group in self.param_groups:
             self._check(group)
         tables = self._prepared()
-        norm = factor = None
+        updates: list[tuple[_native.Segments, dict[str, float], tuple[Array, Array] | None]] = [
+            (table.segments, {**self._scalars(group), "step": float(group["step"] + 1)}, None)
+            for group, group_tables in zip(self.param_groups, tables, strict=True)
+            for table in group_tables
+        ]
+        norm = None
         if clip_norm is not None or skip_nonfinite:
-            flat = [table.segments for group_tables in tables for table in group_tables]
-            norm, factor = _native.segments_norm(flat, math.inf if clip_norm is None else float(clip_norm))
+            norm = _native.clipped_update(
+                updates, math.inf if clip_norm is None else float(clip_norm), skip_nonfinite
+            )
             if skip_nonfinite and not math.isfinite(norm):
                 return None if clip_norm is None else norm
+        else:
+            for segments, scalars, _ in updates:
+                _native.optimizer_step(segments, scalars, None)
         for group, group_tables in zip(self.param_groups, tables, strict=True):
             group["step"] += 1
-            scalars = {**self._scalars(group), "step": float(group["step"])}
             for table in group_tables:
-                _native.optimizer_step(table.segments, scalars, None if clip_norm is None else factor)
                 table.touch()
         return None if clip_norm is None else norm
 

@@ -1,0 +1,122 @@
+// Softmax cross-entropy of rows of logits (csrc/losses/cross_entropy.hpp has the equations). A row belongs to a warp,
+// or to a block where it is long: what its threads leave in dpred on the way, each reads again itself.
+#include "dtype.hpp"
+#include "losses/loss.cuh"
+#include "sum.cuh"
+
+namespace fusedrnn::cuda {
+namespace {
+
+constexpr int kThreads = 256, kRows = kThreads / door::kWarp;
+constexpr int64_t kLong = 1024;  // classes from which on a row has a block
+
+struct CrossEntropyTask {
+  LossTask loss;
+  int32_t whole_block;
+};
+
+// The threads of one row.
+struct Team {
+  bool whole_block;
+  int64_t row;
+  int first, step;  // a thread has the classes first, first + step ..
+
+  FR_DEVICE explicit Team(bool whole_block)
+      : whole_block(whole_block),
+        row(whole_block ? door::block_x() : door::block_x() * kRows + door::warp()),
+        first(whole_block ? door::thread() : door::lane()),
+        step(whole_block ? kThreads : door::kWarp) {}
+
+  template <class T>
+  FR_DEVICE T sum(T value) const {
+    return whole_block ? block_sum<kThreads>(value) : warp_sum(value);
+  }
+  template <class T>
+  FR_DEVICE T max(T value) const {
+    return whole_block ? block_max<kThreads>(value) : warp_max(value);
+  }
+};
+
+// Leaves exp(p - max p) in e; `most` is the maximum. Returns the sum.
+template <class T>
+FR_DEVICE double exponentials(const Team& team, const T* p, int64_t classes, T* e, T& most) {
+  most = p[team.first < classes ? team.first : 0];
+  for (int64_t k = team.first; k < classes; k += team.step) most = p[k] > most ? p[k] : most;
+  most = team.max(most);
+  double sum = 0;
+  for (int64_t k = team.first; k < classes; k += team.step) {
+    e[k] = Math<T>::exp(p[k] - most);
+    sum = sum + static_cast<double>(e[k]);
+  }
+  return team.sum(sum);
+}
+
+template <class T>
+FR_DEVICE double class_row(const Team& team, const T* p, int64_t target, int64_t classes, double scale, T* dp) {
+  T most;
+  const double sum = exponentials(team, p, classes, dp, most);
+  const T factor = static_cast<T>(scale / sum);
+  for (int64_t k = team.first; k < classes; k += team.step) {
+    const double others = static_cast<double>(dp[k]) - sum;  // of the target: rounds once where the prediction is right
+    dp[k] = k == target ? static_cast<T>(others / sum * scale) : dp[k] * factor;
+  }
+  return Math<double>::log(sum) + (static_cast<double>(most) - static_cast<double>(p[target]));
+}
+
+template <class T>
+FR_DEVICE double probabilities_row(const Team& team, const T* p, const T* target, int64_t classes, double scale,
+                                   T* dp) {
+  T most;
+  const double sum = exponentials(team, p, classes, dp, most);
+  double weight = 0, cross = 0;
+  for (int64_t k = team.first; k < classes; k += team.step) {
+    const double t = static_cast<double>(target[k]);
+    weight = weight + t;
+    cross = cross + t * (static_cast<double>(p[k]) - static_cast<double>(most));
+  }
+  weight = team.sum(weight);
+  cross = team.sum(cross);
+  const T factor = static_cast<T>(weight / sum * scale), to = static_cast<T>(scale);
+  for (int64_t k = team.first; k < classes; k += team.step) dp[k] = dp[k] * factor - target[k] * to;
+  return weight * Math<double>::log(sum) - cross;
+}
+
+template <class T, bool Probabilities>
+FR_KERNEL void cross_entropy_kernel(const FR_CONSTANT CrossEntropyTask task) {
+  const LossArgs& a = task.loss.args;
+  const Team team(task.whole_block != 0);
+  if (team.row >= a.rows) return;
+  const T* const p = row_of<T>(a.pred, team.row);
+  T* const dp = static_cast<T*>(a.dpred) + team.row * a.classes;
+  const double scale = 1 / divisor_of(task.loss);
+  double loss = 0;
+  if (!counts<std::conditional_t<Probabilities, char, int64_t>>(task.loss, team.row)) {
+    for (int64_t k = team.first; k < a.classes; k += team.step) dp[k] = 0;
+  } else if constexpr (Probabilities) {
+    loss = probabilities_row(team, p, row_of<T>(a.target, team.row), a.classes, scale, dp);
+  } else {
+    loss = class_row(team, p, element_of<int64_t>(a.target, team.row), a.classes, scale, dp);
+  }
+  if (team.first > 0) return;
+  if (a.reduction == Reduction::none)
+    static_cast<T*>(a.loss)[team.row] = static_cast<T>(loss);
+  else
+    a.partials[team.row] = loss;
+}
+
+}  // namespace
+
+Status launch_cross_entropy(const LossTask& loss, Stream stream) {
+  const LossArgs& a = loss.args;
+  const CrossEntropyTask task{loss, a.classes >= kLong};
+  return with_dtype(a.dtype, "cross_entropy", [&](auto zero) {
+    using T = decltype(zero);
+    const door::Grid grid{
+        {task.whole_block ? a.rows : (a.rows + kRows - 1) / kRows}, kThreads, kBlockBytes<double, kThreads>};
+    return a.kind == LossKind::cross_entropy_probabilities
+               ? door::launch<cross_entropy_kernel<T, true>>(grid, stream, task)
+               : door::launch<cross_entropy_kernel<T, false>>(grid, stream, task);
+  });
+}
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,38 @@
+// What all losses share: which entries count, and what the gradient of a mean is divided by.
+#pragma once
+
+#include "elements.cuh"
+
+namespace fusedrnn::cuda {
+
+struct LossTask {
+  LossArgs args;
+  int64_t entries, wide;  // `wide` entries in a row share one mask value
+  double divisor;         // of a mean the number of entries, else 1
+  const double* found;    // instead, where the device had to find out how many of them count
+};
+
+FR_DEVICE double divisor_of(const LossTask& task) {
+  if (!task.found) return task.divisor;
+  const double found = *task.found;
+  return found == 0 ? 1 : found;
+}
+
+// Target is an entry's target as it is compared with ignore_index; char: never.
+template <class Target>
+FR_DEVICE bool counts(const LossTask& task, int64_t entry) {
+  const LossArgs& a = task.args;
+  if (a.mask.data && element_of<uint8_t>(a.mask, task.wide == 1 ? entry : entry / task.wide) == 0) return false;
+  if constexpr (sizeof(Target) > 1) {
+    if (a.has_ignore_index) return element_of<Target>(a.target, entry) != static_cast<Target>(a.ignore_index);
+  }
+  return true;
+}
+
+// Every loss: gradients, and entries' losses or, in `partials`, one sum per kReduceChunk entries of an elementwise loss
+// and per row of a cross-entropy.
+Status launch_mse(const LossTask& task, Stream stream);
+Status launch_binary_cross_entropy(const LossTask& task, Stream stream);
+Status launch_cross_entropy(const LossTask& task, Stream stream);
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,10 @@
+// Adagrad.
+#include "optim/update.cuh"
+//
+#include "optim/adagrad.hpp"
+
+namespace fusedrnn::cuda {
+
+Status launch_adagrad(UpdateTask& task, Stream stream) { return launch_update<Adagrad>(task, stream); }
+
+}  // namespace fusedrnn::cuda

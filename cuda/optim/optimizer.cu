@@ -1,0 +1,50 @@
+// The table's entries for updates: which rule's kernel.
+#include "entries.hpp"
+#include "optim/update.cuh"
+
+namespace fusedrnn::cuda {
+namespace {
+
+Status launch(UpdateTask& task, Stream stream) {
+  switch (task.args.kind) {
+    case OptimizerKind::sgd:
+      return launch_sgd(task, stream);
+    case OptimizerKind::adagrad:
+      return launch_adagrad(task, stream);
+    case OptimizerKind::rmsprop:
+      return launch_rmsprop(task, stream);
+    default:
+      return launch_adam(task, stream);
+  }
+}
+
+}  // namespace
+
+Status optimizer(const OptimizerArgs* a, Stream stream) {
+  UpdateTask task = {};
+  task.args = *a;
+  return launch(task, stream);
+}
+
+Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
+  UpdateTask task = {};
+  task.squares.sums = a->partials;
+  task.max_norm = a->max_norm;
+  task.norm = a->norm;
+  task.skip_nonfinite = a->skip_nonfinite;
+  Status status = Status::ok;
+  for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
+    const UpdateGroup& group = a->group[i];
+    status = square_sums(group.update.dtype, group.update.segment, group.update.segments, group.steps, &task.squares,
+                         stream);
+  }
+  for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
+    task.args = a->group[i].update;
+    task.lr = a->group[i].lr;
+    task.steps = a->group[i].steps;
+    status = launch(task, stream);
+  }
+  return status;
+}
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,10 @@
+// RMSprop, plain and centred.
+#include "optim/update.cuh"
+//
+#include "optim/rmsprop.hpp"
+
+namespace fusedrnn::cuda {
+
+Status launch_rmsprop(UpdateTask& task, Stream stream) { return launch_update<RmsProp>(task, stream); }
+
+}  // namespace fusedrnn::cuda
