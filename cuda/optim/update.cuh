@@ -69,7 +69,7 @@ FR_DEVICE bool clip(const UpdateTask& task, double& factor) {
 }
 
 template <class T, class Rule>
-FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, 16 / sizeof(T)) update_kernel(const FR_CONSTANT UpdateTask task) {
+FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, 3) update_kernel(const FR_CONSTANT UpdateTask task) {
   double factor;
   if (!clip(task, factor)) return;
   // The rule's scalars take a few hundred operations in double: once a block.
