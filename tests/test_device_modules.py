@@ -296,15 +296,17 @@ def test_wrong_shapes_and_values_are_refused() -> None:
         ("LayerNorm", lambda device: fr.nn.LayerNorm(2, device=device)),
     ],
 )
-def test_layers_without_kernels_say_so(name: str, build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=f"{name} has no CUDA kernels yet"):
+def test_layers_of_the_cpu_alone_say_so(name: str, build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=f"{name} takes no arrays on a device yet"):
         build("cuda")
     monkeypatch.setattr(fr.device, "_said_fallback", False)
-    with pytest.warns(RuntimeWarning, match=f'device="auto" uses the CPU: {name} has no CUDA kernels yet'):
+    with pytest.warns(
+        RuntimeWarning, match=f'device="auto" uses the CPU: {name} takes no arrays on a device yet'
+    ):
         assert build("auto").device == "cpu"
 
 
-def test_optimizers_and_clipping_say_that_they_have_no_kernels() -> None:
+def test_optimizers_and_clipping_say_that_they_are_the_cpus() -> None:
     module = lstm()
     message = "params must be on the CPU, 'weight_ih_l0' is on CUDA"
     with pytest.raises(ValueError, match=message):

@@ -15,7 +15,7 @@ _said_fallback = False
 _LEGACY_STREAM = 1
 
 
-def resolve_device(device: str, without_kernels: str = "") -> str:
+def resolve_device(device: str, cpu_only: str = "") -> str:
     """The device to use for the argument `device`: "cpu" or "cuda".
 
     "auto" is CUDA where it can be used, and otherwise the CPU, which is said once per process by a
@@ -23,7 +23,7 @@ def resolve_device(device: str, without_kernels: str = "") -> str:
 
     Args:
         device: "cpu", "cuda" or "auto".
-        without_kernels: the name of a layer that has no CUDA kernels, for which CUDA can never be used.
+        cpu_only: the name of a layer that takes no device arrays, for which CUDA can never be used.
 
     Raises:
         ValueError: device is not "cpu", "cuda" or "auto".
@@ -35,8 +35,8 @@ def resolve_device(device: str, without_kernels: str = "") -> str:
     if device == "cpu":
         return device
     reason = cuda.why_not()
-    if reason is None and without_kernels:
-        reason = f"{without_kernels} has no CUDA kernels yet"
+    if reason is None and cpu_only:
+        reason = f"{cpu_only} takes no arrays on a device yet"
     if reason is None:
         return "cuda"
     if device == "cuda":

@@ -46,7 +46,7 @@ class Embedding(Module):
         self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
         self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, without_kernels="Embedding")
+        self.device = resolve_device(device, cpu_only="Embedding")
         shape = (self.num_embeddings, self.embedding_dim)
         self.weight = FlatBuffer.allocate({"weight": shape}, self.dtype)["weight"]
         init.normal_(self.weight, 1.0, checks.generator(seed))

@@ -53,7 +53,7 @@ class LayerNorm(Module):
         self.features = checks.positive_int("features", features)
         self.eps = checks.positive("eps", eps)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, without_kernels="LayerNorm")
+        self.device = resolve_device(device, cpu_only="LayerNorm")
         names = ["weight", "bias"][: 1 + bool(bias)] if elementwise_affine else []
         parameters = FlatBuffer.allocate(dict.fromkeys(names, (self.features,)), self.dtype)
         self.weight = parameters.get("weight")

@@ -53,7 +53,7 @@ class Linear(Module):
         self.in_features = checks.positive_int("in_features", in_features)
         self.out_features = checks.positive_int("out_features", out_features)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, without_kernels="Linear")
+        self.device = resolve_device(device, cpu_only="Linear")
         self.precision = check_precision(precision, self.device)
         rng = checks.generator(seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}

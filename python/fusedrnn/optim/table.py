@@ -30,8 +30,8 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
         if p.device != "cpu":
             raise ValueError(
-                f"params must be on the CPU, {p.name!r} is on CUDA, which has no kernels for "
-                "updates and clipping yet: read p.data and p.grad, and assign p.data"
+                f"params must be on the CPU, {p.name!r} is on CUDA, where optimizers and "
+                "clipping do not work yet: read p.data and p.grad, and assign p.data"
             )
     return list({place(p): p for p in given}.values())
 
