@@ -22,14 +22,14 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 3;
+constexpr uint32_t kBackendAbi = 4;
 
 enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
 enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
 enum class CellKind : int32_t { rnn_tanh = 0, rnn_relu, gru, lstm };
 enum class Precision : int32_t { ieee = 0, tf32, tf32x3, bf16, fp16 };
 enum class OptimizerKind : int32_t { sgd = 0, adagrad, rmsprop, adam, adamw };
-enum class PlanKind : int32_t { automatic = 0, reference, step };
+enum class PlanKind : int32_t { automatic = 0, reference, step, cluster };
 enum class LossKind : int32_t { mse = 0, cross_entropy_classes, cross_entropy_probabilities, binary_cross_entropy };
 enum class Reduction : int32_t { none = 0, mean, sum };
 
@@ -70,7 +70,9 @@ struct SequenceDesc {
   int32_t threads;  // how many threads `stream` offers (CPU)
   // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
-  PlanKind plan;  // of a GPU: likewise
+  // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
+  // blocks it is at most.
+  PlanKind plan;
   int32_t has_bias;
   int32_t train;  // keep a tape
   int32_t has_lengths, has_resets;
@@ -83,11 +85,14 @@ struct SequenceDesc {
 // `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a
 // row group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
 // `chunk_steps`; the latter fixes the order of sums and therefore depends on sizes only, never on threads or ISA. GPU:
-// `name` is one of PlanKind, the groups are the blocks of a step's kernel.
+// `name` is one of PlanKind, the groups are the blocks of a step's kernel; with `cluster`, unit_groups blocks make a
+// cluster, which takes cluster_rows rows, and each has shared_bytes of shared memory.
 struct Plan {
   const char* name;
   int32_t direction_groups, row_groups, unit_groups;
   int64_t chunk_steps;
+  int32_t cluster_rows = 0;  // 0 without clusters, as shared_bytes
+  int64_t shared_bytes = 0;
 };
 
 // Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque, and hold no

@@ -78,6 +78,18 @@ class Backward {
   }
 
   Status chunk(int l, int64_t first, int64_t end, BackwardStep& step) const {
+    FR_TRY(call_.cluster.backward_used ? by_cluster(first, end, step) : by_step(first, end, step));
+    for (int d = 0; d < desc_.directions; ++d) FR_TRY(gradients(l, d, first, end));
+    return Status::ok;
+  }
+
+  // dgates of all steps by one kernel.
+  Status by_cluster(int64_t first, int64_t end, BackwardStep& step) const {
+    for (int d = 0; d < desc_.directions; ++d) step.direction[d].next = step.direction[d].dgates = dgates(d, 0);
+    return call_.steps.cluster_backward(call_.e, {step, first, end, call_.cluster.backward}, call_.stream);
+  }
+
+  Status by_step(int64_t first, int64_t end, BackwardStep& step) const {
     for (int64_t s = end - 1; s >= first; --s) {
       step.s = s;
       for (int d = 0; d < desc_.directions; ++d) {
@@ -87,7 +99,6 @@ class Backward {
       }
       FR_TRY(call_.steps.backward(call_.e, call_.plain, step, call_.stream));
     }
-    for (int d = 0; d < desc_.directions; ++d) FR_TRY(gradients(l, d, first, end));
     return Status::ok;
   }
 
@@ -168,7 +179,9 @@ Status sequence_backward(const SequenceDesc* desc, const BackwardArgs* args, voi
   Element e{};
   FR_TRY(element_of(*desc, &e));
   FR_TRY(check_plan(*desc));
-  return Backward(Call(*desc, e, stream), *args, workspace).run();
+  ClusterPlan cluster;
+  FR_TRY(plan_clusters(*desc, e, &cluster));
+  return Backward(Call(*desc, e, cluster, stream), *args, workspace).run();
 }
 
 }  // namespace fusedrnn::cuda

@@ -227,6 +227,10 @@ template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
               Place place = Place::here());
 
+// How many clusters of such a launch the device runs at once; 0 where it has no room for even one.
+template <auto kernel>
+Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place = Place::here());
+
 // Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr.
 Status alloc(size_t bytes, void** memory, Place place = Place::here());
 Status free(void* memory, Place place = Place::here());
@@ -248,7 +252,13 @@ Status device_of(const void* memory, int32_t* device, Place place = Place::here(
 // What the driver says of this machine.
 Machine machine();
 
-// The calling thread's device.
+// The calling thread's device: what plans go by, and all there is to say.
+struct Limits {
+  int32_t compute_major, multiprocessors;
+  size_t shared_per_block;
+};
+Status device_limits(Limits* limits, Place place = Place::here());
+
 struct DeviceInfo {
   char name[256];
   int32_t index, compute_major, compute_minor, multiprocessors;

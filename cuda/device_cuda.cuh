@@ -302,46 +302,72 @@ __attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Pl
               call, source_name(place.file), place.line, cudaGetErrorString(result));
 }
 
+// A launch on its way to the runtime.
+template <auto kernel>
+struct Launch {
+  cudaLaunchConfig_t config = {};
+  cudaLaunchAttribute cluster = {};
+  const void* const function = reinterpret_cast<const void*>(kernel);
+
+  Launch() = default;
+  Launch(const Launch&) = delete;
+
+  // What has to be asked for before the kernel can be launched like that.
+  Status prepare(const Grid& grid, Place place) {
+    constexpr size_t kWithoutAsking = 48 * 1024;
+    constexpr int32_t kPortableCluster = 8;
+    const auto ask = [&](cudaFuncAttribute attribute, int value) {
+      return check(cudaFuncSetAttribute(function, attribute, value), grid, place, "cudaFuncSetAttribute");
+    };
+    Status status = Status::ok;
+    if (grid.shared_bytes > kWithoutAsking)
+      status = ask(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared_bytes));
+    if (status == Status::ok && grid.cluster > kPortableCluster)
+      status = ask(cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
+                          static_cast<unsigned>(grid.blocks.z));
+    config.blockDim = dim3(static_cast<unsigned>(grid.threads));
+    config.dynamicSmemBytes = grid.shared_bytes;
+    if (grid.cluster > 1) {
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
+      cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+      config.attrs = &cluster;
+      config.numAttrs = 1;
+    }
+    return status;
+  }
+
+  Status check(cudaError_t result, const Grid& grid, Place place, const char* call) const {
+    if (result == cudaSuccess) return Status::ok;
+    const char* name = "a kernel";
+    if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
+    return door::check(result, place,
+                       "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory",
+                       call, name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads,
+                       grid.cluster, grid.shared_bytes);
+  }
+};
+
 template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return Status::ok;
-  const void* function = reinterpret_cast<const void*>(kernel);
-  const auto failed = [&](cudaError_t result, const char* call) {
-    const char* name = "a kernel";
-    if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
-    return check(result, place,
-                 "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory", call,
-                 name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads, grid.cluster,
-                 grid.shared_bytes);
-  };
-  constexpr size_t kWithoutAsking = 48 * 1024;
-  if (grid.shared_bytes > kWithoutAsking) {
-    const cudaError_t result = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(grid.shared_bytes));
-    if (result != cudaSuccess) return failed(result, "cudaFuncSetAttribute");
-  }
-  constexpr int32_t kPortableCluster = 8;
-  if (grid.cluster > kPortableCluster) {
-    const cudaError_t result = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-    if (result != cudaSuccess) return failed(result, "cudaFuncSetAttribute");
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
-                        static_cast<unsigned>(grid.blocks.z));
-  config.blockDim = dim3(static_cast<unsigned>(grid.threads));
-  config.dynamicSmemBytes = grid.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  cudaLaunchAttribute cluster = {};
-  if (grid.cluster > 1) {
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    config.attrs = &cluster;
-    config.numAttrs = 1;
-  }
+  Launch<kernel> launch;
+  const Status status = launch.prepare(grid, place);
+  if (status != Status::ok) return status;
+  launch.config.stream = static_cast<cudaStream_t>(stream);
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))};
-  const cudaError_t result = cudaLaunchKernelExC(&config, function, pointers);
-  return result == cudaSuccess ? Status::ok : failed(result, "cudaLaunchKernelExC");
+  return launch.check(cudaLaunchKernelExC(&launch.config, launch.function, pointers), grid, place,
+                      "cudaLaunchKernelExC");
+}
+
+template <auto kernel>
+Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place) {
+  Launch<kernel> launch;
+  const Status status = launch.prepare(grid, place);
+  if (status != Status::ok) return status;
+  return launch.check(cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config), grid, place,
+                      "cudaOccupancyMaxActiveClusters");
 }
 
 inline Status alloc(size_t bytes, void** memory, Place place) {
@@ -415,6 +441,20 @@ inline Machine machine() {
   if (result != cudaSuccess && result != cudaErrorNoDevice) m.failure = cudaGetErrorString(result);
   (void)cudaGetLastError();  // reported here, not by the next call
   return m;
+}
+
+inline Status device_limits(Limits* limits, Place place) {
+  int device = 0, major = 0, multiprocessors = 0, shared = 0;
+  const auto ask = [&](int* value, cudaDeviceAttr attribute) {
+    return check(cudaDeviceGetAttribute(value, attribute, device), place, "cudaDeviceGetAttribute(%d, %d)",
+                 static_cast<int>(attribute), device);
+  };
+  Status status = check(cudaGetDevice(&device), place, "cudaGetDevice");
+  if (status == Status::ok) status = ask(&major, cudaDevAttrComputeCapabilityMajor);
+  if (status == Status::ok) status = ask(&multiprocessors, cudaDevAttrMultiProcessorCount);
+  if (status == Status::ok) status = ask(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  *limits = {major, multiprocessors, static_cast<size_t>(shared)};
+  return status;
 }
 
 inline Status device_info(DeviceInfo* info, Place place) {

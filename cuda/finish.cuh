@@ -14,38 +14,31 @@ FR_DEVICE T load_or_zero(const void* data, int64_t i) {
 
 // The carry that step s < length starts from.
 template <class C, class Step, class Direction>
-FR_DEVICE C carry_before(const Step& a, const Direction& d, bool reverse, int64_t b, int64_t u, int64_t length,
-                         int64_t carry_time) {
-  if (a.walk.cut(a.s, b, length, reverse)) return C(0);
-  if (a.s == 0) return load_or_zero<C>(d.carry0, b * a.carry0_stride + u);
-  return static_cast<const C*>(d.carry)[Walk::time(a.s - 1, length, reverse) * carry_time + b * a.H + u];
+FR_DEVICE C carry_before(const Step& a, const Direction& d, bool reverse, int64_t s, int64_t b, int64_t u,
+                         int64_t length, int64_t carry_time) {
+  if (a.walk.cut(s, b, length, reverse)) return C(0);
+  if (s == 0) return load_or_zero<C>(d.carry0, b * a.carry0_stride + u);
+  return static_cast<const C*>(d.carry)[Walk::time(s - 1, length, reverse) * carry_time + b * a.H + u];
 }
 
-// Unit u < H of row b; h[g] is R h of gate g.
-template <class Cell, class E>
-FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, const Accumulator<E>* h_sum) {
-  using C = Accumulator<E>;
-  constexpr int G = Cell::gates;
-  const ForwardDirection& d = a.direction[direction];
-  const bool reverse = direction == 1;
-  const int64_t length = a.walk.length(b), t = Walk::time(a.s, length, reverse);
+// Step s of unit u < H of row b from x W + b_ih and h R + b_hh of its gates and its carry. Writes what the step leaves
+// behind; returns h as the operand of the next one and changes the carry to what that starts from, both 0 where the
+// link between them is cut or the row ends.
+template <class Cell, class E, class C>
+FR_DEVICE E forward_cell(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t s, int64_t b, int64_t u,
+                         int64_t length, const C* x, const C* h, C& carry) {
+  const int64_t t = Walk::time(s, length, reverse);
   C out = 0;
-  if (a.s < length) {
-    const C *pre = static_cast<const C*>(d.pre) + b * G * a.H + u, *bias = static_cast<const C*>(d.bias_h) + u;
-    C x[G], h[G], carry, tape[Cell::tape_blocks + 1];
-    FR_UNROLL
-    for (int g = 0; g < G; ++g) {
-      x[g] = pre[g * a.H];
-      h[g] = h_sum[g] + bias[g * a.H];
-    }
-    out = Cell::forward(x, h, carry_before<C>(a, d, reverse, b, u, length, a.carry_time), carry, tape);
+  if (s < length) {
+    C tape[Cell::tape_blocks + 1];
+    out = Cell::forward(x, h, C(carry), carry, tape);
     static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = carry;
     if (d.gates) {
       C* const gates = static_cast<C*>(d.gates) + (t * a.B + b) * Cell::tape_blocks * a.H + u;
       FR_UNROLL
       for (int k = 0; k < Cell::tape_blocks; ++k) gates[k * a.H] = tape[k];
     }
-    if (a.s == length - 1) {
+    if (s == length - 1) {
       static_cast<C*>(d.hn)[b * a.hn_stride + u] = out;
       if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u] = carry;
     }
@@ -53,10 +46,31 @@ FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, in
   if (d.y.data) row_of<C>(d.y, t, b)[u] = out;
   const E stored = narrow<E>(out);
   if (d.hidden) static_cast<E*>(d.hidden)[(t * a.B + b) * a.hidden_stride + u] = stored;
-  if (d.after) {
-    const bool goes_on = a.s + 1 < length && !a.walk.cut(a.s + 1, b, length, reverse);
-    static_cast<E*>(d.after)[b * a.Hp + u] = goes_on ? stored : narrow<E>(C(0));
+  if (s + 1 < length && !a.walk.cut(s + 1, b, length, reverse)) return stored;
+  carry = 0;
+  return narrow<E>(C(0));
+}
+
+// Unit u < H of row b; h_sum[g] is R h of gate g.
+template <class Cell, class E>
+FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, const Accumulator<E>* h_sum) {
+  using C = Accumulator<E>;
+  constexpr int G = Cell::gates;
+  const ForwardDirection& d = a.direction[direction];
+  const bool reverse = direction == 1;
+  const int64_t length = a.walk.length(b);
+  C x[G] = {}, h[G] = {}, carry = 0;
+  if (a.s < length) {
+    const C *pre = static_cast<const C*>(d.pre) + b * G * a.H + u, *bias = static_cast<const C*>(d.bias_h) + u;
+    FR_UNROLL
+    for (int g = 0; g < G; ++g) {
+      x[g] = pre[g * a.H];
+      h[g] = h_sum[g] + bias[g * a.H];
+    }
+    carry = carry_before<C>(a, d, reverse, a.s, b, u, length, a.carry_time);
   }
+  const E after = forward_cell<Cell, E>(a, d, reverse, a.s, b, u, length, x, h, carry);
+  if (d.after) static_cast<E*>(d.after)[b * a.Hp + u] = after;
 }
 
 // The end of the walk for row b: sum is dgates of the first step times R.
@@ -77,6 +91,19 @@ FR_DEVICE void finish_initial(const BackwardStep& a, int direction, int64_t b, i
   if (Cell::separate_carry && d.dc0) static_cast<C*>(d.dc0)[b * a.dc0_stride + u] = dc;
 }
 
+// Step s < length of unit u < H of row b from what forward kept of it, dy, and what step s + 1 hands back: `sum`, its
+// dgates times R, and dcarry. Returns the dcarry that goes on.
+template <class Cell, class C>
+FR_DEVICE C backward_cell(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t s, int64_t b,
+                          int64_t u, int64_t length, const C* tape, C before, C carry, C dy, C sum, C dcarry, C* da) {
+  const bool last = s == length - 1, cut = !last && a.walk.cut(s + 1, b, length, reverse);
+  C dh = last ? load_or_zero<C>(d.dhn, b * a.dhn_stride + u) : cut ? C(0) : sum;
+  if (d.dy.data) dh = dy + dh;
+  if (last) dcarry = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u) : C(0);
+  if (cut || !Cell::carry_gradient) dcarry = 0;
+  return Cell::backward(tape, before, carry, dh, dcarry, da);
+}
+
 // Unit u < Hp of row b; sum is dgates of step s + 1 times R. Padding, of rows past their length and of units past H,
 // gets dgates of 0, for products run over it.
 template <class Cell, class E>
@@ -92,24 +119,17 @@ FR_DEVICE void finish_backward(const BackwardStep& a, int direction, int64_t b, 
   const int64_t length = a.walk.length(b), t = Walk::time(a.s, length, reverse);
   C da[N] = {};
   if (u < a.H && a.s < length) {
-    const bool last = a.s == length - 1, cut = !last && a.walk.cut(a.s + 1, b, length, reverse);
-    C dh = last ? load_or_zero<C>(d.dhn, b * a.dhn_stride + u) : cut ? C(0) : sum;
-    if (d.dy.data) dh = row_of<C>(d.dy, t, b)[u] + dh;
-    C dcarry = 0;
-    if (Cell::carry_gradient && !cut) {
-      if (!last)
-        dcarry = static_cast<const C*>(d.dcarry)[b * a.H + u];
-      else if (Cell::separate_carry)
-        dcarry = load_or_zero<C>(d.dcn, b * a.dcn_stride + u);
-    }
     C tape[Cell::tape_blocks + 1];
     FR_UNROLL
     for (int k = 0; k < Cell::tape_blocks; ++k)
       tape[k] = static_cast<const C*>(d.gates)[((t * a.B + b) * Cell::tape_blocks + k) * a.H + u];
-    const C before = carry_before<C>(a, d, reverse, b, u, length, a.B * a.H);
+    const C before = carry_before<C>(a, d, reverse, a.s, b, u, length, a.B * a.H);
     const C carry = static_cast<const C*>(d.carry)[(t * a.B + b) * a.H + u];
-    dcarry = Cell::backward(tape, before, carry, dh, dcarry, da);
-    if (Cell::carry_gradient) static_cast<C*>(d.dcarry)[b * a.H + u] = dcarry;
+    const C dy = d.dy.data ? row_of<C>(d.dy, t, b)[u] : C(0);
+    C* const dcarry = static_cast<C*>(d.dcarry) + b * a.H + u;
+    const C handed = Cell::carry_gradient && a.s + 1 < length ? *dcarry : C(0);
+    const C next = backward_cell<Cell>(a, d, reverse, a.s, b, u, length, tape, before, carry, dy, sum, handed, da);
+    if (Cell::carry_gradient) *dcarry = next;
   }
   FR_UNROLL
   for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(da[k]);

@@ -82,6 +82,7 @@ class Forward {
 
   Status chunk(int l, int64_t first, int64_t end, ForwardStep& step) const {
     for (int d = 0; d < desc_.directions; ++d) FR_TRY(input_part(l, d, first, end));
+    if (call_.cluster.forward_used) return cluster(l, first, end, step);
     for (int64_t s = first; s < end; ++s) {
       step.s = s;
       for (int d = 0; d < desc_.directions; ++d) {
@@ -94,6 +95,20 @@ class Forward {
       FR_TRY(call_.steps.forward(call_.e, call_.plain, step, call_.stream));
     }
     return Status::ok;
+  }
+
+  // All steps by one kernel.
+  Status cluster(int l, int64_t first, int64_t end, ForwardStep& step) const {
+    for (int d = 0; d < desc_.directions; ++d) {
+      const int index = l * desc_.directions + d;
+      const int64_t next = desc_.train ? first + 1 : end;
+      ForwardDirection& to = step.direction[d];
+      to.pre = scratch_.pre[d];
+      to.before = before(index, first);
+      to.after = next < desc_.T ? before(index, next) : nullptr;
+    }
+    return call_.steps.cluster_forward(
+        call_.e, {step, first, end, desc_.train ? desc_.B * size_.Hp : 0, call_.cluster.forward}, call_.stream);
   }
 
   // pre = x W + b_ih for the rows of steps [first, end) of a direction.
@@ -133,7 +148,9 @@ Status sequence_forward(const SequenceDesc* desc, const ForwardArgs* args, void*
   Element e{};
   FR_TRY(element_of(*desc, &e));
   FR_TRY(check_plan(*desc));
-  return Forward(Call(*desc, e, stream), *args, workspace).run();
+  ClusterPlan cluster;
+  FR_TRY(plan_clusters(*desc, e, &cluster));
+  return Forward(Call(*desc, e, cluster, stream), *args, workspace).run();
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,6 +1,7 @@
 // The sequence entries of the table (backend.hpp), and what they share.
 #pragma once
 
+#include "cluster.hpp"
 #include "layout.hpp"
 #include "step.hpp"
 
@@ -14,13 +15,18 @@ CellSteps steps_of(CellKind cell);
 // Refuses a plan that is not this backend's.
 Status check_plan(const SequenceDesc& desc);
 
+// The clusters that a stack gets on this device, if any: as desc.plan wants them, or the best where it leaves the
+// choice.
+Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan);
+
 // Everything the passes of one call read.
 struct Call {
-  Call(const SequenceDesc& desc, Element e, Stream stream)
+  Call(const SequenceDesc& desc, Element e, const ClusterPlan& cluster, Stream stream)
       : desc(desc),
         e(e),
         size(desc, e),
         steps(steps_of(desc.cell)),
+        cluster(cluster),
         plain(desc.plan == PlanKind::reference),
         stream(stream) {}
 
@@ -42,6 +48,7 @@ struct Call {
   const Element e;
   const StackSize size;
   const CellSteps steps;
+  const ClusterPlan cluster;
   const bool plain;
   const Stream stream;
 

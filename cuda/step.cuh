@@ -5,6 +5,7 @@
 // any in backward). Column g * units + u of the tile is gate g of unit u. Directions are blocks of the z axis.
 #pragma once
 
+#include "cluster.cuh"
 #include "finish.cuh"
 #include "gemm.cuh"
 
@@ -131,7 +132,9 @@ Status launch_backward(Element e, bool plain, const BackwardStep& a, Stream stre
 
 template <template <class> class Cell>
 CellSteps steps_of() {
-  return {kStepUnits<Cell<Math<float>>>, kStepRows, launch_forward<Cell>, launch_backward<Cell>};
+  return {kStepUnits<Cell<Math<float>>>, kStepRows,          launch_forward<Cell>,
+          launch_backward<Cell>,         cluster_room<Cell>, launch_cluster_forward<Cell>,
+          launch_cluster_backward<Cell>};
 }
 
 }  // namespace fusedrnn::cuda

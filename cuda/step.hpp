@@ -51,11 +51,19 @@ struct BackwardStep {
   BackwardDirection direction[2];
 };
 
+struct ClusterShape;
+struct ClusterForward;
+struct ClusterBackward;
+
 // The kernels of one cell; `plain`: one thread per row and unit, else tiles.
 struct CellSteps {
   int32_t units, rows;  // of a tile of forward
   Status (*forward)(Element e, bool plain, const ForwardStep& step, Stream stream);
   Status (*backward)(Element e, bool plain, const BackwardStep& step, Stream stream);
+  // Is there room for a cluster of that shape on the device?
+  Status (*cluster_room)(Element e, bool backward, const ClusterShape& shape, bool* room);
+  Status (*cluster_forward)(Element e, const ClusterForward& steps, Stream stream);
+  Status (*cluster_backward)(Element e, const ClusterBackward& steps, Stream stream);
 };
 
 CellSteps rnn_tanh_steps();

@@ -9,8 +9,9 @@ Needs nvcc, no GPU: on the PATH, or in this Python's environment (pip install nv
 
 A budget is of one kernel template, a family, and says for all its instances: "threads" of a block at most;
 "blocks" that a multiprocessor of sm_90 must have room for at once; "shared", bytes of dynamic shared memory
-of a block at most; "registers" of a thread at most, by element type. No instance spills, has local or static
-shared memory, or is without a budget, and no budget is without an instance.
+of a block at most; "registers" of a thread at most, by element type; "clusters", if it runs in clusters and
+so on sm_90 only. No instance spills, has local or static shared memory, or is without a budget, and no budget
+is without an instance.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ FLAGS = ["-arch=sm_90", "-std=c++17", "-fmad=false", "-Xptxas", "-v", f"-I{ROOT}
 REGISTERS, REGISTER_UNIT = 65536, 256
 SHARED, SHARED_OVERHEAD = 228 * 1024, 1024
 THREADS, BLOCKS = 2048, 32
-# The most shared memory of a block on sm_80, which of the wheel's architectures has the least.
-BLOCK_SHARED = 163 * 1024
+# The most shared memory of a block on sm_80, which of the wheel's architectures has the least, and on sm_90,
+# where kernels of clusters run.
+BLOCK_SHARED, CLUSTER_SHARED = 163 * 1024, 227 * 1024
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Budget:
     blocks: int
     shared: int
     registers: Mapping[str, int]
+    clusters: bool = False
     seen: set[str] = field(default_factory=set)
 
 
@@ -204,8 +207,9 @@ def faults_of(kernel: Kernel, budget: Budget) -> list[str]:
 def faults_of_budget(budget: Budget) -> list[str]:
     """What a budget says that cannot be, or that nothing needs."""
     faults = []
-    if budget.shared > BLOCK_SHARED:
-        faults.append(f"has {budget.shared} bytes of shared memory, a block can have {BLOCK_SHARED}")
+    most = CLUSTER_SHARED if budget.clusters else BLOCK_SHARED
+    if budget.shared > most:
+        faults.append(f"has {budget.shared} bytes of shared memory, a block can have {most}")
     for element, registers in budget.registers.items():
         room = blocks_at_once(registers, budget.threads, budget.shared)
         if room < budget.blocks:

@@ -116,6 +116,12 @@ def test_a_budget_that_cannot_be_is_named(changes: dict[str, Any], fault: str) -
     assert fault in line
 
 
+def test_kernels_of_clusters_have_the_shared_memory_of_sm_90() -> None:
+    most = {"shared": 227 * 1024, "blocks": 1}
+    assert check([kernel()], budgets(**most, clusters=True)) == []
+    assert len(check([kernel()], budgets(**most))) == 1
+
+
 @pytest.mark.parametrize(
     ("launches", "fault"),
     [

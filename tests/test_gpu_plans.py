@@ -22,7 +22,7 @@ pytestmark = [
         cpu.isa() not in ("cuda", "simt"), reason="plans of a GPU: run with --backend cuda or simt"
     ),
 ]
-PLANS = pytest.mark.parametrize("plan", ["reference", "step"])
+PLANS = pytest.mark.parametrize("plan", ["reference", "step", "cluster"])
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
 ALL = {"layers": 2, "directions": 2, "lengths": True, "resets": True, "dropout": 0.3}
 
@@ -123,7 +123,81 @@ def test_states_of_rows_without_steps_reach_no_gradient(plan: str) -> None:
     assert np.isinf(results["hn"][:, 1]).all()
 
 
+def cluster_of(cell: str, sizes: dict[str, Any], precision: str = "ieee") -> dict[str, Any]:
+    return _native.sequence_plan(cell, "float32", num_layers=1, I=4, threads=1, **sizes, precision=precision)
+
+
+@EACH_CELL
+@pytest.mark.parametrize("precision", ["ieee", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("forced", "sizes", "blocks"),
+    [
+        ("cluster:8x1", {"T": 5, "B": 9, "H": 37}, 1),
+        ("cluster:8x2", {"T": 4, "B": 8, "H": 32}, 2),
+        ("cluster:8x4", {"T": 6, "B": 11, "H": 61}, 4),
+        ("cluster:32x3", {"T": 3, "B": 33, "H": 34}, 3),
+    ],
+)
+def test_clusters(cell: str, forced: str, sizes: dict[str, int], blocks: int, precision: str) -> None:
+    """Tiles of rows and units that are full and that are not, by one block and by several."""
+    _native.force_plan(forced)
+    plan = cluster_of(cell, sizes | {"num_directions": 2}, precision)
+    rows = int(forced.split(":")[1].split("x")[0])
+    assert plan["name"] == "cluster"
+    assert plan["cluster_rows"] == rows
+    assert plan["unit_groups"] == blocks
+    assert plan["row_groups"] == -(-sizes["B"] // rows)
+    check(Stack(cell, I=4, directions=2, lengths=True, resets=True, **sizes), np.float32, precision)
+
+
+@pytest.mark.parametrize("precision", ["ieee", "bf16"])
+def test_the_largest_cluster(precision: str) -> None:
+    _native.force_plan("cluster:8x16")
+    H = 64 if precision == "ieee" else 250
+    assert cluster_of("gru", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["unit_groups"] == 16
+    check(Stack("gru", T=3, B=3, I=4, H=H, resets=True), np.float32, precision)
+
+
+@pytest.mark.parametrize(
+    ("forced", "precision", "H"),
+    [("cluster:8x1", "bf16", 128), ("cluster:8x4", "ieee", 136)],
+    ids=["more tiles than warps", "longer sums than registers"],
+)
+def test_more_of_the_weights_than_registers_hold(forced: str, precision: str, H: int) -> None:
+    _native.force_plan(forced)
+    assert cluster_of("lstm", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["name"] == "cluster"
+    check(Stack("lstm", T=3, B=3, I=4, H=H), np.float32, precision)
+
+
+def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"T": 3, "B": 3, "num_directions": 1}
+    for forced in ("", "cluster"):
+        _native.force_plan(forced)
+        assert cluster_of("lstm", sizes | {"H": 256})["name"] == "cluster"
+        assert cluster_of("lstm", sizes | {"H": 2048})["name"] == "step"
+    _native.force_plan("cluster:8x1")
+    assert cluster_of("lstm", sizes | {"H": 256})["name"] == "step"
+    check(Stack("rnn_tanh", T=2, B=2, I=3, H=700), np.float32)
+    many = sizes | {"B": 10000, "H": 256}
+    for forced, name in (("", "step"), ("cluster", "cluster")):
+        _native.force_plan(forced)
+        assert cluster_of("lstm", many)["name"] == name
+    _native.force_plan("")
+    numbers = {"num_layers": 1, "I": 4, "threads": 1, "H": 8}
+    assert _native.sequence_plan("lstm", "float64", **sizes, **numbers)["name"] == "step"
+    if cpu.isa() == "simt":
+        _native.force_plan("cluster")
+        monkeypatch.setenv("FUSEDRNN_SIMT_CLUSTER", "5")
+        small = cluster_of("lstm", sizes | {"H": 256})
+        assert small["name"] == "cluster"
+        assert small["unit_groups"] <= 5
+        assert cluster_of("lstm", sizes | {"H": 512})["name"] == "step"
+        monkeypatch.setenv("FUSEDRNN_SIMT_COMPUTE", "8")
+        assert cluster_of("lstm", sizes | {"H": 8})["name"] == "step"
+
+
 def test_the_plan_is_data() -> None:
+    _native.force_plan("step")
     sizes = {"num_layers": 1, "num_directions": 2, "T": 1000, "B": 65, "I": 64, "H": 70, "threads": 1}
     plan = {
         "name": "step",
@@ -137,6 +211,11 @@ def test_the_plan_is_data() -> None:
     assert _native.sequence_plan("gru", "float32", **sizes, precision="bf16") == plan
     _native.force_plan("reference")
     assert _native.sequence_plan("lstm", "float64", **sizes)["name"] == "reference"
+    _native.force_plan("cluster:32x4")
+    cluster = plan | {"name": "cluster", "unit_groups": 3, "cluster_rows": 32}
+    got = _native.sequence_plan("gru", "float32", **sizes, precision="bf16")
+    assert cluster.items() <= got.items()
+    assert 0 < got["shared_bytes"] <= 227 * 1024
 
 
 @pytest.mark.parametrize(
@@ -155,5 +234,8 @@ def test_what_no_kernel_computes_is_refused(numbers: str, arithmetic: str, messa
 def test_a_grid_of_threads_is_refused() -> None:
     _native.force_plan("2x1")
     sizes = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 5, "threads": 2}
-    with pytest.raises(RuntimeError, match="plan 1x2x1 is a grid of CPU threads"):
+    with pytest.raises(
+        RuntimeError,
+        match="plan 1x2x1 is a grid of CPU threads: on CUDA a plan is reference, step or cluster",
+    ):
         _native.sequence_plan("lstm", "float32", **sizes)

@@ -79,14 +79,18 @@ def test_the_choice_follows_the_sizes() -> None:
     assert plan_of(**both_ways) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["reference", "step"])
+@pytest.mark.parametrize("name", ["reference", "step", "cluster", "cluster:8x4"])
 def test_a_cpu_refuses_the_plans_of_a_gpu(name: str) -> None:
     _native.force_plan(name)
-    with pytest.raises(RuntimeError, match="plans reference and step are a GPU's"):
+    with pytest.raises(RuntimeError, match="plans reference, step and cluster are a GPU's"):
         plan_of(threads=1, num_layers=1, num_directions=1, T=9, B=64, I=64, H=64)
 
 
-@pytest.mark.parametrize("text", ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"])
+GRIDS = ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"]
+CLUSTERS = ["cluster:", "cluster:9x4", "cluster:8x17", "cluster:8x4 ", "clusters"]
+
+
+@pytest.mark.parametrize("text", GRIDS + CLUSTERS)
 def test_a_malformed_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"plan must be ROWSxUNITS or DIRECTIONSxROWSxUNITS"):
         _native.force_plan(text)

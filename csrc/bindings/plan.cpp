@@ -40,6 +40,10 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   result["row_groups"] = plan.row_groups;
   result["unit_groups"] = plan.unit_groups;
   result["chunk_steps"] = plan.chunk_steps;
+  if (plan.cluster_rows > 0) {
+    result["cluster_rows"] = plan.cluster_rows;
+    result["shared_bytes"] = plan.shared_bytes;
+  }
   return result;
 }
 

@@ -17,9 +17,10 @@ struct ForcedPlan {
 // The last force_plan, else FUSEDRNN_PLAN. Throws std::runtime_error when that variable is malformed.
 ForcedPlan forced_plan();
 
-// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference" or "step"; "" leaves the choice to the
-// backend again. A grid of more threads than a call gets is not used by it; a plan of another kind of backend makes
-// calls fail. Throws std::invalid_argument when `text` is none of these.
+// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step" or "cluster", or
+// "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks; "" leaves the choice to the backend
+// again. A grid of more threads than a call gets is not used by it; a plan of another kind of backend makes calls fail.
+// Throws std::invalid_argument when `text` is none of these.
 void force_plan(const std::string& text);
 
 // Threads for the backend to plan with, and the plan somebody forces on it.

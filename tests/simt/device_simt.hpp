@@ -171,6 +171,12 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
       shape, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, __PRETTY_FUNCTION__, place);
 }
 
+template <auto kernel>
+Status clusters_at_once(const Grid& grid, int32_t* clusters, Place) {
+  *clusters = grid.cluster > simt::most_cluster_blocks() ? 0 : simt::kMultiprocessors / grid.cluster;
+  return Status::ok;
+}
+
 inline Status alloc(size_t bytes, void** memory, Place place) { return simt::alloc(bytes, memory, place); }
 inline Status free(void* memory, Place place) { return simt::free(memory, place); }
 inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
@@ -195,9 +201,14 @@ inline Status device_of(const void* memory, int32_t* device, Place) {
 
 inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
 
+inline Status device_limits(Limits* limits, Place) {
+  *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared};
+  return Status::ok;
+}
+
 inline Status device_info(DeviceInfo* info, Place) {
-  *info = {"host emulator",  simt::current_device(), 9, 0, 4, simt::device_bytes(),
-           simt::kMaxShared, simt::kMaxShared + 1024};
+  *info = {"host emulator",        simt::current_device(), simt::compute_major(), 0,
+           simt::kMultiprocessors, simt::device_bytes(),   simt::kMaxShared,      simt::kMaxShared + 1024};
   return Status::ok;
 }
 

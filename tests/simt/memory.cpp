@@ -122,6 +122,17 @@ int device_of(const void* p) {
   return a == nullptr ? -1 : a->device;
 }
 
+int compute_major() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_COMPUTE");
+  return text == nullptr ? 9 : std::atoi(text);
+}
+
+int most_cluster_blocks() {
+  if (compute_major() < 9) return 1;
+  const char* text = std::getenv("FUSEDRNN_SIMT_CLUSTER");
+  return text == nullptr ? kMaxCluster : std::atoi(text);
+}
+
 size_t device_bytes() {
   const char* text = std::getenv("FUSEDRNN_SIMT_MEMORY");
   return text == nullptr ? size_t{4} << 30 : std::strtoull(text, nullptr, 10);

@@ -17,15 +17,19 @@ struct Case {
   CellKind cell;
   PlanKind plan;
   Precision precision;
+  int32_t rows = 0, blocks = 0;  // of clusters
 };
 
 constexpr Case kCases[] = {
-    {"rnn", CellKind::rnn_tanh, PlanKind::automatic, Precision::ieee},
-    {"gru", CellKind::gru, PlanKind::automatic, Precision::ieee},
-    {"lstm", CellKind::lstm, PlanKind::automatic, Precision::ieee},
-    {"lstm in bf16", CellKind::lstm, PlanKind::automatic, Precision::bf16},
-    {"lstm in tf32", CellKind::lstm, PlanKind::automatic, Precision::tf32},
+    {"rnn", CellKind::rnn_tanh, PlanKind::step, Precision::ieee},
+    {"gru", CellKind::gru, PlanKind::step, Precision::ieee},
+    {"lstm", CellKind::lstm, PlanKind::step, Precision::ieee},
+    {"lstm in bf16", CellKind::lstm, PlanKind::step, Precision::bf16},
+    {"lstm in tf32", CellKind::lstm, PlanKind::step, Precision::tf32},
     {"lstm by the reference plan", CellKind::lstm, PlanKind::reference, Precision::ieee},
+    {"lstm in clusters of 3", CellKind::lstm, PlanKind::cluster, Precision::ieee, 8, 3},
+    {"gru in bf16 in clusters of 3", CellKind::gru, PlanKind::cluster, Precision::bf16, 32, 3},
+    {"rnn in tf32 in clusters of one", CellKind::rnn_tanh, PlanKind::cluster, Precision::tf32, 8, 1},
 };
 
 // More than one tile of rows and of units, and one of each that is not full.
@@ -79,6 +83,8 @@ void run(const Backend& backend, const Case& c) {
   desc.dtype = DType::float32;
   desc.precision = c.precision;
   desc.plan = c.plan;
+  desc.row_groups = c.rows;
+  desc.unit_groups = c.blocks;
   desc.layers = L;
   desc.directions = D;
   desc.has_bias = desc.train = desc.has_lengths = desc.has_resets = 1;

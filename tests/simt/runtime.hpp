@@ -25,6 +25,7 @@ extern const View* here;
 // ---- shared memory. Every byte has a state at a fixed distance from it.
 constexpr size_t kMaxShared = 227 * 1024;  // of sm_90
 constexpr int kMaxCluster = 16;
+constexpr int kMultiprocessors = 132;  // of an H100
 constexpr size_t kStateDistance = 256 * 1024;
 enum ByteState : unsigned char { kNeverWritten = 0, kWritten = 1, kInFlight = 2, kMbarrier = 3 };
 
@@ -89,5 +90,7 @@ Status fill(void* to, int value, size_t bytes, Place place);
 int current_device();          // FUSEDRNN_SIMT_DEVICE, else 0: whose memory alloc gives
 int device_of(const void* p);  // of the allocation that it is inside, else -1
 size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB
+int compute_major();           // FUSEDRNN_SIMT_COMPUTE, else 9
+int most_cluster_blocks();     // FUSEDRNN_SIMT_CLUSTER, else kMaxCluster; one where compute_major() is less than 9
 
 }  // namespace fusedrnn::cuda::simt

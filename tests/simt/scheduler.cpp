@@ -383,8 +383,8 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
   }
   if (shape.threads % 32 != 0 || shape.threads < 32 || shape.threads > 1024 || shape.shared_bytes > kMaxShared ||
       *std::min_element(shape.blocks, shape.blocks + 3) < 0 || shape.blocks[0] > INT32_MAX ||
-      std::max(shape.blocks[1], shape.blocks[2]) > 65535 || shape.cluster < 1 || shape.cluster > kMaxCluster ||
-      shape.blocks[0] % shape.cluster != 0) {
+      std::max(shape.blocks[1], shape.blocks[2]) > 65535 || shape.cluster < 1 ||
+      shape.cluster > most_cluster_blocks() || shape.blocks[0] % shape.cluster != 0) {
     return fail(Status::device_error,
                 "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
                 "memory",

@@ -1,0 +1,126 @@
+// The plan `cluster`: where things lie in a block's shared memory, and which clusters a stack gets.
+#include "cluster.hpp"
+
+#include "sequence.hpp"
+
+namespace fusedrnn::cuda {
+namespace {
+
+// Beyond these nothing fits, and what follows need not be counted in more than 64 bits.
+constexpr int64_t kMostHidden = 4096, kMostRows = int64_t{1} << 24;
+
+int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
+
+// Clocks of a step, roughly: what shared memory, tensor cores and FMA units take for the products, the cell, and what
+// waits cost. It ranks shapes by what limits them, and knows nothing more of a GPU than its data sheet says.
+int64_t clocks_of_step(Element e, const ClusterShape& shape) {
+  const int64_t batch_tiles = shape.rows / 8, jobs = quotient_up(shape.jobs, kClusterWarps) * kClusterWarps;
+  const int64_t products = jobs * shape.job_depth * batch_tiles * (e == Element::f32 ? 12 : 3);
+  const int64_t resident = (shape.bytes - shape.r_at) / 128, cell = shape.units * shape.rows * shape.gates / 2;
+  const int64_t sent = (shape.blocks - 1) * (shape.units * shape.rows * shape.handed * bytes_of(e)) / 10;
+  return 300 + products + resident + cell + (shape.blocks > 1 ? 500 + sent : 0);
+}
+
+// Clocks of all steps of all clusters, at one block for a multiprocessor.
+int64_t clocks_of(Element e, const ClusterShape& shape, int64_t B, int32_t directions, int32_t multiprocessors) {
+  const int64_t clusters = quotient_up(B, shape.rows) * directions;
+  // Clusters of more than half of what a group of multiprocessors has fit there once.
+  const int64_t at_once = shape.blocks > 8 ? multiprocessors / 18 : multiprocessors / shape.blocks;
+  return at_once == 0 ? INT64_MAX : quotient_up(clusters, at_once) * clocks_of_step(e, shape);
+}
+
+// Clocks of a step by the plan `step`: a launch, R out of the second-level cache, and multiply-adds at the pace of
+// tiles that fill the device.
+int64_t clocks_by_steps(Element e, const SequenceDesc& desc, int32_t gates, int32_t multiprocessors) {
+  const int64_t pace = e == Element::f32 ? 80 : e == Element::tf32 ? 200 : 400;  // of a multiprocessor
+  const int64_t weights = desc.directions * gates * desc.H * desc.H;
+  return 5000 + weights * bytes_of(e) / 2000 + desc.B * weights / (multiprocessors * pace);
+}
+
+}  // namespace
+
+ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
+                           int32_t inputs) {
+  constexpr int32_t kTurn = 4;
+  const FragmentShape fragment = fragment_shape(e);
+  ClusterShape s{};
+  s.rows = rows;
+  s.units = static_cast<int32_t>(round_up(quotient_up(H, blocks), fragment.depth));
+  s.blocks = static_cast<int32_t>(quotient_up(H, s.units));
+  s.gates = gates;
+  s.handed = handed;
+  s.tiles = static_cast<int32_t>(quotient_up(gates * s.units, fragment.rows));
+  const int64_t depth = static_cast<int64_t>(s.blocks) * handed * s.units / fragment.depth;
+  const int64_t most_splits = s.tiles < kClusterWarps ? kClusterWarps / s.tiles : 1;
+  const int64_t splits = most_splits < quotient_up(depth, kTurn) ? most_splits : quotient_up(depth, kTurn);
+  s.splits = static_cast<int32_t>(splits);
+  s.jobs = s.tiles * s.splits;
+  s.job_depth = static_cast<int32_t>(round_up(quotient_up(depth, splits), kTurn));
+  s.state_bytes = splits * s.job_depth * rows * fragment.depth * bytes_of(e);
+
+  const int64_t items = static_cast<int64_t>(s.units) * rows, jobs = s.jobs;
+  const int32_t most_held = held_fragments(e != Element::f32, rows);
+  s.held = s.job_depth < most_held ? s.job_depth : most_held;
+  const int64_t resident = jobs * s.job_depth - (jobs < kClusterWarps ? jobs : kClusterWarps) * s.held;
+  int64_t at = 2 * static_cast<int64_t>(sizeof(door::Mbarrier));
+  const auto take = [&at](int64_t bytes) {
+    const int64_t here = at;
+    at += round_up(bytes, 16);
+    return here;
+  };
+  s.lengths_at = take(rows * static_cast<int64_t>(sizeof(int64_t)));
+  s.bias_at = take(gates * s.units * 4);
+  s.carry_at = take(items * 4);
+  s.input_at = take(2 * inputs * items * 4);
+  s.sums_at = take(jobs * fragment.rows * (rows + 1) * 4);
+  s.state_at = take(2 * s.state_bytes);
+  s.r_at = take(resident * kFragmentBytes);
+  s.bytes = at;
+  return s;
+}
+
+Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan) {
+  *plan = ClusterPlan{};
+  if (desc.plan != PlanKind::cluster && desc.plan != PlanKind::automatic) return Status::ok;
+  door::Limits limits;
+  FR_TRY(door::device_limits(&limits));
+  if (e == Element::f64 || limits.compute_major < 9 || desc.B == 0) return Status::ok;
+  if (desc.H > kMostHidden || desc.B > kMostRows) return Status::ok;
+  const CellShape cell = shape_of(desc.cell);
+  const CellSteps steps = steps_of(desc.cell);
+
+  // Of what fits, the shape of the fewest clocks among clusters of at most so many blocks, if that beats single steps.
+  const auto best = [&](bool backward, int32_t most, ClusterShape* shape) {
+    const bool any = desc.plan == PlanKind::cluster;
+    const int64_t worse = any ? INT64_MAX : clocks_by_steps(e, desc, cell.gates, limits.multiprocessors);
+    int64_t least = worse;
+    for (const int32_t rows : {8, 32}) {
+      if (desc.row_groups != 0 && rows != desc.row_groups) continue;
+      for (int32_t blocks = 1; blocks <= most; ++blocks) {
+        if (desc.unit_groups != 0 && blocks != desc.unit_groups) continue;
+        const ClusterShape tried =
+            backward ? cluster_shape(e, desc.H, blocks, rows, 1, cell.gates, cell.tape_blocks + kBackwardInputs)
+                     : cluster_shape(e, desc.H, blocks, rows, cell.gates, 1, cell.gates);
+        if (tried.bytes > static_cast<int64_t>(limits.shared_per_block)) continue;
+        const int64_t clocks = clocks_of(e, tried, desc.B, desc.directions, limits.multiprocessors);
+        if (clocks >= least) continue;
+        least = clocks;
+        *shape = tried;
+      }
+    }
+    return least < worse;
+  };
+  const auto choose = [&](bool backward, bool* used, ClusterShape* shape) {
+    int32_t most = kMostClusterBlocks;
+    while (!*used && best(backward, most, shape)) {
+      FR_TRY(steps.cluster_room(e, backward, *shape, used));
+      most = shape->blocks - 1;
+    }
+    return Status::ok;
+  };
+  FR_TRY(choose(false, &plan->forward_used, &plan->forward));
+  return choose(true, &plan->backward_used, &plan->backward);
+}
+
+}  // namespace fusedrnn::cuda

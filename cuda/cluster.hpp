@@ -1,0 +1,67 @@
+// The plan `cluster`, for the host: how a cluster of blocks is laid out, and the arguments of its kernels.
+//
+// A cluster of up to 16 blocks takes a tile of rows of one direction through a whole chunk of steps. Block q owns units
+// [q U, (q + 1) U): it holds their part of R in registers and shared memory, computes all their gates, and sends what
+// they hand on to the others through shared memory. Clusters have nothing to do with each other.
+#pragma once
+
+#include "step.hpp"
+
+namespace fusedrnn::cuda {
+
+constexpr int kClusterWarps = 8, kClusterThreads = kClusterWarps * door::kWarp;
+constexpr int kMostClusterBlocks = 16;
+constexpr int kBackwardInputs = 3;  // of a unit and row of backward, beside what the tape has: two carries and dy
+
+// What one instruction, or one turn of a warp, multiplies: `rows` of R by `depth` values of k.
+struct FragmentShape {
+  int32_t rows, depth;
+};
+constexpr FragmentShape fragment_shape(Element e) {
+  return e == Element::f32 ? FragmentShape{32, 4} : e == Element::tf32 ? FragmentShape{16, 8} : FragmentShape{16, 16};
+}
+constexpr int64_t kFragmentBytes = 16 * door::kWarp;  // of R
+
+// Fragments of R that a warp keeps in registers: what sums and the rest leave of 255.
+constexpr int held_fragments(bool tensor_cores, int32_t rows) { return tensor_cores || rows == 8 ? 32 : 24; }
+
+// A block's product of its part of R, `gates` * units rows, by a state of `handed` * units values of every block; and
+// where its arrays lie in shared memory. A job is a tile of rows of R over `job_depth` fragments of k; warps take jobs
+// in turn.
+struct ClusterShape {
+  int32_t blocks, rows, units;  // of a cluster; of a block
+  int32_t gates, handed;
+  int32_t tiles, splits, jobs, job_depth;  // tiles of rows, jobs along k, both together; fragments of a job
+  int32_t held;                            // fragments of a warp's first job that it keeps in registers
+  int64_t lengths_at, bias_at, carry_at, input_at, sums_at, state_at, r_at, bytes;
+  int64_t state_bytes;  // of one of the two states
+};
+
+// Clusters of at most `blocks` blocks and `rows` rows, 8 or 32, for units of `gates` rows of R that hand on `handed`
+// values and take `inputs` that come from global memory.
+ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
+                           int32_t inputs);
+
+// What a stack gets of the plan.
+struct ClusterPlan {
+  bool forward_used, backward_used;
+  ClusterShape forward, backward;
+};
+
+// Steps [first, end) of a layer, both directions. What `step` says of one step is here of step `first`.
+struct ClusterForward {
+  ForwardStep step;
+  int64_t first, end;
+  int64_t before_time;  // from the state that one step starts from to that of the next; 0: only the last is written
+  ClusterShape shape;
+};
+
+// The same of backward. `next` of step end - 1 is read unless that is the last of all; `dgates` are those of step
+// `first`, the others behind them.
+struct ClusterBackward {
+  BackwardStep step;
+  int64_t first, end;
+  ClusterShape shape;
+};
+
+}  // namespace fusedrnn::cuda

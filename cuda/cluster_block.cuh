@@ -1,0 +1,196 @@
+// A block of a cluster: its part of R, resident; the product with the state that all blocks hold; and the exchange of
+// that state. cluster.hpp has the plan.
+//
+// R is cut into fragments, 16 bytes a lane, in the order in which lanes use them: a warp keeps the first of its own in
+// registers, the others lie in shared memory and are read without a bank conflict. The state lies there twice, for
+// turns of even and odd number, as fragments too. Block q's slice of it is contiguous, so that it travels as it lies.
+//
+// The exchange (tests/simt/exchange.hpp is the bare protocol): a block stores its slice into the others' next state;
+// the bytes count at an mbarrier there, on which whoever reads the state waits. A block sends only after it has read
+// the state before, so it overwrites nothing that is still read, and the last turn sends nothing, so nothing comes
+// after a block has returned.
+#pragma once
+
+#include "cluster_product.cuh"
+#include "walk.cuh"
+
+namespace fusedrnn::cuda {
+
+// The part of R that a block holds, and the states of its cluster.
+template <class E, int NT>
+class ClusterBlock {
+ public:
+  using Engine = typename ClusterEngine<E, NT>::type;
+  static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1, kTurn = 4;  // fragments of k in a turn of the loop
+  static constexpr int kHeld = held_fragments(!std::is_same_v<E, float>, kBatch);
+
+  FR_DEVICE explicit ClusterBlock(const ClusterShape& shape) : shape_(shape), rank_(door::cluster_rank()) {}
+
+  FR_DEVICE int rank() const { return rank_; }
+  FR_DEVICE int64_t unit() const { return static_cast<int64_t>(rank_) * shape_.units; }  // the first
+  FR_DEVICE int64_t row() const { return door::block_x() / shape_.blocks * kBatch; }
+  FR_DEVICE int items() const { return shape_.units * kBatch; }  // units and rows of a block
+
+  // run(i, n, u, b, unit) for this thread's items: unit u of row n in the block, which is `unit` < units of row b < B.
+  // They are the same in every step, so what it keeps of them in shared memory is its own.
+  template <class Run>
+  FR_DEVICE void each_item(int64_t B, int64_t units, Run&& run) const {
+    for (int i = door::thread(); i < items(); i += kClusterThreads) {
+      const int n = i / shape_.units, u = i % shape_.units;
+      if (row() + n < B && unit() + u < units) run(i, n, u, row() + n, unit() + u);
+    }
+  }
+
+  // The lengths of the block's rows, 0 past B; there behind the first barrier.
+  FR_DEVICE door::Shared<int64_t> lengths(const Walk& walk, int64_t B) const {
+    const door::Shared<int64_t> lengths = door::shared<int64_t>(shape_.lengths_at, kBatch);
+    for (int n = door::thread(); n < kBatch; n += kClusterThreads)
+      lengths[n] = row() + n < B ? walk.length(row() + n) : 0;
+    return lengths;
+  }
+
+  FR_DEVICE door::Shared<E> state(int64_t turn) const {
+    return door::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
+  }
+
+  // Where value `part` of unit u of block q lies in the state of row n.
+  FR_DEVICE int64_t place(int n, int q, int part, int u) const {
+    return Engine::place(n, (static_cast<int64_t>(q) * shape_.handed + part) * shape_.units + u);
+  }
+
+  // Takes in this block's rows of R: row(m) is where row m begins, null for one of zeros, and the columns of value
+  // `part` of the units follow each other from part * part_pitch on. Makes states of zeros and mbarriers. The first
+  // state may be written behind it, until `begin`.
+  template <class Row>
+  FR_DEVICE void load(const Row& row, int64_t H, int64_t part_pitch) {
+    const int fragments = shape_.units / Engine::kDepth;  // of one value of one block
+    for (int pass = 0, job = door::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
+      const E* rows[Engine::kLaneRows];
+      FR_UNROLL
+      for (int i = 0; i < Engine::kLaneRows; ++i) {
+        const int m = job % shape_.tiles * Engine::kRows + Engine::lane_row(i);
+        rows[i] = m < shape_.gates * shape_.units ? row(m) : nullptr;
+      }
+      // Which fragment of which value of which block comes next.
+      const int first = job / shape_.tiles * shape_.job_depth;
+      int fragment = first % fragments, part = first / fragments % shape_.handed;
+      int64_t unit = static_cast<int64_t>(first / fragments / shape_.handed) * shape_.units;
+      const auto next = [&] {
+        const int64_t u = unit + fragment * Engine::kDepth;
+        const Held held = Engine::gather(rows, part * part_pitch + u, H - u);
+        if (++fragment == fragments) {
+          fragment = 0;
+          if (++part == shape_.handed) {
+            part = 0;
+            unit += shape_.units;
+          }
+        }
+        return held;
+      };
+      if (pass == 0) {
+        FR_UNROLL
+        for (int f = 0; f < kHeld; ++f)
+          if (f < shape_.job_depth) held_[f] = next();
+      }
+      const door::Shared<Held> rest = resident(job);
+      for (int f = held(job); f < shape_.job_depth; ++f) rest[(f - held(job)) * door::kWarp + door::lane()] = next();
+    }
+    const door::Shared<door::Vec<uint32_t, 4>> states =
+        door::shared<door::Vec<uint32_t, 4>>(shape_.state_at, 2 * shape_.state_bytes / 16);
+    for (int i = door::thread(); i < 2 * shape_.state_bytes / 16; i += kClusterThreads) states[i] = {{0, 0, 0, 0}};
+    if (door::thread() == 0) {
+      door::mbarrier_init(arrivals(0), 1);
+      door::mbarrier_init(arrivals(1), 1);
+    }
+    door::barrier();
+  }
+
+  FR_DEVICE void begin() const {
+    if (shape_.blocks > 1) {
+      door::cluster_arrive();
+      door::cluster_wait();
+    } else {
+      door::barrier();
+    }
+  }
+
+  // The sums of all rows of R by the state of a turn, behind a barrier for all threads.
+  FR_DEVICE void multiply(int64_t turn) const {
+    if (turn > 0 && shape_.blocks > 1) door::mbarrier_wait(arrivals(turn), static_cast<int>((turn - 1) / 2 % 2));
+    for (int pass = 0, job = door::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
+      const int split = job / shape_.tiles;
+      const door::Shared<E> from =
+          state(turn) + static_cast<int64_t>(split) * shape_.job_depth * Engine::kStateElements;
+      Engine engine;
+      engine.clear();
+      if (pass == 0) {
+        FR_UNROLL
+        for (int f = 0; f < kHeld; f += kTurn) {
+          if (f >= shape_.job_depth) break;
+          FR_UNROLL
+          for (int i = 0; i < kTurn; ++i) engine.add(held_[f + i], from + (f + i) * Engine::kStateElements, i);
+        }
+      }
+      const door::Shared<Held> rest = resident(job) + door::lane();
+      for (int f = held(job); f < shape_.job_depth; f += kTurn) {
+        Held r[kTurn];
+        FR_UNROLL
+        for (int i = 0; i < kTurn; ++i) r[i] = rest[(f - held(job) + i) * door::kWarp];
+        FR_UNROLL
+        for (int i = 0; i < kTurn; ++i) engine.add(r[i], from + (f + i) * Engine::kStateElements, i);
+      }
+      engine.store(sums() + job * Engine::kRows * kSumPitch, kSumPitch);
+    }
+    door::barrier();
+  }
+
+  // The sum of row m of R by batch row n: jobs along k are added in order.
+  FR_DEVICE float sum(int m, int n) const {
+    const door::Shared<float> at = sums() + m * kSumPitch + n;
+    const int split = shape_.tiles * Engine::kRows * kSumPitch;
+    float sum = at[0];
+    for (int i = 1; i < shape_.splits; ++i) {
+      const float part = at[i * split];
+      sum = sum + part;
+    }
+    return sum;
+  }
+
+  // Sends this block's slice of the state of a turn to the others. All threads have written theirs.
+  FR_DEVICE void send(int64_t turn) const {
+    door::barrier();
+    if (shape_.blocks == 1) return;
+    using Vector = door::Vec<uint32_t, 4>;
+    const int bytes = shape_.handed * shape_.units * kBatch * static_cast<int>(sizeof(E)), vectors = bytes / 16;
+    const door::Shared<Vector> slice = door::recast<Vector>(state(turn)) + rank_ * vectors;
+    if (door::thread() == 0) door::mbarrier_arrive_expect(arrivals(turn), (shape_.blocks - 1) * bytes);
+    for (int i = door::thread(); i < (shape_.blocks - 1) * vectors; i += kClusterThreads) {
+      const int hop = rank_ + 1 + i / vectors, to = hop < shape_.blocks ? hop : hop - shape_.blocks;
+      const Vector value = slice[i % vectors];
+      door::store_async(door::remote(slice + i % vectors, to), value, door::remote(arrivals(turn), to));
+    }
+  }
+
+ private:
+  FR_DEVICE door::Shared<door::Mbarrier> arrivals(int64_t turn) const {
+    return door::shared<door::Mbarrier>(0, 2) + turn % 2;
+  }
+
+  FR_DEVICE door::Shared<float> sums() const {
+    return door::shared<float>(shape_.sums_at, shape_.jobs * Engine::kRows * kSumPitch);
+  }
+
+  // How many fragments of a job are in registers, and where the others begin.
+  FR_DEVICE int held(int job) const { return job < kClusterWarps ? shape_.held : 0; }
+  FR_DEVICE door::Shared<Held> resident(int job) const {
+    const int first = job < kClusterWarps ? job : kClusterWarps;
+    const int fragments = first * (shape_.job_depth - shape_.held) + (job - first) * shape_.job_depth;
+    return door::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * door::kWarp;
+  }
+
+  const ClusterShape& shape_;
+  const int rank_;
+  Held held_[kHeld];
+};
+
+}  // namespace fusedrnn::cuda

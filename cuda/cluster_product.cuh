@@ -1,0 +1,139 @@
+// Products of a part of R with the state of a cluster, fragment by fragment (cluster.cuh).
+//
+// A fragment of R is 16 bytes a lane, what one turn of a warp takes; one of the state is as deep, over all rows of the
+// batch that the cluster has. Sums are float.
+#pragma once
+
+#include "cluster.hpp"
+#include "fma.cuh"
+#include "mma.cuh"
+
+namespace fusedrnn::cuda {
+
+// ---------------------------------------------------------------------------------------- products by fragments of R
+using Held = door::Vec<uint32_t, 4>;  // a lane's 16 bytes of a fragment
+
+// 16 rows of R by NT tiles of 8 rows of the batch on the tensor cores. One tile alone has two chains of sums, even and
+// odd fragments, so that one need not wait for the other.
+template <class E, int NT>
+struct ClusterMma {
+  static constexpr int kRows = 16, kPerWord = 4 / sizeof(E), kDepth = 8 * kPerWord, kChains = NT == 1 ? 2 : 1;
+  static constexpr int kStateElements = 8 * NT * kDepth;  // of a fragment of the state
+  using Pair = door::Vec<uint32_t, 2>;
+
+  float d[kChains][NT][4];
+
+  FR_DEVICE void clear() {
+    FR_UNROLL
+    for (int c = 0; c < kChains; ++c) {
+      FR_UNROLL
+      for (int n = 0; n < NT; ++n) {
+        FR_UNROLL
+        for (int e = 0; e < 4; ++e) d[c][n][e] = 0;
+      }
+    }
+  }
+
+  // This lane's rows of a tile, and its share of a fragment: columns [at, at + kDepth) of which `left` are there.
+  static constexpr int kLaneRows = 2;
+  FR_DEVICE static int lane_row(int i) { return door::lane() / 4 + 8 * i; }
+
+  FR_DEVICE static Held gather(const E* const (&rows)[kLaneRows], int64_t at, int64_t left) {
+    Held held;
+    FR_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int k = (door::lane() % 4 + i / 2 * 4) * kPerWord;
+      const E* const row = rows[i % 2];
+      uint32_t word = 0;
+      if (row && k < left) word = door::load_constant(reinterpret_cast<const uint32_t*>(row + at + k));
+      if (kPerWord == 2 && k + 1 >= left) word &= 0xffff;  // the row's last value
+      held.v[i] = word;
+    }
+    return held;
+  }
+
+  // Where value k of row n is in a state: as operand B of the instruction, a lane's two words together.
+  FR_DEVICE static int64_t place(int n, int64_t k) {
+    const int word = static_cast<int>(k % kDepth) / kPerWord, lane = n % 8 * 4 + word % 4;
+    return ((k / kDepth * NT + n / 8) * 64 + lane * 2 + word / 4) * kPerWord + k % kPerWord;
+  }
+
+  FR_DEVICE void add(const Held& held, door::Shared<E> state, int chain) {
+    const door::Shared<Pair> pairs = door::recast<Pair>(state);
+    FR_UNROLL
+    for (int n = 0; n < NT; ++n) {
+      const Pair b = pairs[n * door::kWarp + door::lane()];
+      mma(d[chain % kChains][n], held.v, b.v, E());
+    }
+  }
+
+  FR_DEVICE void store(door::Shared<float> sums, int pitch) const {
+    const int g = door::lane() / 4, t = door::lane() % 4;
+    FR_UNROLL
+    for (int n = 0; n < NT; ++n) {
+      FR_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        float sum = d[0][n][e];
+        if constexpr (kChains == 2) sum = sum + d[1][n][e];
+        sums[(g + e / 2 * 8) * pitch + 8 * n + 2 * t + e % 2] = sum;
+      }
+    }
+  }
+};
+
+// 32 rows of R, a lane each, by 8 NT rows of the batch on the ordinary units: chains of fused multiply-adds in the
+// order of k. All lanes read the same values of the state.
+template <int NT>
+struct ClusterFma {
+  static constexpr int kRows = 32, kDepth = 4, kStateElements = 8 * NT * kDepth;
+  using Vector = door::Vec<float, 4>;
+
+  float d[8 * NT];
+
+  FR_DEVICE void clear() {
+    FR_UNROLL
+    for (int n = 0; n < 8 * NT; ++n) d[n] = 0;
+  }
+
+  static constexpr int kLaneRows = 1;
+  FR_DEVICE static int lane_row(int) { return door::lane(); }
+
+  FR_DEVICE static Held gather(const float* const (&rows)[kLaneRows], int64_t at, int64_t left) {
+    Vector r;
+    FR_UNROLL
+    for (int e = 0; e < kDepth; ++e) r.v[e] = rows[0] && e < left ? door::load_constant(rows[0] + at + e) : 0.0f;
+    Held held;
+    __builtin_memcpy(&held, &r, sizeof r);
+    return held;
+  }
+
+  FR_DEVICE static int64_t place(int n, int64_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
+
+  FR_DEVICE void add(const Held& held, door::Shared<float> state, int /*chain*/) {
+    Vector r;
+    __builtin_memcpy(&r, &held, sizeof r);
+    const door::Shared<Vector> vectors = door::recast<Vector>(state);
+    FR_UNROLL
+    for (int n = 0; n < 8 * NT; ++n) {
+      const Vector h = vectors[n];
+      FR_UNROLL
+      for (int e = 0; e < kDepth; ++e) d[n] = Lanes<float>::fma(r.v[e], h.v[e], d[n]);
+    }
+  }
+
+  FR_DEVICE void store(door::Shared<float> sums, int pitch) const {
+    FR_UNROLL
+    for (int n = 0; n < 8 * NT; ++n) sums[door::lane() * pitch + n] = d[n];
+  }
+};
+
+template <class E, int NT>
+struct ClusterEngine {
+  using type = ClusterMma<E, NT>;
+};
+template <int NT>
+struct ClusterEngine<float, NT> {
+  using type = ClusterFma<NT>;
+};
+
+}  // namespace fusedrnn::cuda
