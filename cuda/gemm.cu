@@ -2,6 +2,8 @@
 #include "dtype.hpp"
 #include "gemm.cuh"
 
+#include "cublaslt.hpp"
+
 namespace fusedrnn::cuda {
 namespace {
 
@@ -58,6 +60,7 @@ int32_t splits_of(const GemmArgs& g) { return g.kind == GemmKind::tn && !g.bias 
 
 Status multiply(Element e, bool plain, const Product& p, Stream stream) {
   if (p.M == 0 || p.N == 0) return Status::ok;
+  if (!plain && cublaslt::multiply(e, p, stream)) return Status::ok;
   const int64_t depth = 64 / bytes_of(e), buffers = (p.K + depth - 1) / depth;
   const int64_t split_k = (buffers + p.splits - 1) / p.splits * depth;
   return with_element(e, [&](auto zero) {

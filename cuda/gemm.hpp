@@ -18,7 +18,8 @@ struct Product {
   int32_t splits, accumulate;
 };
 
-// Tile by tile, or, `plain`, one thread per element of C with one chain of fused multiply-adds in the order of k.
+// Tile by tile, or by cuBLASLt (cublaslt.hpp), or, `plain`, one thread per element of C with one chain of fused
+// multiply-adds in the order of k.
 Status multiply(Element e, bool plain, const Product& product, Stream stream);
 
 // How often to cut k so that a product with few tiles still fills a GPU: a matter of sizes, never of the device.

@@ -1,6 +1,7 @@
 // The plugin's only export: the table of backend.hpp, filled by the files beside this one.
 #include <cstdio>
 
+#include "cublaslt.hpp"
 #include "device.cuh"
 #include "entries.hpp"
 #include "gemm.hpp"
@@ -33,9 +34,9 @@ Status table_describe(char* text, size_t bytes) {
   door::DeviceInfo info;
   const Status status = door::device_info(&info);
   if (status != Status::ok) return status;
-  std::snprintf(text, bytes, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB", info.name,
+  std::snprintf(text, bytes, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, %s", info.name,
                 info.compute_major, info.compute_minor, info.multiprocessors,
-                static_cast<double>(info.memory) / (1 << 30));
+                static_cast<double>(info.memory) / (1 << 30), cublaslt::state());
   return Status::ok;
 }
 
