@@ -6,6 +6,7 @@
 #include "bindings/device_array.hpp"
 #include "dispatch/forced_plan.hpp"
 #include "dispatch/registry.hpp"
+#include "dispatch/wake.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -19,6 +20,16 @@ CallStream::CallStream(const PackedWeights& packed) : device_(packed.device) {
     lease_.emplace();
   else
     stream_ = current_stream();
+}
+
+void CallStream::offer(SequenceDesc& desc) {
+  offer_threads(desc, lease_ ? lease_->size() : 1);
+  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake() || worth_waking(recurrent_flops(desc), desc.threads))
+    return;
+  Plan plan;
+  check(current_backend(), current_backend().plan(&desc, &plan), "plan");
+  if (plan.direction_groups * plan.row_groups * plan.unit_groups > 1) lease_->rouse();
+  desc.threads = 1;
 }
 
 void CallStream::finish(const char* call) {
@@ -102,7 +113,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
       PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
   py::gil_scoped_release release;
   CallStream on(*packed);
-  offer_threads(desc, on.threads());
+  on.offer(desc);
   SequenceSizes sizes;
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
@@ -285,7 +296,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   {
     py::gil_scoped_release release;
     CallStream on(*packed);
-    offer_threads(desc, on.threads());
+    on.offer(desc);
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "forward");
     if (train) {
@@ -357,7 +368,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   {
     py::gil_scoped_release release;
     CallStream on(packed);
-    offer_threads(desc, on.threads());
+    on.offer(desc);
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "backward");
     const Memory workspace(backend, sizes.backward, "workspace of backward");

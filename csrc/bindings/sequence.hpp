@@ -59,7 +59,8 @@ struct Tape {
 class CallStream {
  public:
   explicit CallStream(const PackedWeights& packed);
-  int32_t threads() const { return lease_ ? lease_->size() : 1; }
+  // Plans with the threads there are: the team's, or one if it sleeps and the work is too little to wake it.
+  void offer(SequenceDesc& desc);
   Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
   void finish(const char* call);
 

@@ -14,6 +14,7 @@
 #include "bindings/signature.hpp"
 #include "bindings/stages.hpp"
 #include "dispatch/registry.hpp"
+#include "dispatch/wake.hpp"
 #include "runtime/team.hpp"
 #include "step/layers.hpp"
 #include "step/recurrent.hpp"
@@ -39,6 +40,7 @@ struct StateForm {
 
 struct Admitted {
   Form form;
+  double flops = 0;
   int64_t T = 0, B = 0;
   int64_t reset_strides[2] = {};  // of t and b
   std::vector<StateForm> states;  // h0 and c0 of every recurrent stage
@@ -95,6 +97,7 @@ class Step {
     py::gil_scoped_release release;
     const TeamLease lease;
     step_->fit(found->second.form, lease.size());
+    found->second.flops = step_->flops();
   }
 
   // (loss, norm or None, whether parameters were updated, final states or None), or None for an unknown call.
@@ -129,7 +132,12 @@ class Step {
     {
       py::gil_scoped_release release;
       TeamLease lease;
-      outcome = step_->run(form.form, call, lease.team());
+      Team* team = lease.team();
+      if (!lease.awake() && !worth_waking(form.flops, lease.size())) {
+        lease.rouse();
+        team = solo_team();
+      }
+      outcome = step_->run(form.form, call, team);
     }
     return py::make_tuple(outcome.loss, clip_norm.is_none() ? py::object(py::none()) : py::float_(outcome.norm),
                           outcome.updated, final);

@@ -18,9 +18,15 @@ namespace {
 // whoever is waited for needs the CPU of the one who spins.
 constexpr int64_t kSpinNs = 50'000;
 
-// A worker's door. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps.
+// Workers do not fall asleep while a call goes on that may have work for them, or the next one, unless it is a long
+// one.
+constexpr int64_t kLongCallNs = 1'000'000;
+
+// A worker's door. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps. `awake` is 0
+// from when it goes to sleep until it is running again.
 struct alignas(64) Door {
   uint32_t word;
+  uint32_t awake;
   int32_t index;
 };
 
@@ -32,7 +38,21 @@ class ProcessTeam : public Team {
   ProcessTeam() : Team{1, &ProcessTeam::run, &ProcessTeam::wait_at} {}
 
   bool try_lock() { return __atomic_exchange_n(&locked_, true, __ATOMIC_ACQUIRE) == false; }
-  void unlock() { __atomic_store_n(&locked_, false, __ATOMIC_RELEASE); }
+  void unlock() {
+    ended_ns_ = now_ns();
+    __atomic_store_n(&locked_, false, __ATOMIC_RELEASE);
+  }
+
+  // With the lock held, of the workers of this lease.
+  bool all_awake() const {
+    return std::all_of(doors_, doors_ + (size - 1), [](const Door& door) { return load(&door.awake) != 0; });
+  }
+  bool just_used() const { return now_ns() - ended_ns_ < spin_ns(); }
+  void rouse() {
+    for (int32_t i = 0; i < size - 1; ++i)
+      if (__atomic_fetch_and(&doors_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping)
+        futex_wake_all(&doors_[i].word);
+  }
 
   // With the lock held: a team of `n` threads, the caller among them, or of as many as the system grants.
   void resize(int32_t n) {
@@ -97,6 +117,24 @@ class ProcessTeam : public Team {
     sleep_while(&barrier->phase, phase);
   }
 
+  // A worker waits until it is called to a region after `old`. Roused, it spins again.
+  void wait_for_work(Door& door, uint32_t old) {
+    const auto called = [&] { return (load(&door.word) & ~kSleeping) != old; };
+    for (;;) {
+      __atomic_store_n(&door.awake, 1, __ATOMIC_RELAXED);
+      const int64_t latest = spin_ns() > 0 ? now_ns() + kLongCallNs : 0;
+      bool lent;
+      do {
+        lent = __atomic_load_n(&locked_, __ATOMIC_RELAXED);
+        if (spin_until(called, spin_ns())) return;
+      } while (lent && now_ns() < latest);
+      __atomic_store_n(&door.awake, 0, __ATOMIC_RELAXED);
+      uint32_t expected = old;
+      __atomic_compare_exchange_n(&door.word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+      while (load(&door.word) == (old | kSleeping)) futex_wait(&door.word, old | kSleeping);
+    }
+  }
+
   // Returns once the bits 31..1 of `word` differ from those of `old` (whose bit 0 is clear).
   void sleep_while(uint32_t* word, uint32_t old) {
     const auto moved = [&] { return (load(word) & ~kSleeping) != old; };
@@ -108,7 +146,7 @@ class ProcessTeam : public Team {
 
   bool start_worker() {
     Door& door = doors_[workers_];
-    door.word = 0;
+    door.word = door.awake = 0;
     door.index = workers_ + 1;
     // Signals are the business of the program's own threads.
     sigset_t all, before;
@@ -132,6 +170,7 @@ class ProcessTeam : public Team {
   static void* worker(void* argument);
 
   bool locked_ = false;
+  int64_t ended_ns_ = 0;  // when the last lease did
   int32_t workers_ = 0;
   int64_t spin_ns_ = kSpinNs;
   void (*body_)(void*, int32_t) = nullptr;
@@ -164,7 +203,7 @@ void* ProcessTeam::worker(void* argument) {
   ProcessTeam& team = *process_team();
   uint32_t seen = 0;
   for (;;) {
-    team.sleep_while(&door.word, seen);
+    team.wait_for_work(door, seen);
     seen = load(&door.word) & ~kSleeping;
     team.body_(team.context_, door.index);
     team.ended();
@@ -190,6 +229,13 @@ TeamLease::TeamLease() : team_(&alone) {
   if (!team->try_lock()) return;
   team->resize(n);
   team_ = team;
+  follows_ = team->just_used();
+}
+
+bool TeamLease::awake() const { return team_ != &alone && static_cast<ProcessTeam*>(team_)->all_awake(); }
+
+void TeamLease::rouse() {
+  if (team_ != &alone && follows_) static_cast<ProcessTeam*>(team_)->rouse();
 }
 
 TeamLease::~TeamLease() {

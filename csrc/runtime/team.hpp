@@ -28,9 +28,18 @@ class TeamLease {
   Team* team() { return team_; }
   int32_t size() const { return team_->size; }
 
+  // Whether all workers are spinning, so that handing them work costs next to nothing. Waking them costs 5 us, and in a
+  // virtual machine whose idle CPUs are taken away 130 us (measured), so small work is left to the calling thread then.
+  bool awake() const;
+
+  // Has workers awake for the next call, without waiting for them, if calls follow each other closely; else does
+  // nothing.
+  void rouse();
+
  private:
   FpEnvironment environment_;
   Team* team_;
+  bool follows_ = false;  // the lease before ended just now
 };
 
 }  // namespace fusedrnn

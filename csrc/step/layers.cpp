@@ -49,6 +49,7 @@ LinearArgs LinearStage::backward_args(const View& x, const View& dy, void* dx) c
 size_t LinearStage::fit(const View& x, const Sequence&, int32_t threads) {
   const View dy = contiguous(output(x.shape), weight_.grad);  // any address will do: sizes are asked for, nothing read
   const LinearArgs forward = forward_args(x, nullptr), backward = backward_args(x, dy, weight_.grad);
+  flops_ = 2.0 * static_cast<double>(forward.rows * forward.in * out_);
   return std::max(Linear(backend_, forward).forward_workspace(threads),
                   Linear(backend_, backward).backward_workspace(threads));
 }

@@ -19,6 +19,7 @@ class LinearStage : public Stage {
 
   Shape output(const Shape& input) const override;
   size_t fit(const View& x, const Sequence&, int32_t threads) override;
+  double flops() const override { return flops_; }
   Status forward(const View& x, void* y, const Sequence&, void* workspace, Team* team) override;
   Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Team* team) override;
 
@@ -30,6 +31,7 @@ class LinearStage : public Stage {
   const DType dtype_;
   const int64_t out_;
   const Weight weight_, bias_;
+  double flops_ = 0;
 };
 
 class EmbeddingStage : public Stage {

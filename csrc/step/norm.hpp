@@ -15,6 +15,13 @@ struct Gradients {
 
   void add(const Segment& segment, DType dtype) { of[dtype == DType::float64].push_back(segment); }
 
+  int64_t count() const {
+    int64_t elements = 0;
+    for (const auto& segments : of)
+      for (const Segment& s : segments) elements += s.count;
+    return elements;
+  }
+
   // Doubles of scratch that norm_of needs, at least one.
   size_t partials() const {
     int64_t chunks[2] = {1, 1};

@@ -18,27 +18,12 @@ Array3 RecurrentStage::time_first(Array3 sequence) const {
   return sequence;
 }
 
-// A backend plans for threads that may have to be woken. Here they have just been at work, so rows, which never wait
-// for each other, are worth sharing out much sooner. The grid is no matter of bits.
-void RecurrentStage::share_rows() {
-  constexpr double kFlopsPerRegion = 100e3;  // what a thread does in the time that handing work to another one takes
-  const int64_t elements = preparation();
-  const double each = 2.0 * static_cast<double>(desc_.T * desc_.B * elements) / desc_.threads;
-  Plan plan;
-  check(backend_, backend_.plan(&desc_, &plan), "train_step");
-  const bool alone = plan.direction_groups * plan.row_groups * plan.unit_groups == 1;
-  if (!alone || desc_.threads == 1 || desc_.B < desc_.threads || each < kFlopsPerRegion) return;
-  desc_.direction_groups = desc_.unit_groups = 1;
-  desc_.row_groups = desc_.threads;
-}
-
 size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t threads) {
   desc_.T = x.shape.size[batch_first_ ? 1 : 0];
   desc_.B = x.shape.size[batch_first_ ? 0 : 1];
   desc_.has_lengths = sequence.lengths != nullptr;
   desc_.has_resets = sequence.resets != nullptr;
   offer_threads(desc_, threads);
-  if (desc_.row_groups == 0) share_rows();
   SequenceSizes sizes;
   check(backend_, backend_.sizes(&desc_, &sizes), "train_step");
   packed_.reserve(sizes.packed);

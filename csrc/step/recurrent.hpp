@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "dispatch/wake.hpp"
 #include "step/stage.hpp"
 
 namespace fusedrnn::step {
@@ -38,6 +39,7 @@ class RecurrentStage : public Stage {
   bool has_key() const override { return desc_.dropout > 0; }
   void set_key(uint64_t key) override { desc_.dropout_key = key; }
   Shape output(const Shape& input) const override;
+  double flops() const override { return recurrent_flops(desc_); }
   int64_t preparation() const override;
   Status prepare(Team* team) override;
   size_t fit(const View& x, const Sequence& sequence, int32_t threads) override;
@@ -47,7 +49,6 @@ class RecurrentStage : public Stage {
 
  private:
   Array3 time_first(Array3 sequence) const;
-  void share_rows();
 
   const Backend& backend_;
   SequenceDesc desc_;

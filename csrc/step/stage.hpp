@@ -25,6 +25,9 @@ class Stage {
   // Returns the bytes of workspace that forward and backward ask for.
   virtual size_t fit(const View& x, const Sequence& sequence, int32_t threads) = 0;
 
+  // Multiply-adds of products in forward, counted twice, for what it was fitted to.
+  virtual double flops() const { return 0; }
+
   // What has to be done before forward, in elements it goes through (0: nothing), and doing it.
   virtual int64_t preparation() const { return 0; }
   virtual Status prepare(Team*) { return Status::ok; }

@@ -23,7 +23,8 @@ Sequence promised(const Form& form) {
 
 // Elements from which on a kernel has its own ways of sharing work out, and up to which one thread does it all.
 constexpr int64_t kLarge = 65536;
-constexpr int64_t kWorthSharing = 8192;  // elements that take much longer than handing work over
+constexpr int64_t kWorthSharing = 8192;    // elements that take much longer than handing work over
+constexpr double kFlopsPerParameter = 10;  // that could be done while one is updated
 
 // Elements [first, last) of all segments, counted through.
 std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t last) {
@@ -55,23 +56,22 @@ bool TrainStep::fits(const Form& form, int32_t threads) const {
   return fitted_ == &form && threads_ == threads && same(forced_, forced_plan());
 }
 
-// Small stages in order of falling size, so that no thread begins a long one last.
+// Stages in order, as updates are: a thread has in its cache much of what it packs.
 void TrainStep::plan_preparation() {
   large_.clear();
   small_.clear();
   for (const auto& stage : stages_)
     if (stage->preparation() > 0) (stage->preparation() >= kLarge ? large_ : small_).push_back(stage.get());
-  std::sort(small_.begin(), small_.end(),
-            [](const Stage* a, const Stage* b) { return a->preparation() > b->preparation(); });
 }
 
 // An element's update depends on that element alone, so they may be shared out in any way.
 void TrainStep::plan_updates(int32_t threads) {
+  shared_by_ = threads;
   pieces_.clear();
   for (size_t u = 0; u < updates_.size(); ++u) {
     int64_t count = 0;
     for (int64_t i = 0; i < updates_[u].segments; ++i) count += updates_[u].segment[i].count;
-    if (threads == 1 || count < kWorthSharing || count >= kLarge * threads) {
+    if (count < kWorthSharing || count >= kLarge * threads) {
       pieces_.clear();
       return;
     }
@@ -84,10 +84,11 @@ void TrainStep::plan_updates(int32_t threads) {
 
 void TrainStep::fit(const Form& form, int32_t threads) {
   fitted_ = nullptr;
-  if (threads != threads_) plan_updates(threads);
+  if (threads > 1 && threads != shared_by_) plan_updates(threads);
   const size_t element = dtype_ == DType::float32 ? 4 : 8;
   const Sequence sequence = promised(form);
   size_t workspace = 0, widest = 0;
+  flops_ = kFlopsPerParameter * static_cast<double>(measured_.count());
   inputs_[0] = form.x;
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Shape shape = stages_[i]->output(inputs_[i].shape);
@@ -96,6 +97,7 @@ void TrainStep::fit(const Form& form, int32_t threads) {
     inputs_[i + 1] = contiguous(shape, outputs_[i]->data());
     workspace = std::max(workspace, stages_[i]->fit(inputs_[i], sequence, threads));
     widest = std::max(widest, bytes);
+    flops_ += stages_[i]->flops();
   }
   plan_preparation();
   for (auto& way : way_back_) way->reserve(widest);
@@ -143,10 +145,12 @@ void TrainStep::backward(const Call& call, Team* team) {
 }
 
 void TrainStep::update(const double* factor, Team* team) {
+  const bool shared = team->size > 1 && !pieces_.empty();
   for (OptimizerArgs& update : updates_) {
     update.clip_factor = factor;
-    if (pieces_.empty()) check(backend_, backend_.optimizer(&update, team), "train_step");
+    if (!shared) check(backend_, backend_.optimizer(&update, team), "train_step");
   }
+  if (!shared) return;
   const Status status = side_by_side(team, static_cast<int32_t>(pieces_.size()), [&](int32_t i) {
     const Piece& piece = pieces_[static_cast<size_t>(i)];
     OptimizerArgs a = updates_[piece.update];

@@ -70,6 +70,9 @@ class TrainStep {
   // met before allocates nothing. Throws std::bad_alloc.
   void fit(const Form& form, int32_t threads);
 
+  // Work of a step of the form last fitted, for worth_waking.
+  double flops() const { return flops_; }
+
   // The form must be the same object as long as nothing about it changes.
   Outcome run(const Form& form, const Call& call, Team* team);
 
@@ -88,12 +91,14 @@ class TrainStep {
   std::vector<Block> gradients_;
   std::vector<OptimizerArgs> updates_;
   std::vector<Stage*> large_, small_;  // stages with preparation: each with all threads, or one thread each
-  // Pieces of updates_, each for one thread, where all of them together are small; else none.
+  // Pieces of updates_, each for one thread, where all of them together are small; else none. One thread alone needs
+  // none and leaves them.
   struct Piece {
     size_t update;
     std::vector<Segment> segments;
   };
   std::vector<Piece> pieces_;
+  int32_t shared_by_ = 0;
   Gradients measured_;
   std::vector<View> inputs_;  // of every stage, and of the loss
   std::vector<std::unique_ptr<Buffer>> outputs_;
@@ -101,6 +106,7 @@ class TrainStep {
   Buffer workspace_, partials_;
   const Form* fitted_ = nullptr;
   int32_t threads_ = 0;
+  double flops_ = 0;
   ForcedPlan forced_ = {};
 };
 

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/cpu.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
 
@@ -22,6 +23,7 @@ namespace {
 using fusedrnn::Barrier;
 using fusedrnn::Team;
 using fusedrnn::TeamLease;
+using fusedrnn::usable_cpus;
 
 void require(bool holds, const char* what) {
   if (holds) return;
@@ -98,6 +100,58 @@ void check_sleepers() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   for (const int n : visits) require(n == 20, "sleepers wake");
+}
+
+// Polls until `holds`: what it waits for comes in microseconds, unless the machine has other things to do.
+template <class Condition>
+void wait_until(Condition holds, const char* what) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!holds()) require(std::chrono::steady_clock::now() < end, what);
+}
+
+// After work workers are awake for a while, then asleep; roused, they are awake without work, but only where the lease
+// before ended just now.
+void check_awake() {
+  fusedrnn::set_num_threads(2);
+  int visits[2] = {};
+  const auto used = [&] {
+    TeamLease lease;
+    lease.team()->parallel(lease.team(), 2, count_visits, visits);
+    return lease.awake();
+  };
+  const auto asleep = [] { return !TeamLease().awake(); };
+  if (usable_cpus() < 2) {
+    used();
+    require(asleep(), "nobody spins where another needs the CPU");
+    return;
+  }
+  for (int round = 0; round < 5; ++round) {
+    wait_until(used, "workers spin after a region");
+    wait_until(asleep, "workers fall asleep");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    {
+      TeamLease late;
+      late.rouse();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      require(!late.awake(), "a call long after the last one rouses nobody");
+    }
+    wait_until(
+        [] {
+          {
+            const TeamLease before;
+          }
+          TeamLease lease;
+          if (lease.awake()) return true;
+          lease.rouse();
+          return false;
+        },
+        "roused workers are awake at the next call");
+    const int before = visits[1];
+    used();
+    require(visits[1] == before + 1, "roused workers work");
+  }
+  TeamLease lease;
+  require(!TeamLease().awake(), "a caller that got no team has nobody awake");
 }
 
 void check_two_callers() {
@@ -236,6 +290,7 @@ int main(int count, char** arguments) {
   check_each_index_once();
   check_widths(3);
   check_sleepers();
+  check_awake();
   check_two_callers();
   check_environment();
   if (!emulated) {
