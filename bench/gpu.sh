@@ -32,8 +32,8 @@ readonly ROWS_REMAIN=75 NOT_RUN=77  # statuses of a stage that are no failures
 readonly TOOLS=(memcheck racecheck initcheck synccheck)
 readonly PYTHON=${PYTHON:-python3}
 # A stage of a sanitizer is slow by 10 to 100 times: the plans' own small shapes, which go through every kernel.
-readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_layer_norm.py tests/test_embedding.py
-  tests/test_dropout.py tests/test_last.py)
+readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_gpu_plans.py::test_clusters
+  tests/test_gpu_kernels.py tests/test_layer_norm.py tests/test_last.py tests/test_cross_entropy.py tests/test_clipped_update.py)
 
 out=bench/results/gpu wheel='' emulator='' stages=()
 while (($#)); do

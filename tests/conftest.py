@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,17 +17,6 @@ settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
-
-# Ops without CUDA kernels: files not collected there. Each leaves with the commit that brings its kernel.
-WITHOUT_CUDA_KERNEL = (
-    "adagrad", "adam", "rmsprop", "sgd", "clip", "global_norm", "mse", "cross_entropy", "binary_cross_entropy"
-)  # fmt: skip
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    if config.getoption("--backend") not in ("cuda", "simt"):
-        return None
-    return collection_path.stem.removeprefix("test_") in WITHOUT_CUDA_KERNEL or None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

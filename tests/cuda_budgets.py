@@ -255,7 +255,10 @@ def read_launches(paths: Iterable[Path]) -> dict[str, Launches]:
     rows = [line.split() for path in paths for line in path.read_text().splitlines()]
     most: dict[str, Launches] = {}
     for (_, threads, shared), name in zip(rows, demangle(f"_ZTI{row[0]}" for row in rows), strict=True):
-        launch = most.setdefault(short_name(name.partition("&(")[2].removesuffix(")>*")), Launches(0, 0))
+        # "Named<&(void kernel<float>(Args))>*", or "Named<&kernel>*" of one that is no template
+        kernel = name.partition("Named<&")[2].removesuffix(">*")
+        kernel = kernel[1:-1] if kernel.startswith("(") else kernel
+        launch = most.setdefault(short_name(kernel), Launches(0, 0))
         launch.threads, launch.shared = max(launch.threads, int(threads)), max(launch.shared, int(shared))
     return most
 

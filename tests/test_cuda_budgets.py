@@ -139,7 +139,12 @@ def test_notes_of_several_runs_are_put_together(tmp_path: Path) -> None:
     clear = "PN8fusedrnn4cuda4door5NamedIXadL_ZNS0_12_GLOBAL__N_112clear_kernelIdEEvNS2_9ClearTaskEEEEE"
     for i, numbers in enumerate(("128 64", "64 512")):
         (tmp_path / str(i)).write_text(f"{clear} {numbers}\n")
-    assert read_launches([tmp_path / "0", tmp_path / "1"]) == {"clear_kernel<double>": Launches(128, 512)}
+    norm = "PN8fusedrnn4cuda4door5NamedIXadL_ZNS0_12_GLOBAL__N_111norm_kernelENS2_8NormTaskEEEEE"
+    (tmp_path / "2").write_text(f"{norm} 256 64\n")
+    assert read_launches([tmp_path / str(i) for i in range(3)]) == {
+        "clear_kernel<double>": Launches(128, 512),
+        "norm_kernel": Launches(256, 64),
+    }
 
 
 def test_room_on_a_multiprocessor() -> None:
