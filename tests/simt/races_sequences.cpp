@@ -27,8 +27,8 @@ constexpr Case kCases[] = {
     {"lstm in bf16", CellKind::lstm, PlanKind::step, Precision::bf16},
     {"lstm in tf32", CellKind::lstm, PlanKind::step, Precision::tf32},
     {"lstm by the reference plan", CellKind::lstm, PlanKind::reference, Precision::ieee},
-    {"lstm in clusters of 3", CellKind::lstm, PlanKind::cluster, Precision::ieee, 8, 3},
-    {"gru in bf16 in clusters of 3", CellKind::gru, PlanKind::cluster, Precision::bf16, 32, 3},
+    {"lstm in clusters of 2", CellKind::lstm, PlanKind::cluster, Precision::ieee, 8, 2},
+    {"gru in bf16 in clusters of 2", CellKind::gru, PlanKind::cluster, Precision::bf16, 32, 2},
     {"rnn in tf32 in clusters of one", CellKind::rnn_tanh, PlanKind::cluster, Precision::tf32, 8, 1},
 };
 

@@ -45,6 +45,9 @@ std::string block_name(const View& view) {
                 static_cast<long long>(view.block[1]), static_cast<long long>(view.block[2]));
 }
 
+// ThreadSanitizer's fibers that are made before those of ended threads serve again.
+constexpr size_t kRaceFibers = 512;
+
 }  // namespace
 
 Launch& current_launch() {
@@ -128,7 +131,6 @@ void Launch::become(CudaThread* next) {
 // are not seen. Fibers are dear (0.8 MB, and every meeting costs time in proportion to their number): beyond
 // kRaceFibers the one that was left longest ago serves again.
 void* Launch::idle_race_fiber() {
-  constexpr size_t kRaceFibers = 512;
   if (idle_race_fibers_.empty() || race_fibers_.size() < kRaceFibers) {
     races::become(host_race_fiber_);
     race_fibers_.push_back(races::create());
@@ -408,6 +410,9 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
     next_cluster_ = drawn();
     cluster_step_ += drawn();
     while (std::gcd(cluster_step_, cluster_count_) != 1) ++cluster_step_;
+    // Every thread under way has a fiber of ThreadSanitizer's: large clusters are alone.
+    const size_t most = kRaceFibers / (shape.cluster * shape.threads);
+    if (races::watched()) window_ = std::clamp<size_t>(window_, 1, std::max<size_t>(most, 1));
   }
   host_race_fiber_ = races::current();
   host_.adopt_stack();
