@@ -260,6 +260,7 @@ def test_it_leaves_no_tape() -> None:
     [
         ({"x": data(T, B, I + 1)}, ValueError, r"x must be \(T, B, I\) = \(T, B, 3\), it is \(6, 4, 4\)"),
         ({"x": data(T, B, I, dtype=np.float64)}, TypeError, "x is float64, the module float32"),
+        ({"x": data(T, B, I).view(np.int32)}, TypeError, "x is int32, the module float32"),
         ({"x": data(T, B, I).tolist()}, TypeError, "x must be a NumPy array, it is list"),
         ({"x": data(T, B, 2 * I)[:, :, ::2]}, ValueError, "x must have unit stride on its last axis"),
         ({"x": data(T, B, I)[::-1]}, ValueError, "x must have positive strides"),

@@ -78,6 +78,7 @@ def test_sleeping_workers_are_woken_for_much_work_only(work: Any) -> None:
 @pytest.mark.parametrize("work", [forward, training])
 def test_little_work_is_shared_where_calls_follow_each_other(work: Any) -> None:
     call = work(10, 10, 50)
+    time.sleep(PAUSE)
     before = worker_waits()
     end = time.monotonic() + 20
     while worker_waits() == before:
