@@ -30,14 +30,6 @@ int64_t clocks_of(Element e, const ClusterShape& shape, int64_t B, int32_t direc
   return at_once == 0 ? INT64_MAX : quotient_up(clusters, at_once) * clocks_of_step(e, shape);
 }
 
-// Clocks of a step by the plan `step`: a launch, R out of the second-level cache, and multiply-adds at the pace of
-// tiles that fill the device.
-int64_t clocks_by_steps(Element e, const SequenceDesc& desc, int32_t gates, int32_t multiprocessors) {
-  const int64_t pace = e == Element::f32 ? 80 : e == Element::tf32 ? 200 : 400;  // of a multiprocessor
-  const int64_t weights = desc.directions * gates * desc.H * desc.H;
-  return 5000 + weights * bytes_of(e) / 2000 + desc.B * weights / (multiprocessors * pace);
-}
-
 }  // namespace
 
 ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
@@ -82,7 +74,7 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, i
 
 Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan) {
   *plan = ClusterPlan{};
-  if (desc.plan != PlanKind::cluster && desc.plan != PlanKind::automatic) return Status::ok;
+  if (desc.plan != PlanKind::cluster) return Status::ok;
   door::Limits limits;
   FR_TRY(door::device_limits(&limits));
   if (e == Element::f64 || limits.compute_major < 9 || desc.B == 0) return Status::ok;
@@ -90,11 +82,9 @@ Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan) {
   const CellShape cell = shape_of(desc.cell);
   const CellSteps steps = steps_of(desc.cell);
 
-  // Of what fits, the shape of the fewest clocks among clusters of at most so many blocks, if that beats single steps.
+  // Of what fits, the shape of the fewest clocks among clusters of at most so many blocks.
   const auto best = [&](bool backward, int32_t most, ClusterShape* shape) {
-    const bool any = desc.plan == PlanKind::cluster;
-    const int64_t worse = any ? INT64_MAX : clocks_by_steps(e, desc, cell.gates, limits.multiprocessors);
-    int64_t least = worse;
+    int64_t least = INT64_MAX;
     for (const int32_t rows : {8, 32}) {
       if (desc.row_groups != 0 && rows != desc.row_groups) continue;
       for (int32_t blocks = 1; blocks <= most; ++blocks) {
@@ -109,7 +99,7 @@ Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan) {
         *shape = tried;
       }
     }
-    return least < worse;
+    return least < INT64_MAX;
   };
   const auto choose = [&](bool backward, bool* used, ClusterShape* shape) {
     int32_t most = kMostClusterBlocks;

@@ -171,18 +171,13 @@ def test_more_of_the_weights_than_registers_hold(forced: str, precision: str, H:
 
 def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"T": 3, "B": 3, "num_directions": 1}
-    for forced in ("", "cluster"):
-        _native.force_plan(forced)
-        assert cluster_of("lstm", sizes | {"H": 256})["name"] == "cluster"
-        assert cluster_of("lstm", sizes | {"H": 2048})["name"] == "step"
+    _native.force_plan("cluster")
+    assert cluster_of("lstm", sizes | {"H": 256})["name"] == "cluster"
+    assert cluster_of("lstm", sizes | {"H": 2048})["name"] == "step"
     _native.force_plan("cluster:8x1")
     assert cluster_of("lstm", sizes | {"H": 256})["name"] == "step"
     check(Stack("rnn_tanh", T=2, B=2, I=3, H=700), np.float32)
-    many = sizes | {"B": 10000, "H": 256}
-    for forced, name in (("", "step"), ("cluster", "cluster")):
-        _native.force_plan(forced)
-        assert cluster_of("lstm", many)["name"] == name
-    _native.force_plan("")
+    _native.force_plan("cluster")
     numbers = {"num_layers": 1, "I": 4, "threads": 1, "H": 8}
     assert _native.sequence_plan("lstm", "float64", **sizes, **numbers)["name"] == "step"
     if cpu.isa() == "simt":
@@ -194,6 +189,13 @@ def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch)
         assert cluster_of("lstm", sizes | {"H": 512})["name"] == "step"
         monkeypatch.setenv("FUSEDRNN_SIMT_COMPUTE", "8")
         assert cluster_of("lstm", sizes | {"H": 8})["name"] == "step"
+
+
+@pytest.mark.parametrize("H", [8, 256])
+def test_clusters_are_for_who_asks(H: int) -> None:
+    """No GPU has run them yet, and what waits for others can hang."""
+    _native.force_plan("")
+    assert cluster_of("lstm", {"T": 3, "B": 3, "num_directions": 1, "H": H})["name"] == "step"
 
 
 def test_the_plan_is_data() -> None:
