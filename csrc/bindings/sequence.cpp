@@ -4,37 +4,9 @@
 #include <pybind11/stl.h>
 
 #include "bindings/device_array.hpp"
-#include "dispatch/forced_plan.hpp"
-#include "dispatch/registry.hpp"
-#include "dispatch/wake.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
-
-Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
-  check(backend, backend.alloc(bytes, &data_), what);
-}
-
-CallStream::CallStream(const PackedWeights& packed) : device_(packed.device) {
-  if (device_ == nullptr)
-    lease_.emplace();
-  else
-    stream_ = current_stream();
-}
-
-void CallStream::offer(SequenceDesc& desc) {
-  offer_threads(desc, lease_ ? lease_->size() : 1);
-  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake() || worth_waking(recurrent_flops(desc), desc.threads))
-    return;
-  Plan plan;
-  check(current_backend(), current_backend().plan(&desc, &plan), "plan");
-  if (plan.direction_groups * plan.row_groups * plan.unit_groups > 1) lease_->rouse();
-  desc.threads = 1;
-}
-
-void CallStream::finish(const char* call) {
-  if (device_ != nullptr) check(*device_, device_->synchronize(stream_), call);
-}
 
 void require_lengths(const int64_t* lengths, int64_t T, int64_t B) {
   for (int64_t b = 0; b < B; ++b)
@@ -76,7 +48,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   if (weights.size() != names.size())
     bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
               "of " + std::to_string(weights.size()));
-  const Backend* device = as_device_array(weights[0]) != nullptr ? &device_backend() : nullptr;
+  const Backend* device = device_of(weights[0]);
   const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}}, device);
   const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
   const int64_t H = r.size(1), gates = H > 0 ? r.size(0) / H : 0;
@@ -108,11 +80,11 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
                             a[0].stride(0), a[1].stride(0)};
   }
 
-  const Backend& backend = device != nullptr ? *device : current_backend();
+  const Backend& backend = backend_of(device);
   auto packed = std::make_shared<PackedWeights>(
       PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
   py::gil_scoped_release release;
-  CallStream on(*packed);
+  CallStream on(device);
   on.offer(desc);
   SequenceSizes sizes;
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
@@ -194,23 +166,6 @@ void set_marks(Args& args, const Tape& tape, const SequenceDesc& desc) {
     args.resets = device ? static_cast<const uint8_t*>(tape.device_resets->data()) : tape.resets.data();
   args.resets_stride0 = desc.B;
   args.resets_stride1 = 1;
-}
-
-// A new array of the caller's, where the call's arrays are.
-struct Result {
-  py::object object = py::none();
-  void* data = nullptr;
-};
-
-Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name) {
-  if (device == nullptr) {
-    py::array array = fresh(element, sizes, name);
-    void* data = array.mutable_data();
-    return {std::move(array), data};
-  }
-  DeviceArray array(*device, element, sizes, name);
-  void* data = array.data();
-  return {py::cast(std::move(array)), data};
 }
 
 Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
@@ -295,7 +250,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   if (has_cell) args.cn = view(cn, B, H);
   {
     py::gil_scoped_release release;
-    CallStream on(*packed);
+    CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "forward");
@@ -367,7 +322,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   if (has_cell) args.dc0 = view(dc0, B, H);
   {
     py::gil_scoped_release release;
-    CallStream on(packed);
+    CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
     check(backend, backend.sizes(&desc, &sizes), "backward");

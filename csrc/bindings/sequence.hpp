@@ -2,31 +2,12 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "bindings/array.hpp"
-#include "runtime/team.hpp"
+#include "bindings/call.hpp"
 
 namespace fusedrnn {
-
-// A block of a backend's memory.
-class Memory {
- public:
-  Memory(const Backend& backend, size_t bytes, const char* what);
-  ~Memory() { backend_.free(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-
-  void* data() const { return data_; }
-  size_t bytes() const { return bytes_; }
-
- private:
-  const Backend& backend_;
-  void* data_ = nullptr;
-  size_t bytes_;
-};
 
 // The weights of a stack in the layout of the backend that packed them, which is the one that will read them.
 struct PackedWeights {
@@ -52,22 +33,6 @@ struct Tape {
   std::unique_ptr<Memory> device_lengths, device_resets;  // the same for a device
 
   size_t bytes() const;
-};
-
-// What a backend runs on for the length of a call: the team of threads on a CPU, the calling thread's stream of a
-// device, whose work `finish` waits for. Without the GIL.
-class CallStream {
- public:
-  explicit CallStream(const PackedWeights& packed);
-  // Plans with the threads there are: the team's, or one if it sleeps and the work is too little to wake it.
-  void offer(SequenceDesc& desc);
-  Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
-  void finish(const char* call);
-
- private:
-  const Backend* device_;
-  Stream stream_ = nullptr;
-  std::optional<TeamLease> lease_;
 };
 
 constexpr int64_t kMaxLayers = 1 << 16;

@@ -1,0 +1,51 @@
+#include "bindings/call.hpp"
+
+#include "bindings/device_array.hpp"
+#include "dispatch/forced_plan.hpp"
+#include "dispatch/registry.hpp"
+#include "dispatch/wake.hpp"
+#include "runtime/error.hpp"
+
+namespace fusedrnn {
+
+const Backend* device_of(py::handle value) { return as_device_array(value) != nullptr ? &device_backend() : nullptr; }
+
+const Backend& backend_of(const Backend* device) { return device != nullptr ? *device : current_backend(); }
+
+Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
+  check(backend, backend.alloc(bytes, &data_), what);
+}
+
+CallStream::CallStream(const Backend* device) : device_(device) {
+  if (device_ == nullptr)
+    lease_.emplace();
+  else
+    stream_ = current_stream();
+}
+
+void CallStream::offer(SequenceDesc& desc) {
+  offer_threads(desc, threads());
+  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake() || worth_waking(recurrent_flops(desc), desc.threads))
+    return;
+  Plan plan;
+  check(current_backend(), current_backend().plan(&desc, &plan), "plan");
+  if (plan.direction_groups * plan.row_groups * plan.unit_groups > 1) lease_->rouse();
+  desc.threads = 1;
+}
+
+void CallStream::finish(const char* call) {
+  if (device_ != nullptr) check(*device_, device_->synchronize(stream_), call);
+}
+
+Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name) {
+  if (device == nullptr) {
+    py::array array = fresh(element, sizes, name);
+    void* data = array.mutable_data();
+    return {std::move(array), data};
+  }
+  DeviceArray array(*device, element, sizes, name);
+  void* data = array.data();
+  return {py::cast(std::move(array)), data};
+}
+
+}  // namespace fusedrnn

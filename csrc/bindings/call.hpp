@@ -1,0 +1,73 @@
+// Where a call runs, and what it allocates there: on a CPU when its arrays are NumPy's, else on their device.
+//
+//   const Backend* device = device_of(x_object);                // which the arguments are then checked against
+//   const Backend& backend = backend_of(device);
+//   const Result y = fresh_on(device, x.element(), {B, N}, "y");
+//   py::gil_scoped_release release;
+//   CallStream on(device);
+//   const Memory workspace(backend, bytes, "workspace");
+//   check(backend, backend.something(&args, workspace.data(), on.stream()), "something");
+//   on.finish("something");
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "bindings/array.hpp"
+#include "runtime/team.hpp"
+
+namespace fusedrnn {
+
+// The device whose array `value` is, nullptr for anything else. RuntimeError where CUDA cannot be used.
+const Backend* device_of(py::handle value);
+
+// The table that serves arrays of `device`: with nullptr the current one of the CPU.
+const Backend& backend_of(const Backend* device);
+
+// A block of a backend's memory.
+class Memory {
+ public:
+  Memory(const Backend& backend, size_t bytes, const char* what);
+  ~Memory() { backend_.free(data_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const Backend& backend_;
+  void* data_ = nullptr;
+  size_t bytes_;
+};
+
+// What a backend runs on for the length of a call: the team of threads on a CPU, the calling thread's stream of a
+// device, whose work `finish` waits for. Without the GIL.
+class CallStream {
+ public:
+  explicit CallStream(const Backend* device);
+  // Plans with the threads there are: the team's, or one if it sleeps and the work is too little to wake it.
+  void offer(SequenceDesc& desc);
+  Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
+  int32_t threads() const { return lease_ ? lease_->size() : 1; }
+  void finish(const char* call);
+
+ private:
+  const Backend* device_;
+  Stream stream_ = nullptr;
+  std::optional<TeamLease> lease_;
+};
+
+// A new array of the caller's, where the call's arrays are.
+struct Result {
+  py::object object = py::none();
+  void* data = nullptr;
+};
+
+Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name);
+
+}  // namespace fusedrnn
