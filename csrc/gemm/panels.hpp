@@ -26,30 +26,37 @@ int64_t panels_of(int64_t vectors) {
   return (vectors + NV - 1) / NV;
 }
 
-// One vector-wide column of a panel: to[k * to_stride + lane] = from[lane * lane_stride + k * k_stride]; lanes past
-// `count` become zero. One of the two strides is 1.
-template <class T>
-void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, int64_t k_stride, int64_t count,
-                 int64_t K) {
+// One vector-wide column of a panel whose lanes lie in rows: to[k * to_stride + lane] = row_of(lane)[k], zeros for a
+// lane without a row (nullptr).
+template <class T, class RowOf>
+void pack_rows(T* to, int64_t to_stride, int64_t K, const RowOf& row_of) {
   using L = Lanes<T>;
   constexpr int N = L::N;
-  if (lane_stride == 1) {
-    for (int64_t k = 0; k < K; ++k) L::store(to + k * to_stride, L::load(from + k * k_stride, count));
-    return;
-  }
+  const T* from[N];
+  for (int lane = 0; lane < N; ++lane) from[lane] = row_of(lane);
   for (int64_t k = 0; k < K; k += N) {
     const int steps = static_cast<int>(K - k < N ? K - k : N);
     typename L::V row[N];
 #pragma GCC unroll 16
-    for (int lane = 0; lane < N; ++lane) {
-      const T* const at = from + lane * lane_stride + k;
-      row[lane] = lane >= count ? L::zero() : steps == N ? L::load(at) : L::load(at, steps);
-    }
+    for (int lane = 0; lane < N; ++lane)
+      row[lane] = !from[lane] ? L::zero() : steps == N ? L::load(from[lane] + k) : L::load(from[lane] + k, steps);
     transpose<T>(row);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i)
       if (i < steps) L::store(to + (k + i) * to_stride, row[i]);
   }
+}
+
+// The same where element (k, lane) is at from[lane * lane_stride + k * k_stride], one of the two strides being 1, and
+// the lanes are `count`.
+template <class T>
+void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, int64_t k_stride, int64_t count,
+                 int64_t K) {
+  using L = Lanes<T>;
+  if (lane_stride == 1)
+    for (int64_t k = 0; k < K; ++k) L::store(to + k * to_stride, L::load(from + k * k_stride, count));
+  else
+    pack_rows(to, to_stride, K, [&](int lane) { return lane < count ? from + lane * lane_stride : nullptr; });
 }
 
 // A plain matrix as B: element (k, n) at from[n * n_stride + k * k_stride]. Packs panels first <= p < last of it.

@@ -151,15 +151,18 @@ class Forward {
 
     // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
     void finish(const Row& row, int64_t p, int wide, const T* x, const T* h, const T* bias_h) const {
-      for (int u = 0; u < wide / G; ++u, x += G * N, h += G * N, bias_h += G * N) {
+      static_assert(U == 1 || G == 1,
+                    "a panel has the gates of one vector of units, or vectors of units with one gate");
+      for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
         const int64_t unit = (p * U + u) * N, H = f_.desc_.H;
         const int count = static_cast<int>(H - unit < N ? H - unit : N);
-        const auto get = [&](const T* from) { return count == N ? L::load(from + unit) : L::load(from + unit, count); };
+        const auto load = [&](const T* from) { return count == N ? L::load(from) : L::load(from, count); };
+        const auto get = [&](const T* from) { return load(from + unit); };
         const auto put = [&](T* to, V v) { count == N ? L::store(to + unit, v) : L::store(to + unit, v, count); };
         V from_x[G], from_h[G], tape[Cell::tape_blocks + 1], carry;
         for (int g = 0; g < G; ++g) {
-          from_x[g] = L::load(x + g * N);
-          from_h[g] = L::load(h + g * N) + L::load(bias_h + g * N);
+          from_x[g] = load(x + g * count);
+          from_h[g] = load(h + g * count) + load(bias_h + g * count);
         }
         const V out = Cell::forward(from_x, from_h, get(row.carry_prev), carry, tape);
         put(row.h, out);

@@ -13,14 +13,21 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// How a cell's units and gates fill a panel: `units` vectors of hidden units, all gates of each side by side, so that a
-// tile holds everything its units need and finishes them. Vector v of a panel is gate v % gates of unit vector v /
-// gates.
+// How a cell's units and gates fill a panel: `units` vectors of hidden units, the gates of each side by side, so that a
+// tile holds everything its units need and finishes them. In a vector of units gate g of unit u is column g * s + u, s
+// being the number of units: N, but fewer at the end of H, which then takes fewer vectors as well.
 template <class Cell>
 struct PanelShape {
   static constexpr int units = Cell::gates == 1 ? 4 : 1;
   static constexpr int vectors = units * Cell::gates;
 };
+
+// Vectors that the gates of H units fill.
+template <class Cell, class T>
+int64_t gate_vectors(int64_t H) {
+  constexpr int N = Lanes<T>::N;
+  return H / N * Cell::gates + vectors_of<T>(H % N * Cell::gates);
+}
 
 constexpr int kBackVectors = 4;  // panel width of the plain products of backward (dh = dgates R, dX = dgates W)
 
@@ -32,7 +39,7 @@ struct StackSize {
   explicit StackSize(const SequenceDesc& desc) : desc(desc), unit_vectors(vectors_of<T>(desc.H)) {}
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
-  int64_t gate_vectors() const { return unit_vectors * Cell::gates; }
+  int64_t gate_vectors() const { return FUSEDRNN_ISA::gate_vectors<Cell, T>(desc.H); }
   int64_t unit_panels() const { return panels_of<PanelShape<Cell>::units>(unit_vectors); }
   int stacks() const { return desc.layers * desc.directions; }
 

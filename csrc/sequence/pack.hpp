@@ -6,19 +6,22 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Gate-interleaved panels of a weight (G * H, K): vector v of a panel is gate v % G of its unit vector v / G. The same
-// with K = 1 packs a bias; a null source packs zeros.
+// Gate-interleaved panels (layout.hpp: PanelShape) of a weight (G * H, K). The same with K = 1 packs a bias; a null
+// source packs zeros.
 template <class Cell, class T>
 void pack_gates(T* packed, const T* weight, int64_t ld, int64_t H, int64_t K, int64_t first, int64_t last) {
-  constexpr int N = Lanes<T>::N, G = Cell::gates, U = PanelShape<Cell>::units;
-  const int64_t unit_vectors = vectors_of<T>(H);
+  constexpr int N = Lanes<T>::N, G = Cell::gates, U = PanelShape<Cell>::units, NV = PanelShape<Cell>::vectors;
+  const int64_t vectors = gate_vectors<Cell, T>(H);
   for (int64_t p = first; p < last; ++p) {
-    const int64_t units = unit_vectors - p * U < U ? unit_vectors - p * U : U;
-    for (int64_t v = 0; v < units * G; ++v) {
-      const int64_t gate = v % G, unit = (p * U + v / G) * N;
-      const int64_t count = !weight ? 0 : H - unit < N ? H - unit : N;
-      const T* from = weight ? weight + (gate * H + unit) * ld : nullptr;
-      pack_column(packed + p * U * G * N * K + v * N, units * G * N, from, ld, int64_t(1), count, K);
+    const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
+    for (int64_t v = 0; v < wide; ++v) {
+      const int64_t first_unit = (p * U + v / G) * N, units = H - first_unit < N ? H - first_unit : N;
+      int64_t gate = v % G * N / units, unit = v % G * N % units;
+      pack_rows(packed + p * NV * N * K + v * N, wide * N, K, [&](int) -> const T* {
+        const T* const row = weight && gate < G ? weight + (gate * H + first_unit + unit) * ld : nullptr;
+        if (++unit == units) unit = 0, ++gate;
+        return row;
+      });
     }
   }
 }
