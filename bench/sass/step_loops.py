@@ -1,0 +1,180 @@
+"""How often the code of a step runs: loops are known by their source lines, and their turns by a shape.
+
+A kernel of clusters is a loop over steps; counted is one turn of it. A kernel of the plan `step` is one step.
+Executions are those of all warps of a block together.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from machine_code import Block, Frame, Kernel, Loop, source
+
+WARP = 32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What loops are multiplied by.
+
+    Attributes:
+        blocks, rows, units, gates, handed, tiles, splits, jobs, job_depth, held, bytes: as `ClusterShape` has
+            them (cuda/cluster.hpp).
+        resident: bytes of R in shared memory.
+        element: bytes of a value of the state.
+        clocks: what the plan thinks a step takes.
+        warps: of a block.
+        turns: of the loop along k of a tile of the plan `step`.
+    """
+
+    blocks: int
+    rows: int
+    units: int
+    gates: int
+    handed: int
+    tiles: int
+    splits: int
+    jobs: int
+    job_depth: int
+    held: int
+    bytes: int
+    resident: int
+    element: int
+    clocks: int
+    warps: int
+    turns: int
+
+    @property
+    def items(self) -> int:
+        """Rows and units of a block."""
+        return self.rows * self.units
+
+    @property
+    def sent(self) -> int:
+        """Vectors of 16 bytes that a block sends."""
+        return (self.blocks - 1) * self.handed * self.items * self.element // 16
+
+    @property
+    def text(self) -> str:
+        """For a table."""
+        if self.turns:
+            return f"tile of {self.rows} x {self.units}, {self.turns} turns"
+        return (
+            f"{self.blocks} blocks of {self.units} units x {self.rows} rows, "
+            f"{self.tiles} x {self.splits} jobs of {self.job_depth}"
+        )
+
+
+def _warps(things: int) -> int:
+    return -(-things // WARP)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Turns of a loop by its source line, for so many executions of what is around it.
+
+    A loop that the compiler may have unrolled has a `mark`: an opcode that one turn executes once.
+    """
+
+    line: str
+    turns: Callable[[Shape, float], float]
+    mark: str = ""
+
+
+RULES = (
+    Rule(r"for \(int64_t s = a\.(first|end)", lambda shape, outer: shape.warps),
+    Rule(r"i < items\(\)", lambda shape, outer: _warps(shape.items)),
+    Rule(r"job < shape_\.jobs", lambda shape, outer: shape.jobs),
+    Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
+    Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1), "LDS"),
+    Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
+    Rule(r"while \(ended == 0\)", lambda shape, outer: outer),
+    Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
+    Rule(r"i < kStepRows \* U", lambda shape, outer: _warps(shape.items)),
+)
+STEPS = RULES[0].line
+# What a usual step of training does not run: ends of rows, absent options, division of numbers past 32 bits.
+RARE = re.compile(
+    r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
+    r"before_time == 0|d\.hidden"
+)
+# Fragments in registers: a warp's first job, all that the kernel has room for, of which `held` are used.
+HELD, MOST_HELD = re.compile(r"engine\.add\(held_\["), 32
+# A turn of the loop over splits; what remains of it beside its copies counts with the last of these.
+SPLITS, SPLITS_BODY = re.compile(r"i < shape_\.splits"), re.compile(r"at\[i \* split\]")
+
+
+def line_of(kernel: Kernel, loop: Loop) -> tuple[str, tuple[Frame, ...]]:
+    """The source line that a loop is written in, and where that is: found by the branch that goes back."""
+    frames = kernel.blocks[loop.latches[0]].instructions[-1].frames
+    for i, frame in enumerate(frames):
+        if re.search(r"\bfor \(|\bwhile \(", source(frame)):
+            return source(frame), frames[i:]
+    return (source(frames[0]) if frames else ""), frames
+
+
+def _rule(kernel: Kernel, loop: Loop) -> Rule | None:
+    text = line_of(kernel, loop)[0]
+    return next((rule for rule in RULES if re.search(rule.line, text)), None)
+
+
+def executions(kernel: Kernel, shape: Shape) -> tuple[Loop | None, dict[int, float]]:
+    """The loop over steps, if there is one, and for each loop in it, by id, how often a step runs it."""
+    over_steps = [loop for loop in kernel.loops if re.search(STEPS, line_of(kernel, loop)[0])]
+    step = max(over_steps, key=lambda loop: len(loop.blocks), default=None)
+    loops = [loop for loop in kernel.loops if step is None or loop.blocks <= step.blocks]
+    times: dict[int, float] = {}
+    copies: dict[tuple[int, tuple[Frame, ...]], list[Loop]] = {}
+    for loop in sorted(loops, key=lambda loop: -len(loop.blocks)):
+        outer = times.get(id(loop.parent), shape.warps)
+        rule = _rule(kernel, loop)
+        if rule is None:
+            text, frames = line_of(kernel, loop)
+            print(f"{kernel.name}: a loop without a rule counts once: {frames[:1]} {text}", file=sys.stderr)
+            times[id(loop)] = outer
+        elif rule.mark:
+            copies.setdefault((id(loop.parent), line_of(kernel, loop)[1]), []).append(loop)
+        else:
+            times[id(loop)] = rule.turns(shape, outer)
+    for (around, _), members in copies.items():
+        _share_turns(kernel, shape, times.get(around, shape.warps), members, times)
+    return step, times
+
+
+def _share_turns(
+    kernel: Kernel, shape: Shape, outer: float, copies: Sequence[Loop], times: dict[int, float]
+) -> None:
+    """Copies of an unrolled loop: the longest takes the turns that go into it, the last one what remains."""
+
+    def unrolled(loop: Loop) -> int:
+        rule = _rule(kernel, loop)
+        assert rule is not None
+        opcodes = [i.opcode for b in loop.blocks for i in kernel.blocks[b].instructions]
+        return max(1, sum(opcode.split(".")[0] == rule.mark for opcode in opcodes))
+
+    ordered = sorted(copies, key=unrolled, reverse=True)
+    rule = _rule(kernel, ordered[0])
+    assert rule is not None
+    left = rule.turns(shape, outer) / outer
+    for loop in ordered:
+        each = unrolled(loop)
+        turns = left / each if loop is ordered[-1] else left // each
+        times[id(loop)] = turns * outer
+        left -= turns * each
+
+
+def weight(kernel: Kernel, block: Block, around: Loop | None, texts: Sequence[str], shape: Shape) -> float:
+    """How much of its loop's executions an instruction has, which comes from the given source lines."""
+    if any(i.opcode.startswith("CALL") for i in block.instructions):
+        return 0.0
+    if any(RARE.search(text) for text in texts):
+        return 0.0
+    if any(HELD.search(text) for text in texts):
+        return min(shape.jobs, shape.warps) / shape.jobs * shape.held / MOST_HELD
+    if any(SPLITS_BODY.search(text) for text in texts):
+        in_copy = around is not None and SPLITS.search(line_of(kernel, around)[0])
+        return 1.0 if in_copy else 0.0
+    return 1.0

@@ -1,0 +1,236 @@
+"""What a step of a sequence kernel costs: instructions and bytes off the machine code, beside the models.
+
+  python bench/sass_counts.py                        LSTM, both plans, the shapes of the table
+  python bench/sass_counts.py --cell gru --shapes bf16:64:256 tf32:1:512     others: arithmetic:B:H
+  python bench/sass_counts.py --phases --loops       also the parts of a step, and its loops
+
+Needs nvcc, nvdisasm (pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm) and a C++ compiler, no GPU. README.md
+says how it counts and what the columns mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "sass"))
+from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
+from step_loops import Shape, executions, line_of, weight  # noqa: E402
+
+ELEMENTS = {"ieee": ("float", 4), "tf32": ("Tf32", 4), "bf16": ("Bf16", 2), "fp16": ("Fp16", 2)}
+CELLS = {"lstm": ("Lstm", 4), "gru": ("Gru", 3)}
+SHAPES = [f"{e}:{B}:{H}" for e in ("ieee", "tf32", "bf16") for H in (128, 256, 512) for B in (1, 64)]
+LANES, SCHEDULERS, SHARED_BYTES = 32, 4, 128  # of a warp, of a multiprocessor; shared memory's a clock
+
+# Kinds of instructions by the first part of their opcode, and for how many clocks one of a warp takes a unit of
+# its scheduler. The last kind is all that is left, branches, uniform registers, constants: a turn of issue.
+KINDS = {
+    "mma": ("HMMA", 4),
+    "fma": ("FFMA|FMUL|FADD", 1),
+    "imad": ("IMAD", 2),
+    "alu": (
+        "IADD3|VIADD|LOP3|ISETP|LEA|SHF|SEL|PRMT|MOV|IABS|IMNMX|VIMNMX|P2R|PLOP3|FSETP|FSEL|FMNMX|FSET",
+        2,
+    ),
+    "mufu": ("MUFU|F2I|I2F|F2F|F2FP|FRND|FCHK", 8),
+    "lds": ("LDS|LDSM", 0),
+    "sts": ("STS", 0),
+    "global": ("LDG|STG|LDGSTS|LD|ST|RED|ATOM|ATOMG", 0),
+    "exchange": ("STAS|SYNCS|MAPA", 0),
+    "barrier": (r"BAR|DEPBAR|LDGDEPBAR|UCGABAR\w*|MEMBAR|WARPSYNC", 0),
+    "rest": (".*", 0),
+}
+PHASES = [  # the first whose pattern is in one of the source lines that an instruction comes from
+    ("fetch", r"\bfetch\("),
+    ("wait", r"mbarrier_wait|wait_copies"),
+    ("product", r"block\.multiply|T::multiply"),
+    ("sums", r"block\.sum\(|sums\.at\("),
+    ("send", r"block\.send\("),
+    ("cell", r"each_item|forward_cell|backward_cell|finish_forward|finish_backward|kStepRows \* U"),
+]
+
+
+@dataclass
+class Counts:
+    """Instructions by kind and bytes by kind: a step of a block, all its warps together."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
+
+    def add(self, opcode: str, times: float) -> None:
+        kind = kind_of(opcode)
+        self.kinds[kind] += times  # type: ignore[assignment]
+        self.moved[kind] += times * LANES * width(opcode)  # type: ignore[assignment]
+
+    def include(self, other: Counts) -> None:
+        self.kinds.update(other.kinds)
+        self.moved.update(other.moved)
+
+    @property
+    def instructions(self) -> float:
+        return sum(self.kinds.values())
+
+    def busy(self) -> dict[str, float]:
+        """Clocks that each unit is busy at least."""
+        clocks = {kind: self.kinds[kind] * each / SCHEDULERS for kind, (_, each) in KINDS.items() if each}
+        clocks["issue"] = self.instructions / SCHEDULERS
+        clocks["shared"] = (self.moved["lds"] + self.moved["sts"]) / SHARED_BYTES
+        return clocks
+
+
+def kind_of(opcode: str) -> str:
+    """The kind that an opcode belongs to."""
+    base = opcode.split(".")[0]
+    return next(kind for kind, (pattern, _) in KINDS.items() if re.fullmatch(pattern, base))
+
+
+def width(opcode: str) -> int:
+    """Bytes that a lane of a memory instruction moves."""
+    if not re.match(r"LD|ST", opcode):
+        return 0
+    if found := re.search(r"\.(64|128)\b", opcode):
+        return int(found[1]) // 8
+    return 2 if re.search(r"\.[US]16", opcode) else 1 if re.search(r"\.[US]8", opcode) else 4
+
+
+def phase_of(texts: Sequence[str]) -> str:
+    """The part of a step that an instruction from these source lines belongs to."""
+    matches = (name for name, pattern in PHASES if any(re.search(pattern, text) for text in texts))
+    return next(matches, "around")
+
+
+def count(kernel: Kernel, shape: Shape) -> tuple[dict[str, Counts], list[str]]:
+    """A step's counts by phase, and its loops as lines of text."""
+    step, times = executions(kernel, shape)
+    phases: dict[str, Counts] = {}
+    for b, block in enumerate(kernel.blocks):
+        if step is not None and b not in step.blocks:
+            continue
+        around = next(kernel.loops_of(b), None)
+        runs = shape.warps if around is None else times[id(around)]
+        for instruction in block.instructions:
+            texts = [source(frame) for frame in instruction.frames]
+            share = weight(kernel, block, around, texts, shape)
+            phases.setdefault(phase_of(texts), Counts()).add(instruction.opcode, runs * share)
+    lines = []
+    for loop in kernel.loops:
+        if id(loop) in times:
+            text, frames = line_of(kernel, loop)
+            size = sum(len(kernel.blocks[b].instructions) for b in loop.blocks)
+            where = f"{Path(frames[0][0]).name}:{frames[0][1]}"
+            lines.append(f"{times[id(loop)]:8.1f} times {size:5} instructions  {where}  {text}")
+    return phases, lines
+
+
+def cluster_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> dict[str, Shape]:
+    """What the plan `cluster` takes, forward and backward, as far as it fits."""
+    command = [str(program), cell, arithmetic, str(B), str(H)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {(values := json.loads(line)).pop("pass"): Shape(**values, warps=8, turns=0) for line in lines}
+
+
+def step_shapes(gates: int, size: int, H: int) -> dict[str, Shape]:
+    """A tile of the plan `step`: four warps share its k, 64 bytes a turn (cuda/step.cuh, cuda/tile.cuh)."""
+    shapes = {}
+    for which, k, units in (("forward", H, 16), ("backward", gates * H, 32)):
+        buffers = (k * size + 63) // 64
+        turns = (buffers + 3) // 4
+        shapes[which] = Shape(1, 32, units, gates, 1, 1, 1, 1, 0, 0, 0, 0, size, 0, warps=4, turns=turns)
+    return shapes
+
+
+def build_shapes(folder: Path) -> Path:
+    """The program that asks the plan for its shapes."""
+    program = folder / "shapes"
+    command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O1", "-DFUSEDRNN_SIMT"]
+    command += [f"-I{ROOT}/{path}" for path in ("tests/simt", "cuda", "csrc")]
+    subprocess.run([*command, str(HERE / "sass/shapes.cpp"), "-o", str(program)], check=True)
+    return program
+
+
+def report(
+    kernels: Mapping[str, Kernel], plans: Mapping[str, Mapping[str, Shape]], cell: str, shape_text: str,
+    phases_too: bool, loops_too: bool,
+) -> None:  # fmt: skip
+    """Prints a shape's rows."""
+    element = ELEMENTS[shape_text.split(":")[0]][0]
+    template = f"{CELLS[cell][0]}<Math<float>>"
+    for plan, shapes in plans.items():
+        for which, shape in shapes.items():
+            if plan == "cluster":
+                name = f"cluster_{which}<{template}, {element}, {shape.rows // 8}>"
+            else:
+                name = f"{which}_tiles<{template}, {element}>"
+            if name not in kernels:
+                print(f"{shape_text} {plan} {which}: there is no kernel {name}")
+                continue
+            parts, loops = count(kernels[name], shape)
+            total = Counts()
+            for counts in parts.values():
+                total.include(counts)
+            clocks = sum(max(counts.busy().values()) for counts in parts.values())
+            title = f"{shape_text} {plan} {which}"
+            print(row(title, total, f"{clocks:8.0f}{shape.clocks or '':>8}  {shape.text}"))
+            if phases_too:
+                for phase, counts in parts.items():
+                    unit, most = max(counts.busy().items(), key=lambda item: item[1])
+                    print(row(f"  {phase}", counts, f"{most:8.0f}          {unit}"))
+            if loops_too:
+                print("\n".join(loops))
+
+
+def row(title: str, counts: Counts, end: str) -> str:
+    """A line of the table."""
+    cells = [f"{counts.instructions:8.0f}", *(f"{counts.kinds[kind]:9.0f}" for kind in KINDS)]
+    shared, outside = counts.moved["lds"] + counts.moved["sts"], counts.moved["global"]
+    return f"{title:28}" + "".join([*cells, f"{shared:9.0f}", f"{outside:9.0f}", end])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cell", choices=CELLS, default="lstm")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="ARITHMETIC:B:H")
+    parser.add_argument("--plans", nargs="+", choices=("cluster", "step"), default=["cluster", "step"])
+    parser.add_argument("--phases", action="store_true", help="a line for each part of a step")
+    parser.add_argument("--loops", action="store_true", help="a line for each loop of a step")
+    parser.add_argument(
+        "--cubin", type=Path, help="the cell's, made before with -lineinfo, instead of compiling"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = build_shapes(folder)
+        cubin = options.cubin or folder / "cell.cubin"
+        if options.cubin is None:
+            compile_cubin(ROOT / f"cuda/{options.cell}.cu", cubin)
+        template, gates = CELLS[options.cell]
+        wanted = re.compile(rf"^(cluster_forward|cluster_backward|forward_tiles|backward_tiles)<{template}<")
+        kernels = {kernel.name: kernel for kernel in disassemble(cubin, wanted)}
+        heads = [*KINDS, "shared B", "global B"]
+        print(f"{'a step of a block':28}{'all':>8}" + "".join(f"{head:>9}" for head in heads), end="")
+        print(f"{'clocks':>8}{'plan':>8}")
+        for text in options.shapes:
+            arithmetic, B, H = text.split(":")
+            plans: dict[str, dict[str, Shape]] = {}
+            if "cluster" in options.plans:
+                plans["cluster"] = cluster_shapes(program, options.cell, arithmetic, int(B), int(H))
+            if "step" in options.plans:
+                plans["step"] = step_shapes(gates, ELEMENTS[arithmetic][1], int(H))
+            report(kernels, plans, options.cell, text, options.phases, options.loops)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What the counts of machine code are made of: loops found in a listing, and how often a step runs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+
+from sass_counts import Kernel, count, kind_of, width  # isort: skip, it makes the next two known
+from machine_code import kernel
+from step_loops import Shape
+
+# Lines of a source file; instructions name them.
+SOURCE = """\
+for (int64_t s = a.first; s < a.end; ++s) {
+  for (int i = door::thread(); i < items(); i += kClusterThreads) {
+    for (int i = 1; i < shape_.splits; ++i) {
+      const float part = at[i * split];
+    static_cast<C*>(d.hn)[b] = out;
+  block.send(turn + 1);
+"""
+SHAPE = Shape(
+    blocks=2, rows=8, units=8, gates=4, handed=1, tiles=2, splits=8, jobs=16, job_depth=4, held=4, bytes=0,
+    resident=0, element=4, clocks=0, warps=8, turns=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Kernel:
+    """Steps over items over sums, which the compiler has unrolled twofold and left a turn of by itself."""
+    file = tmp_path / "kernel.cuh"
+    file.write_text(SOURCE)
+    lines = []
+
+    def code(line: int, *texts: str) -> None:
+        lines.append(f'\t//## File "{file}", line {line}')
+        for text in texts:
+            lines.append(f"        /*{16 * len(lines):04x}*/                   {text} ;")
+
+    code(1, "MOV R1, RZ")
+    lines.append(".L_x_1:")
+    code(1, "IADD3 R1, R1, 0x1, RZ")
+    lines.append(".L_x_2:")
+    code(2, "IMAD R2, R2, R3, RZ")
+    code(2, "@P1 BRA `(.L_x_4)")
+    lines.append(".L_x_3:")
+    code(4, "LDS R4, [R5]", "FADD R6, R6, R4", "LDS.64 R4, [R5+0x8]", "FADD R6, R6, R4")
+    code(3, "@P0 BRA `(.L_x_3)")
+    code(4, "LDS R4, [R5]", "FADD R6, R6, R4")
+    code(5, "STG.E desc[UR4][R8.64], R6")
+    lines.append(".L_x_4:")
+    code(2, "@!P2 BRA `(.L_x_2)")
+    code(1, "BAR.SYNC.DEFER_BLOCKING 0x0")
+    code(1, "BRA P3, `(.L_x_6)")
+    code(6, "CALL.REL.NOINC `($divide)", "MOV R9, R9")
+    lines.append(".L_x_6:")
+    code(6, "STAS [R1], R2")
+    code(1, "@P4 BRA `(.L_x_1)")
+    code(1, "EXIT")
+    return kernel("cluster_forward<Cell>", lines)
+
+
+def test_loops_and_what_they_are_in(listing: Kernel) -> None:
+    assert len(listing.loops) == 3
+    steps, items, sums = listing.loops
+    assert (steps.parent, items.parent, sums.parent) == (None, steps, items)
+    assert len(sums.blocks) == 1
+
+
+def test_executions(listing: Kernel) -> None:
+    phases, _ = count(listing, SHAPE)
+    total = sum((counts.kinds for counts in phases.values()), type(next(iter(phases.values())).kinds)())
+    # 64 items are 2 warps; each adds 7 parts, whose last turn the loop of two counts as a half. Eight warps
+    # do the rest; the end of a row and the division in a call count nothing.
+    assert total["lds"] == total["fma"] == 2 * 7
+    assert total["imad"] == 2
+    assert (total["alu"], total["barrier"], total["exchange"]) == (8, 8, 8)
+    assert total["global"] == 0
+    assert total["rest"] == 2 * 2 + 2 * 3.5 + 8 * 2
+
+
+def test_bytes(listing: Kernel) -> None:
+    phases, _ = count(listing, SHAPE)
+    moved = sum(counts.moved["lds"] for counts in phases.values())
+    assert moved == 2 * 3.5 * 32 * (4 + 8)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "kind", "bytes_a_lane"),
+    [
+        ("HMMA.16816.F32.BF16", "mma", 0),
+        ("FFMA", "fma", 0),
+        ("IMAD.WIDE.U32", "imad", 0),
+        ("LEA.HI.X.SX32", "alu", 0),
+        ("MUFU.EX2", "mufu", 0),
+        ("LDS.128", "lds", 16),
+        ("LDG.E.U16.CONSTANT", "global", 2),
+        ("LDGSTS.E", "global", 4),
+        ("SYNCS.PHASECHK.TRANS64.TRYWAIT", "exchange", 0),
+        ("UIADD3", "rest", 0),
+    ],
+)
+def test_kinds(opcode: str, kind: str, bytes_a_lane: int) -> None:
+    assert (kind_of(opcode), width(opcode)) == (kind, bytes_a_lane)
