@@ -22,7 +22,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 4;
+constexpr uint32_t kBackendAbi = 5;
 
 enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
 enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
@@ -34,6 +34,8 @@ enum class LossKind : int32_t { mse = 0, cross_entropy_classes, cross_entropy_pr
 enum class Reduction : int32_t { none = 0, mean, sum };
 
 using Stream = void*;
+using Mark = void*;   // a point in a stream's work, which other streams can wait for
+using Graph = void*;  // work recorded from streams, to be run as a whole
 
 // ---------------------------------------------------------------------------------------------- threads of a CPU
 // Lent to a CPU backend as its stream. `parallel` runs body(context, i) for every i in [0, n), n <= size, each index on
@@ -348,6 +350,22 @@ struct Backend {
   int32_t memory;                 // one of those
   int32_t (*device)();            // where alloc allocates: 0, 1, ...
   Status (*device_of)(const void* memory, int32_t* device);  // whose memory it is; -1 where no device of this backend's
+
+  // For calls that return before their work is done. cuda/device.cuh says what each does; nullptr on a CPU, whose calls
+  // do not.
+  Status (*alloc_on)(size_t bytes, void** memory, Stream);
+  Status (*free_on)(void* memory, Stream);
+  Status (*mark_create)(Mark*);
+  void (*mark_free)(Mark);
+  Status (*mark)(Mark, Stream);
+  Status (*wait_mark)(Stream, Mark);
+  Status (*reached)(Mark, int32_t* yes);
+  Status (*capturing)(Stream, int32_t* yes);
+  Status (*capture_hold)(Stream, void* object, void (*release)(void* object));
+  Status (*capture_begin)(Stream*);
+  Status (*capture_end)(Stream, Graph*);
+  Status (*graph_launch)(Graph, Stream);
+  void (*graph_free)(Graph);
 
   Status (*plan)(const SequenceDesc*, Plan*);
   Status (*sizes)(const SequenceDesc*, SequenceSizes*);

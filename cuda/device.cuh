@@ -231,17 +231,52 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
 template <auto kernel>
 Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place = Place::here());
 
-// Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr.
+// Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr, and waits
+// for all work of the device.
 Status alloc(size_t bytes, void** memory, Place place = Place::here());
 Status free(void* memory, Place place = Place::here());
+
+// The same in the order of a stream: nobody waits. The memory is there for what comes behind alloc_on in the stream,
+// and for other streams' work that waits for that, and is gone for what comes behind free_on. It may be freed on any
+// stream, which then has to wait for its last use on the others, or by free(). Failures while the stream is captured:
+// memory of graphs is made before.
+Status alloc_on(size_t bytes, void** memory, Stream stream, Place place = Place::here());
+Status free_on(void* memory, Stream stream, Place place = Place::here());
 
 // In the order of the stream. Either side of a copy may be host memory; the host side may be used again when copy
 // returns, and holds the bytes then.
 Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place = Place::here());
 Status fill(void* to, int value, size_t bytes, Stream stream, Place place = Place::here());
 
-// Waits for the stream's work and reports what went wrong in it.
+// Waits for the stream's work and reports what went wrong in it. A failure while the stream is captured, as copies of
+// host memory are.
 Status synchronize(Stream stream, Place place = Place::here());
+
+// A mark is where in a stream's work mark() was called last. Behind wait_mark() the stream's work waits for that point;
+// of a mark that was nowhere yet it does not wait. reached() asks whether work has come there, without waiting, and
+// reports what went wrong before. Marks set in a captured stream are for streams of that capture alone, and marks set
+// outside not for captured streams.
+Status mark_create(Mark* mark, Place place = Place::here());
+Status mark_free(Mark mark, Place place = Place::here());
+Status mark(Mark mark, Stream stream, Place place = Place::here());
+Status wait_mark(Stream stream, Mark mark, Place place = Place::here());
+Status reached(Mark mark, bool* yes, Place place = Place::here());
+
+// Whether what is put into the stream is recorded in a graph instead of being run, which the caller's may be at any
+// time. Kernels are launched plainly then, with their arguments as they are now.
+Status capturing(Stream stream, bool* yes, Place place = Place::here());
+
+// Calls release(object), on any thread, when nothing can run the graph any more that the stream is captured into. It
+// must not come back through the door. On failure the object stays the caller's.
+Status capture_hold(Stream stream, void* object, void (*release)(void* object), Place place = Place::here());
+
+// Own graphs. What is put into the new stream is recorded; capture_end() makes the graph of it, or with nullptr throws
+// it away, and ends the stream in any case. The thread calls nothing of the door in between that allocates, frees or
+// waits. A graph may be launched again while it runs, and then runs after that; graph_free() does not wait for it.
+Status capture_begin(Stream* stream, Place place = Place::here());
+Status capture_end(Stream stream, Graph* graph, Place place = Place::here());
+Status graph_launch(Graph graph, Stream stream, Place place = Place::here());
+Status graph_free(Graph graph, Place place = Place::here());
 
 // The index of the calling thread's device.
 Status current_device(int32_t* device, Place place = Place::here());

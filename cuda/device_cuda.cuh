@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdlib>
+#include <mutex>
 
 namespace fusedrnn::cuda::door {
 
@@ -370,13 +371,30 @@ Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place) {
                       "cudaOccupancyMaxActiveClusters");
 }
 
+// For as long as it lives the calling thread may do what does not touch a capture in spite of one: somebody's capture
+// in the mode `global`, PyTorch's for one, forbids every thread to allocate and to ask for events.
+class Relaxed {
+ public:
+  Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 inline Status alloc(size_t bytes, void** memory, Place place) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
+  const Relaxed relaxed;
   return check(cudaMalloc(memory, bytes), place, "cudaMalloc(%zu)", bytes);
 }
 
-inline Status free(void* memory, Place place) { return check(cudaFree(memory), place, "cudaFree(%p)", memory); }
+inline Status free(void* memory, Place place) {
+  const Relaxed relaxed;
+  return check(cudaFree(memory), place, "cudaFree(%p)", memory);
+}
 
 inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
   if (bytes == 0) return Status::ok;
@@ -403,6 +421,182 @@ inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place
 
 inline Status synchronize(Stream stream, Place place) {
   return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), place, "cudaStreamSynchronize(%p)", stream);
+}
+
+// ----------------------------------------------------------------------------------------------------------- streams
+// The calling thread's device's pool for alloc_on, never destroyed; nullptr where the device has none. It is not the
+// device's default pool, which belongs to the process. What is freed stays in it: the default is to give all that is
+// free back at every synchronisation, and to take it anew costs as much as cudaMalloc.
+inline Status own_pool(cudaMemPool_t* pool, Place place) {
+  constexpr int kDevices = 64;
+  static std::mutex mutex;
+  static cudaMemPool_t pools[kDevices];
+  static bool asked[kDevices];
+  int32_t device = 0;
+  Status status = current_device(&device, place);
+  if (status != Status::ok) return status;
+  if (device >= kDevices) return fail(Status::unsupported, "device %d: at most %d are provided for", device, kDevices);
+  const std::lock_guard<std::mutex> lock(mutex);
+  *pool = pools[device];
+  if (asked[device]) return Status::ok;
+  int supported = 0;
+  status = check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device), place,
+                 "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMemoryPoolsSupported), device);
+  if (status == Status::ok && supported != 0) {
+    cudaMemPoolProps properties = {};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = device;
+    status = check(cudaMemPoolCreate(pool, &properties), place, "cudaMemPoolCreate on device %d", device);
+    uint64_t all = UINT64_MAX;
+    if (status == Status::ok)
+      status = check(cudaMemPoolSetAttribute(*pool, cudaMemPoolAttrReleaseThreshold, &all), place,
+                     "cudaMemPoolSetAttribute(cudaMemPoolAttrReleaseThreshold)");
+  }
+  if (status != Status::ok) return status;
+  asked[device] = true;
+  pools[device] = *pool;
+  return Status::ok;
+}
+
+inline Status capturing(Stream stream, bool* yes, Place place) {
+  cudaStreamCaptureStatus now = cudaStreamCaptureStatusNone;
+  const Status status =
+      check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &now), place, "cudaStreamIsCapturing(%p)", stream);
+  *yes = now != cudaStreamCaptureStatusNone;
+  return status;
+}
+
+// The runtime would make memory a part of the graph.
+inline Status require_no_capture(Stream stream, const char* call, Place place) {
+  bool captured = false;
+  const Status status = capturing(stream, &captured, place);
+  if (status != Status::ok || !captured) return status;
+  return fail(Status::device_error, "%s at %s:%d: stream %p is being captured into a graph", call,
+              source_name(place.file), place.line, stream);
+}
+
+inline Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
+  *memory = nullptr;
+  if (bytes == 0) return Status::ok;
+  Status status = require_no_capture(stream, "alloc_on", place);
+  cudaMemPool_t pool = nullptr;
+  const Relaxed relaxed;
+  if (status == Status::ok) status = own_pool(&pool, place);
+  if (status != Status::ok) return status;
+  if (pool == nullptr) return alloc(bytes, memory, place);
+  return check(cudaMallocFromPoolAsync(memory, bytes, pool, static_cast<cudaStream_t>(stream)), place,
+               "cudaMallocFromPoolAsync(%zu, %p)", bytes, stream);
+}
+
+inline Status free_on(void* memory, Stream stream, Place place) {
+  if (memory == nullptr) return Status::ok;
+  Status status = require_no_capture(stream, "free_on", place);
+  cudaMemPool_t pool = nullptr;
+  const Relaxed relaxed;
+  if (status == Status::ok) status = own_pool(&pool, place);
+  if (status != Status::ok) return status;
+  if (pool == nullptr) return free(memory, place);
+  return check(cudaFreeAsync(memory, static_cast<cudaStream_t>(stream)), place, "cudaFreeAsync(%p, %p)", memory,
+               stream);
+}
+
+inline Status mark_create(Mark* mark, Place place) {
+  cudaEvent_t event = nullptr;
+  const Status status =
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), place, "cudaEventCreateWithFlags");
+  *mark = event;
+  return status;
+}
+
+inline Status mark_free(Mark mark, Place place) {
+  return check(cudaEventDestroy(static_cast<cudaEvent_t>(mark)), place, "cudaEventDestroy(%p)", mark);
+}
+
+inline Status mark(Mark mark, Stream stream, Place place) {
+  return check(cudaEventRecord(static_cast<cudaEvent_t>(mark), static_cast<cudaStream_t>(stream)), place,
+               "cudaEventRecord(%p, %p)", mark, stream);
+}
+
+inline Status wait_mark(Stream stream, Mark mark, Place place) {
+  return check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(mark), 0), place,
+               "cudaStreamWaitEvent(%p, %p)", stream, mark);
+}
+
+inline Status reached(Mark mark, bool* yes, Place place) {
+  const Relaxed relaxed;
+  const cudaError_t result = cudaEventQuery(static_cast<cudaEvent_t>(mark));
+  *yes = result == cudaSuccess;
+  if (result != cudaErrorNotReady) return check(result, place, "cudaEventQuery(%p)", mark);
+  (void)cudaGetLastError();  // no failure, though the runtime keeps it as one
+  return Status::ok;
+}
+
+inline Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
+  cudaStreamCaptureStatus now = cudaStreamCaptureStatusNone;
+  cudaGraph_t graph = nullptr;
+  const cudaStream_t on = static_cast<cudaStream_t>(stream);
+#if CUDART_VERSION >= 13000
+  const cudaError_t asked = cudaStreamGetCaptureInfo(on, &now, nullptr, &graph);
+#else
+  const cudaError_t asked = cudaStreamGetCaptureInfo_v2(on, &now, nullptr, &graph);
+#endif
+  Status status = check(asked, place, "cudaStreamGetCaptureInfo(%p)", stream);
+  if (status != Status::ok) return status;
+  if (now != cudaStreamCaptureStatusActive)
+    return fail(Status::device_error, "capture_hold at %s:%d: stream %p is not being captured into a graph",
+                source_name(place.file), place.line, stream);
+  cudaUserObject_t kept = nullptr;
+  status = check(cudaUserObjectCreate(&kept, object, release, 1, cudaUserObjectNoDestructorSync), place,
+                 "cudaUserObjectCreate(%p)", object);
+  if (status != Status::ok) return status;
+  // Without the graph's reference releasing ours would call `release`; the object stays the caller's, so ours stays.
+  return check(cudaGraphRetainUserObject(graph, kept, 1, cudaGraphUserObjectMove), place,
+               "cudaGraphRetainUserObject(%p)", object);
+}
+
+inline Status capture_begin(Stream* stream, Place place) {
+  cudaStream_t on = nullptr;
+  *stream = nullptr;
+  Status status = check(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), place, "cudaStreamCreateWithFlags");
+  if (status != Status::ok) return status;
+  status = check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), place, "cudaStreamBeginCapture(%p)",
+                 static_cast<void*>(on));
+  if (status == Status::ok)
+    *stream = on;
+  else
+    (void)cudaStreamDestroy(on);
+  return status;
+}
+
+inline Status capture_end(Stream stream, Graph* graph, Place place) {
+  const cudaStream_t on = static_cast<cudaStream_t>(stream);
+  cudaGraph_t recorded = nullptr;
+  cudaGraphExec_t made = nullptr;
+  if (graph != nullptr) *graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(on, &recorded);
+  Status status = graph == nullptr ? Status::ok : check(ended, place, "cudaStreamEndCapture(%p)", stream);
+  if (ended != cudaSuccess) (void)cudaGetLastError();  // told, or expected of what is thrown away
+  const Status destroyed = check(cudaStreamDestroy(on), place, "cudaStreamDestroy(%p)", stream);
+  if (graph != nullptr && status == Status::ok) {
+    status = check(cudaGraphInstantiate(&made, recorded, 0), place, "cudaGraphInstantiate(%p)",
+                   static_cast<void*>(recorded));
+    *graph = made;
+  }
+  if (recorded != nullptr) {
+    const Status freed = check(cudaGraphDestroy(recorded), place, "cudaGraphDestroy(%p)", static_cast<void*>(recorded));
+    if (status == Status::ok) status = freed;
+  }
+  return status != Status::ok ? status : destroyed;
+}
+
+inline Status graph_launch(Graph graph, Stream stream, Place place) {
+  return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), static_cast<cudaStream_t>(stream)), place,
+               "cudaGraphLaunch(%p, %p)", graph, stream);
+}
+
+inline Status graph_free(Graph graph, Place place) {
+  return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), place, "cudaGraphExecDestroy(%p)", graph);
 }
 
 inline Status current_device(int32_t* device, Place place) {

@@ -30,6 +30,44 @@ int32_t table_device() {
 
 Status table_device_of(const void* memory, int32_t* device) { return door::device_of(memory, device); }
 
+Status table_alloc_on(size_t bytes, void** memory, Stream stream) { return door::alloc_on(bytes, memory, stream); }
+
+Status table_free_on(void* memory, Stream stream) { return door::free_on(memory, stream); }
+
+Status table_mark_create(Mark* mark) { return door::mark_create(mark); }
+
+void table_mark_free(Mark mark) { (void)door::mark_free(mark); }
+
+Status table_mark(Mark mark, Stream stream) { return door::mark(mark, stream); }
+
+Status table_wait_mark(Stream stream, Mark mark) { return door::wait_mark(stream, mark); }
+
+Status table_reached(Mark mark, int32_t* yes) {
+  bool answer = false;
+  const Status status = door::reached(mark, &answer);
+  *yes = answer;
+  return status;
+}
+
+Status table_capturing(Stream stream, int32_t* yes) {
+  bool answer = false;
+  const Status status = door::capturing(stream, &answer);
+  *yes = answer;
+  return status;
+}
+
+Status table_capture_hold(Stream stream, void* object, void (*release)(void*)) {
+  return door::capture_hold(stream, object, release);
+}
+
+Status table_capture_begin(Stream* stream) { return door::capture_begin(stream); }
+
+Status table_capture_end(Stream stream, Graph* graph) { return door::capture_end(stream, graph); }
+
+Status table_graph_launch(Graph graph, Stream stream) { return door::graph_launch(graph, stream); }
+
+void table_graph_free(Graph graph) { (void)door::graph_free(graph); }
+
 Status table_describe(char* text, size_t bytes) {
   door::DeviceInfo info;
   const Status status = door::device_info(&info);
@@ -63,6 +101,20 @@ constexpr Backend kTable = {
     /* memory */ kMemory,
     /* device */ table_device,
     /* device_of */ table_device_of,
+
+    /* alloc_on */ table_alloc_on,
+    /* free_on */ table_free_on,
+    /* mark_create */ table_mark_create,
+    /* mark_free */ table_mark_free,
+    /* mark */ table_mark,
+    /* wait_mark */ table_wait_mark,
+    /* reached */ table_reached,
+    /* capturing */ table_capturing,
+    /* capture_hold */ table_capture_hold,
+    /* capture_begin */ table_capture_begin,
+    /* capture_end */ table_capture_end,
+    /* graph_launch */ table_graph_launch,
+    /* graph_free */ table_graph_free,
 
     /* plan */ sequence_plan,
     /* sizes */ sequence_sizes,

@@ -58,6 +58,29 @@ def ask(
         ("device_of", "cudaPointerGetAttributes", r"cudaPointerGetAttributes\(0x1000\)"),
         ("device_info", "cudaGetDevice", "cudaGetDevice"),
         ("device_info", "cudaGetDeviceProperties", r"cudaGetDeviceProperties\(2\)"),
+        ("alloc_on", "cudaStreamIsCapturing", r"cudaStreamIsCapturing\(0x6000\)"),
+        ("alloc_on", "cudaMemPoolCreate", r"cudaMemPoolCreate on device \d+"),
+        (
+            "alloc_on",
+            "cudaMemPoolSetAttribute",
+            r"cudaMemPoolSetAttribute\(cudaMemPoolAttrReleaseThreshold\)",
+        ),
+        ("alloc_on", "cudaMallocFromPoolAsync", r"cudaMallocFromPoolAsync\(1048576, 0x6000\)"),
+        ("free_on", "cudaFreeAsync", r"cudaFreeAsync\(0x1000, 0x6000\)"),
+        ("mark_create", "cudaEventCreateWithFlags", "cudaEventCreateWithFlags"),
+        ("mark_free", "cudaEventDestroy", r"cudaEventDestroy\(0x3000\)"),
+        ("mark", "cudaEventRecord", r"cudaEventRecord\(0x3000, 0x6000\)"),
+        ("wait_mark", "cudaStreamWaitEvent", r"cudaStreamWaitEvent\(0x6000, 0x3000\)"),
+        ("reached", "cudaEventQuery", r"cudaEventQuery\(0x3000\)"),
+        ("capturing", "cudaStreamIsCapturing", r"cudaStreamIsCapturing\(0x6000\)"),
+        ("capture_begin", "cudaStreamCreateWithFlags", "cudaStreamCreateWithFlags"),
+        ("capture_begin", "cudaStreamBeginCapture", r"cudaStreamBeginCapture\(0x6000\)"),
+        ("capture_end", "cudaStreamEndCapture", r"cudaStreamEndCapture\(0x6000\)"),
+        ("capture_end", "cudaStreamDestroy", r"cudaStreamDestroy\(0x6000\)"),
+        ("capture_end", "cudaGraphInstantiate", r"cudaGraphInstantiate\(0x4000\)"),
+        ("capture_end", "cudaGraphDestroy", r"cudaGraphDestroy\(0x4000\)"),
+        ("graph_launch", "cudaGraphLaunch", r"cudaGraphLaunch\(0x7000, 0x6000\)"),
+        ("graph_free", "cudaGraphExecDestroy", r"cudaGraphExecDestroy\(0x7000\)"),
         ("launch", "cudaFuncSetAttribute", "cudaFuncSetAttribute of " + LAUNCH),
         ("launch", "cudaLaunchKernelExC", "cudaLaunchKernelExC of " + LAUNCH),
     ],
@@ -80,6 +103,55 @@ def test_copies_of_pinned_memory_are_waited_for(door: ctypes.CDLL) -> None:
     status, message = ask(door, "copy", "cudaStreamSynchronize", LAUNCH_FAILED, pinned=True)
     assert status == DEVICE_ERROR
     assert message.startswith("cudaStreamSynchronize(")
+
+
+def test_work_under_way_is_no_failure(door: ctypes.CDLL) -> None:
+    not_ready = 600
+    assert ask(door, "reached") == (0, "")
+    status, message = ask(door, "reached", "cudaEventQuery", not_ready)
+    assert (status, message) == (1, "not yet")
+
+
+def test_captured_streams(door: ctypes.CDLL) -> None:
+    """Memory is not made a part of somebody's graph unasked; what a graph shall hold needs one."""
+    status, message = ask(door, "capture_hold")
+    assert status == DEVICE_ERROR
+    assert re.fullmatch(
+        r"capture_hold at tests/door/door\.cu:\d+: stream 0x6000 is not being captured .*", message
+    )
+    door.capture(1)
+    try:
+        assert ask(door, "capture_hold") == (0, "")
+        for call in ("cudaUserObjectCreate", "cudaGraphRetainUserObject", "cudaStreamGetCaptureInfo"):
+            status, message = ask(door, "capture_hold", call, LAUNCH_FAILED)
+            assert (status, message.startswith(call)) == (DEVICE_ERROR, True)
+        for what in ("alloc_on", "free_on"):
+            status, message = ask(door, what)
+            assert status == DEVICE_ERROR
+            assert re.fullmatch(
+                what + r" at tests/door/door\.cu:\d+: stream 0x6000 is being captured into a graph", message
+            )
+    finally:
+        door.capture(0)
+
+
+@pytest.mark.parametrize(
+    ("what", "call", "status", "destroyed"),
+    [
+        ("capture_begin", "cudaStreamBeginCapture", DEVICE_ERROR, 1),
+        ("capture_end", "", 0, 2),
+        ("capture_end", "cudaStreamEndCapture", DEVICE_ERROR, 1),
+        ("capture_end", "cudaGraphInstantiate", DEVICE_ERROR, 2),
+        ("capture_drop", "", 0, 2),
+        ("capture_drop", "cudaStreamEndCapture", 0, 1),
+    ],
+)
+def test_nothing_of_a_capture_is_left(
+    door: ctypes.CDLL, what: str, call: str, status: int, destroyed: int
+) -> None:
+    """Its stream, and the graph that an executable one was made of."""
+    assert ask(door, what, call, LAUNCH_FAILED)[0] == status
+    assert door.destroyed() == destroyed
 
 
 def test_whose_memory_it_is(door: ctypes.CDLL) -> None:

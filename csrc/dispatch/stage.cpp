@@ -110,7 +110,7 @@ Status Stage::bring_back() {
       std::memcpy(block.host + offset * block.extent.bytes, bytes.data() + offset * block.extent.bytes, row);
     });
   }
-  return Status::ok;
+  return device_.synchronize(stream_);  // where nothing came back, this is where failures do
 }
 
 }  // namespace fusedrnn

@@ -13,7 +13,8 @@ std::atomic<const Backend*> device{nullptr};
 
 const Backend& inner() { return *device.load(std::memory_order_acquire); }
 
-// The caller's stream is a team of threads of the CPU, of no use to a device: its default stream.
+// The caller's stream is a team of threads of the CPU, of no use to a device. Its default stream serves: what comes from
+// host memory and goes back there within the call has to do with nobody's stream.
 constexpr Stream kStream = nullptr;
 
 int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
@@ -320,7 +321,10 @@ Status clip_value(DType dtype, int64_t count, const Segment* segment, double lim
 }
 
 Backend table() {
-  Backend t = inner();  // abi, size and name
+  Backend t{};
+  t.abi = inner().abi;
+  t.size = inner().size;
+  t.name = inner().name;
   t.status_text = status_text;
   t.describe = describe;
   t.alloc = host_alloc;

@@ -6,7 +6,8 @@
 
 extern const char* failing;
 extern int error;
-extern bool pinned;
+extern bool pinned, captured;
+extern int device_index, calls;
 
 namespace {
 
@@ -31,6 +32,34 @@ Status run(const char* what) {
   if (!std::strcmp(what, "current_device")) return door::current_device(&index);
   if (!std::strcmp(what, "device_of")) return door::device_of(device, &index);
   if (!std::strcmp(what, "device_info")) return door::device_info(&info);
+  const auto on = reinterpret_cast<Stream>(0x6000);
+  const auto event = reinterpret_cast<Mark>(0x3000);
+  const auto held = [](void*) {};
+  bool yes = false;
+  Mark made = nullptr;
+  Stream fresh = nullptr;
+  Graph graph = reinterpret_cast<Graph>(0x7000);
+  if (!std::strcmp(what, "alloc_on")) {
+    static int without_pool = 3;
+    device_index = without_pool++;
+    return door::alloc_on(1048576, &memory, on);
+  }
+  if (!std::strcmp(what, "free_on")) return door::free_on(device, on);
+  if (!std::strcmp(what, "mark_create")) return door::mark_create(&made);
+  if (!std::strcmp(what, "mark_free")) return door::mark_free(event);
+  if (!std::strcmp(what, "mark")) return door::mark(event, on);
+  if (!std::strcmp(what, "wait_mark")) return door::wait_mark(on, event);
+  if (!std::strcmp(what, "reached")) {
+    const Status status = door::reached(event, &yes);
+    return status != Status::ok || yes ? status : fail(Status::invalid_argument, "not yet");
+  }
+  if (!std::strcmp(what, "capturing")) return door::capturing(on, &yes);
+  if (!std::strcmp(what, "capture_hold")) return door::capture_hold(on, device, held);
+  if (!std::strcmp(what, "capture_begin")) return door::capture_begin(&fresh);
+  if (!std::strcmp(what, "capture_end")) return door::capture_end(on, &graph);
+  if (!std::strcmp(what, "capture_drop")) return door::capture_end(on, nullptr);
+  if (!std::strcmp(what, "graph_launch")) return door::graph_launch(graph, on);
+  if (!std::strcmp(what, "graph_free")) return door::graph_free(graph);
   if (!std::strcmp(what, "launch")) return door::launch<a_kernel>({{7, 2, 1}, 128, 65536}, nullptr, {nullptr});
   return fail(Status::invalid_argument, "nobody knows %s", what);
 }
@@ -42,6 +71,8 @@ extern "C" __attribute__((visibility("default"))) int ask(const char* what, cons
   failing = call;
   error = with;
   pinned = host != 0;
+  device_index = 2;
+  calls = 0;
   const Status status = run(what);
   std::snprintf(text, bytes, "%s", status == Status::ok ? "" : status_text());
   return static_cast<int>(status);
@@ -58,3 +89,9 @@ extern "C" __attribute__((visibility("default"))) int why_not(const char* call, 
   error = with;
   return usable(door::machine(), text, bytes);
 }
+
+// Streams are being captured from now on, or not.
+extern "C" __attribute__((visibility("default"))) void capture(int now) { captured = now != 0; }
+
+// How many streams and graphs the last `ask` has destroyed.
+extern "C" __attribute__((visibility("default"))) int destroyed() { return calls; }

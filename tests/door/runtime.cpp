@@ -7,6 +7,9 @@
 const char* failing = "";  // the call that fails
 int error = 0;             // with this
 bool pinned = false;       // whether memory is the host's own, pinned
+bool captured = false;     // whether streams are being captured
+int device_index = 2;      // of the calling thread's device
+int calls = 0;             // of what takes back what another call has made
 
 namespace {
 
@@ -36,7 +39,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return result_of("cudaPointerGetAttributes");
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 2;
+  *device = device_index;
   return result_of("cudaGetDevice");
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -69,9 +72,77 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return result_of("cudaGetDeviceCount");
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 7 : 5;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 7 : attribute == cudaDevAttrMemoryPoolsSupported ? 1 : 5;
   return cudaSuccess;
 }
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = reinterpret_cast<cudaMemPool_t>(0x2000);
+  return result_of("cudaMemPoolCreate");
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
+  return result_of("cudaMemPoolSetAttribute");
+}
+cudaError_t cudaMallocFromPoolAsync(void** memory, size_t, cudaMemPool_t, cudaStream_t) {
+  *memory = nullptr;
+  return result_of("cudaMallocFromPoolAsync");
+}
+cudaError_t cudaFreeAsync(void*, cudaStream_t) { return result_of("cudaFreeAsync"); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(0x3000);
+  return result_of("cudaEventCreateWithFlags");
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) { return result_of("cudaEventDestroy"); }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return result_of("cudaEventRecord"); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return result_of("cudaStreamWaitEvent"); }
+cudaError_t cudaEventQuery(cudaEvent_t) { return result_of("cudaEventQuery"); }
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return result_of("cudaStreamIsCapturing");
+}
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long*,
+                                     cudaGraph_t* graph, const cudaGraphNode_t**, const cudaGraphEdgeData**, size_t*) {
+  *graph = reinterpret_cast<cudaGraph_t>(0x4000);
+  (void)cudaStreamIsCapturing(stream, status);
+  return result_of("cudaStreamGetCaptureInfo");
+}
+// As CUDA 12 calls it.
+cudaError_t cudaStreamGetCaptureInfo_v2(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id,
+                                        cudaGraph_t* graph, const cudaGraphNode_t** nodes, size_t* count) {
+  return cudaStreamGetCaptureInfo(stream, status, id, graph, nodes, nullptr, count);
+}
+cudaError_t cudaUserObjectCreate(cudaUserObject_t* object, void*, cudaHostFn_t, unsigned, unsigned) {
+  *object = reinterpret_cast<cudaUserObject_t>(0x5000);
+  return result_of("cudaUserObjectCreate");
+}
+cudaError_t cudaGraphRetainUserObject(cudaGraph_t, cudaUserObject_t, unsigned, unsigned) {
+  return result_of("cudaGraphRetainUserObject");
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(0x6000);
+  return result_of("cudaStreamCreateWithFlags");
+}
+cudaError_t cudaStreamDestroy(cudaStream_t) {
+  ++calls;
+  return result_of("cudaStreamDestroy");
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) { return result_of("cudaStreamBeginCapture"); }
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  const cudaError_t result = result_of("cudaStreamEndCapture");
+  *graph = result == cudaSuccess ? reinterpret_cast<cudaGraph_t>(0x4000) : nullptr;
+  return result;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t, unsigned long long) {
+  const cudaError_t result = result_of("cudaGraphInstantiate");
+  *made = result == cudaSuccess ? reinterpret_cast<cudaGraphExec_t>(0x7000) : nullptr;
+  return result;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t) {
+  ++calls;
+  return result_of("cudaGraphDestroy");
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) { return result_of("cudaGraphLaunch"); }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) { return result_of("cudaGraphExecDestroy"); }
 
 // What nvcc adds for kernels.
 void** __cudaRegisterFatBinary() { return nullptr; }

@@ -162,13 +162,12 @@ struct Named;
 template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
-  const Status status = simt::require_stream("launch", stream, place);
-  if (status != Status::ok) return status;
   const simt::LaunchShape shape = {
       {grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes, grid.cluster};
   simt::note_launch(typeid(Named<kernel>*).name(), shape);
   return simt::launch(
-      shape, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, __PRETTY_FUNCTION__, place);
+      shape, stream, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, sizeof args,
+      __PRETTY_FUNCTION__, place);
 }
 
 template <auto kernel>
@@ -179,15 +178,30 @@ Status clusters_at_once(const Grid& grid, int32_t* clusters, Place) {
 
 inline Status alloc(size_t bytes, void** memory, Place place) { return simt::alloc(bytes, memory, place); }
 inline Status free(void* memory, Place place) { return simt::free(memory, place); }
+inline Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
+  return simt::alloc_on(bytes, memory, stream, place);
+}
+inline Status free_on(void* memory, Stream stream, Place place) { return simt::free_on(memory, stream, place); }
 inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
-  const Status status = simt::require_stream("copy", stream, place);
-  return status == Status::ok ? simt::copy(to, from, bytes, place) : status;
+  return simt::copy(to, from, bytes, stream, place);
 }
 inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
-  const Status status = simt::require_stream("fill", stream, place);
-  return status == Status::ok ? simt::fill(to, value, bytes, place) : status;
+  return simt::fill(to, value, bytes, stream, place);
 }
-inline Status synchronize(Stream stream, Place place) { return simt::require_stream("synchronize", stream, place); }
+inline Status synchronize(Stream stream, Place place) { return simt::synchronize(stream, place); }
+inline Status mark_create(Mark* mark, Place place) { return simt::mark_create(mark, place); }
+inline Status mark_free(Mark mark, Place place) { return simt::mark_free(mark, place); }
+inline Status mark(Mark mark, Stream stream, Place place) { return simt::mark(mark, stream, place); }
+inline Status wait_mark(Stream stream, Mark mark, Place place) { return simt::wait_mark(stream, mark, place); }
+inline Status reached(Mark mark, bool* yes, Place place) { return simt::reached(mark, yes, place); }
+inline Status capturing(Stream stream, bool* yes, Place place) { return simt::capturing(stream, yes, place); }
+inline Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
+  return simt::capture_hold(stream, object, release, place);
+}
+inline Status capture_begin(Stream* stream, Place place) { return simt::capture_begin(stream, place); }
+inline Status capture_end(Stream stream, Graph* graph, Place place) { return simt::capture_end(stream, graph, place); }
+inline Status graph_launch(Graph graph, Stream stream, Place place) { return simt::graph_launch(graph, stream, place); }
+inline Status graph_free(Graph graph, Place place) { return simt::graph_free(graph, place); }
 
 inline Status current_device(int32_t* device, Place) {
   *device = simt::current_device();

@@ -137,8 +137,8 @@ Status run(int blocks, int clusters = 2, int steps = 5) {
   require_ok(alloc(values.size() * 4, &memory));
   require_ok(copy(memory, values.data(), values.size() * 4, nullptr));
   const size_t shared_bytes = 32 + 2 * numbers * 4;
-  const Status status = launch<exchange<plant>>({{clusters * blocks}, kThreads, shared_bytes, blocks}, nullptr,
-                                                {static_cast<uint32_t*>(memory), steps});
+  const Status status = done(launch<exchange<plant>>({{clusters * blocks}, kThreads, shared_bytes, blocks}, nullptr,
+                                                     {static_cast<uint32_t*>(memory), steps}));
   if (plant == Plant::none) {
     require_ok(status);
     for (int c = 0; c < clusters; ++c) {

@@ -18,7 +18,10 @@ using namespace fusedrnn::cuda::door;
 
 inline void require_ok(Status status) { check::require(status == Status::ok, "%s", status_text()); }
 
-// An array of device memory. The host may look into it.
+// What became of a call of the door and of the work that it put into the default stream.
+inline Status done(Status status) { return status == Status::ok ? synchronize(nullptr) : status; }
+
+// An array of device memory. The host may look into it, behind what is in the default stream.
 template <class T>
 class Device {
  public:
@@ -31,7 +34,10 @@ class Device {
   Device(const Device&) = delete;
   ~Device() { require_ok(door::free(data_)); }
   T* data() const { return data_; }
-  std::vector<T> values() const { return std::vector<T>(data_, data_ + count_); }
+  std::vector<T> values() const {
+    require_ok(synchronize(nullptr));
+    return std::vector<T>(data_, data_ + count_);
+  }
 
  private:
   size_t count_;
@@ -50,8 +56,9 @@ void under_schedules(int count, Body body) {
   unsetenv("FUSEDRNN_SIMT_SEED");
 }
 
-// A failed launch must say all of `words`.
+// A failed call, or its work, must say all of `words`.
 inline void require_fault(Status status, std::initializer_list<const char*> words) {
+  status = done(status);
   if (!check::require(status == Status::device_error, "no fault was found, expected \"%s\"", *words.begin())) return;
   for (const char* word : words) {
     check::require(std::strstr(status_text(), word) != nullptr, "\"%s\" does not say \"%s\"", status_text(), word);

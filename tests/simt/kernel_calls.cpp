@@ -2,15 +2,24 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "number.hpp"
 #include "races.hpp"
 #include "scheduler.hpp"
+#include "streams.hpp"
 
 namespace fusedrnn::cuda::simt {
 namespace {
 
 constexpr int kWarp = 32;
+
+// Memory for a kernel's arguments, whatever they are.
+struct alignas(64) Aligned {
+  unsigned char bytes[64];
+};
+
 constexpr const char* kBarrier = "barrier()";
 constexpr const char* kWarpBarrier = "warp_barrier()";
 constexpr const char* kShuffle = "shuffle()";
@@ -201,10 +210,21 @@ std::string kernel_name(const char* signature) {
 
 }  // namespace
 
-Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
-              Place place) {
-  const Lock lock;
-  return current_launch().run(shape, run, args, kernel_name(signature), place);
+Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* args), const void* args, size_t bytes,
+              const char* signature, Place place) {
+  const std::string name = kernel_name(signature);
+  for (const int64_t n : shape.blocks) {
+    if (n == 0) return Status::ok;
+  }
+  const Status status = require_possible(shape, name, place);
+  if (status != Status::ok) return status;
+  const auto* first = static_cast<const unsigned char*>(args);
+  const auto kept = std::make_shared<std::vector<Aligned>>((bytes + sizeof(Aligned) - 1) / sizeof(Aligned));
+  std::memcpy(kept->data(), first, bytes);
+  return enqueue("launch", stream, place, Work::ordinary, [=] {
+    const Lock lock;
+    return current_launch().run(shape, run, kept->data(), name, place);
+  });
 }
 
 }  // namespace fusedrnn::cuda::simt

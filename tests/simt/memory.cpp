@@ -6,10 +6,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "races.hpp"
 #include "scheduler.hpp"
+#include "streams.hpp"
 
 namespace fusedrnn::cuda::simt {
 namespace {
@@ -24,6 +28,7 @@ struct Allocation {
   unsigned char* first;
   size_t bytes;
   int device;
+  bool freed;  // or will be, where its stream comes to it
 
   unsigned char* last() const { return first + bytes; }
   unsigned char* end() const { return pages + page_bytes; }
@@ -104,13 +109,6 @@ const Allocation* containing(uintptr_t address) {
 Lock::Lock() { registry().mutex.lock(); }
 Lock::~Lock() { registry().mutex.unlock(); }
 
-Status require_stream(const char* call, Stream stream, Place place) {
-  const char* text = std::getenv("FUSEDRNN_SIMT_STREAM");
-  if (text == nullptr || number(stream) == std::strtoull(text, nullptr, 0)) return Status::ok;
-  return fail(Status::device_error, "%s on stream %#zx at %s:%d: FUSEDRNN_SIMT_STREAM allows %s alone", call,
-              static_cast<size_t>(number(stream)), source_name(place.file), place.line, text);
-}
-
 int current_device() {
   const char* text = std::getenv("FUSEDRNN_SIMT_DEVICE");
   return text == nullptr ? 0 : std::atoi(text);
@@ -172,9 +170,10 @@ void require_global(const void* p, size_t bytes, bool write) {
   range = {number(a->first), number(a->last())};
 }
 
-Status alloc(size_t bytes, void** memory, Place place) {
-  *memory = nullptr;
-  if (bytes == 0) return Status::ok;
+namespace {
+
+// Memory that is there at once; nullptr where there is none.
+void* allocate(size_t bytes) {
   const Lock lock;
   Registry& r = registry();
   const size_t page_bytes = bytes > device_bytes() ? 0 : round_up(bytes, kPage);
@@ -182,10 +181,7 @@ Status alloc(size_t bytes, void** memory, Place place) {
   if (page_bytes > 0 && r.total + bytes <= device_bytes()) {
     all = mmap(nullptr, page_bytes + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   }
-  if (all == MAP_FAILED) {
-    return fail(Status::out_of_memory, "alloc(%zu) at %s:%d: out of memory, %zu of %zu bytes are in use", bytes,
-                source_name(place.file), place.line, r.total, device_bytes());
-  }
+  if (all == MAP_FAILED) return nullptr;
   Allocation a;
   a.pages = static_cast<unsigned char*>(all) + kPage;
   a.page_bytes = page_bytes;
@@ -193,25 +189,30 @@ Status alloc(size_t bytes, void** memory, Place place) {
   a.bytes = bytes;
   a.device = current_device();
   a.first = a.end() - round_up(bytes, kAlignment);
+  a.freed = false;
   std::memset(a.first, 0xff, bytes);
   write_guard(a.pages, a.first);
   write_guard(a.last(), a.end());
   r.allocations[number(a.first)] = a;
   r.total += bytes;
   forget_ranges();
-  *memory = a.first;
-  return Status::ok;
+  return a.first;
 }
 
-Status free(void* memory, Place place) {
-  if (memory == nullptr) return Status::ok;
+// Marks the allocation as one that will be gone, so that it is freed once.
+Status give_up(void* memory, const char* call, Place place) {
+  const Lock lock;
+  const auto found = registry().allocations.find(number(memory));
+  if (found != registry().allocations.end() && !std::exchange(found->second.freed, true)) return Status::ok;
+  return fail(Status::device_error, "%s(%p) at %s:%d: not an allocation", call, memory, source_name(place.file),
+              place.line);
+}
+
+// Gone: who uses it from here on is found out.
+Status release(void* memory, const char* call, Place place) {
   const Lock lock;
   Registry& r = registry();
   const auto found = r.allocations.find(number(memory));
-  if (found == r.allocations.end()) {
-    return fail(Status::device_error, "free(%p) at %s:%d: not an allocation", memory, source_name(place.file),
-                place.line);
-  }
   const Allocation a = found->second;
   const std::string text = check_guard(a, a.pages);
   r.allocations.erase(found);
@@ -219,32 +220,113 @@ Status free(void* memory, Place place) {
   forget_ranges();
   munmap(a.pages - kPage, a.page_bytes + 2 * kPage);
   if (text.empty()) return Status::ok;
-  return fail(Status::device_error, "free(%p) at %s:%d: %s", memory, source_name(place.file), place.line, text.c_str());
+  return fail(Status::device_error, "%s(%p) at %s:%d: %s", call, memory, source_name(place.file), place.line,
+              text.c_str());
 }
 
-Status copy(void* to, const void* from, size_t bytes, Place place) {
+// Where [p, p + bytes) is: in one allocation, in none, or a failure.
+enum class Side { device, host, astray };
+Side side_of(const void* p, size_t bytes) {
+  const Allocation* a = containing(number(p));
+  if (a == nullptr) return Side::host;
+  return number(p) + bytes <= number(a->last()) ? Side::device : Side::astray;
+}
+
+}  // namespace
+
+Status alloc(size_t bytes, void** memory, Place place) {
+  *memory = nullptr;
   if (bytes == 0) return Status::ok;
+  *memory = allocate(bytes);
+  if (*memory != nullptr) return Status::ok;
+  run_everything();  // what is to be freed in it
+  *memory = allocate(bytes);
+  if (*memory != nullptr) return Status::ok;
   const Lock lock;
-  for (const void* side : {static_cast<const void*>(to), from}) {
-    const Allocation* a = containing(number(side));
-    if (a == nullptr || number(side) + bytes <= number(a->last())) continue;
-    return fail(Status::device_error, "copy(%p, %p, %zu) at %s:%d: leaves an allocation of %zu bytes", to, from, bytes,
-                source_name(place.file), place.line, a->bytes);
+  return fail(Status::out_of_memory, "alloc(%zu) at %s:%d: out of memory, %zu of %zu bytes are in use", bytes,
+              source_name(place.file), place.line, registry().total, device_bytes());
+}
+
+Status free(void* memory, Place place) {
+  if (memory == nullptr) return Status::ok;
+  run_everything();
+  const Status status = give_up(memory, "free", place);
+  return status == Status::ok ? release(memory, "free", place) : status;
+}
+
+// It is anew NaN where the stream comes to it: what another stream has written there too early is lost.
+Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
+  *memory = nullptr;
+  if (bytes == 0) return Status::ok;
+  Status status = require_no_capture("alloc_on", stream, place);
+  if (status == Status::ok) status = alloc(bytes, memory, place);
+  if (status != Status::ok) return status;
+  return enqueue("alloc_on", stream, place, Work::books, [first = *memory, bytes] {
+    const Lock lock;
+    if (side_of(first, bytes) == Side::device) std::memset(first, 0xff, bytes);
+    return Status::ok;
+  });
+}
+
+Status free_on(void* memory, Stream stream, Place place) {
+  if (memory == nullptr) return Status::ok;
+  Status status = require_stream("free_on", stream, place);
+  if (status == Status::ok) status = require_no_capture("free_on", stream, place);
+  if (status == Status::ok) status = give_up(memory, "free_on", place);
+  if (status != Status::ok) return status;
+  return enqueue("free_on", stream, place, Work::books, [=] { return release(memory, "free_on", place); });
+}
+
+Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
+  if (bytes == 0) return require_stream("copy", stream, place);
+  Side target, source;
+  {
+    const Lock lock;
+    target = side_of(to, bytes);
+    source = side_of(from, bytes);
   }
-  std::memmove(to, from, bytes);
-  return Status::ok;
+  const auto astray = [=](const char* why) {
+    return fail(Status::device_error, "copy(%p, %p, %zu) at %s:%d: %s", to, from, bytes, source_name(place.file),
+                place.line, why);
+  };
+  if (target == Side::astray || source == Side::astray) return astray("leaves an allocation");
+  const bool of_host = target == Side::host || source == Side::host;
+  if (of_host) {
+    const Status status = require_no_capture("copy of host memory", stream, place);
+    if (status != Status::ok) return status;
+  }
+  // The host's bytes as they are now: they may be written to when this returns.
+  std::shared_ptr<std::vector<char>> kept;
+  if (source == Side::host) {
+    const char* first = static_cast<const char*>(from);
+    kept = std::make_shared<std::vector<char>>(first, first + bytes);
+  }
+  const Status status = enqueue("copy", stream, place, Work::ordinary, [=] {
+    const Lock lock;
+    if (side_of(to, bytes) != target || (kept == nullptr && side_of(from, bytes) != Side::device))
+      return astray("of memory that is no more");
+    std::memmove(to, kept != nullptr ? kept->data() : from, bytes);
+    return Status::ok;
+  });
+  return status == Status::ok && target == Side::host ? synchronize(stream, place) : status;
 }
 
-Status fill(void* to, int value, size_t bytes, Place place) {
-  if (bytes == 0) return Status::ok;
-  const Lock lock;
-  const Allocation* a = containing(number(to));
-  if (a == nullptr || number(to) + bytes > number(a->last())) {
+Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
+  if (bytes == 0) return require_stream("fill", stream, place);
+  const auto astray = [=] {
     return fail(Status::device_error, "fill(%p, %d, %zu) at %s:%d: not inside an allocation", to, value, bytes,
                 source_name(place.file), place.line);
+  };
+  {
+    const Lock lock;
+    if (side_of(to, bytes) != Side::device) return astray();
   }
-  std::memset(to, value, bytes);
-  return Status::ok;
+  return enqueue("fill", stream, place, Work::ordinary, [=] {
+    const Lock lock;
+    if (side_of(to, bytes) != Side::device) return astray();
+    std::memset(to, value, bytes);
+    return Status::ok;
+  });
 }
 
 }  // namespace fusedrnn::cuda::simt

@@ -78,15 +78,30 @@ struct LaunchShape {
 };
 // For the notes of what ran: `kernel` is a mangled template argument, the same pointer at every launch of a kernel.
 void note_launch(const char* kernel, const LaunchShape& shape);
-// `run(args)` is one thread's kernel. `signature` is the __PRETTY_FUNCTION__ of the function template launch<kernel>.
-Status launch(const LaunchShape& shape, void (*run)(const void* args), const void* args, const char* signature,
-              Place place);
+// `run(args)` is one thread's kernel; the `bytes` at `args` are copied. `signature` is the __PRETTY_FUNCTION__ of the
+// function template launch<kernel>.
+Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* args), const void* args, size_t bytes,
+              const char* signature, Place place);
 // With FUSEDRNN_SIMT_STREAM set to a number, work for any other stream is a failure.
 Status require_stream(const char* call, Stream stream, Place place);
 Status alloc(size_t bytes, void** memory, Place place);
 Status free(void* memory, Place place);
-Status copy(void* to, const void* from, size_t bytes, Place place);
-Status fill(void* to, int value, size_t bytes, Place place);
+Status alloc_on(size_t bytes, void** memory, Stream stream, Place place);
+Status free_on(void* memory, Stream stream, Place place);
+Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place);
+Status fill(void* to, int value, size_t bytes, Stream stream, Place place);
+Status synchronize(Stream stream, Place place);
+Status mark_create(Mark* mark, Place place);
+Status mark_free(Mark mark, Place place);
+Status mark(Mark mark, Stream stream, Place place);
+Status wait_mark(Stream stream, Mark mark, Place place);
+Status reached(Mark mark, bool* yes, Place place);
+Status capturing(Stream stream, bool* yes, Place place);
+Status capture_hold(Stream stream, void* object, void (*release)(void* object), Place place);
+Status capture_begin(Stream* stream, Place place);
+Status capture_end(Stream stream, Graph* graph, Place place);
+Status graph_launch(Graph graph, Stream stream, Place place);
+Status graph_free(Graph graph, Place place);
 int current_device();          // FUSEDRNN_SIMT_DEVICE, else 0: whose memory alloc gives
 int device_of(const void* p);  // of the allocation that it is inside, else -1
 size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB

@@ -376,23 +376,30 @@ bool Launch::on_guard_of_stack(const void* address) const {
   return std::any_of(fibers_.begin(), fibers_.end(), [&](const auto& fiber) { return fiber->context.owns(address); });
 }
 
+namespace {
+
+std::string launch_text(const std::string& name, Place place) {
+  return format("launch of %s at %s:%d", name.c_str(), source_name(place.file), place.line);
+}
+
+}  // namespace
+
+Status require_possible(const LaunchShape& shape, const std::string& name, Place place) {
+  if (shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 && shape.shared_bytes <= kMaxShared &&
+      *std::min_element(shape.blocks, shape.blocks + 3) >= 0 && shape.blocks[0] <= INT32_MAX &&
+      std::max(shape.blocks[1], shape.blocks[2]) <= 65535 && shape.cluster >= 1 &&
+      shape.cluster <= most_cluster_blocks() && shape.blocks[0] % shape.cluster == 0)
+    return Status::ok;
+  return fail(Status::device_error,
+              "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
+              "memory",
+              launch_text(name, place).c_str(), static_cast<long long>(shape.blocks[0]),
+              static_cast<long long>(shape.blocks[1]), static_cast<long long>(shape.blocks[2]), shape.threads,
+              shape.cluster, shape.shared_bytes);
+}
+
 Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const void* args, const std::string& name,
                    Place place) {
-  const char* file = source_name(place.file);
-  const std::string call = format("launch of %s at %s:%d", name.c_str(), file, place.line);
-  for (const int64_t n : shape.blocks) {
-    if (n == 0) return Status::ok;
-  }
-  if (shape.threads % 32 != 0 || shape.threads < 32 || shape.threads > 1024 || shape.shared_bytes > kMaxShared ||
-      *std::min_element(shape.blocks, shape.blocks + 3) < 0 || shape.blocks[0] > INT32_MAX ||
-      std::max(shape.blocks[1], shape.blocks[2]) > 65535 || shape.cluster < 1 ||
-      shape.cluster > most_cluster_blocks() || shape.blocks[0] % shape.cluster != 0) {
-    return fail(Status::device_error,
-                "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
-                "memory",
-                call.c_str(), static_cast<long long>(shape.blocks[0]), static_cast<long long>(shape.blocks[1]),
-                static_cast<long long>(shape.blocks[2]), shape.threads, shape.cluster, shape.shared_bytes);
-  }
   shape_ = shape;
   kernel_ = kernel;
   args_ = args;
@@ -429,8 +436,8 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
   clean_up();
   if (failure_.empty()) failure_ = damaged_guards();
   if (failure_.empty()) return Status::ok;
-  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", call.c_str(), failure_.c_str(),
-              static_cast<unsigned long long>(seed_));
+  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(name, place).c_str(),
+              failure_.c_str(), static_cast<unsigned long long>(seed_));
 }
 
 void Launch::clean_up() {

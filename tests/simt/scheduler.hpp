@@ -178,6 +178,9 @@ class Launch {
 
 Launch& current_launch();
 
+// A failure where no device runs such a launch.
+Status require_possible(const LaunchShape& shape, const std::string& name, Place place);
+
 // The end of a block: nothing may be on its way to its shared memory.
 void require_no_messages(const Block& block);
 

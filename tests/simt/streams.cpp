@@ -1,0 +1,405 @@
+#include "streams.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler.hpp"
+
+namespace fusedrnn::cuda::simt {
+namespace {
+
+using Key = std::pair<uintptr_t, int>;  // the number, and of a thread's default stream that thread's
+constexpr uintptr_t kLegacy = 1, kOfThread = 2, kOwn = uintptr_t{1} << 40;
+
+struct Capture;
+
+// Where a mark was set: in a queue, or in a graph.
+struct Point {
+  Key key;
+  bool reached = false;
+  std::shared_ptr<Capture> capture;
+  std::set<size_t> behind;  // nodes of the graph
+};
+
+struct Entry {
+  uint64_t number;  // in the order in which all work came
+  Work kind;
+  std::function<Status()> work;  // nothing of a mark's entries
+  std::shared_ptr<Point> sets, waits_for;
+};
+
+struct Node {
+  Work kind;
+  std::function<Status()> work;
+  std::set<size_t> behind;
+};
+
+struct Held {
+  void* object;
+  void (*release)(void*);
+};
+
+// A graph, under way or complete.
+struct Capture {
+  Key origin;
+  std::vector<Node> nodes;
+  std::vector<Held> held;
+  std::string failure;  // why nothing can become of it
+
+  ~Capture() {
+    for (const Held& h : held) h.release(h.object);
+  }
+};
+
+struct Queue {
+  std::deque<Entry> entries;
+  std::shared_ptr<Capture> capture;  // that it is recorded into
+  std::set<size_t> last;             // the nodes that its next one comes behind
+};
+
+struct MarkState {
+  std::shared_ptr<Point> point;
+};
+struct GraphState {
+  std::shared_ptr<Capture> capture;
+};
+
+struct Streams {
+  std::recursive_mutex mutex;  // `release` of what a graph holds may come from any call
+  std::map<Key, Queue> queues;
+  uint64_t entries = 0;
+  uintptr_t own = kOwn;
+  std::atomic<int> threads{0};
+  Status failed = Status::ok;  // what nobody has been told of
+  std::string failure;
+  uint64_t seed = 0, random = 0;
+};
+
+Streams& streams() {
+  static Streams* s = new Streams;  // never destroyed, as the launch
+  return *s;
+}
+
+using Guard = std::lock_guard<std::recursive_mutex>;
+
+uintptr_t number(Stream stream) { return reinterpret_cast<uintptr_t>(stream); }
+
+Key key_of(Stream stream) {
+  thread_local const int thread = ++streams().threads;
+  const uintptr_t n = number(stream);
+  return n <= kLegacy ? Key{kLegacy, 0} : Key{n, n == kOfThread ? thread : 0};
+}
+
+Status do_work(Work kind, const std::function<Status()>& work) {
+  Streams& s = streams();
+  if (!work || (s.failed != Status::ok && kind == Work::ordinary)) return Status::ok;
+  const Status status = work();
+  if (status != Status::ok && s.failed == Status::ok) {
+    s.failed = status;
+    s.failure = status_text();
+  }
+  return status;
+}
+
+// What became of the device's work, once.
+Status tell() {
+  Streams& s = streams();
+  const Status status = std::exchange(s.failed, Status::ok);
+  return status == Status::ok ? status : fail(status, "%s", s.failure.c_str());
+}
+
+void run_before(const Key& key, uint64_t number);
+
+// The first of a queue, behind all that it waits for.
+void run_next(const Key& key, Queue& queue) {
+  Streams& s = streams();
+  const Entry entry = std::move(queue.entries.front());
+  queue.entries.pop_front();
+  if (key.first == kOfThread) run_before({kLegacy, 0}, entry.number);
+  if (key.first == kLegacy) {
+    for (const auto& [other, theirs] : s.queues)
+      if (other.first == kOfThread) run_before(other, entry.number);
+  }
+  if (entry.waits_for != nullptr) {
+    const Key there = entry.waits_for->key;
+    Queue& theirs = s.queues[there];
+    while (!entry.waits_for->reached) run_next(there, theirs);
+  }
+  do_work(entry.kind, entry.work);
+  if (entry.sets != nullptr) entry.sets->reached = true;
+}
+
+void run_before(const Key& key, uint64_t number) {
+  Queue& queue = streams().queues[key];
+  while (!queue.entries.empty() && queue.entries.front().number < number) run_next(key, queue);
+}
+
+void run_all_of(const Key& key) {
+  Queue& queue = streams().queues[key];
+  while (!queue.entries.empty()) run_next(key, queue);
+}
+
+uint32_t draw(uint32_t below) {
+  Streams& s = streams();
+  s.random = s.random * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<uint32_t>((s.random >> 32) * below >> 32);
+}
+
+// Some of what is there already, as the seed has it: a device does not wait to be asked.
+void maybe_run() {
+  Streams& s = streams();
+  const char* text = std::getenv("FUSEDRNN_SIMT_SEED");
+  const uint64_t seed = text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
+  if (seed != s.seed) s.random = s.seed = seed;
+  if (seed == 0 || draw(4) != 0) return;
+  auto chosen = s.queues.begin();
+  std::advance(chosen, draw(static_cast<uint32_t>(s.queues.size())));
+  for (uint32_t n = 1 + draw(4); n > 0 && !chosen->second.entries.empty(); --n) run_next(chosen->first, chosen->second);
+}
+
+void put(Queue& queue, Entry entry) {
+  entry.number = ++streams().entries;
+  queue.entries.push_back(std::move(entry));
+  maybe_run();
+}
+
+// All nodes of a graph, in an order that its edges allow: the latest first, or a drawn one.
+Status run_graph(const Capture& graph) {
+  std::vector<size_t> open(graph.nodes.size());
+  for (size_t i = 0; i < open.size(); ++i) open[i] = i;
+  std::vector<bool> done(open.size());
+  while (!open.empty()) {
+    std::vector<size_t> ready;
+    for (const size_t i : open) {
+      const std::set<size_t>& behind = graph.nodes[i].behind;
+      if (std::all_of(behind.begin(), behind.end(), [&](size_t b) { return done[b]; })) ready.push_back(i);
+    }
+    const size_t next = streams().seed == 0 ? ready.back() : ready[draw(static_cast<uint32_t>(ready.size()))];
+    do_work(graph.nodes[next].kind, graph.nodes[next].work);
+    done[next] = true;
+    open.erase(std::find(open.begin(), open.end(), next));
+  }
+  return Status::ok;
+}
+
+Status refuse(Capture& capture, const char* call, Stream stream, Place place) {
+  capture.failure = std::string(call) + " was called on a stream of it";
+  return fail(Status::device_error, "%s at %s:%d: stream %#zx is being captured into a graph", call,
+              source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+}
+
+}  // namespace
+
+Status require_stream(const char* call, Stream stream, Place place) {
+  const char* text = std::getenv("FUSEDRNN_SIMT_STREAM");
+  if (text == nullptr || number(stream) == std::strtoull(text, nullptr, 0) || number(stream) > kOwn) return Status::ok;
+  return fail(Status::device_error, "%s on stream %#zx at %s:%d: FUSEDRNN_SIMT_STREAM allows %s alone", call,
+              static_cast<size_t>(number(stream)), source_name(place.file), place.line, text);
+}
+
+Status require_no_capture(const char* call, Stream stream, Place place) {
+  const Guard guard(streams().mutex);
+  Queue& queue = streams().queues[key_of(stream)];
+  return queue.capture == nullptr ? Status::ok : refuse(*queue.capture, call, stream, place);
+}
+
+Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work) {
+  const Status status = require_stream(call, stream, place);
+  if (status != Status::ok) return status;
+  const Guard guard(streams().mutex);
+  const Key key = key_of(stream);
+  Queue& queue = streams().queues[key];
+  if (queue.capture == nullptr) {
+    put(queue, {0, kind, std::move(work), nullptr, nullptr});
+    return Status::ok;
+  }
+  queue.capture->nodes.push_back({kind, std::move(work), queue.last});
+  queue.last = {queue.capture->nodes.size() - 1};
+  return Status::ok;
+}
+
+void run_everything() {
+  const Guard guard(streams().mutex);
+  for (auto& [key, queue] : streams().queues) run_all_of(key);
+}
+
+Status synchronize(Stream stream, Place place) {
+  Status status = require_stream("synchronize", stream, place);
+  if (status == Status::ok) status = require_no_capture("synchronize", stream, place);
+  if (status != Status::ok) return status;
+  const Guard guard(streams().mutex);
+  run_all_of(key_of(stream));
+  return tell();
+}
+
+// ----------------------------------------------------------------------------------------------------------- marks
+Status mark_create(Mark* mark, Place) {
+  *mark = new MarkState;
+  return Status::ok;
+}
+
+Status mark_free(Mark mark, Place) {
+  const Guard guard(streams().mutex);
+  delete static_cast<MarkState*>(mark);
+  return Status::ok;
+}
+
+Status mark(Mark mark, Stream stream, Place place) {
+  const Status status = require_stream("mark", stream, place);
+  if (status != Status::ok) return status;
+  const Guard guard(streams().mutex);
+  const Key key = key_of(stream);
+  Queue& queue = streams().queues[key];
+  const auto point = std::make_shared<Point>();
+  point->key = key;
+  static_cast<MarkState*>(mark)->point = point;
+  if (queue.capture == nullptr) {
+    put(queue, {0, Work::books, nullptr, point, nullptr});
+  } else {
+    point->capture = queue.capture;
+    point->behind = queue.last;
+  }
+  return Status::ok;
+}
+
+Status wait_mark(Stream stream, Mark mark, Place place) {
+  const Status status = require_stream("wait_mark", stream, place);
+  if (status != Status::ok) return status;
+  const Guard guard(streams().mutex);
+  const Key key = key_of(stream);
+  Queue& queue = streams().queues[key];
+  const std::shared_ptr<Point> point = static_cast<MarkState*>(mark)->point;
+  if (point == nullptr) return Status::ok;
+  if (point->capture == nullptr && queue.capture == nullptr) {
+    put(queue, {0, Work::books, nullptr, nullptr, point});
+    return Status::ok;
+  }
+  if (queue.capture == nullptr && queue.entries.empty()) queue.capture = point->capture;  // it joins
+  if (queue.capture != point->capture) {
+    Capture& spoilt = queue.capture != nullptr ? *queue.capture : *point->capture;
+    spoilt.failure = "a mark was waited for across its border";
+    return fail(Status::device_error, "wait_mark at %s:%d: the mark was set outside of the capture of stream %#zx",
+                source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+  }
+  queue.last.insert(point->behind.begin(), point->behind.end());
+  return Status::ok;
+}
+
+// Asking leaves the device time: who asks again and again hears yes in the end.
+Status reached(Mark mark, bool* yes, Place place) {
+  const Guard guard(streams().mutex);
+  const std::shared_ptr<Point> point = static_cast<MarkState*>(mark)->point;
+  *yes = true;
+  if (point == nullptr) return Status::ok;
+  if (point->capture != nullptr) {
+    point->capture->failure = "reached was asked for a mark of it";
+    return fail(Status::device_error, "reached at %s:%d: the mark was set in a captured stream",
+                source_name(place.file), place.line);
+  }
+  *yes = point->reached;
+  if (*yes) return tell();
+  run_next(point->key, streams().queues[point->key]);
+  return Status::ok;
+}
+
+// ---------------------------------------------------------------------------------------------------------- graphs
+Status capturing(Stream stream, bool* yes, Place) {
+  const Guard guard(streams().mutex);
+  *yes = streams().queues[key_of(stream)].capture != nullptr;
+  return Status::ok;
+}
+
+Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
+  const Guard guard(streams().mutex);
+  Queue& queue = streams().queues[key_of(stream)];
+  if (queue.capture == nullptr) {
+    return fail(Status::device_error, "capture_hold at %s:%d: stream %#zx is not being captured into a graph",
+                source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+  }
+  queue.capture->held.push_back({object, release});
+  return Status::ok;
+}
+
+Status capture(Stream stream, Place place) {
+  const Guard guard(streams().mutex);
+  const Key key = key_of(stream);
+  Queue& queue = streams().queues[key];
+  if (key.first == kLegacy || queue.capture != nullptr) {
+    return fail(Status::device_error, "capture at %s:%d: stream %#zx %s", source_name(place.file), place.line,
+                static_cast<size_t>(number(stream)),
+                key.first == kLegacy ? "is the legacy stream, which cannot be captured" : "is being captured already");
+  }
+  queue.capture = std::make_shared<Capture>();
+  queue.capture->origin = key;
+  queue.last.clear();
+  return Status::ok;
+}
+
+Status capture_begin(Stream* stream, Place place) {
+  const Guard guard(streams().mutex);
+  *stream = reinterpret_cast<Stream>(++streams().own);
+  return capture(*stream, place);
+}
+
+Status capture_end(Stream stream, Graph* graph, Place place) {
+  Streams& s = streams();
+  std::shared_ptr<Capture> ended;
+  const Guard guard(s.mutex);
+  if (graph != nullptr) *graph = nullptr;
+  const Key key = key_of(stream);
+  ended = s.queues[key].capture;
+  if (ended == nullptr || ended->origin != key) {
+    return fail(Status::device_error, "capture_end at %s:%d: no capture began on stream %#zx", source_name(place.file),
+                place.line, static_cast<size_t>(number(stream)));
+  }
+  std::string failure = ended->failure;
+  for (auto& [other, queue] : s.queues) {
+    if (queue.capture != ended) continue;
+    // What a stream that joined has recorded last must have been waited for by the one that captured.
+    const std::set<size_t>& last = s.queues[key].last;
+    std::set<size_t> known = last;
+    std::vector<size_t> open(last.begin(), last.end());
+    while (!open.empty()) {
+      const size_t node = open.back();
+      open.pop_back();
+      for (const size_t behind : ended->nodes[node].behind)
+        if (known.insert(behind).second) open.push_back(behind);
+    }
+    if (!std::includes(known.begin(), known.end(), queue.last.begin(), queue.last.end()))
+      failure = "a stream that joined it was not waited for in the end";
+  }
+  for (auto& [other, queue] : s.queues) {
+    if (queue.capture != ended) continue;
+    queue.capture = nullptr;
+    queue.last.clear();
+  }
+  if (graph == nullptr) return Status::ok;
+  if (!failure.empty()) {
+    return fail(Status::device_error, "capture_end at %s:%d: the capture of stream %#zx has failed: %s",
+                source_name(place.file), place.line, static_cast<size_t>(number(stream)), failure.c_str());
+  }
+  *graph = new GraphState{ended};
+  return Status::ok;
+}
+
+Status graph_launch(Graph graph, Stream stream, Place place) {
+  return enqueue("graph_launch", stream, place, Work::ordinary,
+                 [captured = static_cast<GraphState*>(graph)->capture] { return run_graph(*captured); });
+}
+
+Status graph_free(Graph graph, Place) {
+  const Guard guard(streams().mutex);
+  delete static_cast<GraphState*>(graph);
+  return Status::ok;
+}
+
+}  // namespace fusedrnn::cuda::simt
