@@ -20,12 +20,12 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
   const T* b = static_cast<const T*>(g.b);
   const T* bias = static_cast<const T*>(g.bias);
   T* c = static_cast<T*>(g.c);
-  const int64_t vectors = vectors_of<T>(g.N), panels = panels_of<NV>(vectors);
+  const Panels panels = even_panels<NV>(vectors_of<T>(g.N));
   const int64_t n_stride = g.kind == GemmKind::nt ? g.ldb : 1, k_stride = g.kind == GemmKind::nt ? 1 : g.ldb;
   const int32_t threads = gemm_threads(g, team->size);
   parallel(team, threads, [&](int32_t i) {
-    pack_panels<T, NV>(packed, b, n_stride, k_stride, g.N, g.K, share(panels, threads, i),
-                       share(panels, threads, i + 1));
+    pack_panels<T>(packed, b, n_stride, k_stride, g.N, g.K, panels, share(panels.count, threads, i),
+                   share(panels.count, threads, i + 1));
   });
   parallel(team, threads, [&](int32_t i) {
     const int64_t tiles = (g.M + MR - 1) / MR, last = share(tiles, threads, i + 1) * MR;
@@ -33,12 +33,12 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
     for (int64_t m = share(tiles, threads, i) * MR; m < (last < g.M ? last : g.M);) {
       const int64_t end = last < g.M ? last : g.M, count = end - m < 16 * MR ? end - m : 16 * MR;
       for (int64_t r = 0; r < count; ++r) rows[r] = static_cast<const T*>(g.a) + (m + r) * g.lda;
-      multiply<T, NV>(rows, count, packed, vectors, g.K, 0, panels,
-                      [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+      multiply<T, NV>(rows, count, packed, panels, g.K, 0, panels.count,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
                         using L = Lanes<T>;
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v) {
-                            const int64_t n = (p * NV + v) * N, left = g.N - n < N ? g.N - n : N;
+                            const int64_t n = (begin + v) * N, left = g.N - n < N ? g.N - n : N;
                             T* to = c + (m + row + r) * g.ldc + n;
                             auto sum = L::load(tile + (r * wide + v) * N);
                             if (bias) sum = sum + L::load(bias + n, left);

@@ -84,9 +84,10 @@ constexpr int64_t outer_panel = kChunk * kOuterVectors * Lanes<T>::N;
 template <class T, class Visit>
 void for_outer_panels(const T* const* b, int64_t K, int64_t N, T* panel, const Visit& visit) {
   using L = Lanes<T>;
-  for (int64_t n = 0; n < N; n += kOuterVectors * L::N) {
-    const int64_t left = N - n, vectors = vectors_of<T>(left);
-    const int wide = static_cast<int>(vectors < kOuterVectors ? vectors : kOuterVectors);
+  const Panels panels = even_panels<kOuterVectors>(vectors_of<T>(N));
+  for (int64_t p = 0; p < panels.count; ++p) {
+    const int64_t n = panels.begin(p) * L::N, left = N - n;
+    const int wide = panels.wide(p);
     T* to = panel;
     for (int64_t k = 0; k < K; ++k, to += wide * L::N)
       for (int v = 0; v < wide; ++v) {

@@ -1,12 +1,13 @@
-// The packed B operand: panels of NV vectors, the last one narrower.
+// The packed B operand: panels of at most NV vectors.
 //
-//   panel p:  [K][vectors of p][N lanes]   at data + p * NV * N * K        vectors of p = min(NV, vectors - p * NV)
+//   panel p:  [K][wide(p)][N lanes]   at data + begin(p) * N * K
 //
 // Only whole vectors are padded (with zeros), never k. What column a lane stands for is the packer's business: plain
 // matrices use consecutive columns, recurrent weights interleave gates (sequence/pack.hpp).
 #pragma once
 
 #include "gemm/microkernel.hpp"
+#include "gemm/parallel.hpp"
 #include "simd/transpose.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -21,9 +22,27 @@ int64_t packed_elements(int64_t vectors, int64_t K) {
   return vectors * Lanes<T>::N * K;
 }
 
+// Which vectors make which panel. Vectors are shared out evenly, so 13 are 4 3 3 3 and not 4 4 4 1: a tile of few sums
+// waits for each of them. Panels that must not be cut elsewhere are all as wide as can be, but for the last one.
+struct Panels {
+  int64_t vectors, count;
+  int64_t width, wider;  // the first `wider` panels have a vector more than `width`
+
+  int64_t begin(int64_t p) const {
+    const int64_t vector = p * width + (p < wider ? p : wider);
+    return vector < vectors ? vector : vectors;
+  }
+  int wide(int64_t p) const { return static_cast<int>(begin(p + 1) - begin(p)); }
+};
+
 template <int NV>
-int64_t panels_of(int64_t vectors) {
-  return (vectors + NV - 1) / NV;
+Panels even_panels(int64_t vectors) {
+  const int64_t count = (vectors + NV - 1) / NV, some = count > 0 ? count : 1;
+  return {vectors, count, vectors / some, vectors % some};
+}
+template <int NV>
+Panels full_panels(int64_t vectors) {
+  return {vectors, (vectors + NV - 1) / NV, NV, 0};
 }
 
 // One vector-wide column of a panel whose lanes lie in rows: to[k * to_stride + lane] = row_of(lane)[k], zeros for a
@@ -60,58 +79,58 @@ void pack_column(T* to, int64_t to_stride, const T* from, int64_t lane_stride, i
 }
 
 // A plain matrix as B: element (k, n) at from[n * n_stride + k * k_stride]. Packs panels first <= p < last of it.
-template <class T, int NV>
+template <class T>
 void pack_panels(T* packed, const T* from, int64_t n_stride, int64_t k_stride, int64_t columns, int64_t K,
-                 int64_t first, int64_t last) {
+                 const Panels& panels, int64_t first, int64_t last) {
   constexpr int N = Lanes<T>::N;
-  const int64_t vectors = vectors_of<T>(columns);
   for (int64_t p = first; p < last; ++p) {
-    const int64_t wide = vectors - p * NV < NV ? vectors - p * NV : NV;
+    const int64_t begin = panels.begin(p), wide = panels.wide(p);
     for (int64_t v = 0; v < wide; ++v) {
-      const int64_t n = (p * NV + v) * N;
-      pack_column(packed + p * NV * N * K + v * N, wide * N, from + n * n_stride, n_stride, k_stride,
+      const int64_t n = (begin + v) * N;
+      pack_column(packed + begin * N * K + v * N, wide * N, from + n * n_stride, n_stride, k_stride,
                   columns - n < N ? columns - n : N, K);
     }
   }
 }
 
 // Runs the tiles of rows a[0 .. rows) times panels first <= p < last and hands each to
-// epilogue(panel, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at tile + i * vectors
-// * N. Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows pass. Rows are
-// shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
+// epilogue(panel's first vector, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at
+// tile + i * vectors * N. Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows
+// pass. Rows are shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
 //
-// prepare(panel, first row, rows of the tile, vectors of the panel, part, parts) comes before each of the `parts`
-// chunks of a tile's sums and may ask for a part of the memory that its epilogue will touch. In parts, because a core
-// waits once too many lines are on their way.
+// prepare(panel's first vector, first row, rows of the tile, vectors of the panel, part, parts) comes before each of
+// the `parts` chunks of a tile's sums and may ask for a part of the memory that its epilogue will touch. In parts,
+// because a core waits once too many lines are on their way.
 template <class T, int NV, class Prepare, class Epilogue>
-void multiply(const T* const* a, int64_t rows, const T* packed, int64_t vectors, int64_t K, int64_t first, int64_t last,
-              const Prepare& prepare, const Epilogue& epilogue) {
+void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
+              int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
   alignas(64) T tile[MR * NV * N];
   const int64_t tiles = (rows + MR - 1) / MR, chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {
-    const int wide = static_cast<int>(vectors - p * NV < NV ? vectors - p * NV : NV);
-    const T* panel = packed + p * NV * N * K;
+    const int64_t begin = panels.begin(p);
+    const int wide = panels.wide(p);
+    const T* panel = packed + begin * N * K;
     int64_t row = 0;
     for (int64_t i = 0; i < tiles; ++i) {
       const int tall = static_cast<int>((rows - row + (tiles - i) - 1) / (tiles - i));
       const auto kernel = pick_kernel<Dot<T>, NV>(tall, wide);
       for (int64_t c = 0; c < chunks; ++c) {
         const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
-        prepare(p, row, tall, wide, c, chunks);
+        prepare(begin, row, tall, wide, c, chunks);
         kernel(count, a + row, k, panel + k * wide * N, tile, c == 0);
       }
-      epilogue(p, row, tall, wide, static_cast<const T*>(tile));
+      epilogue(begin, row, tall, wide, static_cast<const T*>(tile));
       row += tall;
     }
   }
 }
 
 template <class T, int NV, class Epilogue>
-void multiply(const T* const* a, int64_t rows, const T* packed, int64_t vectors, int64_t K, int64_t first, int64_t last,
-              const Epilogue& epilogue) {
+void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
+              int64_t last, const Epilogue& epilogue) {
   const auto nothing = [](int64_t, int64_t, int, int, int64_t, int64_t) {};
-  multiply<T, NV>(a, rows, packed, vectors, K, first, last, nothing, epilogue);
+  multiply<T, NV>(a, rows, packed, panels, K, first, last, nothing, epilogue);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

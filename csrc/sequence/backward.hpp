@@ -97,11 +97,10 @@ class Backward {
           row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
           outer_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
           carry_(all.scratch_.carry + place_.direction * all.desc_.B * all.desc_.H),
-          mine_(rows_.count(all.desc_.B)) {
-      const int64_t panels = panels_of<NV>(all.size_.unit_vectors);
-      first_panel_ = share(panels, all.plan_.unit_groups, part_);
-      last_panel_ = share(panels, all.plan_.unit_groups, part_ + 1);
-    }
+          mine_(rows_.count(all.desc_.B)),
+          panels_(even_panels<NV>(all.size_.unit_vectors)),
+          first_panel_(share(panels_.count, all.plan_.unit_groups, part_)),
+          last_panel_(share(panels_.count, all.plan_.unit_groups, part_ + 1)) {}
 
     void run() {
       const SequenceDesc& desc = f_.desc_;
@@ -179,17 +178,18 @@ class Backward {
       const int64_t active = rows_.count(order.active[s]), going_on = rows_.count(order.active[s + 1]);
       gather_rows(pass, s, active, going_on);
       multiply<T, NV>(
-          table_, going_on, pass.weights.r_back, f_.size_.unit_vectors, G * f_.desc_.H, first_panel_, last_panel_,
-          [&](int64_t p, int64_t row, int tall, int wide, int64_t part, int64_t parts) __attribute__((always_inline)) {
-            for (int64_t r = part; r < tall; r += parts)
-              for (int v = 0; v < wide; ++v) ask_for(row_[row + r], (p * NV + v) * N);
-          },
-          [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+          table_, going_on, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_,
+          [&](int64_t begin, int64_t row, int tall, int wide, int64_t part, int64_t parts)
+              __attribute__((always_inline)) {
+                for (int64_t r = part; r < tall; r += parts)
+                  for (int v = 0; v < wide; ++v) ask_for(row_[row + r], (begin + v) * N);
+              },
+          [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
             for (int r = 0; r < tall; ++r)
-              for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (p * NV + v) * N, L::load(tile));
+              for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (begin + v) * N, L::load(tile));
           });
       for (int64_t i = going_on; i < active; ++i)
-        for (int64_t v = first_panel_ * NV; v < last_panel_ * NV && v < f_.size_.unit_vectors; ++v)
+        for (int64_t v = panels_.begin(first_panel_); v < panels_.begin(last_panel_); ++v)
           finish(row_[i], v * N, row_[i].start ? get(row_[i].start, v * N) : L::zero());
     }
 
@@ -267,12 +267,12 @@ class Backward {
         row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
       }
       if (!f_.args_.dh0.data) return;
-      multiply<T, NV>(table_, active, pass.weights.r_back, f_.size_.unit_vectors, G * H, first_panel_, last_panel_,
-                      [&](int64_t p, int64_t first, int tall, int wide, const T* tile) {
+      multiply<T, NV>(table_, active, pass.weights.r_back, panels_, G * H, first_panel_, last_panel_,
+                      [&](int64_t begin, int64_t first, int tall, int wide, const T* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {
                             const Row& row = row_[first + r];
-                            const int64_t unit = (p * NV + v) * N;
+                            const int64_t unit = (begin + v) * N;
                             const V dh = L::load(tile);
                             put(row.dgates, unit, direct ? dh + get(row.dcarry, unit) : dh);
                             if (Cell::separate_carry && row.dcarry_prev)
@@ -360,7 +360,8 @@ class Backward {
     T* const outer_;
     T* const carry_;
     const int64_t mine_;
-    int64_t first_panel_, last_panel_;
+    const Panels panels_;
+    const int64_t first_panel_, last_panel_;
     int64_t turn_ = 0;
   };
 

@@ -58,9 +58,11 @@ class Forward {
           meet_(all.team_, all.scratch_.barrier, all.plan_, place_),
           rows_{place_.row, all.plan_.row_groups},
           part_(place_.unit),
-          first_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_)),
-          last_panel_(share(all.size_.unit_panels(), all.plan_.unit_groups, part_ + 1)),
-          pre_stride_((last_panel_ - first_panel_) * NV * N),
+          panels_(all.size_.gates()),
+          first_panel_(share(panels_.count, all.plan_.unit_groups, part_)),
+          last_panel_(share(panels_.count, all.plan_.unit_groups, part_ + 1)),
+          first_vector_(panels_.begin(first_panel_)),
+          pre_stride_((panels_.begin(last_panel_) - first_vector_) * N),
           pre_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
           operand_(all.scratch_.pointers + thread * all.scratch_.pointer_rows),
           row_(all.scratch_.forward_rows + thread * all.scratch_.group_rows),
@@ -129,10 +131,10 @@ class Forward {
           operand_[rows++] = at<T>(input, walk.time(s, r), walk.order.batch[r]);
         }
       }
-      multiply<T, NV>(operand_, rows, weights.w, f_.size_.gate_vectors(), K, first_panel_, last_panel_,
-                      [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
-                        const T* bias = weights.bias_x + p * NV * N;
-                        T* to = pre_ + row * pre_stride_ + (p - first_panel_) * NV * N;
+      multiply<T, NV>(operand_, rows, weights.w, panels_, K, first_panel_, last_panel_,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
+                        const T* bias = weights.bias_x + begin * N;
+                        T* to = pre_ + row * pre_stride_ + (begin - first_vector_) * N;
                         for (int r = 0; r < tall; ++r, to += pre_stride_, tile += wide * N)
                           for (int v = 0; v < wide; ++v)
                             L::store(to + v * N, L::load(tile + v * N) + L::load(bias + v * N));
@@ -141,20 +143,20 @@ class Forward {
 
     void step(int l, int d, const PackedLayer<T>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
       gather_rows(l, d, walk, s, active);
-      multiply<T, NV>(operand_, active, weights.r, f_.size_.gate_vectors(), f_.desc_.H, first_panel_, last_panel_,
-                      [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
-                        const T* x = pre + row * pre_stride_ + (p - first_panel_) * NV * N;
+      multiply<T, NV>(operand_, active, weights.r, panels_, f_.desc_.H, first_panel_, last_panel_,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
+                        const T* x = pre + row * pre_stride_ + (begin - first_vector_) * N;
                         for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
-                          finish(row_[row + r], p, wide, x, tile, weights.bias_h + p * NV * N);
+                          finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N);
                       });
     }
 
     // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
-    void finish(const Row& row, int64_t p, int wide, const T* x, const T* h, const T* bias_h) const {
+    void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h) const {
       static_assert(U == 1 || G == 1,
                     "a panel has the gates of one vector of units, or vectors of units with one gate");
       for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
-        const int64_t unit = (p * U + u) * N, H = f_.desc_.H;
+        const int64_t unit = (begin / G + u) * N, H = f_.desc_.H;
         const int count = static_cast<int>(H - unit < N ? H - unit : N);
         const auto load = [&](const T* from) { return count == N ? L::load(from) : L::load(from, count); };
         const auto get = [&](const T* from) { return load(from + unit); };
@@ -234,7 +236,9 @@ class Forward {
     const Place place_;
     const Meeting meet_;
     const RowGroup rows_;
-    const int64_t part_, first_panel_, last_panel_, pre_stride_;
+    const int64_t part_;
+    const Panels panels_;
+    const int64_t first_panel_, last_panel_, first_vector_, pre_stride_;
     T* const pre_;
     const T** const operand_;
     Row* const row_;

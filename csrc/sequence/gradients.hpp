@@ -54,17 +54,17 @@ class ChunkGradients {
 
   // dx[k] = (x part of dgates) W, gate[k] pointing to that part; or with `add` plus what is there.
   void inputs(const T* const* gate, T* const* dx, int64_t pairs, bool add) const {
-    const int64_t vectors = vectors_of<T>(inputs_), panels = panels_of<NV>(vectors);
-    const bool by_panel = panels >= 2 * threads_;
+    const Panels panels = even_panels<NV>(vectors_of<T>(inputs_));
+    const bool by_panel = panels.count >= 2 * threads_;
     const int64_t row_first = by_panel ? 0 : share(pairs, threads_, thread_);
     const int64_t row_last = by_panel ? pairs : share(pairs, threads_, thread_ + 1);
-    const int64_t panel_first = by_panel ? share(panels, threads_, thread_) : 0;
-    const int64_t panel_last = by_panel ? share(panels, threads_, thread_ + 1) : panels;
-    multiply<T, NV>(gate + row_first, row_last - row_first, weights_.w_back, vectors, G * H_, panel_first, panel_last,
-                    [&](int64_t p, int64_t row, int tall, int wide, const T* tile) {
+    const int64_t panel_first = by_panel ? share(panels.count, threads_, thread_) : 0;
+    const int64_t panel_last = by_panel ? share(panels.count, threads_, thread_ + 1) : panels.count;
+    multiply<T, NV>(gate + row_first, row_last - row_first, weights_.w_back, panels, G * H_, panel_first, panel_last,
+                    [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
                       for (int r = 0; r < tall; ++r)
                         for (int v = 0; v < wide; ++v, tile += N) {
-                          const int64_t n = (p * NV + v) * N;
+                          const int64_t n = (begin + v) * N;
                           const int left = static_cast<int>(inputs_ - n < N ? inputs_ - n : N);
                           T* to = dx[row_first + row + r] + n;
                           const auto sum = L::load(tile);

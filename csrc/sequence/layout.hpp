@@ -22,11 +22,12 @@ struct PanelShape {
   static constexpr int vectors = units * Cell::gates;
 };
 
-// Vectors that the gates of H units fill.
+// The panels of the gates of H units.
 template <class Cell, class T>
-int64_t gate_vectors(int64_t H) {
-  constexpr int N = Lanes<T>::N;
-  return H / N * Cell::gates + vectors_of<T>(H % N * Cell::gates);
+Panels gate_panels(int64_t H) {
+  constexpr int N = Lanes<T>::N, NV = PanelShape<Cell>::vectors;
+  const int64_t vectors = H / N * Cell::gates + vectors_of<T>(H % N * Cell::gates);
+  return Cell::gates == 1 ? even_panels<NV>(vectors) : full_panels<NV>(vectors);
 }
 
 constexpr int kBackVectors = 4;  // panel width of the plain products of backward (dh = dgates R, dX = dgates W)
@@ -39,8 +40,7 @@ struct StackSize {
   explicit StackSize(const SequenceDesc& desc) : desc(desc), unit_vectors(vectors_of<T>(desc.H)) {}
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
-  int64_t gate_vectors() const { return FUSEDRNN_ISA::gate_vectors<Cell, T>(desc.H); }
-  int64_t unit_panels() const { return panels_of<PanelShape<Cell>::units>(unit_vectors); }
+  Panels gates() const { return gate_panels<Cell, T>(desc.H); }
   int stacks() const { return desc.layers * desc.directions; }
 
   const SequenceDesc& desc;
@@ -63,7 +63,7 @@ PackedLayer<T> packed_layer(const SequenceDesc& desc, const void* packed, int in
   Arena arena(const_cast<void*>(packed));
   PackedLayer<T> layer{};
   for (int i = 0; i <= index; ++i) {
-    const int64_t inputs = size.inputs(i / desc.directions), gates = size.gate_vectors();
+    const int64_t inputs = size.inputs(i / desc.directions), gates = size.gates().vectors;
     layer.w = arena.take<T>(packed_elements<T>(gates, inputs));
     layer.r = arena.take<T>(packed_elements<T>(gates, desc.H));
     layer.bias_x = arena.take<T>(packed_elements<T>(gates, 1));
@@ -160,7 +160,7 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
   const int64_t widest = desc.layers > 1 && desc.directions * desc.H > desc.I ? desc.directions * desc.H : desc.I;
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
-  const int64_t group_panels = (size.unit_panels() + plan.unit_groups - 1) / plan.unit_groups;
+  const int64_t group_panels = (size.gates().count + plan.unit_groups - 1) / plan.unit_groups;
   Arena arena(memory);
   Scratch<T> s{};
   s.order.batch = arena.take<int64_t>(desc.B);

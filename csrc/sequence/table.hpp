@@ -47,7 +47,7 @@ Status with_instance(const SequenceDesc& desc, Do&& run) {
 
 template <class Cell, class T>
 Plan plan_of(const SequenceDesc& desc) {
-  return make_plan<Cell>(desc, StackSize<Cell, T>(desc).unit_panels(), sizeof(T));
+  return make_plan<Cell>(desc, StackSize<Cell, T>(desc).gates().count, sizeof(T));
 }
 
 inline Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
