@@ -7,6 +7,8 @@
 On a shared machine, in parts of a minute until all rows are there (exit status 75: some remain):
 
   python bench/bench_optim.py --resume --budget 40
+
+On a GPU: --device cuda; all arrays stay there, and the limit is the bandwidth of a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import peers
-from harness import Case, main
+from harness import Case, device_of, main
 from measure import OURS, Contender, compare
 from report import Row, make_row
 from roofline import BareStep, Limits
@@ -95,5 +97,15 @@ def cases() -> list[Case]:
     return found
 
 
+def on_gpu(rehearse: bool) -> int:
+    """The table of a GPU."""
+    import cuda_optim
+
+    return main(str(cuda_optim.__doc__), *cuda_optim.table(rehearse))
+
+
 if __name__ == "__main__":
+    device = device_of(sys.argv[1:])
+    if device.device == "cuda":
+        sys.exit(on_gpu(device.rehearse))
     sys.exit(main(__doc__, "bench_optim", "Optimizer steps, float32", cases()))

@@ -9,6 +9,8 @@ On a shared machine, in parts of a minute until all rows are there (exit status 
 
   python bench/bench_rnn.py --threads 2 1 --resume --budget 40
 
+On a GPU: --device cuda, which has rows and a help of its own.
+
 Keras is measured by $FUSEDRNN_KERAS_PYTHON, an interpreter that has TensorFlow (default: this one); where it
 has none, the rows of the two-layer example go without.
 """
@@ -25,7 +27,7 @@ import keras_peer
 import numpy as np
 import onnx_peer
 import peers
-from harness import Case, main
+from harness import Case, device_of, main
 from limits import Stack, stack_limit
 from measure import OURS, Contender, Timed, compare
 from numpy.typing import NDArray
@@ -248,5 +250,15 @@ def cases() -> list[Case]:
     return found + [Case(example_name(way), partial(example_row, way)) for way in ways]
 
 
+def on_gpu(rehearse: bool) -> int:
+    """The table of a GPU."""
+    import cuda_rows
+
+    return main(str(cuda_rows.__doc__), *cuda_rows.table(rehearse))
+
+
 if __name__ == "__main__":
+    device = device_of(sys.argv[1:])
+    if device.device == "cuda":
+        sys.exit(on_gpu(device.rehearse))
     sys.exit(main(__doc__, "bench_rnn", "Recurrent stacks, float32 (T B I H layers)", cases()))

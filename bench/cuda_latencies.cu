@@ -1,56 +1,23 @@
 // What the plans of a recurrent net hang on and no data sheet says: a few lines a number, on this machine's GPU.
+// Prints JSON; `python bench/cuda_limits.py` builds and runs it.
 //
-//   nvcc -arch=sm_90 -std=c++17 -Icuda -Icsrc bench/cuda_latencies.cu -o build/cuda_latencies && build/cuda_latencies
+//   exchange_ns C B    of a turn in which every block of a cluster of C sends all others B bytes and waits for theirs
+//   clusters_at_once C that the device runs when a block has 215 KB of shared memory
+//   grid_*_ns          of a meeting of all blocks: the runtime's grid barrier, and a flag for each block
+//   kernel_us *        between kernels that do nothing: launched one by one, as a graph, and as a graph whose kernels
+//   may
+//                      begin before the one in front has ended
 //
-//   exchange   nanoseconds of a turn in which every block of a cluster sends all others a slice and waits for theirs
-//   room       clusters that the device runs at once when a block has 215 KB of shared memory
-//   grid       nanoseconds of a meeting of all blocks: the runtime's grid barrier, and a flag for each block
-//   graph      microseconds between kernels that do nothing, launched one by one and as a graph
-//
-// Not part of the package: what is called here of CUDA directly has no place behind the door yet.
+// Not part of the package: what is called here of CUDA directly has no place behind the door.
 #include <cooperative_groups.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <vector>
-
-#include "device.cuh"
+#include "cuda_timing.cuh"
 
 namespace {
 
 using namespace fusedrnn;
+using namespace fusedrnn::bench;
 using namespace fusedrnn::cuda;
-
-void require(Status status) {
-  if (status == Status::ok) return;
-  std::fprintf(stderr, "%s\n", status_text());
-  std::exit(1);
-}
-
-void require(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
-  std::exit(1);
-}
-
-// Milliseconds of run() on the device: the least of five, after one that does not count.
-template <class Run>
-float milliseconds(Run run) {
-  cudaEvent_t begin, end;
-  require(cudaEventCreate(&begin));
-  require(cudaEventCreate(&end));
-  float least = 1e30f;
-  for (int i = 0; i < 6; ++i) {
-    require(cudaEventRecord(begin));
-    run();
-    require(cudaEventRecord(end));
-    require(cudaEventSynchronize(end));
-    float time;
-    require(cudaEventElapsedTime(&time, begin, end));
-    if (i > 0 && time < least) least = time;
-  }
-  return least;
-}
 
 // ---------------------------------------------------------------------------------------------------------- exchange
 constexpr int kThreads = 256;
@@ -87,24 +54,19 @@ FR_KERNEL void exchange(const FR_CONSTANT Exchange a) {
   }
 }
 
-void exchanges() {
-  std::printf("exchange: ns a turn, bytes of a block's slice across\n%8s", "blocks");
-  constexpr int kBytes[] = {128, 512, 1024, 2048, 4096};
-  for (const int bytes : kBytes) std::printf("%8d", bytes);
+void exchanges(Results& results) {
+  constexpr int kTurns = 20000;
   for (const int blocks : {2, 4, 8, 16}) {
-    std::printf("\n%8d", blocks);
-    for (const int bytes : kBytes) {
-      const int turns = 20000;
+    for (const int bytes : {128, 512, 1024, 2048, 4096}) {
       const door::Grid grid{{blocks}, kThreads, static_cast<size_t>(16 + 2 * blocks * bytes), blocks};
-      const float time = milliseconds([&] { require(door::launch<exchange>(grid, nullptr, {bytes / 16, turns})); });
-      std::printf("%8.0f", time * 1e6f / turns);
+      const float time = milliseconds([&] { require(door::launch<exchange>(grid, nullptr, {bytes / 16, kTurns})); });
+      results.add(time * 1e6 / kTurns, "exchange_ns %d %d", blocks, bytes);
     }
   }
-  std::printf("\n\nroom: clusters at once, 215 KB a block\n");
   for (const int blocks : {1, 2, 4, 8, 12, 16}) {
     int32_t clusters;
     require(door::clusters_at_once<exchange>({{blocks}, kThreads, 215 * 1024, blocks}, &clusters));
-    std::printf("%8d blocks: %d\n", blocks, clusters);
+    results.add(clusters, "clusters_at_once %d", blocks);
   }
 }
 
@@ -131,7 +93,7 @@ __global__ void flags(volatile unsigned* flag, unsigned first, int turns) {
   }
 }
 
-void grids() {
+void grids(Results& results) {
   door::Limits limits;
   require(door::device_limits(&limits));
   int turns = 10000;
@@ -149,35 +111,55 @@ void grids() {
     first += turns;
   });
   require(cudaFree(flag));
-  std::printf("\ngrid: ns a meeting of %d blocks: barrier %.0f, flags %.0f\n", limits.multiprocessors,
-              barrier * 1e6f / turns, by_flag * 1e6f / turns);
+  results.add(barrier * 1e6 / turns, "grid_barrier_ns");
+  results.add(by_flag * 1e6 / turns, "grid_flags_ns");
 }
 
 // ------------------------------------------------------------------------------------------------------------- graph
-__global__ void nothing() {}
+__global__ void nothing() {
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
+}
 
-void graphs() {
+// Microseconds a kernel of a row of them, launched and from a graph.
+void graphs(Results& results) {
   constexpr int kKernels = 1000;
   cudaStream_t stream;
-  cudaGraph_t graph;
-  cudaGraphExec_t ready;
-  const auto all = [&] {
-    for (int i = 0; i < kKernels; ++i) nothing<<<1, 32, 0, stream>>>();
-  };
   require(cudaStreamCreateWithFlags(&stream, cudaStreamDefault));
-  require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  all();
-  require(cudaStreamEndCapture(stream, &graph));
-  require(cudaGraphInstantiate(&ready, graph, 0));
-  const float launched = milliseconds(all), replayed = milliseconds([&] { require(cudaGraphLaunch(ready, stream)); });
-  std::printf("graph: us a kernel: launched %.2f, in a graph %.2f\n", launched * 1e3f / kKernels,
-              replayed * 1e3f / kKernels);
+  for (const bool early : {false, true}) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = early;
+    cudaLaunchConfig_t config{};
+    config.gridDim = 1;
+    config.blockDim = 32;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    const auto all = [&] {
+      for (int i = 0; i < kKernels; ++i) require(cudaLaunchKernelEx(&config, nothing));
+    };
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    all();
+    require(cudaStreamEndCapture(stream, &graph));
+    require(cudaGraphInstantiate(&ready, graph, 0));
+    const float launched = milliseconds(all, stream);
+    const float replayed = milliseconds([&] { require(cudaGraphLaunch(ready, stream)); }, stream);
+    results.add(launched * 1e3 / kKernels, early ? "kernel_us launched early" : "kernel_us launched");
+    results.add(replayed * 1e3 / kKernels, early ? "kernel_us graph early" : "kernel_us graph");
+    require(cudaGraphExecDestroy(ready));
+    require(cudaGraphDestroy(graph));
+  }
+  require(cudaStreamDestroy(stream));
 }
 
 }  // namespace
 
 int main() {
-  exchanges();
-  grids();
-  graphs();
+  Results results;
+  exchanges(results);
+  grids(results);
+  graphs(results);
 }

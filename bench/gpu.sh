@@ -108,8 +108,8 @@ repeat() {
 
 bench() {
   local options=(--budget $((LIMIT - 60)) --resume)
-  [[ -z $emulator ]] || options=(--rehearse --only 'gru infer')
-  within "$PYTHON" bench/bench_cuda.py "${options[@]}" --output "$out/bench_cuda"
+  [[ -z $emulator ]] || options=(--rehearse --quick --only 'gru infer*bf16*')
+  within "$PYTHON" bench/bench_rnn.py --device cuda "${options[@]}" --output "$out/bench_rnn_cuda"
 }
 
 # Puts what became of a stage into gpu.json, beside what earlier runs put there.

@@ -43,6 +43,8 @@ class Contender:
         prepare: run before every block, untimed; sets the thread count, for one.
         library: whose work it is; contenders of one library differ in settings.
         view: turns what `call` returns into what all contenders of a row must agree on.
+        finish: waits for what calls have begun, which is timed with them.
+        repeat: calls between two waits, timed as one and divided.
     """
 
     name: str
@@ -50,11 +52,21 @@ class Contender:
     prepare: Callable[[], Any] = lambda: None
     library: str = OURS
     view: Callable[[Any], Any] = lambda result: result
+    finish: Callable[[], Any] = lambda: None
+    repeat: int = 1
 
     def block(self, seconds: float) -> list[float]:
         """See `Timed`."""
         self.prepare()
-        return timed_block(self.call, seconds)
+        if self.repeat == 1:
+            return timed_block(lambda: (self.call(), self.finish()), seconds)
+
+        def several() -> None:
+            for _ in range(self.repeat):
+                self.call()
+            self.finish()
+
+        return [time / self.repeat for time in timed_block(several, seconds)]
 
 
 @dataclass(frozen=True)
@@ -67,10 +79,16 @@ class Timing:
     calls: int
 
 
-def compare(contenders: Sequence[Timed], seconds: float = SIDE_SECONDS) -> dict[str, Timing]:
+def compare(
+    contenders: Sequence[Timed],
+    seconds: float = SIDE_SECONDS,
+    block_seconds: float = BLOCK_SECONDS,
+    rest_seconds: float = REST_SECONDS,
+) -> dict[str, Timing]:
     """Times contenders in alternating blocks.
 
-    Each block lasts at least 0.3 s, its first call is dropped, and 50 ms of sleep precede it. Rounds over all
+    Each block lasts at least 0.3 s, its first call is dropped, and 50 ms of sleep precede it, where the
+    arguments do not say otherwise, as for a GPU, whose calls leave no threads spinning. Rounds over all
     contenders repeat until each has `seconds` of timed calls and at least 5 of them. A contender that after
     two rounds is far behind another of its library, which is taken at its best, gets no more.
     """
@@ -81,8 +99,8 @@ def compare(contenders: Sequence[Timed], seconds: float = SIDE_SECONDS) -> dict[
     rounds = 0
     while any(sum(times[c.name]) < seconds or len(times[c.name]) < MIN_CALLS for c in contenders):
         for contender in contenders:
-            time.sleep(REST_SECONDS)
-            times[contender.name] += contender.block(BLOCK_SECONDS)
+            time.sleep(rest_seconds)
+            times[contender.name] += contender.block(block_seconds)
         rounds += 1
         if rounds == 2:
             medians = {c.name: float(np.median(times[c.name])) for c in contenders}

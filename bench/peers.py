@@ -45,9 +45,10 @@ def with_threads(
 
 def stack(cell: str, weights: Mapping[str, Array]) -> torch.nn.Module:
     """A float32 recurrent stack with the given weights."""
-    layers = sum(name.startswith("weight_hh") for name in weights)
+    directions = 2 if "weight_hh_l0_reverse" in weights else 1
+    layers = sum(name.startswith("weight_hh") for name in weights) // directions
     inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]
-    module: torch.nn.Module = STACKS[cell](inputs, hidden, layers)
+    module: torch.nn.Module = STACKS[cell](inputs, hidden, layers, bidirectional=directions == 2)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return module
 
@@ -183,21 +184,28 @@ def _two_layer_name(name: str) -> str:
 
 
 def optimizer_steps(
-    kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None
+    kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None, device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
-    """One step over parameters of the given sizes with random gradients, for every implementation."""
+    """One step over parameters of the given sizes with random gradients, for every implementation.
+
+    On the CPU the norm is a number afterwards; on a GPU it stays there.
+    """
     make, options, implementations = OPTIMIZERS[kind]
     calls = {}
     for implementation in implementations:
-        parameters = [torch.from_numpy(rng.standard_normal(n, np.float32)).requires_grad_() for n in sizes]
+        parameters = [
+            torch.from_numpy(rng.standard_normal(n, np.float32)).to(device).requires_grad_() for n in sizes
+        ]
         for parameter in parameters:
-            parameter.grad = torch.from_numpy(rng.standard_normal(parameter.numel(), np.float32))
+            drawn = rng.standard_normal(parameter.numel(), np.float32)
+            parameter.grad = torch.from_numpy(drawn).to(device)
         optimizer = make(parameters, lr=1e-4, **options, **{implementation: True})
 
         def call(optimizer: Any = optimizer, parameters: list[torch.Tensor] = parameters) -> object:
             norm = None
             if clip_norm is not None:
-                norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True).item()
+                norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
+                norm = norm.item() if norm.device.type == "cpu" else norm
             optimizer.step()
             return norm
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import Results, Row, thread_counts
+from report import Results, Row, thread_counts, where
 
 MARKERS = ("D", "s", "^")
 
@@ -77,6 +77,6 @@ def _draw(path: Path, title: str, rows: Sequence[Row], machine: Mapping[str, Any
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
     threads = rows[0].threads
-    where = f"{machine['cpu']}, {threads} thread{'s' if threads > 1 else ''}, {machine['isa']}"
-    figure.suptitle(f"{title}\n{where}", fontsize=10)
+    place = f"{machine['cpu']}, {where(machine, threads)}, {machine['isa']}" if threads else machine["device"]
+    figure.suptitle(f"{title}\n{place}", fontsize=10)
     figure.savefig(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -20,7 +20,7 @@ class Row:
     Attributes:
         name: what was measured.
         group: rows that a mean is taken of.
-        threads: that fusedrnn had, and peers at most.
+        threads: that fusedrnn had, and peers at most; 0 on a GPU.
         ours: timing of fusedrnn.
         peers: timings of every contender by library and name; a library is taken at its fastest.
         work, unit: arithmetic (GFLOP) or traffic (GB) of a call by its definition; "GFLOP/s" or "GB/s".
@@ -28,6 +28,8 @@ class Row:
         bound: what that limit is made of.
         shares: of measured rates, what fusedrnn reached, by their names.
         run: index into the file's runs; set when the row is stored.
+        steps: of the sequence where times are told as microseconds a step, else 0: milliseconds a call.
+        notes: what else was seen, by name; those that are text have a column of the table.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Row:
     bound: str
     shares: dict[str, float]
     run: int = -1
+    steps: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def shown(self, seconds: float) -> str:
+        """A time in the row's unit."""
+        return f"{1e6 * seconds / self.steps:.3g}" if self.steps else f"{1e3 * seconds:.3f}"
 
     def best(self, library: str) -> tuple[str, float]:
         """A library's fastest contender and its median."""
@@ -134,7 +142,7 @@ class Results:
         lines += [f"- command: `{command}`" for command in dict.fromkeys(r["command"] for r in self.runs)]
         for threads in thread_counts(self.rows):
             rows = [row for row in self.rows if row.threads == threads]
-            lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}", ""]
+            lines += ["", f"## {where(newest['machine'], threads)}", ""]
             lines += _roofs([self.runs[i]["limits"] for i in sorted({row.run for row in rows})])
             lines += ["", *_summary(rows), "", *self._table(rows)]
         return "\n".join(lines) + "\n"
@@ -143,24 +151,28 @@ class Results:
         libraries = _libraries(rows)
         shares = list(dict.fromkeys(name for row in rows for name in row.shares))
         most = {row.name: row for row in self.rows if row.threads > rows[0].threads}
-        heading = ["row", "ours ms", "limit ms", "of limit", "bound by", rows[0].unit]
+        unit = "us a step" if rows[0].steps else "ms"
+        notes = list(dict.fromkeys(k for row in rows for k, v in row.notes.items() if isinstance(v, str)))
+        heading = ["row", f"ours {unit}", f"limit {unit}", "of limit", "bound by", rows[0].unit]
         heading += [f"of {name}" for name in shares]
         for library in libraries:
-            heading += [f"{library} ms", "times"]
+            heading += [f"{library} {unit}", "times"]
+        heading += notes
         if most:
             heading.append(f"ratio, of that with {self.rows[0].threads} threads")
         table = [heading, ["---"] * len(heading)]
         for row in rows:
-            cells = [row.name, f"{1e3 * row.ours.median:.3f}", f"{1e3 * row.limit:.3f}"]
+            cells = [row.name, row.shown(row.ours.median), row.shown(row.limit)]
             cells += [f"{row.limit / row.ours.median:.0%}", row.bound, f"{row.work / row.ours.median:.1f}"]
             cells += [f"{row.shares[name]:.0%}" if name in row.shares else "" for name in shares]
             for library in libraries:
                 if library in row.peers:
                     name, seconds = row.best(library)
                     setting = name.removeprefix(library).strip(" ,")
-                    cells += [f"{1e3 * seconds:.3f} ({setting})", f"{row.ratio(library):.2f}"]
+                    cells += [f"{row.shown(seconds)} ({setting})", f"{row.ratio(library):.2f}"]
                 else:
                     cells += ["", ""]
+            cells += [row.notes.get(name, "") for name in notes]
             if most:
                 other = most.get(row.name)
                 cells.append(f"{row.ratio(libraries[0]) / other.ratio(libraries[0]):.0%}" if other else "")
@@ -170,13 +182,19 @@ class Results:
 
 def line(row: Row) -> str:
     """The row for the screen."""
-    text = f"{row.name:<38}{1e3 * row.ours.median:>10.3f} ms"
+    unit = "us a step" if row.steps else "ms"
+    text = f"{row.name:<38}{row.shown(row.ours.median):>10} {unit}"
     text += f" {row.limit / row.ours.median:>4.0%} of limit ({row.bound})"
     text += "".join(f", {share:.0%} of {name}" for name, share in row.shares.items())
     for library in row.peers:
         name, seconds = row.best(library)
-        text += f"; {row.ratio(library):.2f} x {name} ({1e3 * seconds:.3f} ms)"
+        text += f"; {row.ratio(library):.2f} x {name} ({row.shown(seconds)} {unit})"
     return text
+
+
+def where(machine: Mapping[str, Any], threads: int) -> str:
+    """What rows were measured on: so many threads, or a GPU."""
+    return f"{threads} thread{'s' if threads > 1 else ''}" if threads else str(machine["device"])
 
 
 def _row(stored: dict[str, Any]) -> Row:
@@ -198,6 +216,10 @@ def _libraries(rows: Sequence[Row]) -> list[str]:
 
 def _roofs(limits: Sequence[Mapping[str, Any]]) -> list[str]:
     """The measured limits; where there were several parts, from the least to the most."""
+    if "rates" in limits[0]:
+        return [
+            "Limits, of the first part: " + ", ".join(f"{k} {v:.4g}" for k, v in limits[0]["rates"].items())
+        ]
 
     def span(values: Iterable[float], form: str = ".0f") -> str:
         low, high = min(found := list(values)), max(found)

@@ -32,8 +32,8 @@ CELLS = {"lstm": ("Lstm", 4), "gru": ("Gru", 3)}
 SHAPES = [f"{e}:{B}:{H}" for e in ("ieee", "tf32", "bf16") for H in (128, 256, 512) for B in (1, 64)]
 LANES, SCHEDULERS, SHARED_BYTES = 32, 4, 128  # of a warp, of a multiprocessor; shared memory's a clock
 
-# Kinds of instructions by the first part of their opcode, and for how many clocks one of a warp takes a unit of
-# its scheduler. The last kind is all that is left, branches, uniform registers, constants: a turn of issue.
+# Kinds of instructions by the first part of their opcode, and for how many clocks one of a warp takes a unit
+# of its scheduler. The last kind is all that is left, branches, uniform registers, constants: one of issue.
 KINDS = {
     "mma": ("HMMA", 4),
     "fma": ("FFMA|FMUL|FADD", 1),

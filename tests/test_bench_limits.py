@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
+from cuda_limits import CudaLimits, CudaStack
+from cuda_limits import stack_limit as cuda_limit
 from limits import CELLS, Stack, stack_limit
 from roofline import Limits, Roof
 
@@ -114,3 +116,46 @@ def test_a_call_that_fits_the_caches_streams_nothing_else_moves_once() -> None:
     training = stack_limit(replace(RNN, train=True), nothing_fits).seconds
     backward = moved + 4 * (3 * 2 * 5 + 2 * 7 * (5 + 7))
     assert training == pytest.approx((max(moved, recurrent) + backward) / 1e6)
+
+
+# A GPU that makes a multiply-add a nanosecond from float32 and two from bf16, and whose memory costs nothing.
+RATES = {"fma_tflops": 2e-3, "mma_bf16_tflops": 4e-3, "exchange_ns 2 128": 500.0}
+RATES |= dict.fromkeys(("copy_gbytes", "read_gbytes", "l2_gbytes"), FREE)
+GPU = CudaLimits(RATES, l2_bytes=1 << 40)
+GRU = CudaStack("gru", T=3, B=2, I=5, H=7, L=2, train=False, D=2)
+
+
+def test_a_gpu_multiplies_for_every_layer_and_direction() -> None:
+    limit = cuda_limit(GRU, GPU)
+    weights = 2 * 3 * 7 * (5 + 7) + 2 * 3 * 7 * (14 + 7)
+    assert limit.seconds == pytest.approx(3 * 2 * weights * 1e-9)
+    assert limit.bound == "arithmetic"
+    assert cuda_limit(replace(GRU, train=True), GPU).seconds == pytest.approx(3 * limit.seconds)
+    assert cuda_limit(replace(GRU, precision="bf16"), GPU).seconds == pytest.approx(limit.seconds / 2)
+    assert cuda_limit(replace(GRU, rows=5), GPU).seconds == pytest.approx(limit.seconds * 5 / 6)
+
+
+def test_a_product_faster_than_the_loop_raises_the_roof() -> None:
+    faster = replace(GPU, rates={**RATES, "product_ieee_tflops": 8e-3})
+    assert cuda_limit(GRU, faster).seconds == pytest.approx(cuda_limit(GRU, GPU).seconds / 4)
+
+
+def test_steps_wait_where_one_multiprocessor_is_too_small() -> None:
+    quick = replace(GPU, rates={**RATES, "fma_tflops": FREE, "mma_bf16_tflops": FREE})
+    # 4 * 255^2 bf16 weights are 520 kB, more than a multiprocessor's 495 kB; 4 * 240^2 are 461 kB.
+    large = CudaStack("lstm", T=100, B=1, I=5, H=255, L=1, train=False, precision="bf16")
+    assert cuda_limit(large, quick).seconds == pytest.approx(100 * 500e-9)
+    assert cuda_limit(large, quick).bound == "exchange"
+    assert cuda_limit(replace(large, train=True), quick).seconds == pytest.approx(2 * 100 * 500e-9)
+    assert cuda_limit(replace(large, H=240), quick).seconds < 1e-9
+
+
+def test_a_gpu_moves_every_array_once() -> None:
+    slow = replace(GPU, rates={**RATES, "l2_gbytes": 1.0, "fma_tflops": FREE})
+    weights = 2 * 3 * 7 * (5 + 7) + 2 * 3 * 7 * (14 + 7)
+    bytes_forward = 4 * (6 * (5 + 14 + 2 * 14) + weights)
+    assert cuda_limit(GRU, slow).seconds == pytest.approx(bytes_forward * 1e-9)
+    # What the cache does not hold comes from memory, here at half the cache's rate.
+    rates = {**slow.rates, "copy_gbytes": 0.5, "read_gbytes": 0.25}
+    half = CudaLimits(rates, l2_bytes=bytes_forward // 4)
+    assert cuda_limit(GRU, half).seconds == pytest.approx(bytes_forward * 0.75 * 2e-9)
