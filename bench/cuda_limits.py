@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def _exchange(stack: CudaStack, limits: CudaLimits) -> float:
 
 
 def build(folder: Path) -> list[Path]:
-    """The programs.
+    """The programs; what the folder has already from these sources is taken as it is.
 
     Raises:
         RuntimeError: nvcc refuses one; SystemExit where there is none.
@@ -122,31 +123,30 @@ def build(folder: Path) -> list[Path]:
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_budgets import find_nvcc
 
-    built = []
-    for program in PROGRAMS:
-        built.append(folder / program)
-        command = [
-            find_nvcc(),
-            "-arch=sm_90",
-            "-std=c++17",
-            *(f"-I{ROOT / path}" for path in ("cuda", "csrc")),
-        ]
-        command += [str(ROOT / "bench" / f"{program}.cu"), "-o", str(built[-1])]
-        result = subprocess.run(command, capture_output=True, text=True)
+    headers = [*(ROOT / "cuda").glob("*.[ch]*"), *(ROOT / "bench").glob("*.cuh")]
+
+    def built(program: str) -> Path:
+        source, path = ROOT / "bench" / f"{program}.cu", folder / program
+        newest = max(file.stat().st_mtime for file in (source, *headers))
+        if path.exists() and path.stat().st_mtime > newest:
+            return path
+        command = [find_nvcc(), "-arch=sm_90", "-std=c++17", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
+        result = subprocess.run([*command, str(source), "-o", str(path)], capture_output=True, text=True)
         if result.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
-    return built
+            raise RuntimeError(f"{' '.join(command)} {source}\n{result.stdout}{result.stderr}")
+        return path
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(built, PROGRAMS))
 
 
 def measure_limits() -> CudaLimits:
-    """Builds and runs the programs, and has PyTorch multiply matrices: half a minute, most of it nvcc's."""
+    """Builds and runs the programs, and has PyTorch multiply matrices."""
     import torch
 
-    with tempfile.TemporaryDirectory() as folder:
-        programs = build(Path(folder))
-        outputs = [
-            subprocess.run([p], check=True, stdout=subprocess.PIPE, text=True).stdout for p in programs
-        ]
+    programs = build(ROOT / "build-gpu" / "limits")
+    outputs = [subprocess.run([p], check=True, stdout=subprocess.PIPE, text=True).stdout for p in programs]
     rates = {name: value for output in outputs for name, value in json.loads(output).items()}
     return CudaLimits({**rates, **_products()}, torch.cuda.get_device_properties(0).L2_cache_size)
 

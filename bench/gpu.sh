@@ -9,48 +9,64 @@ bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each 
 
   build       pip install without build isolation, into build-gpu/site: the Python used stays as it is
   parity      the parity suite on the GPU: pytest --backend cuda -m parity
+  arrays      device arrays as a user has them: modules, streams, graphs and their replay, whole training steps
+  limits      the GPU's rates, bandwidths and latencies; clusters that fit; gaps between kernels
+  cluster     the parity suite with one plan forced: FUSEDRNN_PLAN=cluster
+  grid        the same of grid
+  cublaslt    the parity suite with cuBLASLt's products: FUSEDRNN_CUBLASLT=1
   memcheck    compute-sanitizer over small shapes, one stage for each of its tools
   racecheck
   initcheck
   synccheck
+  leaks       memcheck over two passes of every kind, with --leak-check full
   repeat      the same bits from 100 runs of every cell, arithmetic and plan
+  training    the character model on the CPU and on the GPU from equal weights, loss curves side by side
+  steps       train_step against PyTorch, eager and as a CUDA graph; no call of it may wait for the GPU
+  optim       optimizers against PyTorch's fused ones with clip_grad_norm_
   bench       microseconds a step against PyTorch's cuDNN; status 75 says that rows remain: run the stage again
 
-  sanitize    stands for the four tools
+  sanitize    stands for the four tools and leaks
+  measure     stands for limits, steps, optim and bench
   --out DIR          results: gpu.json, a log for each stage, and what stages write (default: bench/results/gpu)
+  --archive FILE     at the end, whatever became of the stages, all of DIR as one .tar.gz
   --wheel FILE       build: install this wheel instead; for a machine without nvcc
   --emulator PLUGIN  rehearse without a GPU: libfusedrnn_simt.so in its place, tiny shapes, no sanitizers
 
-Needs python3 ($PYTHON is used if set) with torch for CUDA, numpy, pytest, hypothesis, pybind11, scikit-build-core, cmake and
-ninja; nvcc for build, compute-sanitizer for the sanitizers. A stage that fails ends there; those that do not need it go on.
-Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU.
+Needs python3 ($PYTHON is used if set) with torch for CUDA, numpy, tqdm, matplotlib, pytest, hypothesis, pybind11,
+scikit-build-core, cmake and ninja; nvcc for build and limits, compute-sanitizer for the sanitizers. A stage that fails
+ends there; those that do not need it go on. Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU.
 END
 }
 
-readonly LIMIT=480           # seconds of a stage
-readonly ROWS_REMAIN=75 NOT_RUN=77  # statuses of a stage that are no failures
+readonly LIMIT=${FUSEDRNN_STAGE_SECONDS:-480}  # of a stage
+readonly ROWS_REMAIN=75 NOT_RUN=77             # statuses of a stage that are no failures
 readonly TOOLS=(memcheck racecheck initcheck synccheck)
+readonly TABLES=(steps optim bench)
+readonly STAGES=(build parity arrays limits cluster grid cublaslt "${TOOLS[@]}" leaks repeat training "${TABLES[@]}")
 readonly PYTHON=${PYTHON:-python3}
 # A stage of a sanitizer is slow by 10 to 100 times: the plans' own small shapes, which go through every kernel.
 readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_gpu_plans.py::test_clusters
   tests/test_gpu_kernels.py tests/test_layer_norm.py tests/test_last.py tests/test_cross_entropy.py tests/test_clipped_update.py)
 
-out=bench/results/gpu wheel='' emulator='' stages=()
+out=bench/results/gpu archive='' wheel='' emulator='' stages=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --out | --wheel | --emulator)
+    --out | --archive | --wheel | --emulator)
       (($# > 1)) || { echo "$1 needs a value: bench/gpu.sh --help" >&2; exit 2; }
       printf -v "${1#--}" %s "$2"
       shift
       ;;
-    sanitize) stages+=("${TOOLS[@]}") ;;
-    build | parity | memcheck | racecheck | initcheck | synccheck | repeat | bench) stages+=("$1") ;;
-    *) echo "no stage or option '$1': bench/gpu.sh --help" >&2; exit 2 ;;
+    sanitize) stages+=("${TOOLS[@]}" leaks) ;;
+    measure) stages+=(limits "${TABLES[@]}") ;;
+    *)
+      [[ " ${STAGES[*]} " == *" $1 "* ]] || { echo "no stage or option '$1': bench/gpu.sh --help" >&2; exit 2; }
+      stages+=("$1")
+      ;;
   esac
   shift
 done
-((${#stages[@]})) || stages=(build parity "${TOOLS[@]}" repeat bench)
+((${#stages[@]})) || stages=("${STAGES[@]}")
 
 if [[ -n $emulator ]]; then
   [[ -r $emulator ]] || { echo "--emulator $emulator: there is no such file" >&2; exit 2; }
@@ -81,7 +97,42 @@ build() {
   "$PYTHON" -c 'import sys, fusedrnn; sys.exit(fusedrnn.cuda.why_not())'
 }
 
-parity() { within "$PYTHON" -m pytest -q -p no:cacheprovider --backend "$backend" -m parity --junitxml="$out/parity.xml"; }
+# The parity suite, under a name; small in a rehearsal, which is not the place to run it.
+suite() {
+  local name=$1 selection=(-m parity)
+  [[ -z $emulator ]] || selection=(tests/test_gru.py -m parity)
+  within "$PYTHON" -m pytest -q -p no:cacheprovider --backend "$backend" "${selection[@]}" --junitxml="$out/$name.xml"
+}
+parity() { suite parity; }
+cublaslt() {
+  "$PYTHON" -c 'import torch'  # whose copy of the library is taken
+  FUSEDRNN_CUBLASLT=1 suite cublaslt
+}
+
+# A stack that the forced plan has no room for goes to another one.
+forced() {
+  if ! "$PYTHON" -c "from fusedrnn import _native; _native.force_plan('$1')"; then
+    echo "this build has no plan $1"
+    return "$NOT_RUN"
+  fi
+  FUSEDRNN_PLAN=$1 suite "$1"
+}
+cluster() { forced cluster; }
+grid() { forced grid; }
+
+arrays() {
+  local selection=()
+  [[ -z $emulator ]] || selection=(tests/test_device_array.py)
+  within "$PYTHON" -m pytest -q -p no:cacheprovider -m cuda "${selection[@]}" --junitxml="$out/arrays.xml"
+}
+
+limits() {
+  if [[ -n $emulator ]]; then
+    echo 'the emulator has no limits to measure'
+    return "$NOT_RUN"
+  fi
+  within "$PYTHON" bench/cuda_limits.py --json "$out/limits.json"
+}
 
 # Fresh memory stays as it is for initcheck: filled with NaN it would count as written.
 sanitized() {
@@ -106,11 +157,34 @@ repeat() {
   within "$PYTHON" bench/repeat_bits.py "${options[@]}" --output "$out/repeat_bits.json"
 }
 
-bench() {
-  local options=(--budget $((LIMIT - 60)) --resume)
-  [[ -z $emulator ]] || options=(--rehearse --quick --only 'gru infer*bf16*')
-  within "$PYTHON" bench/bench_rnn.py --device cuda "${options[@]}" --output "$out/bench_rnn_cuda"
+# Memory that is not given back: blocks that Python holds to its end count too, so it is told to end in order.
+leaks() {
+  local command=(compute-sanitizer --tool memcheck --leak-check full --error-exitcode 86
+    "$PYTHON" bench/repeat_bits.py --runs 2 --sizes 3 4 5 6)
+  printf '$ %s\n' "${command[*]}"
+  if [[ -n $emulator ]]; then
+    echo 'the emulator is no device of compute-sanitizer'
+    return "$NOT_RUN"
+  fi
+  command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer on the PATH: it is part of the CUDA toolkit'; return 1; }
+  within "${command[@]}"
 }
+
+training() {
+  local options=()
+  [[ -z $emulator ]] || options=(--rehearse)
+  within "$PYTHON" bench/gpu_training.py "${options[@]}" --output "$out"
+}
+
+# rows SCRIPT STEM PATTERN: a table in parts; in a rehearsal the rows that match.
+rows() {
+  local options=(--budget $((LIMIT - 60)) --resume)
+  [[ -z $emulator ]] || options=(--rehearse --quick --only "$3")
+  within "$PYTHON" "bench/$1" --device cuda "${options[@]}" --output "$out/$2"
+}
+steps() { rows bench_step.py bench_step_cuda example; }
+optim() { rows bench_optim.py bench_optim_cuda 'adam + clip'; }
+bench() { rows bench_rnn.py bench_rnn_cuda 'gru infer*bf16*'; }
 
 # Puts what became of a stage into gpu.json, beside what earlier runs put there.
 note() {
@@ -126,6 +200,9 @@ notes[stage] = {"backend": backend, "date": date, "status": status, "seconds": i
 path.write_text(json.dumps(notes, indent=1) + "\n")
 END
 }
+
+pack() { [[ -z $archive ]] || tar -czf "$archive" -C "$out" .; }
+trap pack EXIT
 
 failed=0 built=1
 for stage in "${stages[@]}"; do
