@@ -10,7 +10,7 @@ bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each 
   build       pip install without build isolation, into build-gpu/site: the Python used stays as it is
   parity      the parity suite on the GPU: pytest --backend cuda -m parity
   arrays      device arrays as a user has them: modules, streams, graphs and their replay, whole training steps
-  limits      the GPU's rates, bandwidths and latencies; clusters that fit; gaps between kernels
+  limits      the GPU's rates, bandwidths and latencies; clusters that fit; gaps between kernels; cuDNN's time a step
   cluster     the parity suite with one plan forced: FUSEDRNN_PLAN=cluster
   grid        the same of grid
   cublaslt    the parity suite with cuBLASLt's products: FUSEDRNN_CUBLASLT=1
@@ -127,11 +127,9 @@ arrays() {
 }
 
 limits() {
-  if [[ -n $emulator ]]; then
-    echo 'the emulator has no limits to measure'
-    return "$NOT_RUN"
-  fi
-  within "$PYTHON" bench/cuda_limits.py --json "$out/limits.json"
+  local options=(--budget $((LIMIT - 60)))
+  [[ -z $emulator ]] || options=(--rehearse)
+  within "$PYTHON" bench/cuda_unknowns.py "${options[@]}" --json "$out/limits.json"
 }
 
 # Fresh memory stays as it is for initcheck: filled with NaN it would count as written.
