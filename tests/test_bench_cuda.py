@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-from bench_step import waits_in  # noqa: E402
-from cuda_peers import in_recurrence  # noqa: E402
-from cuda_rows import lengths_of, shapes  # noqa: E402
-from measure import Contender  # noqa: E402
+from bench_step import waits_in
+from cuda_peers import in_recurrence
+from cuda_rows import lengths_of, shapes
+from measure import Contender
 
 pytestmark = pytest.mark.peer
 
@@ -67,7 +68,12 @@ def test_rows_are_those_of_the_tables() -> None:
 
 def test_queued_calls_share_one_wait() -> None:
     done: list[str] = []
-    contender = Contender("queued", lambda: done.append("call"), finish=lambda: done.append("wait"), repeat=3)
-    times = contender.block(0.0)
+
+    def call() -> None:
+        done.append("call")
+        time.sleep(2e-3)
+
+    times = Contender("queued", call, finish=lambda: done.append("wait"), repeat=8).block(0.0)
+    assert done == [*["call"] * 8, "wait"] * 2  # the first round is not timed
     assert len(times) == 1
-    assert done == ["call", "call", "call", "wait"] * 2  # the first round is not timed
+    assert 2e-3 <= times[0] < 16e-3
