@@ -54,7 +54,7 @@ PHASES = [  # the first whose pattern is in one of the source lines that an inst
     ("fetch", r"\bfetch\("),
     ("wait", r"mbarrier_wait|wait_copies"),
     ("product", r"block\.multiply|T::multiply"),
-    ("sums", r"block\.sum\(|sums\.at\("),
+    ("sums", r"block\.sums?\(|sums\.at\("),
     ("send", r"block\.send\("),
     ("cell", r"each_item|forward_cell|backward_cell|finish_forward|finish_backward|kStepRows \* U"),
 ]

@@ -99,12 +99,12 @@ STEPS = RULES[0].line
 # What a usual step of training does not run: ends of rows, absent options, division of numbers past 32 bits.
 RARE = re.compile(
     r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
-    r"before_time == 0|d\.hidden"
+    r"before_time == 0|d\.hidden|resets_stride"
 )
 # Fragments in registers: a warp's first job, all that the kernel has room for, of which `held` are used.
 HELD, MOST_HELD = re.compile(r"engine\.add\(held_\["), 32
 # A turn of the loop over splits; what remains of it beside its copies counts with the last of these.
-SPLITS, SPLITS_BODY = re.compile(r"i < shape_\.splits"), re.compile(r"at\[i \* split\]")
+SPLITS, SPLITS_BODY = re.compile(r"i < shape_\.splits"), re.compile(r"at\[i \* |part = at\[")
 
 
 def line_of(kernel: Kernel, loop: Loop) -> tuple[str, tuple[Frame, ...]]:
