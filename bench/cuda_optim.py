@@ -51,9 +51,14 @@ def row(name: str, kind: str, sizes: Sequence[int], clip: bool, limits: CudaLimi
     for setting, call in peers.optimizer_steps(kind, sizes, rng, clip_norm, device).items():
         named = f"{peers.TORCH} {setting}"
         contenders.append(Contender(named, call, library=peers.TORCH, finish=synchronize))
-        graph = cuda_peers.captured(call) if device == "cuda" else None
-        if graph is not None:
-            contenders.append(Contender(f"{named} graph", graph, library=peers.TORCH, finish=synchronize))
+    if device == "cuda":
+        for setting, call in peers.optimizer_steps(
+            kind, sizes, rng, clip_norm, device, capturable=True
+        ).items():
+            graph = cuda_peers.captured(call)
+            if graph is not None:
+                named = f"{peers.TORCH} {setting} graph"
+                contenders.append(Contender(named, graph, library=peers.TORCH, finish=synchronize))
     contenders = [queued(contender) for contender in contenders]
     timings = compare(contenders, seconds, BLOCK_SECONDS, REST_SECONDS)
     gbytes = 1e-9 * 4 * (3 + 2 * STATES[kind] + clip) * sum(sizes)

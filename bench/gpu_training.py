@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-OPTIONS = ["--hidden", "256", "--seq-len", "64", "--batch", "32", "--epochs", "1", "--seed", "0"]
+OPTIONS = ["--hidden", "256", "--seq-len", "64", "--batch", "32", "--epochs", "3", "--seed", "0"]
 TINY = ["--hidden", "5", "--embedding", "4", "--seq-len", "4", "--batch", "3", "--epochs", "1", "--seed", "0"]
 FIRST, LAST = 10, 50  # updates
 CLOSE_AT_FIRST, CLOSE_AT_LAST = 1e-3, 2e-2  # of the loss

@@ -106,6 +106,7 @@ def _measure(
     facts = place.machine()
     seconds = place.quick_seconds if chosen.quick else place.seconds
     limits: dict[int, Any] = {}
+    failed: list[str] = []
     with tqdm(todo, disable=None, unit="row", leave=False) as bar:
         for done, (threads, case) in enumerate(todo):
             if chosen.budget is not None and time.monotonic() - started > chosen.budget:
@@ -116,13 +117,20 @@ def _measure(
                 fr.set_num_threads(threads)
             if threads not in limits:
                 limits[threads] = place.limits(threads)
-            row = case.run(limits[threads], seconds)
+            try:
+                row = case.run(limits[threads], seconds)
+            except AssertionError as error:  # contenders that do not agree: no row, and no end of the others
+                failed.append(case.name)
+                tqdm.write(f"{case.name}: {error}")
+                continue
             if store:
                 run = {"command": command, "machine": facts, "limits": asdict(limits[threads])}
                 results.add(row, run)
             tqdm.write(line(row))
             bar.update()
-    return 0
+    if failed:
+        tqdm.write(f"contenders disagree in {len(failed)} rows: {', '.join(failed)}")
+    return int(bool(failed))
 
 
 def _selected(name: str, patterns: Sequence[str]) -> bool:

@@ -184,13 +184,19 @@ def _two_layer_name(name: str) -> str:
 
 
 def optimizer_steps(
-    kind: str, sizes: Sequence[int], rng: np.random.Generator, clip_norm: float | None, device: str = "cpu"
+    kind: str,
+    sizes: Sequence[int],
+    rng: np.random.Generator,
+    clip_norm: float | None,
+    device: str = "cpu",
+    capturable: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """One step over parameters of the given sizes with random gradients, for every implementation.
 
-    On the CPU the norm is a number afterwards; on a GPU it stays there.
+    On the CPU the norm is a number afterwards; on a GPU it stays there. A capturable step can become a graph.
     """
     make, options, implementations = OPTIMIZERS[kind]
+    options = {**options, "capturable": True} if capturable else options
     calls = {}
     for implementation in implementations:
         parameters = [
