@@ -73,8 +73,9 @@ struct SequenceDesc {
   // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
   // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
-  // blocks it is at most.
+  // blocks it is at most. Where it does not fit, and is not `plan_required`, another plan is taken.
   PlanKind plan;
+  int32_t plan_required;
   int32_t has_bias;
   int32_t train;  // keep a tape
   int32_t has_lengths, has_resets;

@@ -2,6 +2,7 @@
 // dgates R and the cell's backward, then per chunk of steps dW, dR, db and dX as products over all its rows.
 #include "rows.hpp"
 #include "sequence.hpp"
+#include "sequence_graph.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -70,7 +71,7 @@ class Backward {
     if (!args_.dh0.data) return Status::ok;
     step.s = -1;
     for (int d = 0; d < desc_.directions; ++d) step.direction[d].next = dgates(d, 0);
-    return call_.steps.backward(call_.e, call_.plain, step, call_.stream);
+    return call_.steps.backward(call_.e, call_.step_kernel(true), step, call_.stream);
   }
 
   void* dgates(int d, int64_t step_in_chunk) const {
@@ -78,7 +79,7 @@ class Backward {
   }
 
   Status chunk(int l, int64_t first, int64_t end, BackwardStep& step) const {
-    FR_TRY(call_.cluster.backward_used ? by_cluster(first, end, step) : by_step(first, end, step));
+    FR_TRY(call_.plan.cluster.backward_used ? by_cluster(first, end, step) : by_step(first, end, step));
     for (int d = 0; d < desc_.directions; ++d) FR_TRY(gradients(l, d, first, end));
     return Status::ok;
   }
@@ -86,7 +87,7 @@ class Backward {
   // dgates of all steps by one kernel.
   Status by_cluster(int64_t first, int64_t end, BackwardStep& step) const {
     for (int d = 0; d < desc_.directions; ++d) step.direction[d].next = step.direction[d].dgates = dgates(d, 0);
-    return call_.steps.cluster_backward(call_.e, {step, first, end, call_.cluster.backward}, call_.stream);
+    return call_.steps.cluster_backward(call_.e, {step, first, end, call_.plan.cluster.backward}, call_.stream);
   }
 
   Status by_step(int64_t first, int64_t end, BackwardStep& step) const {
@@ -97,7 +98,7 @@ class Backward {
         step.direction[d].next = dgates(d, s + 1 < end ? s + 1 - first : 0);
         step.direction[d].dgates = dgates(d, s - first);
       }
-      FR_TRY(call_.steps.backward(call_.e, call_.plain, step, call_.stream));
+      FR_TRY(call_.steps.backward(call_.e, call_.step_kernel(s == end - 1), step, call_.stream));
     }
     return Status::ok;
   }
@@ -178,10 +179,19 @@ class Backward {
 Status sequence_backward(const SequenceDesc* desc, const BackwardArgs* args, void* workspace, Stream stream) {
   Element e{};
   FR_TRY(element_of(*desc, &e));
-  FR_TRY(check_plan(*desc));
-  ClusterPlan cluster;
-  FR_TRY(plan_clusters(*desc, e, &cluster));
-  return Backward(Call(*desc, e, cluster, stream), *args, workspace).run();
+  PlanChoice plan;
+  FR_TRY(choose_plan(*desc, e, &plan));
+  const auto run = [&](Stream on) { return Backward(Call(*desc, e, plan, on), *args, workspace).run(); };
+  if (!many_launches(*desc, plan)) return run(stream);
+  static_assert(std::has_unique_object_representations_v<BackwardArgs>, "a key has their bytes");
+  GraphKey key('b');
+  add_desc(key, *desc);
+  BackwardArgs same = *args;
+  same.dweights = nullptr;  // host memory: what it points at counts
+  key.add(same);
+  for (int i = 0; i < desc->layers * desc->directions; ++i) key.add(args->dweights[i]);
+  key.add(workspace);
+  return by_graph(std::move(key), desc->T * desc->layers, stream, run);
 }
 
 }  // namespace fusedrnn::cuda

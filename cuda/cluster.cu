@@ -72,11 +72,8 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, i
   return s;
 }
 
-Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan) {
+Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& limits, ClusterPlan* plan) {
   *plan = ClusterPlan{};
-  if (desc.plan != PlanKind::cluster) return Status::ok;
-  door::Limits limits;
-  FR_TRY(door::device_limits(&limits));
   if (e == Element::f64 || limits.compute_major < 9 || desc.B == 0) return Status::ok;
   if (desc.H > kMostHidden || desc.B > kMostRows) return Status::ok;
   const CellShape cell = shape_of(desc.cell);

@@ -59,8 +59,9 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
   fetch(a.first);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
     const int64_t length = a.step.walk.length(b);
-    carries[i] =
-        a.first < length ? carry_before<C>(a.step, d, reverse, a.first, b, unit, length, a.step.carry_time) : C(0);
+    carries[i] = a.first < length
+                     ? value_or_zero(carry_before<C>(a.step, d, reverse, a.first, b, unit, length, a.step.carry_time))
+                     : C(0);
   });
   block.begin();
 
@@ -104,7 +105,9 @@ template <class Cell, class E, int NT>
 FR_DEVICE void run_backward(const ClusterBackward& a) {
   using C = float;
   constexpr int G = Cell::gates, N = Cell::dgate_blocks, kTape = Cell::tape_blocks;
-  constexpr int kBefore = kTape, kCarry = kTape + 1, kDy = kTape + 2, kInputs = kTape + kBackwardInputs;
+  using In = BackwardInputs<Cell>;
+  constexpr int kInputs = In::kBeforeThePrevious;
+  static_assert(kInputs == kTape + kBackwardInputs, "cluster.hpp makes room for them");
   const ClusterShape& shape = a.shape;
   const int direction = door::block_y();
   const bool reverse = direction == 1;
@@ -133,24 +136,12 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
   const auto fetch = [&](int64_t s) {
     if (s >= a.first) {
       block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
-        const int64_t length = a.step.walk.length(b), t = Walk::time(s, length, reverse);
+        const int64_t length = a.step.walk.length(b);
         if (s >= length) return;
-        const auto copy = [&](int input, const C* from, bool there) {
-          door::copy_async4(inputs + ((s % 2 * kInputs + input) * items + i), from, there ? 4 : 0);
-        };
-        const C* const carry = static_cast<const C*>(d.carry) + b * H + unit;
-        FR_UNROLL
-        for (int k = 0; k < kTape; ++k)
-          copy(k, static_cast<const C*>(d.gates) + ((t * B + b) * kTape + k) * H + unit, true);
-        copy(kCarry, carry + t * B * H, true);
-        const bool cut = a.step.walk.cut(s, b, length, reverse), given = s > 0 || d.carry0;
-        const C* before = carry;
-        if (s > 0)
-          before = carry + Walk::time(s - 1, length, reverse) * B * H;
-        else if (d.carry0)
-          before = static_cast<const C*>(d.carry0) + b * a.step.carry0_stride + unit;
-        copy(kBefore, before, given && !cut);
-        if (d.dy.data) copy(kDy, row_of<const C>(d.dy, t, b) + unit, true);
+        backward_inputs<Cell, C>(a.step, d, reverse, s, b, unit, length, [&](int k, const C* from) {
+          const C* const any = static_cast<const C*>(d.carry);
+          door::copy_async4(inputs + ((s % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
+        });
       });
     }
     door::commit_copies();
@@ -181,8 +172,8 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
         FR_UNROLL
         for (int k = 0; k < kTape; ++k) tape[k] = input(k);
         const C handed = dcarries[i];
-        dcarries[i] = backward_cell<Cell>(a.step, d, reverse, s, b, unit, length, tape, input(kBefore), input(kCarry),
-                                          d.dy.data ? input(kDy) : C(0), block.sum(u, n), handed, da);
+        dcarries[i] = backward_cell<Cell>(a.step, d, reverse, s, b, unit, length, tape, input(In::kBefore),
+                                          input(In::kCarry), input(In::kDy), block.sum(u, n), handed, da);
       }
       FR_UNROLL
       for (int k = 0; k < N; ++k) {

@@ -284,6 +284,8 @@ bool multiply(Element e, const Product& p, Stream stream) try {
   return false;
 }
 
+bool usable() { return library().usable; }
+
 const char* state() { return library().state.c_str(); }
 
 }  // namespace fusedrnn::cuda::cublaslt

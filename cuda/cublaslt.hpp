@@ -16,6 +16,9 @@ namespace fusedrnn::cuda::cublaslt {
 // Computes the product if it is one of those worth it and the library can: false leaves it to the caller.
 bool multiply(Element e, const Product& product, Stream stream);
 
+// Whether there is a library that was asked for.
+bool usable();
+
 // Who computes large products, and if not cuBLASLt, why not: a few words.
 const char* state();
 

@@ -147,6 +147,15 @@ FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity);
 template <class T>
 FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m);
 
+// ------------------------------------------------------------------------------------------------ kernels that overlap
+// A kernel launched with Grid::overlaps may begin before the one launched before it on the stream has ended: once all
+// of that one's blocks have let it or ended. What that one writes is there after wait_for_previous(), which each thread
+// calls once before it returns; before, a thread reads nothing of it and writes nothing. let_next_begin() comes after
+// the wait: so no more than two kernels are under way, and what the one before the previous wrote is there from the
+// start. In kernels that overlap with nothing, and below compute capability 9.0, both do nothing.
+FR_DEVICE void wait_for_previous();
+FR_DEVICE void let_next_begin();
+
 // ----------------------------------------------------------------------------------------------------- asynchronous
 // Copies 4 or 16 bytes of global to shared memory while the thread goes on. Both addresses are aligned to as many; only
 // the first `bytes_valid` bytes are read, the others become zero. Copies since the last commit form a group.
@@ -211,14 +220,19 @@ struct Grid {
   Blocks blocks;
   int32_t threads;  // a multiple of 32, at most 1024
   size_t shared_bytes = 0;
-  int32_t cluster = 1;  // blocks of a cluster, at most 16; blocks.x is a multiple of it
+  int32_t cluster = 1;    // blocks of a cluster, at most 16; blocks.x is a multiple of it
+  bool overlaps = false;  // with the launch before it; only where the device's compute capability is at least 9.0
 };
+
+// Bytes that a kernel's argument may have everywhere, and on devices whose driver knows long ones.
+constexpr size_t kArgument = 4096, kLongArgument = 32764;
 
 template <class Kernel>
 struct KernelArgs;
 template <class Args>
 struct KernelArgs<void (*)(Args)> {
   static_assert(std::is_trivially_copyable_v<Args>, "a kernel takes one trivially copyable struct by value");
+  static_assert(sizeof(Args) <= kLongArgument, "the longest argument there is");
   using type = Args;
 };
 
@@ -290,7 +304,7 @@ Machine machine();
 // The calling thread's device: what plans go by, and all there is to say.
 struct Limits {
   int32_t compute_major, multiprocessors;
-  size_t shared_per_block;
+  size_t shared_per_block, argument_bytes;
 };
 Status device_limits(Limits* limits, Place place = Place::here());
 

@@ -48,6 +48,18 @@ FR_DEVICE Shared<U> recast(Shared<T> s) {
   return reinterpret_cast<U*>(s);
 }
 
+FR_DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+FR_DEVICE void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 template <class T>
 FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
   asm volatile(
@@ -307,7 +319,7 @@ __attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Pl
 template <auto kernel>
 struct Launch {
   cudaLaunchConfig_t config = {};
-  cudaLaunchAttribute cluster = {};
+  cudaLaunchAttribute attributes[2] = {};
   const void* const function = reinterpret_cast<const void*>(kernel);
 
   Launch() = default;
@@ -329,12 +341,17 @@ struct Launch {
                           static_cast<unsigned>(grid.blocks.z));
     config.blockDim = dim3(static_cast<unsigned>(grid.threads));
     config.dynamicSmemBytes = grid.shared_bytes;
+    config.attrs = attributes;
     if (grid.cluster > 1) {
+      cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
       cluster.id = cudaLaunchAttributeClusterDimension;
       cluster.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
       cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-      config.attrs = &cluster;
-      config.numAttrs = 1;
+    }
+    if (grid.overlaps) {
+      cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
+      overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      overlap.val.programmaticStreamSerializationAllowed = 1;
     }
     return status;
   }
@@ -638,7 +655,8 @@ inline Machine machine() {
 }
 
 inline Status device_limits(Limits* limits, Place place) {
-  int device = 0, major = 0, multiprocessors = 0, shared = 0;
+  constexpr int kLongArgumentsSince = 12010;
+  int device = 0, major = 0, multiprocessors = 0, shared = 0, driver = 0;
   const auto ask = [&](int* value, cudaDeviceAttr attribute) {
     return check(cudaDeviceGetAttribute(value, attribute, device), place, "cudaDeviceGetAttribute(%d, %d)",
                  static_cast<int>(attribute), device);
@@ -647,7 +665,9 @@ inline Status device_limits(Limits* limits, Place place) {
   if (status == Status::ok) status = ask(&major, cudaDevAttrComputeCapabilityMajor);
   if (status == Status::ok) status = ask(&multiprocessors, cudaDevAttrMultiProcessorCount);
   if (status == Status::ok) status = ask(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  *limits = {major, multiprocessors, static_cast<size_t>(shared)};
+  if (status == Status::ok) status = check(cudaDriverGetVersion(&driver), place, "cudaDriverGetVersion");
+  *limits = {major, multiprocessors, static_cast<size_t>(shared),
+             driver >= kLongArgumentsSince ? kLongArgument : kArgument};
   return status;
 }
 

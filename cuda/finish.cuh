@@ -12,13 +12,18 @@ FR_DEVICE T load_or_zero(const void* data, int64_t i) {
   return data ? static_cast<const T*>(data)[i] : T(0);
 }
 
-// The carry that step s < length starts from.
+// Where the carry lies that step s < length starts from; null for zero.
 template <class C, class Step, class Direction>
-FR_DEVICE C carry_before(const Step& a, const Direction& d, bool reverse, int64_t s, int64_t b, int64_t u,
-                         int64_t length, int64_t carry_time) {
-  if (a.walk.cut(s, b, length, reverse)) return C(0);
-  if (s == 0) return load_or_zero<C>(d.carry0, b * a.carry0_stride + u);
-  return static_cast<const C*>(d.carry)[Walk::time(s - 1, length, reverse) * carry_time + b * a.H + u];
+FR_DEVICE const C* carry_before(const Step& a, const Direction& d, bool reverse, int64_t s, int64_t b, int64_t u,
+                                int64_t length, int64_t carry_time) {
+  if (a.walk.cut(s, b, length, reverse)) return nullptr;
+  if (s == 0) return d.carry0 ? static_cast<const C*>(d.carry0) + b * a.carry0_stride + u : nullptr;
+  return static_cast<const C*>(d.carry) + Walk::time(s - 1, length, reverse) * carry_time + b * a.H + u;
+}
+
+template <class C>
+FR_DEVICE C value_or_zero(const C* p) {
+  return p ? *p : C(0);
 }
 
 // Step s of unit u < H of row b from x W + b_ih and h R + b_hh of its gates and its carry. Writes what the step leaves
@@ -51,25 +56,21 @@ FR_DEVICE E forward_cell(const ForwardStep& a, const ForwardDirection& d, bool r
   return narrow<E>(C(0));
 }
 
-// Unit u < H of row b; h_sum[g] is R h of gate g.
+// take(k, where) for what step s < length of unit u < H of row b reads beside its product: x W + b_ih of gate k, which
+// is there before the step before has ended.
+template <class Cell, class C, class Take>
+FR_DEVICE void forward_inputs(const ForwardStep& a, const ForwardDirection& d, int64_t b, int64_t u, const Take& take) {
+  const C* const pre = static_cast<const C*>(d.pre) + b * Cell::gates * a.H + u;
+  FR_UNROLL
+  for (int g = 0; g < Cell::gates; ++g) take(g, pre + g * a.H);
+}
+
+// Unit u < H of row b; x[g] is x W + b_ih and h[g] R h + b_hh of gate g, all of them and the carry 0 past the length.
 template <class Cell, class E>
-FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, const Accumulator<E>* h_sum) {
-  using C = Accumulator<E>;
-  constexpr int G = Cell::gates;
+FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, int64_t length,
+                              const Accumulator<E>* x, const Accumulator<E>* h, Accumulator<E> carry) {
   const ForwardDirection& d = a.direction[direction];
-  const bool reverse = direction == 1;
-  const int64_t length = a.walk.length(b);
-  C x[G] = {}, h[G] = {}, carry = 0;
-  if (a.s < length) {
-    const C *pre = static_cast<const C*>(d.pre) + b * G * a.H + u, *bias = static_cast<const C*>(d.bias_h) + u;
-    FR_UNROLL
-    for (int g = 0; g < G; ++g) {
-      x[g] = pre[g * a.H];
-      h[g] = h_sum[g] + bias[g * a.H];
-    }
-    carry = carry_before<C>(a, d, reverse, a.s, b, u, length, a.carry_time);
-  }
-  const E after = forward_cell<Cell, E>(a, d, reverse, a.s, b, u, length, x, h, carry);
+  const E after = forward_cell<Cell, E>(a, d, direction == 1, a.s, b, u, length, x, h, carry);
   if (d.after) static_cast<E*>(d.after)[b * a.Hp + u] = after;
 }
 
@@ -104,32 +105,58 @@ FR_DEVICE C backward_cell(const BackwardStep& a, const BackwardDirection& d, boo
   return Cell::backward(tape, before, carry, dh, dcarry, da);
 }
 
-// Unit u < Hp of row b; sum is dgates of step s + 1 times R. Padding, of rows past their length and of units past H,
-// gets dgates of 0, for products run over it.
-template <class Cell, class E>
-FR_DEVICE void finish_backward(const BackwardStep& a, int direction, int64_t b, int64_t u, Accumulator<E> sum) {
+// What step s < length of a unit of backward reads beside its product: what the tape has of it, the carry it started
+// from and the one it ended with, dy, and the carry's gradient from step s + 1.
+template <class Cell>
+struct BackwardInputs {
+  static constexpr int kBefore = Cell::tape_blocks, kCarry = kBefore + 1, kDy = kCarry + 1, kHanded = kDy + 1;
+  static constexpr int kBeforeThePrevious = kHanded;  // so many are there before step s + 1 has ended
+  static constexpr int kAll = kHanded + (Cell::carry_gradient ? 1 : 0);
+};
+
+// take(k, where) for those that are there before step s + 1 has ended, of unit u < H of row b; null for zero.
+template <class Cell, class C, class Take>
+FR_DEVICE void backward_inputs(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t s, int64_t b,
+                               int64_t u, int64_t length, const Take& take) {
+  using In = BackwardInputs<Cell>;
+  const int64_t t = Walk::time(s, length, reverse);
+  FR_UNROLL
+  for (int k = 0; k < Cell::tape_blocks; ++k)
+    take(k, static_cast<const C*>(d.gates) + ((t * a.B + b) * Cell::tape_blocks + k) * a.H + u);
+  take(In::kBefore, carry_before<C>(a, d, reverse, s, b, u, length, a.B * a.H));
+  take(In::kCarry, static_cast<const C*>(d.carry) + (t * a.B + b) * a.H + u);
+  take(In::kDy, d.dy.data ? row_of<const C>(d.dy, t, b) + u : nullptr);
+}
+
+// Where the carry's gradient lies that step s + 1 hands to step s < length; null for zero, of the last step.
+template <class C>
+FR_DEVICE const C* handed_carry(const BackwardStep& a, const BackwardDirection& d, int64_t b, int64_t u,
+                                int64_t length) {
+  return a.s + 1 < length ? static_cast<const C*>(d.dcarry) + b * a.H + u : nullptr;
+}
+
+// Unit u < Hp of row b; sum is dgates of step s + 1 times R, input(k) one of BackwardInputs where u < H and s < length.
+// Padding, of rows past their length and of units past H, gets dgates of 0, for products run over it.
+template <class Cell, class E, class Input>
+FR_DEVICE void finish_backward(const BackwardStep& a, int direction, int64_t b, int64_t u, int64_t length,
+                               Accumulator<E> sum, const Input& input) {
   using C = Accumulator<E>;
+  using In = BackwardInputs<Cell>;
   constexpr int N = Cell::dgate_blocks;
   if (a.s < 0) {
     if (u < a.H) finish_initial<Cell, C>(a, direction, b, u, sum);
     return;
   }
   const BackwardDirection& d = a.direction[direction];
-  const bool reverse = direction == 1;
-  const int64_t length = a.walk.length(b), t = Walk::time(a.s, length, reverse);
   C da[N] = {};
   if (u < a.H && a.s < length) {
     C tape[Cell::tape_blocks + 1];
     FR_UNROLL
-    for (int k = 0; k < Cell::tape_blocks; ++k)
-      tape[k] = static_cast<const C*>(d.gates)[((t * a.B + b) * Cell::tape_blocks + k) * a.H + u];
-    const C before = carry_before<C>(a, d, reverse, a.s, b, u, length, a.B * a.H);
-    const C carry = static_cast<const C*>(d.carry)[(t * a.B + b) * a.H + u];
-    const C dy = d.dy.data ? row_of<C>(d.dy, t, b)[u] : C(0);
-    C* const dcarry = static_cast<C*>(d.dcarry) + b * a.H + u;
-    const C handed = Cell::carry_gradient && a.s + 1 < length ? *dcarry : C(0);
-    const C next = backward_cell<Cell>(a, d, reverse, a.s, b, u, length, tape, before, carry, dy, sum, handed, da);
-    if (Cell::carry_gradient) *dcarry = next;
+    for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = input(k);
+    const C handed = Cell::carry_gradient ? input(In::kHanded) : C(0);
+    const C next = backward_cell<Cell>(a, d, direction == 1, a.s, b, u, length, tape, input(In::kBefore),
+                                       input(In::kCarry), input(In::kDy), sum, handed, da);
+    if (Cell::carry_gradient) static_cast<C*>(d.dcarry)[b * a.H + u] = next;
   }
   FR_UNROLL
   for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(da[k]);

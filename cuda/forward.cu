@@ -3,6 +3,7 @@
 // lengths, resets and reversal concern only where rows come from and go to.
 #include "rows.hpp"
 #include "sequence.hpp"
+#include "sequence_graph.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -82,7 +83,7 @@ class Forward {
 
   Status chunk(int l, int64_t first, int64_t end, ForwardStep& step) const {
     for (int d = 0; d < desc_.directions; ++d) FR_TRY(input_part(l, d, first, end));
-    if (call_.cluster.forward_used) return cluster(l, first, end, step);
+    if (call_.plan.cluster.forward_used) return cluster(l, first, end, step);
     for (int64_t s = first; s < end; ++s) {
       step.s = s;
       for (int d = 0; d < desc_.directions; ++d) {
@@ -92,7 +93,7 @@ class Forward {
         to.before = before(index, s);
         to.after = s + 1 < desc_.T ? before(index, s + 1) : nullptr;
       }
-      FR_TRY(call_.steps.forward(call_.e, call_.plain, step, call_.stream));
+      FR_TRY(call_.steps.forward(call_.e, call_.step_kernel(s == first), step, call_.stream));
     }
     return Status::ok;
   }
@@ -108,7 +109,7 @@ class Forward {
       to.after = next < desc_.T ? before(index, next) : nullptr;
     }
     return call_.steps.cluster_forward(
-        call_.e, {step, first, end, desc_.train ? desc_.B * size_.Hp : 0, call_.cluster.forward}, call_.stream);
+        call_.e, {step, first, end, desc_.train ? desc_.B * size_.Hp : 0, call_.plan.cluster.forward}, call_.stream);
   }
 
   // pre = x W + b_ih for the rows of steps [first, end) of a direction.
@@ -147,10 +148,16 @@ Status stage_input(const Call& call, const Walk& walk, const Array3& x, const vo
 Status sequence_forward(const SequenceDesc* desc, const ForwardArgs* args, void* workspace, Stream stream) {
   Element e{};
   FR_TRY(element_of(*desc, &e));
-  FR_TRY(check_plan(*desc));
-  ClusterPlan cluster;
-  FR_TRY(plan_clusters(*desc, e, &cluster));
-  return Forward(Call(*desc, e, cluster, stream), *args, workspace).run();
+  PlanChoice plan;
+  FR_TRY(choose_plan(*desc, e, &plan));
+  const auto run = [&](Stream on) { return Forward(Call(*desc, e, plan, on), *args, workspace).run(); };
+  if (!many_launches(*desc, plan)) return run(stream);
+  static_assert(std::has_unique_object_representations_v<ForwardArgs>, "a key has their bytes");
+  GraphKey key('f');
+  add_desc(key, *desc);
+  key.add(*args);
+  key.add(workspace);
+  return by_graph(std::move(key), desc->T * desc->layers, stream, run);
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,6 +1,7 @@
-// Plan, sizes, packing and the view of the tape of a recurrent stack.
+// Sizes, packing and the view of the tape of a recurrent stack.
 #include "sequence.hpp"
 
+#include "cublaslt.hpp"
 #include "rows.hpp"
 
 namespace fusedrnn::cuda {
@@ -43,34 +44,8 @@ CellSteps steps_of(CellKind cell) {
   }
 }
 
-// Grids of threads are the CPU's, and its alone.
-Status check_plan(const SequenceDesc& desc) {
-  if (desc.row_groups == 0 || desc.plan == PlanKind::cluster) return Status::ok;
-  return fail(Status::unsupported,
-              "plan %dx%dx%d is a grid of CPU threads: on CUDA a plan is reference, step or cluster",
-              desc.direction_groups, desc.row_groups, desc.unit_groups);
-}
-
-// The groups are the blocks of the forward kernel: directions x tiles of rows x tiles of units.
-Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
-  Element e{};
-  ClusterPlan cluster;
-  FR_TRY(element_of(*desc, &e));
-  FR_TRY(check_plan(*desc));
-  FR_TRY(plan_clusters(*desc, e, &cluster));
-  const StackSize size(*desc, e);
-  if (cluster.forward_used) {
-    const ClusterShape& shape = cluster.forward;
-    *plan = Plan{"cluster",    desc->directions, static_cast<int32_t>((desc->B + shape.rows - 1) / shape.rows),
-                 shape.blocks, size.chunk_steps, shape.rows,
-                 shape.bytes};
-    return Status::ok;
-  }
-  const CellSteps steps = steps_of(desc->cell);
-  *plan = Plan{desc->plan == PlanKind::reference ? "reference" : "step", desc->directions,
-               static_cast<int32_t>((desc->B + steps.rows - 1) / steps.rows),
-               static_cast<int32_t>((desc->H + steps.units - 1) / steps.units), size.chunk_steps};
-  return Status::ok;
+bool many_launches(const SequenceDesc& desc, const PlanChoice& plan) {
+  return plan.kind == PlanKind::step && desc.B > 0 && !cublaslt::usable();
 }
 
 Status sequence_sizes(const SequenceDesc* desc, SequenceSizes* sizes) {

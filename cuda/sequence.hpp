@@ -1,8 +1,8 @@
 // The sequence entries of the table (backend.hpp), and what they share.
 #pragma once
 
-#include "cluster.hpp"
 #include "layout.hpp"
+#include "plan.hpp"
 #include "step.hpp"
 
 namespace fusedrnn::cuda {
@@ -12,25 +12,23 @@ Status element_of(const SequenceDesc& desc, Element* e);
 
 CellSteps steps_of(CellKind cell);
 
-// Refuses a plan that is not this backend's.
-Status check_plan(const SequenceDesc& desc);
-
-// The clusters that a stack gets on this device, if any: as desc.plan wants them, or the best where it leaves the
-// choice.
-Status plan_clusters(const SequenceDesc& desc, Element e, ClusterPlan* plan);
-
 // Everything the passes of one call read.
 struct Call {
-  Call(const SequenceDesc& desc, Element e, const ClusterPlan& cluster, Stream stream)
+  Call(const SequenceDesc& desc, Element e, const PlanChoice& plan, Stream stream)
       : desc(desc),
         e(e),
         size(desc, e),
         steps(steps_of(desc.cell)),
-        cluster(cluster),
-        plain(desc.plan == PlanKind::reference),
+        plan(plan),
+        plain(plan.kind == PlanKind::reference),
         stream(stream) {}
 
   bool lstm() const { return size.cell.separate_carry; }
+
+  // The kernel of a step: the first of a chunk comes behind kernels that let nothing begin.
+  StepKernel step_kernel(bool first_of_chunk) const {
+    return plain ? StepKernel::plain : plan.overlaps && !first_of_chunk ? StepKernel::overlapping : StepKernel::alone;
+  }
 
   // `data` moved on by elements of E, or of C; null stays null.
   template <class P>
@@ -48,7 +46,7 @@ struct Call {
   const Element e;
   const StackSize size;
   const CellSteps steps;
-  const ClusterPlan cluster;
+  const PlanChoice plan;
   const bool plain;
   const Stream stream;
 
@@ -56,6 +54,9 @@ struct Call {
   static void* moved(void* data, int64_t bytes) { return static_cast<char*>(data) + bytes; }
   static const void* moved(const void* data, int64_t bytes) { return static_cast<const char*>(data) + bytes; }
 };
+
+// Whether a call launches a kernel for every step, and nothing but kernels.
+bool many_launches(const SequenceDesc& desc, const PlanChoice& plan);
 
 // xs = the input of layer l at steps [first, end) of direction d: of x, or of `below`, the outputs of the layer below.
 Status stage_input(const Call& call, const Walk& walk, const Array3& x, const void* below, int l, int d, int64_t first,

@@ -55,11 +55,16 @@ struct ClusterShape;
 struct ClusterForward;
 struct ClusterBackward;
 
-// The kernels of one cell; `plain`: one thread per row and unit, else tiles.
+// plain: one thread per row and unit. The others are tiles; `overlapping` begins before the kernel launched before it
+// has ended, which is that of the step before (of the step after, in backward).
+enum class StepKernel : int32_t { plain = 0, alone, overlapping };
+
+// The kernels of one cell.
 struct CellSteps {
-  int32_t units, rows;  // of a tile of forward
-  Status (*forward)(Element e, bool plain, const ForwardStep& step, Stream stream);
-  Status (*backward)(Element e, bool plain, const BackwardStep& step, Stream stream);
+  int32_t (*units)(Element e);  // of a tile of forward
+  int32_t rows;                 // likewise
+  Status (*forward)(Element e, StepKernel kernel, const ForwardStep& step, Stream stream);
+  Status (*backward)(Element e, StepKernel kernel, const BackwardStep& step, Stream stream);
   // Is there room for a cluster of that shape on the device?
   Status (*cluster_room)(Element e, bool backward, const ClusterShape& shape, bool* room);
   Status (*cluster_forward)(Element e, const ClusterForward& steps, Stream stream);

@@ -78,10 +78,12 @@ struct Tile {
     }
   };
 
-  // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part.
-  template <class SourceA, class SourceB>
+  // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part. `a_is_there`
+  // is called once the first buffers of B are on their way and before anything of A is read; asynchronous copies that
+  // it, or whoever calls, has begun have ended when the sums are there.
+  template <class SourceA, class SourceB, class AIsThere>
   FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
-                                 int64_t last) {
+                                 int64_t last, const AIsThere& a_is_there) {
     const int group = door::thread() / kGroupThreads, member = door::thread() % kGroupThreads;
     const int64_t buffers = (last - first + kDepth<E> - 1) / kDepth<E>, share = (buffers + KS - 1) / KS;
     const int64_t begin = first + share * group * kDepth<E>;
@@ -90,26 +92,34 @@ struct Tile {
     const auto buffer = [&](int step) {
       return static_cast<int64_t>(sizeof(E)) * kStage * (group * kStages + step % kStages);
     };
-    const auto fetch = [&](int step) {
-      if (step < steps) {
-        const int64_t k = begin + static_cast<int64_t>(step) * kDepth<E>;
-        const door::Shared<E> to = door::shared<E>(buffer(step), kStage);
-        load<MA, BM, kPitchA>(to, a, m0, k, end, member);
-        load<MB, BN, kPitchB>(to + kElementsA, b, n0, k, end, member);
-      }
-      door::commit_copies();
+    const auto place = [&](int step) { return door::shared<E>(buffer(step), kStage); };
+    const auto k_of = [&](int step) { return begin + static_cast<int64_t>(step) * kDepth<E>; };
+    const auto fetch_a = [&](int step) {
+      if (step < steps) load<MA, BM, kPitchA>(place(step), a, m0, k_of(step), end, member);
+    };
+    const auto fetch_b = [&](int step) {
+      if (step < steps) load<MB, BN, kPitchB>(place(step) + kElementsA, b, n0, k_of(step), end, member);
     };
 
     const int warp = member / 32, m = warp / WN * Engine::kRows, n = warp % WN * Engine::kColumns;
     Engine engine;
     engine.clear();
-    fetch(0);
-    fetch(1);
+    FR_UNROLL
+    for (int step = 0; step < kStages; ++step) fetch_b(step);
+    a_is_there();
+    FR_UNROLL
+    for (int step = 0; step < kStages - 1; ++step) {
+      fetch_a(step);
+      door::commit_copies();
+    }
     for (int step = 0; step < steps; ++step) {
-      door::wait_copies<1>();
+      door::wait_copies<kStages - 2>();
       group_barrier();
-      fetch(step + 2);  // into the buffer that the group has read in the step before
-      const door::Shared<E> from = door::shared<E>(buffer(step), kStage);
+      // Into the buffer that the group has read in the step before; the first kStages of B are there already.
+      fetch_a(step + kStages - 1);
+      if (step > 0) fetch_b(step + kStages - 1);
+      door::commit_copies();
+      const door::Shared<E> from = place(step);
       engine.template accumulate<MA, MB, kPitchA, kPitchB>(from + (MA == Major::k ? m * kPitchA : m),
                                                            from + kElementsA + (MB == Major::k ? n * kPitchB : n));
     }
@@ -119,6 +129,12 @@ struct Tile {
     engine.template store<MA, MB, kSumPitch>(sums + (group * BM + m) * kSumPitch + n);
     door::barrier();
     return {sums};
+  }
+
+  template <class SourceA, class SourceB>
+  FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
+                                 int64_t last) {
+    return multiply(a, m0, b, n0, first, last, [] {});
   }
 
  private:

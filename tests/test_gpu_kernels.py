@@ -5,6 +5,8 @@ Operations that add nothing up, or add in the order that backend.hpp gives, have
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -73,9 +75,17 @@ STATES = {"sgd": 1, "adagrad": 1, "rmsprop": 3, "adam": 2, "adamw": 2}
 
 @DTYPES
 @pytest.mark.parametrize("kind", STATES)
-@pytest.mark.parametrize("together", [False, True], ids=["apart", "side by side"])
-def test_updates(dtype: Any, kind: str, together: bool) -> None:
-    """Segments apart, more than a launch takes; or pieces of flat buffers, which are walked as one."""
+@pytest.mark.parametrize(
+    ("together", "argument"),
+    [(False, ""), (False, "4096"), (True, "")],
+    ids=["apart", "apart, with short arguments", "side by side"],
+)
+def test_updates(
+    dtype: Any, kind: str, together: bool, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments apart, by a launch or by several; or pieces of flat buffers, which are walked as one."""
+    if argument:
+        monkeypatch.setenv("FUSEDRNN_SIMT_ARGUMENT", argument)
     counts = [4096, 1, 5000, 0, *range(1, 70)]
     rng = np.random.default_rng(1)
     flat = np.abs(rng.normal(size=(2 + STATES[kind], sum(counts)))).astype(dtype)
@@ -92,6 +102,32 @@ def test_updates(dtype: Any, kind: str, together: bool) -> None:
         return pieces
 
     assert_bits_of_the_cpu(run)
+
+
+def launches() -> int:
+    """How many the emulator has seen."""
+    return int(ctypes.CDLL(os.environ["FUSEDRNN_CUDA_PLUGIN"]).fusedrnn_simt_launches())
+
+
+@pytest.mark.skipif(cpu.isa() != "simt", reason="the emulator counts launches")
+@DTYPES
+@pytest.mark.parametrize(
+    ("tensors", "argument", "expected"),
+    [(4, "", 2), (200, "", 2), (512, "", 2), (513, "", 4), (200, "4096", 8)],
+)
+def test_launches_of_a_step_with_clipping(
+    dtype: Any, tensors: int, argument: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if argument:
+        monkeypatch.setenv("FUSEDRNN_SIMT_ARGUMENT", argument)
+    rng = np.random.default_rng(tensors)
+    pieces = [np.abs(rng.normal(size=(4, 1 + i % 9))).astype(dtype) for i in range(tensors)]
+    table = _native.Segments("adam", [(a[0].copy(), a[1].copy(), [a[2].copy(), a[3].copy()]) for a in pieces])
+    scalars = {"lr": 0.1, "eps": 1e-6, "beta1": 0.9, "beta2": 0.99, "step": 7.0}
+    before = launches()
+    norm = _native.clipped_update([(table, scalars, None)], 1.0, True)
+    assert launches() - before == expected
+    np.testing.assert_allclose(norm, np.linalg.norm(np.concatenate([a[1] for a in pieces])), rtol=1e-6)
 
 
 @DTYPES

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sequences import CELLS, Stack, bits, check, check_again, draw, run
 
-from fusedrnn import _native, cpu
+from fusedrnn import _native, cpu, functional
 from fusedrnn.reference.rounding import round_operand
 
 pytestmark = [
@@ -196,6 +196,49 @@ def test_clusters_are_for_who_asks(H: int) -> None:
     """No GPU has run them yet, and what waits for others can hang."""
     _native.force_plan("")
     assert cluster_of("lstm", {"T": 3, "B": 3, "num_directions": 1, "H": H})["name"] == "step"
+
+
+@EACH_CELL
+@pytest.mark.parametrize("algo", ["auto", "reference", "step", "cluster"])
+def test_who_asks_for_a_plan_gets_it(cell: str, algo: str) -> None:
+    """Whatever is forced on everybody else."""
+    _native.force_plan("reference")
+    sizes = {"T": 3, "B": 5, "I": 4, "H": 67}
+    expected = "reference" if algo == "auto" else algo
+    plan = _native.sequence_plan(
+        cell, "float32", **sizes, num_layers=1, num_directions=1, threads=1, algo=algo
+    )
+    assert plan["name"] == expected
+    data = draw(Stack(cell, **sizes))
+    x, dy = (a.astype(np.float32) for a in (data.x, data.dy))
+    weights = {name: w.astype(np.float32) for name, w in data.weights.items()}
+
+    def results(algo: str) -> list[bytes]:
+        packed = functional.pack_weights(weights, algo=algo)
+        forward, backward = (
+            getattr(functional, f"{cell.split('_')[0]}_{p}") for p in ("forward", "backward")
+        )
+        options = {"nonlinearity": cell[4:]} if cell.startswith("rnn") else {}
+        y, _, tape = forward(x, None, packed, **options)
+        dx, _, dweights = backward(tape, dy)
+        return [a.tobytes() for a in (y, dx, *dweights.values())]
+
+    asked = results(algo)
+    assert results("step" if expected == "reference" else "reference") != asked
+    _native.force_plan(expected)
+    assert results("auto") == asked
+
+
+def test_a_plan_that_somebody_asks_for_and_that_does_not_fit_is_refused() -> None:
+    sizes = {"T": 3, "B": 3, "I": 4, "num_layers": 1, "num_directions": 1, "threads": 1}
+    with pytest.raises(RuntimeError, match=r"algo 'cluster' does not fit: .*H = 2048.*take 'auto' or 'step'"):
+        _native.sequence_plan("lstm", "float32", **sizes, H=2048, algo="cluster")
+    with pytest.raises(RuntimeError, match="algo 'cluster' does not fit"):
+        _native.sequence_plan("lstm", "float64", **sizes, H=8, algo="cluster")
+    weights = {"weight_ih_l0": np.ones((1, 2)), "weight_hh_l0": np.ones((1, 1))}
+    packed = functional.pack_weights(weights, algo="cluster")
+    with pytest.raises(RuntimeError, match="algo 'cluster' does not fit"):
+        functional.rnn_forward(np.ones((2, 1, 2)), None, packed)
 
 
 def test_the_plan_is_data() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fusedrnn import _native, functional
+from fusedrnn import _native, functional, nn
 
 PLANS = ["1x1", "2x1", "1x2", "3x1", "1x3", "2x2", "2x1x1", "2x2x1", "2x1x2", "2x2x2"]
 
@@ -84,6 +84,25 @@ def test_a_cpu_refuses_the_plans_of_a_gpu(name: str) -> None:
     _native.force_plan(name)
     with pytest.raises(RuntimeError, match="plans reference, step and cluster are a GPU's"):
         plan_of(threads=1, num_layers=1, num_directions=1, T=9, B=64, I=64, H=64)
+
+
+def test_on_a_cpu_nobody_can_ask_for_a_plan_of_a_gpu() -> None:
+    weights = {"weight_ih_l0": np.ones((1, 2)), "weight_hh_l0": np.ones((1, 1))}
+    functional.pack_weights(weights, algo="auto")
+    with pytest.raises(RuntimeError, match="algo must be 'auto' on a CPU"):
+        functional.pack_weights(weights, algo="step")
+    with pytest.raises(ValueError, match="algo='cluster' is a plan of CUDA devices: on the CPU only 'auto'"):
+        nn.GRU(2, 3, algo="cluster")
+    assert nn.RNN(2, 3, nonlinearity="relu").algo == "auto"
+
+
+@pytest.mark.parametrize("algo", ["", "steps", "2x1", "cluster:8x4"])
+def test_an_unknown_algo_is_refused(algo: str) -> None:
+    message = rf"algo must be one of 'auto', 'reference', 'step', 'cluster'.*it is '{algo}'"
+    with pytest.raises(ValueError, match=message):
+        nn.LSTM(2, 3, algo=algo)
+    with pytest.raises(ValueError, match=message):
+        functional.pack_weights({"weight_ih_l0": np.ones((1, 2)), "weight_hh_l0": np.ones((1, 1))}, algo=algo)
 
 
 GRIDS = ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"]

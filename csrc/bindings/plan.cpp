@@ -17,12 +17,13 @@ constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
 
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
-                       py::handle threads, const std::string& precision) {
+                       py::handle threads, const std::string& precision, const std::string& algo) {
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
   desc.cell = cell_named(cell).kind;
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
   desc.precision = precision_named(precision);
+  require_plan(desc, algo);
   desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
   desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
   offer_threads(desc, static_cast<int32_t>(integer("threads", threads, 1, kMaxThreads)));
@@ -62,11 +63,16 @@ Precision precision_named(const std::string& name) {
   bad_value("precision", "one of 'ieee', 'tf32', 'tf32x3', 'bf16', 'fp16'", "'" + name + "'");
 }
 
+void require_plan(SequenceDesc& desc, const std::string& algo) {
+  if (!plan_kind(algo, desc.plan)) bad_value("algo", "one of 'auto', 'reference', 'step', 'cluster'", "'" + algo + "'");
+  desc.plan_required = desc.plan != PlanKind::automatic;
+}
+
 void bind_plan(py::module_& m) {
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
         py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"),
-        py::arg("precision") = "ieee");
+        py::arg("precision") = "ieee", py::arg("algo") = "auto");
 }
 
 }  // namespace fusedrnn

@@ -41,7 +41,8 @@ std::vector<int64_t> weight_shape(const SequenceDesc& desc, int64_t gates, size_
 }
 
 std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle num_directions, bool bias,
-                                            const py::list& weights, const std::string& precision) {
+                                            const py::list& weights, const std::string& precision,
+                                            const std::string& algo) {
   const int layers = static_cast<int>(integer("num_layers", num_layers, 1, kMaxLayers));
   const int directions = static_cast<int>(integer("num_directions", num_directions, 1, 2));
   const std::vector<std::string> names = weight_names(layers, directions, bias);
@@ -60,6 +61,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   desc.cell = gates == 1 ? CellKind::rnn_tanh : gates == 3 ? CellKind::gru : CellKind::lstm;
   desc.dtype = w.dtype();
   desc.precision = precision_named(precision);
+  require_plan(desc, algo);
   desc.layers = layers;
   desc.directions = directions;
   desc.has_bias = bias;
@@ -344,7 +346,7 @@ void bind_sequence(py::module_& m) {
       .def_property_readonly("cells", &tape_cells)
       .def_property_readonly("gates", &tape_gates);
   m.def("pack_weights", &pack_weights, py::arg("num_layers"), py::arg("num_directions"), py::arg("bias"),
-        py::arg("weights"), py::arg("precision") = "ieee");
+        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto");
   m.def("sequence_forward", &sequence_forward, py::arg("cell"), py::arg("packed"), py::arg("x"), py::arg("h0"),
         py::arg("c0"), py::arg("lengths"), py::arg("resets"), py::arg("batch_first"), py::arg("dropout"),
         py::arg("dropout_key"), py::arg("train"));

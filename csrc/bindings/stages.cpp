@@ -48,6 +48,7 @@ std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const
   desc.cell = cell_named(py::cast<std::string>(options["cell"])).kind;
   desc.dtype = dtype;
   desc.precision = precision_named(py::cast<std::string>(options["precision"]));
+  require_plan(desc, py::cast<std::string>(options["algo"]));
   desc.layers = py::cast<int32_t>(options["num_layers"]);
   desc.directions = py::cast<int32_t>(options["num_directions"]);
   desc.has_bias = py::cast<bool>(options["bias"]);

@@ -30,9 +30,8 @@ bool parse(const std::string& text, uint32_t& packed) {
     packed = 0;
     return true;
   }
-  for (const auto& [name, kind] :
-       {std::pair{"reference", PlanKind::reference}, {"step", PlanKind::step}, {kCluster, PlanKind::cluster}}) {
-    if (text != name) continue;
+  PlanKind kind{};
+  if (plan_kind(text, kind) && kind != PlanKind::automatic) {
     packed = static_cast<uint32_t>(kind) << kKindShift;
     return true;
   }
@@ -49,6 +48,18 @@ constexpr const char* kMust =
     "32 rows and at most 16 blocks, it is '";
 
 }  // namespace
+
+bool plan_kind(const std::string& name, PlanKind& kind) {
+  for (const auto& [known, its] : {std::pair{"auto", PlanKind::automatic},
+                                   {"reference", PlanKind::reference},
+                                   {"step", PlanKind::step},
+                                   {kCluster, PlanKind::cluster}}) {
+    if (name != known) continue;
+    kind = its;
+    return true;
+  }
+  return false;
+}
 
 ForcedPlan forced_plan() {
   uint32_t packed = forced.load(std::memory_order_relaxed);
@@ -69,8 +80,9 @@ void force_plan(const std::string& text) {
 }
 
 void offer_threads(SequenceDesc& desc, int32_t threads) {
-  const ForcedPlan forced = forced_plan();
   desc.threads = threads;
+  if (desc.plan_required) return;
+  const ForcedPlan forced = forced_plan();
   desc.direction_groups = forced.direction_groups;
   desc.row_groups = forced.row_groups;
   desc.unit_groups = forced.unit_groups;

@@ -23,7 +23,10 @@ ForcedPlan forced_plan();
 // Throws std::invalid_argument when `text` is none of these.
 void force_plan(const std::string& text);
 
-// Threads for the backend to plan with, and the plan somebody forces on it.
+// A GPU's plan by its name: "auto", "reference", "step" or "cluster"; false where there is none.
+bool plan_kind(const std::string& name, PlanKind& kind);
+
+// Threads for the backend to plan with, and the plan somebody forces on it, but where the descriptor requires one.
 void offer_threads(SequenceDesc& desc, int32_t threads);
 
 }  // namespace fusedrnn

@@ -26,7 +26,7 @@ Plugin open_plugin() {
   const std::string path = !forced_path.empty() ? forced_path : beside_this_module();
   if (path.empty()) {
     return refused(path,
-                   "this build has no CUDA plugin: build with FUSEDRNN_CUDA=ON and nvcc 12 or newer on the PATH "
+                   "this build has no CUDA plugin: build with FUSEDRNN_CUDA=ON and nvcc 12.1 or newer on the PATH "
                    "(cuda/README.md)");
   }
   const std::string remedy = path == forced_path ? "see what FUSEDRNN_CUDA_PLUGIN names" : "install fusedrnn again";

@@ -5,6 +5,6 @@
 
 namespace fusedrnn::cuda {
 
-Status launch_adagrad(UpdateTask& task, Stream stream) { return launch_update<Adagrad>(task, stream); }
+Status launch_adagrad(const UpdateTask& task, Stream stream) { return launch_update<Adagrad>(task, stream); }
 
 }  // namespace fusedrnn::cuda

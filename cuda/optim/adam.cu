@@ -5,6 +5,6 @@
 
 namespace fusedrnn::cuda {
 
-Status launch_adam(UpdateTask& task, Stream stream) { return launch_update<Adam>(task, stream); }
+Status launch_adam(const UpdateTask& task, Stream stream) { return launch_update<Adam>(task, stream); }
 
 }  // namespace fusedrnn::cuda

@@ -11,7 +11,7 @@ constexpr int kThreads = 256;
 constexpr int64_t kBlocks = 1056;  // eight for each multiprocessor of an H100
 
 struct ChangeTask {
-  SegmentTable table;
+  SegmentTable<kFewSegments> table;
   const double* factor;  // device memory: scale by it, if not null
   double limit;          // else clamp to [-limit, limit]
 };
@@ -32,7 +32,7 @@ Status change(DType dtype, const char* name, int64_t segments, const Segment* se
               double limit, Stream stream) {
   return with_dtype(dtype, name, [&](auto zero) {
     using T = decltype(zero);
-    return for_tables(segment, segments, sizeof(T), [&](const SegmentTable& table) {
+    return for_tables<kFewSegments>(segment, segments, sizeof(T), [&](const SegmentTable<kFewSegments>& table) {
       const int64_t pieces = table.pieces();
       const door::Grid grid{{pieces < kBlocks ? pieces : kBlocks}, kThreads};
       return door::launch<change_kernel<T>>(grid, stream, {table, factor, limit});

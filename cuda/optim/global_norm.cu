@@ -7,28 +7,36 @@
 namespace fusedrnn::cuda {
 namespace {
 
-constexpr int kThreads = 512, kEach = kPiece / kThreads;
-constexpr int64_t kBlocks = 264;  // two for each multiprocessor of an H100; fewer sums are sooner added up
+constexpr int kThreads = 256, kBlocksEach = 4;  // of a block; blocks of a multiprocessor
 
+template <int N>
 struct SquaresTask {
-  SegmentTable table;
+  SegmentTable<N> table;
   double* sums;
   int64_t* steps;
 };
 
-template <class T>
-FR_KERNEL void squares_kernel(const FR_CONSTANT SquaresTask task) {
+// A thread's elements are the same wherever a segment begins: so are the bits.
+template <class T, int N>
+FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, kBlocksEach) squares_kernel(const FR_CONSTANT SquaresTask<N> task) {
+  constexpr int V = 16 / sizeof(T), kEach = kPiece / kThreads / V;
   double sum = 0;
   for_pieces(task.table, [&](const Segment& s, int64_t begin, int64_t end) {
-    const T* const grad = static_cast<const T*>(s.grad);
-    T g[kEach];
+    const bool whole = aligned(s.grad);
+    Elements<T> g[kEach];
     FR_UNROLL
     for (int j = 0; j < kEach; ++j) {
-      const int64_t i = begin + j * kThreads + door::thread();
-      g[j] = i < end ? grad[i] : T(0);
+      const int64_t first = begin + V * (j * kThreads + door::thread());
+      g[j] = fetch<T>(s.grad, first, end, whole && first + V <= end);
     }
     FR_UNROLL
-    for (int j = 0; j < kEach; ++j) sum = sum + static_cast<double>(g[j]) * static_cast<double>(g[j]);
+    for (int j = 0; j < kEach; ++j) {
+      FR_UNROLL
+      for (int e = 0; e < V; ++e) {
+        const double value = g[j].v[e];  // of a float its square is exact
+        sum = Lanes<double>::fma(value, value, sum);
+      }
+    }
   });
   sum = block_sum<kThreads>(sum);
   if (door::thread() > 0) return;
@@ -53,14 +61,18 @@ FR_KERNEL void norm_kernel(const FR_CONSTANT NormTask task) {
 
 Status square_sums(DType dtype, const Segment* segment, int64_t segments, int64_t* steps, SquareSums* to,
                    Stream stream) {
+  door::Limits limits;
+  const Status status = door::device_limits(&limits);
+  if (status != Status::ok) return status;
   return with_dtype(dtype, "the norm", [&](auto zero) {
     using T = decltype(zero);
-    return for_tables(segment, segments, sizeof(T), [&](const SegmentTable& table) {
-      const int64_t pieces = table.pieces(), blocks = pieces < kBlocks ? pieces : kBlocks;
-      const door::Grid grid{{blocks > 0 ? blocks : 1}, kThreads, kBlockBytes<double, kThreads>};
-      const SquaresTask task{table, to->sums + to->count, steps};
-      to->count += grid.blocks.x;
-      return door::launch<squares_kernel<T>>(grid, stream, task);
+    return for_few_tables(segment, segments, sizeof(T), limits, [&](const auto& table) {
+      constexpr int N = kMostOf<decltype(table)>;
+      const int64_t pieces = table.pieces(), most = kBlocksEach * limits.multiprocessors;
+      const int64_t blocks = pieces < 1 ? 1 : pieces < most ? pieces : most;
+      const SquaresTask<N> task{table, to->sums + to->count, steps};
+      to->count += blocks;
+      return door::launch<squares_kernel<T, N>>({{blocks}, kThreads, kBlockBytes<double, kThreads>}, stream, task);
     });
   });
 }

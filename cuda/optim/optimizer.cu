@@ -5,7 +5,7 @@
 namespace fusedrnn::cuda {
 namespace {
 
-Status launch(UpdateTask& task, Stream stream) {
+Status launch(const UpdateTask& task, Stream stream) {
   switch (task.args.kind) {
     case OptimizerKind::sgd:
       return launch_sgd(task, stream);

@@ -5,6 +5,6 @@
 
 namespace fusedrnn::cuda {
 
-Status launch_rmsprop(UpdateTask& task, Stream stream) { return launch_update<RmsProp>(task, stream); }
+Status launch_rmsprop(const UpdateTask& task, Stream stream) { return launch_update<RmsProp>(task, stream); }
 
 }  // namespace fusedrnn::cuda

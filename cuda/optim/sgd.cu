@@ -5,6 +5,6 @@
 
 namespace fusedrnn::cuda {
 
-Status launch_sgd(UpdateTask& task, Stream stream) { return launch_update<Sgd>(task, stream); }
+Status launch_sgd(const UpdateTask& task, Stream stream) { return launch_update<Sgd>(task, stream); }
 
 }  // namespace fusedrnn::cuda

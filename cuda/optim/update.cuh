@@ -11,8 +11,10 @@
 namespace fusedrnn::cuda {
 
 constexpr int kUpdateThreads = kNormThreads;
-constexpr int64_t kUpdateBlocks = 1056;  // eight for each multiprocessor of an H100
+template <class T>
+constexpr int kUpdateBlocks = sizeof(T) == 8 ? 3 : 4;  // of a multiprocessor
 
+// All that a kernel is told but the segments.
 struct UpdateTask {
   OptimizerArgs args;  // its segments: in `table`
   const double* lr;    // device memory, or nullptr: instead of args.lr
@@ -23,34 +25,38 @@ struct UpdateTask {
   double max_norm;
   double* norm;
   int32_t skip_nonfinite;
-  SegmentTable table;
+};
+
+template <int N>
+struct UpdateArgs {
+  UpdateTask task;
+  SegmentTable<N> table;
 };
 
 template <class T, class Rule>
 FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_t begin, int64_t end) {
-  constexpr int kEach = 16 / sizeof(T);  // elements whose loads a thread has under way
-  for (int64_t first = begin + door::thread(); first < end; first += kEach * kUpdateThreads) {
-    T p[kEach], g[kEach], state[kEach][3] = {};
+  constexpr int V = 16 / sizeof(T);
+  bool whole = aligned(s.param) && aligned(s.grad);
+  FR_UNROLL
+  for (int k = 0; k < 3; ++k) whole = whole && aligned(s.state[k]);
+  for (int64_t first = begin + V * door::thread(); first < end; first += V * kUpdateThreads) {
+    const bool all = whole && first + V <= end;
+    Elements<T> p = fetch<T>(s.param, first, end, all), state[3] = {};
+    const Elements<T> g = fetch<T>(s.grad, first, end, all);
     FR_UNROLL
-    for (int j = 0; j < kEach; ++j) {
-      const int64_t i = first + j * kUpdateThreads;
-      if (i >= end) continue;
-      p[j] = static_cast<const T*>(s.param)[i];
-      g[j] = static_cast<const T*>(s.grad)[i];
-      FR_UNROLL
-      for (int k = 0; k < 3; ++k)
-        if (s.state[k]) state[j][k] = static_cast<const T*>(s.state[k])[i];
-    }
+    for (int k = 0; k < 3; ++k)
+      if (s.state[k]) state[k] = fetch<T>(s.state[k], first, end, all);
     FR_UNROLL
-    for (int j = 0; j < kEach; ++j) {
-      const int64_t i = first + j * kUpdateThreads;
-      if (i >= end) continue;
-      rule.update(p[j], g[j] * factor, state[j]);
-      static_cast<T*>(s.param)[i] = p[j];
+    for (int j = 0; j < V; ++j) {
+      T own[3] = {state[0].v[j], state[1].v[j], state[2].v[j]};
+      rule.update(p.v[j], g.v[j] * factor, own);
       FR_UNROLL
-      for (int k = 0; k < 3; ++k)
-        if (s.state[k]) static_cast<T*>(s.state[k])[i] = state[j][k];
+      for (int k = 0; k < 3; ++k) state[k].v[j] = own[k];
     }
+    put<T>(s.param, first, end, all, p);
+    FR_UNROLL
+    for (int k = 0; k < 3; ++k)
+      if (s.state[k]) put<T>(s.state[k], first, end, all, state[k]);
   }
 }
 
@@ -68,8 +74,9 @@ FR_DEVICE bool clip(const UpdateTask& task, double& factor) {
   return goes_on;
 }
 
-template <class T, class Rule>
-FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, 3) update_kernel(const FR_CONSTANT UpdateTask task) {
+template <class T, class Rule, int N>
+FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, kUpdateBlocks<T>) update_kernel(const FR_CONSTANT UpdateArgs<N> a) {
+  const UpdateTask& task = a.task;
   double factor;
   if (!clip(task, factor)) return;
   // The rule's scalars take a few hundred operations in double: once a block.
@@ -82,30 +89,34 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, 3) update_kernel(const FR_CONSTA
   }
   door::barrier();
   const Rule rule = shared[0];
-  for_pieces(task.table, [&](const Segment& s, int64_t begin, int64_t end) {
+  for_pieces(a.table, [&](const Segment& s, int64_t begin, int64_t end) {
     update_piece(rule, static_cast<T>(factor), s, begin, end);
   });
 }
 
 template <template <class> class Rule>
-Status launch_update(UpdateTask& task, Stream stream) {
+Status launch_update(const UpdateTask& task, Stream stream) {
   const OptimizerArgs& a = task.args;
+  door::Limits limits;
+  const Status status = door::device_limits(&limits);
+  if (status != Status::ok) return status;
   return with_dtype(a.dtype, "an optimizer", [&](auto zero) {
     using T = decltype(zero);
     using R = Rule<Arithmetic<T>>;
-    return for_tables(a.segment, a.segments, sizeof(T), [&](const SegmentTable& table) {
-      task.table = table;
+    return for_few_tables(a.segment, a.segments, sizeof(T), limits, [&](const auto& table) {
+      constexpr int N = kMostOf<decltype(table)>;
       const int64_t pieces = table.pieces(), least = task.squares.sums ? 1 : 0;
-      const int64_t blocks = pieces < least ? least : pieces < kUpdateBlocks ? pieces : kUpdateBlocks;
+      const int64_t most = kUpdateBlocks<T> * limits.multiprocessors;
+      const int64_t blocks = pieces < least ? least : pieces < most ? pieces : most;
       const door::Grid grid{{blocks}, kUpdateThreads, kBlockBytes<double, kUpdateThreads> + sizeof(R)};
-      return door::launch<update_kernel<T, R>>(grid, stream, task);
+      return door::launch<update_kernel<T, R, N>>(grid, stream, {task, table});
     });
   });
 }
 
-Status launch_sgd(UpdateTask& task, Stream stream);
-Status launch_adagrad(UpdateTask& task, Stream stream);
-Status launch_rmsprop(UpdateTask& task, Stream stream);
-Status launch_adam(UpdateTask& task, Stream stream);
+Status launch_sgd(const UpdateTask& task, Stream stream);
+Status launch_adagrad(const UpdateTask& task, Stream stream);
+Status launch_rmsprop(const UpdateTask& task, Stream stream);
+Status launch_adam(const UpdateTask& task, Stream stream);
 
 }  // namespace fusedrnn::cuda

@@ -86,7 +86,12 @@ class Tape:
     def gates(self) -> Array | None: ...
 
 def pack_weights(
-    num_layers: int, num_directions: int, bias: bool, weights: list[Array], precision: str = "ieee"
+    num_layers: int,
+    num_directions: int,
+    bias: bool,
+    weights: list[Array],
+    precision: str = "ieee",
+    algo: str = "auto",
 ) -> PackedWeights: ...
 def sequence_forward(
     cell: str,
@@ -121,6 +126,7 @@ def sequence_plan(
     H: int,
     threads: int,
     precision: str = "ieee",
+    algo: str = "auto",
 ) -> dict[str, Any]: ...
 
 # ---- layers (csrc/bindings/layers.cpp)

@@ -1,4 +1,5 @@
-"""Where arrays live and how modules compute: device arrays, and the arguments `device` and `precision`."""
+"""Where arrays live and how modules compute: device arrays, and the arguments `device`, `precision` and
+`algo`."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from fusedrnn import _native, cuda
 
 DEVICES = ("cpu", "cuda", "auto")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
+ALGOS = ("auto", "reference", "step", "cluster")
 _said_fallback = False
 _LEGACY_STREAM = 1
 
@@ -63,6 +65,19 @@ def check_precision(precision: str, device: str) -> str:
             f"precision={precision!r} is an arithmetic of CUDA devices: on the CPU only 'ieee' is offered"
         )
     return precision
+
+
+def check_algo(algo: str, device: str) -> str:
+    """The argument `algo` of a module on `device`, checked.
+
+    Raises:
+        ValueError: algo is unknown, or a plan of CUDA devices on the CPU.
+    """
+    if algo not in ALGOS:
+        raise ValueError(f"algo must be one of {', '.join(map(repr, ALGOS))}, it is {algo!r}")
+    if device == "cpu" and algo != "auto":
+        raise ValueError(f"algo={algo!r} is a plan of CUDA devices: on the CPU only 'auto' is offered")
+    return algo
 
 
 def asarray(x: Any, device: str = "cuda") -> Any:

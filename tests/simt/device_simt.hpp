@@ -89,6 +89,9 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
   simt::store_async(to.there(), &value, sizeof value, m.there());
 }
 
+FR_DEVICE void wait_for_previous() { simt::wait_for_previous(); }
+FR_DEVICE void let_next_begin() { simt::let_next_begin(); }
+
 template <class T>
 FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
   if (to.at() < to.first() ||
@@ -162,8 +165,12 @@ struct Named;
 template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
-  const simt::LaunchShape shape = {
-      {grid.blocks.x, grid.blocks.y, grid.blocks.z}, grid.threads, grid.shared_bytes, grid.cluster};
+  const simt::LaunchShape shape = {{grid.blocks.x, grid.blocks.y, grid.blocks.z},
+                                   grid.threads,
+                                   grid.shared_bytes,
+                                   grid.cluster,
+                                   sizeof(Args),
+                                   grid.overlaps};
   simt::note_launch(typeid(Named<kernel>*).name(), shape);
   return simt::launch(
       shape, stream, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, sizeof args,
@@ -216,7 +223,7 @@ inline Status device_of(const void* memory, int32_t* device, Place) {
 inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
 
 inline Status device_limits(Limits* limits, Place) {
-  *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared};
+  *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared, simt::argument_bytes()};
   return Status::ok;
 }
 

@@ -138,26 +138,40 @@ void copy_async(void* to, const void* from, int bytes, int bytes_valid) {
   std::memset(state_of(to), kInFlight, bytes);
   races::read(from, bytes_valid);
   races::write(to, bytes);
-  self->copies.push_back(
-      {static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes, bytes_valid, self->groups});
+  Copy copy = {static_cast<unsigned char*>(to),
+               static_cast<const unsigned char*>(from),
+               bytes,
+               bytes_valid,
+               self->groups,
+               current_launch().before_previous(),
+               {}};
+  if (copy.taken) std::memcpy(copy.value, from, bytes_valid);
+  self->copies.push_back(copy);
 }
 
 void commit_copies() { ++current_launch().current->groups; }
 
-// As late as can be: the bytes arrive here.
+// As late as can be: the bytes arrive here. Where the previous kernel may still write them they were read early.
 void wait_copies(int groups) {
   CudaThread* self = current_launch().current;
   size_t done = 0;
   for (const Copy& copy : self->copies) {
     if (copy.group >= self->groups - groups) break;
-    races::read(copy.from, copy.bytes_valid);
+    if (!copy.taken) races::read(copy.from, copy.bytes_valid);
     races::write(copy.to, copy.bytes);
     std::memset(copy.to, 0, copy.bytes);
-    std::memcpy(copy.to, copy.from, copy.bytes_valid);
+    std::memcpy(copy.to, copy.taken ? copy.value : copy.from, copy.bytes_valid);
     note_written(copy.to, copy.bytes);
     ++done;
   }
   self->copies.erase(self->copies.begin(), self->copies.begin() + done);
+}
+
+// ---------------------------------------------------------------------------------------------- kernels that overlap
+void wait_for_previous() { current_launch().wait_for_previous(); }
+
+void let_next_begin() {
+  if (current_launch().before_previous()) fault("is at let_next_begin() before wait_for_previous()");
 }
 
 // ---------------------------------------------------------------------------------------------------------- meetings
@@ -218,13 +232,10 @@ Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* a
   }
   const Status status = require_possible(shape, name, place);
   if (status != Status::ok) return status;
-  const auto* first = static_cast<const unsigned char*>(args);
   const auto kept = std::make_shared<std::vector<Aligned>>((bytes + sizeof(Aligned) - 1) / sizeof(Aligned));
-  std::memcpy(kept->data(), first, bytes);
-  return enqueue("launch", stream, place, Work::ordinary, [=] {
-    const Lock lock;
-    return current_launch().run(shape, run, kept->data(), name, place);
-  });
+  std::memcpy(static_cast<void*>(kept->data()), args, bytes);
+  const std::shared_ptr<const void> at(kept, kept->data());
+  return enqueue_kernel(stream, std::make_shared<const KernelCall>(KernelCall{shape, run, at, name, place}));
 }
 
 }  // namespace fusedrnn::cuda::simt

@@ -1,6 +1,8 @@
 // Notes which kernels ran and how, for tests/cuda_budgets.py: with FUSEDRNN_SIMT_LAUNCHES=FILE a line for each kernel
 // is added to the file when the process ends, its mangled name, the most threads of a block and the most shared memory.
+// And counts launches, for who asks fusedrnn_simt_launches().
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -40,11 +42,19 @@ class Notes {
   std::map<const char*, Most> kernels_;
 };
 
+std::atomic<int64_t> launches{0};
+
 }  // namespace
 
 void note_launch(const char* kernel, const LaunchShape& shape) {
   static Notes notes;
+  ++launches;
   notes.add(kernel, shape);
 }
 
 }  // namespace fusedrnn::cuda::simt
+
+// How many launches of kernels there have been in this process.
+extern "C" __attribute__((visibility("default"))) int64_t fusedrnn_simt_launches() {
+  return fusedrnn::cuda::simt::launches;
+}

@@ -125,6 +125,11 @@ int compute_major() {
   return text == nullptr ? 9 : std::atoi(text);
 }
 
+size_t argument_bytes() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_ARGUMENT");
+  return text == nullptr ? kMaxArgument : std::strtoull(text, nullptr, 10);
+}
+
 int most_cluster_blocks() {
   if (compute_major() < 9) return 1;
   const char* text = std::getenv("FUSEDRNN_SIMT_CLUSTER");
@@ -160,6 +165,7 @@ Words describe_address(const void* address) {
 
 void require_global(const void* p, size_t bytes, bool write) {
   const uintptr_t at = number(p);
+  if (write && current_launch().before_previous()) fault("writes global memory before wait_for_previous()");
   if (at % bytes != 0) fault("%s %zu bytes of global memory at %p, not aligned", write ? "writes" : "reads", bytes, p);
   Range& range = range_of(at);
   if (at >= range.first && at + bytes <= range.last) return;

@@ -25,6 +25,7 @@ extern const View* here;
 // ---- shared memory. Every byte has a state at a fixed distance from it.
 constexpr size_t kMaxShared = 227 * 1024;  // of sm_90
 constexpr int kMaxCluster = 16;
+constexpr size_t kMaxArgument = 32764;
 constexpr int kMultiprocessors = 132;  // of an H100
 constexpr size_t kStateDistance = 256 * 1024;
 enum ByteState : unsigned char { kNeverWritten = 0, kWritten = 1, kInFlight = 2, kMbarrier = 3 };
@@ -62,6 +63,10 @@ void store_async(const There& to, const void* value, size_t bytes, const There& 
 // ---- global memory: an access of `bytes` that is not inside one allocation, or is not aligned to `bytes`, is a fault.
 void require_global(const void* p, size_t bytes, bool write);
 
+// ---- kernels that overlap
+void wait_for_previous();
+void let_next_begin();
+
 // ---- meetings
 void barrier();
 void warp_barrier();
@@ -75,6 +80,8 @@ struct LaunchShape {
   int threads;
   size_t shared_bytes;
   int cluster;
+  size_t argument_bytes;
+  bool overlaps;
 };
 // For the notes of what ran: `kernel` is a mangled template argument, the same pointer at every launch of a kernel.
 void note_launch(const char* kernel, const LaunchShape& shape);
@@ -106,6 +113,7 @@ int current_device();          // FUSEDRNN_SIMT_DEVICE, else 0: whose memory all
 int device_of(const void* p);  // of the allocation that it is inside, else -1
 size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB
 int compute_major();           // FUSEDRNN_SIMT_COMPUTE, else 9
+size_t argument_bytes();       // FUSEDRNN_SIMT_ARGUMENT, else as many as an argument has at most
 int most_cluster_blocks();     // FUSEDRNN_SIMT_CLUSTER, else kMaxCluster; one where compute_major() is less than 9
 
 }  // namespace fusedrnn::cuda::simt

@@ -6,6 +6,7 @@
 #include <cstdarg>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <numeric>
 
 #include "races.hpp"
@@ -50,9 +51,67 @@ constexpr size_t kRaceFibers = 512;
 
 }  // namespace
 
-Launch& current_launch() {
-  static Launch* launch = new Launch;  // never destroyed: other threads may be in it when the process ends
-  return *launch;
+namespace {
+
+Launch* active = nullptr;
+uint64_t launches = 0;
+
+// Launches that nothing runs on, and kernels that have begun early. Never destroyed: other threads may be in it when
+// the process ends.
+struct Pool {
+  std::vector<std::unique_ptr<Launch>> all;
+  std::vector<Launch*> idle;
+  std::map<const KernelCall*, Launch*> begun;
+
+  Launch* take() {
+    if (idle.empty()) {
+      all.push_back(std::make_unique<Launch>());
+      return all.back().get();
+    }
+    Launch* launch = idle.back();
+    idle.pop_back();
+    return launch;
+  }
+  // The one that a kernel has begun on, or nullptr.
+  Launch* take_begun(const KernelCall& call) {
+    const auto found = begun.find(&call);
+    if (found == begun.end()) return nullptr;
+    Launch* launch = found->second;
+    begun.erase(found);
+    return launch;
+  }
+};
+
+Pool& pool() {
+  static Pool* p = new Pool;
+  return *p;
+}
+
+}  // namespace
+
+Launch& current_launch() { return *active; }
+
+Status run_kernel(const KernelCall& call, const KernelCall* next) {
+  const Lock lock;
+  Launch* launch = pool().take_begun(call);
+  if (launch == nullptr) launch = pool().take();
+  const uint64_t seed = seed_from_environment();
+  if (next != nullptr && next->shape.overlaps && seed != 0 && mix(seed + launches) % 4 != 0) {
+    Launch* early = pool().take();
+    early->begin_early(*next);
+    pool().begun[next] = early;
+  }
+  const Status status = launch->run(call);
+  pool().idle.push_back(launch);
+  return status;
+}
+
+void abandon_kernel(const KernelCall& call) {
+  const Lock lock;
+  Launch* launch = pool().take_begun(call);
+  if (launch == nullptr) return;
+  launch->abandon();
+  pool().idle.push_back(launch);
 }
 
 Block::~Block() { munmap(shared, 2 * kStateDistance); }
@@ -80,7 +139,7 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
     thread.view = view;
     thread.block = this;
     thread.fiber = nullptr;
-    thread.ended = false;
+    thread.ended = thread.waited = false;
     thread.at = nullptr;
     thread.at_mbarrier = nullptr;
     thread.at_cluster = thread.in_cluster_barrier = false;
@@ -191,6 +250,7 @@ void Launch::loop() {
 }
 
 void Launch::finish(CudaThread* thread) {
+  if (before_previous()) fault("returns without wait_for_previous() from a kernel that overlaps with the previous one");
   thread->ended = true;
   if (races::watched()) {
     races::release(&end_);
@@ -250,9 +310,14 @@ void Launch::fill_blocks() {
 // Another thread goes on; returns when somebody has put this one among the runnable and it was picked.
 void Launch::give_way() {
   CudaThread *thread = current, *next = pick();
-  if (next == nullptr) deadlock();
   if (next == thread) return;
   Fiber* mine = thread->fiber;
+  if (next == nullptr) {
+    if (!early_) deadlock();
+    races::become(host_race_fiber_);
+    Context::change(mine->context, host_);
+    return;
+  }
   if (next->fiber == nullptr) next->fiber = idle_fiber();
   become(next);
   Context::change(mine->context, next->fiber->context);
@@ -262,6 +327,13 @@ void Launch::maybe_give_way() {
   if (seed_ == 0 || draw(4) != 0) return;
   runnable_.push_back(current);
   give_way();
+}
+
+void Launch::wait_for_previous() {
+  if (!shape_.overlaps) return;
+  if (early_) sleep(waiting_for_previous_);
+  races::acquire(&previous_);
+  current->waited = true;
 }
 
 void Launch::sleep(std::vector<CudaThread*>& list) {
@@ -388,23 +460,24 @@ Status require_possible(const LaunchShape& shape, const std::string& name, Place
   if (shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 && shape.shared_bytes <= kMaxShared &&
       *std::min_element(shape.blocks, shape.blocks + 3) >= 0 && shape.blocks[0] <= INT32_MAX &&
       std::max(shape.blocks[1], shape.blocks[2]) <= 65535 && shape.cluster >= 1 &&
-      shape.cluster <= most_cluster_blocks() && shape.blocks[0] % shape.cluster == 0)
+      shape.cluster <= most_cluster_blocks() && shape.blocks[0] % shape.cluster == 0 &&
+      shape.argument_bytes <= argument_bytes() && (!shape.overlaps || compute_major() >= 9))
     return Status::ok;
   return fail(Status::device_error,
               "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
-              "memory",
+              "memory and %zu of arguments%s",
               launch_text(name, place).c_str(), static_cast<long long>(shape.blocks[0]),
               static_cast<long long>(shape.blocks[1]), static_cast<long long>(shape.blocks[2]), shape.threads,
-              shape.cluster, shape.shared_bytes);
+              shape.cluster, shape.shared_bytes, shape.argument_bytes, shape.overlaps ? ", that overlaps" : "");
 }
 
-Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const void* args, const std::string& name,
-                   Place place) {
+void Launch::prepare(const KernelCall& call) {
+  const LaunchShape& shape = call.shape;
   shape_ = shape;
-  kernel_ = kernel;
-  args_ = args;
+  kernel_ = call.run;
+  args_ = call.args.get();
   seed_ = seed_from_environment();
-  random_ = mix(seed_ + ++launches_) | 1;
+  random_ = mix(seed_ + ++launches) | 1;
   failure_.clear();
   used_fibers_ = used_blocks_ = used_clusters_ = 0;
   cluster_count_ = clusters_to_start_ = shape.blocks[0] / shape.cluster * shape.blocks[1] * shape.blocks[2];
@@ -422,22 +495,50 @@ Status Launch::run(const LaunchShape& shape, void (*kernel)(const void*), const 
     if (races::watched()) window_ = std::clamp<size_t>(window_, 1, std::max<size_t>(most, 1));
   }
   host_race_fiber_ = races::current();
-  host_.adopt_stack();
   runnable_.reserve(window_ * shape.threads * shape.cluster);
-  {
-    const SegvGuard guard;
-    fill_blocks();
-    CudaThread* first = pick();
-    first->fiber = idle_fiber();
-    become(first);
-    Context::change(host_, first->fiber->context);
+  waiting_for_previous_.reserve(window_ * shape.threads * shape.cluster);
+  active = this;
+  fill_blocks();
+}
+
+// Threads run until none can, or all have ended.
+void Launch::go_on() {
+  active = this;
+  host_.adopt_stack();
+  const SegvGuard guard;
+  CudaThread* next = pick();
+  if (next->fiber == nullptr) next->fiber = idle_fiber();
+  become(next);
+  Context::change(host_, next->fiber->context);
+}
+
+void Launch::begin_early(const KernelCall& call) {
+  prepare(call);
+  early_ = true;
+  go_on();
+}
+
+Status Launch::run(const KernelCall& call) {
+  if (early_) {
+    early_ = false;
+    wake(waiting_for_previous_);
+  } else {
+    prepare(call);
   }
+  races::release(&previous_);
+  if (failure_.empty()) go_on();
   races::acquire(&end_);
   clean_up();
   if (failure_.empty()) failure_ = damaged_guards();
   if (failure_.empty()) return Status::ok;
-  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(name, place).c_str(),
+  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(call.name, call.place).c_str(),
               failure_.c_str(), static_cast<unsigned long long>(seed_));
+}
+
+void Launch::abandon() {
+  early_ = false;
+  failure_ = "abandoned";
+  clean_up();
 }
 
 void Launch::clean_up() {
@@ -458,6 +559,7 @@ void Launch::clean_up() {
   }
   idle_.clear();
   runnable_.clear();
+  waiting_for_previous_.clear();
   free_blocks_.clear();
   free_clusters_.clear();
 }

@@ -31,12 +31,24 @@ struct Meeting {
   std::vector<CudaThread*> waiting;
 };
 
-// An asynchronous copy between its issue and the wait for its group.
+// An asynchronous copy between its issue and the wait for its group. Of one that was issued before what it reads was
+// sure to be there: what it has read.
 struct Copy {
   unsigned char* to;
   const unsigned char* from;
   int bytes, bytes_valid;
   int64_t group;
+  bool taken;
+  unsigned char value[16];
+};
+
+// A launch as it was asked for.
+struct KernelCall {
+  LaunchShape shape;
+  void (*run)(const void* args);
+  std::shared_ptr<const void> args;
+  std::string name;
+  Place place;
 };
 
 // Bytes that a thread of the cluster has stored, not to be seen before a wait for the phase that they count for.
@@ -68,6 +80,7 @@ struct CudaThread {
   Fiber* fiber = nullptr;  // while it waits or runs
   void* race_fiber = nullptr;
   bool ended = false;
+  bool waited = false;  // for the previous kernel, if its own overlaps with that
   const Meeting* at = nullptr;
   const MbarrierState* at_mbarrier = nullptr;
   bool at_cluster = false;          // waits for the cluster
@@ -115,10 +128,18 @@ struct Cluster {
 
 class Launch {
  public:
-  Status run(const LaunchShape& shape, void (*kernel)(const void*), const void* args, const std::string& name,
-             Place place);
+  // Runs threads until all wait for the previous kernel, which has not begun.
+  void begin_early(const KernelCall& call);
+  // The whole kernel, or what begin_early has left of it.
+  Status run(const KernelCall& call);
+  // Gives up a kernel that has begun early.
+  void abandon();
 
   CudaThread* current = nullptr;
+
+  // Whether what the previous kernel writes may be missing as yet.
+  bool before_previous() const { return shape_.overlaps && !current->waited; }
+  void wait_for_previous();
 
   // Waits for the others. `orders_memory`: what they wrote before is seen after.
   void meet(Meeting& meeting, const char* purpose, bool orders_memory);
@@ -140,6 +161,8 @@ class Launch {
 
  private:
   static void fiber_main();
+  void prepare(const KernelCall& call);
+  void go_on();
   void loop();
   CudaThread* pick();
   void become(CudaThread* next);
@@ -164,19 +187,26 @@ class Launch {
   std::vector<Block*> free_blocks_;
   std::vector<std::unique_ptr<Cluster>> clusters_;
   std::vector<Cluster*> free_clusters_;
-  std::vector<CudaThread*> runnable_;
+  std::vector<CudaThread*> runnable_, waiting_for_previous_;
+  bool early_ = false;  // the previous kernel has not begun
   int64_t clusters_to_start_ = 0, cluster_count_ = 0, next_cluster_ = 0, cluster_step_ = 1, clusters_alive_ = 0;
   size_t window_ = 1;  // clusters under way at once
-  uint64_t seed_ = 0, random_ = 0, launches_ = 0;
+  uint64_t seed_ = 0, random_ = 0;
   Context host_;
   void* host_race_fiber_ = nullptr;
   std::vector<void*> race_fibers_;      // ThreadSanitizer's, of the CUDA threads of a launch and of the next ones
   std::deque<void*> idle_race_fibers_;  // in the order in which threads left them
-  char begin_, end_;                    // addresses for ThreadSanitizer
+  char begin_, end_, previous_;         // addresses for ThreadSanitizer
   std::string failure_;
 };
 
 Launch& current_launch();
+
+// Runs a kernel; and before it, as the seed has it, that part of `next` that needs not wait for it, where the two
+// overlap. nullptr: nobody knows what comes next.
+Status run_kernel(const KernelCall& call, const KernelCall* next);
+// The kernel will not be run, whether it has begun or not.
+void abandon_kernel(const KernelCall& call);
 
 // A failure where no device runs such a launch.
 Status require_possible(const LaunchShape& shape, const std::string& name, Place place);

@@ -30,16 +30,21 @@ struct Point {
   std::set<size_t> behind;  // nodes of the graph
 };
 
+// What is to be done: a kernel, or `work`, which is nothing for a mark.
+struct Job {
+  Work kind;
+  std::function<Status()> work;
+  std::shared_ptr<const KernelCall> kernel;
+};
+
 struct Entry {
   uint64_t number;  // in the order in which all work came
-  Work kind;
-  std::function<Status()> work;  // nothing of a mark's entries
+  Job job;
   std::shared_ptr<Point> sets, waits_for;
 };
 
 struct Node {
-  Work kind;
-  std::function<Status()> work;
+  Job job;
   std::set<size_t> behind;
 };
 
@@ -99,10 +104,16 @@ Key key_of(Stream stream) {
   return n <= kLegacy ? Key{kLegacy, 0} : Key{n, n == kOfThread ? thread : 0};
 }
 
-Status do_work(Work kind, const std::function<Status()>& work) {
+// `next`: what will be done behind it and behind nothing else, or nullptr.
+Status do_job(const Job& job, const Job* next) {
   Streams& s = streams();
-  if (!work || (s.failed != Status::ok && kind == Work::ordinary)) return Status::ok;
-  const Status status = work();
+  if (s.failed != Status::ok && job.kind == Work::ordinary) {
+    if (job.kernel != nullptr) abandon_kernel(*job.kernel);
+    return Status::ok;
+  }
+  if (!job.work && job.kernel == nullptr) return Status::ok;
+  const Status status =
+      job.kernel != nullptr ? run_kernel(*job.kernel, next != nullptr ? next->kernel.get() : nullptr) : job.work();
   if (status != Status::ok && s.failed == Status::ok) {
     s.failed = status;
     s.failure = status_text();
@@ -134,7 +145,8 @@ void run_next(const Key& key, Queue& queue) {
     Queue& theirs = s.queues[there];
     while (!entry.waits_for->reached) run_next(there, theirs);
   }
-  do_work(entry.kind, entry.work);
+  const bool known = !queue.entries.empty() && queue.entries.front().waits_for == nullptr;
+  do_job(entry.job, known ? &queue.entries.front().job : nullptr);
   if (entry.sets != nullptr) entry.sets->reached = true;
 }
 
@@ -184,7 +196,9 @@ Status run_graph(const Capture& graph) {
       if (std::all_of(behind.begin(), behind.end(), [&](size_t b) { return done[b]; })) ready.push_back(i);
     }
     const size_t next = streams().seed == 0 ? ready.back() : ready[draw(static_cast<uint32_t>(ready.size()))];
-    do_work(graph.nodes[next].kind, graph.nodes[next].work);
+    const auto alone_behind = [&](size_t i) { return graph.nodes[i].behind == std::set<size_t>{next}; };
+    const auto behind = std::find_if(open.begin(), open.end(), alone_behind);
+    do_job(graph.nodes[next].job, behind != open.end() ? &graph.nodes[*behind].job : nullptr);
     done[next] = true;
     open.erase(std::find(open.begin(), open.end(), next));
   }
@@ -212,19 +226,32 @@ Status require_no_capture(const char* call, Stream stream, Place place) {
   return queue.capture == nullptr ? Status::ok : refuse(*queue.capture, call, stream, place);
 }
 
-Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work) {
+namespace {
+
+Status enqueue(const char* call, Stream stream, Place place, Job job) {
   const Status status = require_stream(call, stream, place);
   if (status != Status::ok) return status;
   const Guard guard(streams().mutex);
   const Key key = key_of(stream);
   Queue& queue = streams().queues[key];
   if (queue.capture == nullptr) {
-    put(queue, {0, kind, std::move(work), nullptr, nullptr});
+    put(queue, {0, std::move(job), nullptr, nullptr});
     return Status::ok;
   }
-  queue.capture->nodes.push_back({kind, std::move(work), queue.last});
+  queue.capture->nodes.push_back({std::move(job), queue.last});
   queue.last = {queue.capture->nodes.size() - 1};
   return Status::ok;
+}
+
+}  // namespace
+
+Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work) {
+  return enqueue(call, stream, place, {kind, std::move(work), nullptr});
+}
+
+Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel) {
+  const Place place = kernel->place;
+  return enqueue("launch", stream, place, {Work::ordinary, nullptr, std::move(kernel)});
 }
 
 void run_everything() {
@@ -263,7 +290,7 @@ Status mark(Mark mark, Stream stream, Place place) {
   point->key = key;
   static_cast<MarkState*>(mark)->point = point;
   if (queue.capture == nullptr) {
-    put(queue, {0, Work::books, nullptr, point, nullptr});
+    put(queue, {0, {Work::books, nullptr, nullptr}, point, nullptr});
   } else {
     point->capture = queue.capture;
     point->behind = queue.last;
@@ -280,7 +307,7 @@ Status wait_mark(Stream stream, Mark mark, Place place) {
   const std::shared_ptr<Point> point = static_cast<MarkState*>(mark)->point;
   if (point == nullptr) return Status::ok;
   if (point->capture == nullptr && queue.capture == nullptr) {
-    put(queue, {0, Work::books, nullptr, nullptr, point});
+    put(queue, {0, {Work::books, nullptr, nullptr}, nullptr, point});
     return Status::ok;
   }
   if (queue.capture == nullptr && queue.entries.empty()) queue.capture = point->capture;  // it joins

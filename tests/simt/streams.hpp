@@ -10,6 +10,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "runtime.hpp"
 
@@ -22,6 +23,10 @@ enum class Work {
 
 // Puts work behind what is in the stream; or into the graph that the stream is captured into, as often to be run.
 Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work);
+
+// The same for a kernel.
+struct KernelCall;
+Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel);
 
 // A failure, and the end of the capture, where the stream is captured: `call` may not be.
 Status require_no_capture(const char* call, Stream stream, Place place);

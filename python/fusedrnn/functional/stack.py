@@ -19,23 +19,24 @@ class PackedWeights:
     """Weights in the backend's own layout; pass it as ``weights`` to pack once and call often.
 
     A snapshot: later writes to the arrays it was made from are not seen. They fix the precision of what is
-    computed with them.
+    computed with them, and the kernels that do.
     """
 
-    def __init__(self, weights: Mapping[str, Array], precision: str = "ieee") -> None:
+    def __init__(self, weights: Mapping[str, Array], precision: str = "ieee", algo: str = "auto") -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
         self.shape = stack_shape(weights)
         arrays = {name: shared(weights[name]) for name in self.shape.names()}
+        self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
         self.native = _native.pack_weights(
             self.shape.num_layers,
             self.shape.num_directions,
             self.shape.bias,
             list(arrays.values()),
             precision,
+            algo,
         )
         self.shapes = {name: array.shape for name, array in arrays.items()}
-        self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +75,9 @@ class Tape:
         return self.native.gates
 
 
-def pack_weights(weights: Mapping[str, Array], *, precision: str = "ieee") -> PackedWeights:
+def pack_weights(
+    weights: Mapping[str, Array], *, precision: str = "ieee", algo: str = "auto"
+) -> PackedWeights:
     """Packs a weights dict once, for use in place of it in the forward functions.
 
     Args:
@@ -82,12 +85,18 @@ def pack_weights(weights: Mapping[str, Array], *, precision: str = "ieee") -> Pa
         precision: what operands of matrix products are rounded to on their way into the kernels: "ieee"
             (nothing), "tf32", "bf16" or "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep
             the dtype.
+        algo: which kernels compute the recurrent part on CUDA: "auto" chooses by size and device; "reference"
+            (a thread for each row and unit), "step" (a kernel for each step) and "cluster" (one for many
+            steps) are required, and a call for whose sizes or device they are not made raises RuntimeError.
+            Results differ in rounding. On the CPU "auto" alone.
 
     Raises:
-        ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it.
+        ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it;
+            precision or algo is unknown.
+        RuntimeError: precision or algo is not the CPU's.
         TypeError: the dtypes differ or are not float32 or float64.
     """
-    return PackedWeights(weights, precision)
+    return PackedWeights(weights, precision, algo)
 
 
 def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:

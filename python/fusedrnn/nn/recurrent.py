@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
 from fusedrnn._weights import StackShape
-from fusedrnn.device import check_precision, resolve_device, shared
+from fusedrnn.device import check_algo, check_precision, resolve_device, shared
 from fusedrnn.functional.stack import single
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module, Stage
@@ -39,6 +39,8 @@ class Recurrent(Module):
             array that goes in or out is on the device: `DeviceArray`s come out; they, and CUDA arrays of
             other libraries, which are not copied, go in. `fusedrnn.asarray` makes one of a NumPy array.
         precision: arithmetic on CUDA, of float32 modules; "ieee" on the CPU.
+        algo: which kernels compute the recurrent part on CUDA, see `fusedrnn.functional.pack_weights`;
+            "auto" on the CPU.
         seed: for initial weights and dropout: an int, a `numpy.random.Generator`, or None for a random one.
 
     Weights and biases start uniform in [-1 / sqrt(H), 1 / sqrt(H)], as PyTorch's do. They have PyTorch's
@@ -79,6 +81,7 @@ class Recurrent(Module):
         dtype: DTypeLike = np.float32,
         device: str = "cpu",
         precision: str = "ieee",
+        algo: str = "auto",
         seed: checks.Seed = None,
     ) -> None:
         self.input_size = checks.positive_int("input_size", input_size)
@@ -91,6 +94,7 @@ class Recurrent(Module):
         self.dtype = float_dtype(dtype)
         self.device = resolve_device(device)
         self.precision = check_precision(precision, self.device)
+        self.algo = check_algo(algo, self.device)
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
         rng = checks.generator(seed)
@@ -146,6 +150,7 @@ class Recurrent(Module):
             self.bias,
             [self._parameters[name].data for name in self._names],
             self.precision,
+            self.algo,
         )
         self.__dict__["_packed"] = (version, backend, packed)
         return packed
@@ -201,6 +206,7 @@ class Recurrent(Module):
             "batch_first": self.batch_first,
             "dropout": self.dropout,
             "precision": self.precision,
+            "algo": self.algo,
         }
         return "recurrent", options, tuple(self._parameters[name] for name in self._names)
 

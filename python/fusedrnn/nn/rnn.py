@@ -36,6 +36,7 @@ class RNN(SingleState):
         dtype: DTypeLike = np.float32,
         device: str = "cpu",
         precision: str = "ieee",
+        algo: str = "auto",
         seed: Seed = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
@@ -44,7 +45,7 @@ class RNN(SingleState):
         self._cell = f"rnn_{nonlinearity}"
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dtype=dtype, device=device, precision=precision, seed=seed,
+            dtype=dtype, device=device, precision=precision, algo=algo, seed=seed,
         )  # fmt: skip
 
     def _describe(self) -> str:

@@ -48,8 +48,12 @@ class PackedWeights:
         return sum(a.nbytes for a in self.arrays.values())
 
 
-def pack_weights(weights: Mapping[str, Array], *, precision: str = "ieee") -> PackedWeights:
-    """Copies a weights dict, for use in place of it in the forward functions."""
+def pack_weights(
+    weights: Mapping[str, Array], *, precision: str = "ieee", algo: str = "auto"
+) -> PackedWeights:
+    """Copies a weights dict, for use in place of it in the forward functions. Only "auto" computes here."""
+    if algo != "auto":
+        raise ValueError(f"algo={algo!r} is a plan of CUDA devices: the reference has only 'auto'")
     return PackedWeights(weights, precision)
 
 

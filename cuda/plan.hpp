@@ -1,0 +1,23 @@
+// Which kernels compute a stack, on the calling thread's device.
+#pragma once
+
+#include "cluster.hpp"
+#include "element.cuh"
+
+namespace fusedrnn::cuda {
+
+// reference and step are whole plans; of cluster, what fits a cluster of which shape: the rest goes step by step.
+struct PlanChoice {
+  PlanKind kind;
+  bool overlaps;  // kernels of a step begin while those of the step before run
+  ClusterPlan cluster;
+};
+
+// As desc.plan wants it, or by the table of plan_table.hpp where it leaves the choice. Refuses a plan that is not this
+// backend's, and one that is required and does not fit.
+Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan);
+
+// The clusters that a stack gets on this device, if any.
+Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& limits, ClusterPlan* plan);
+
+}  // namespace fusedrnn::cuda
