@@ -198,7 +198,7 @@ def check_equal_work(shape: Shape, contenders: Sequence[Contender]) -> None:
         wanted = found if wanted is None else wanted
         apart = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
         if not apart <= APART[shape.stack.precision]:
-            raise AssertionError(f"{shape.name}: {contender.name} is {apart:.2g} away from {OURS}")
+            raise AssertionError(f"{contender.name} is {apart:.2g} away from {OURS}")
 
 
 class Ours:
