@@ -195,6 +195,27 @@ struct Strided {
 constexpr int64_t kReduceChunk = 4096;
 constexpr int64_t kLossRows = 16;  // rows of a cross-entropy that make a chunk
 
+// --------------------------------------------------------------------------------------------------------- checks
+// The first value that a check on a device found wrong, in the device's memory; all zeros: none yet. What a kernel
+// reads beyond its range is never an address: such an id's row, such a class's loss and gradient are NaN, such an id
+// adds nothing to a gradient, and a length is taken for the nearest right one.
+struct Fault {
+  int64_t what;   // CheckArgs::what of the check that found it
+  int64_t index;  // in C order
+  int64_t value;
+};
+
+struct CheckArgs {
+  int64_t what;  // not 0: the caller's name for what is looked at
+  int64_t count;
+  Strided values;  // int64, `count` elements: each is to be in [low, high]
+  int64_t low, high;
+  Strided mask;  // uint8, or absent: where it is 0, a value may be anything, as where it is ignore_index
+  int32_t has_ignore_index;
+  int64_t ignore_index;
+  Fault* fault;  // written if it is all zeros
+};
+
 // --------------------------------------------------------------------------------------------------------- layers
 struct EmbeddingArgs {
   DType dtype;
@@ -271,7 +292,8 @@ struct LossArgs {
   int64_t ignore_index;
   void* loss;
   void* dpred;
-  double* partials;  // one per kReduceChunk elements, or per row of a cross-entropy
+  double* partials;              // one per kReduceChunk elements, or per row of a cross-entropy
+  const Fault* fault = nullptr;  // of a device only: where it tells of one, a sum or mean is NaN
 };
 
 // ----------------------------------------------------------------------------------------------------- optimizers
@@ -324,8 +346,9 @@ struct ClippedUpdateArgs {
   const UpdateGroup* group;
   double max_norm;         // infinity scales nothing
   int32_t skip_nonfinite;  // where the norm is infinite or NaN, leave all parameters and states as they are
-  double* norm;            // backend memory
+  double* norm;            // backend memory; nullptr: gradients are not measured, and neither scaled nor looked at
   double* partials;        // one per kReduceChunk elements of each segment, at least one for each group
+  const Fault* fault = nullptr;  // of a device only: where it tells of one, nothing is updated and the norm is NaN
 };
 
 // ---------------------------------------------------------------------------------------------------------- table
@@ -379,6 +402,8 @@ struct Backend {
   Status (*gemm)(const GemmArgs*, void* workspace, Stream);
   Status (*column_sum)(DType, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum,
                        Stream);  // adds into
+
+  Status (*check_values)(const CheckArgs*, Stream);  // nullptr on a CPU, where nobody has to wait to look
 
   Status (*embedding_forward)(const EmbeddingArgs*, Stream);
   Status (*embedding_backward)(const EmbeddingArgs*, Stream);

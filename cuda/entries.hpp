@@ -1,9 +1,11 @@
-// The entries of the table (backend.hpp) that have a file each: layers/, losses/, optim/.
+// The entries of the table (backend.hpp) that have a file each: check.cu, layers/, losses/, optim/.
 #pragma once
 
 #include "backend.hpp"
 
 namespace fusedrnn::cuda {
+
+Status check_values(const CheckArgs* args, Stream stream);
 
 Status embedding_forward(const EmbeddingArgs* args, Stream stream);
 Status embedding_backward(const EmbeddingArgs* args, Stream stream);

@@ -127,6 +127,8 @@ constexpr Backend kTable = {
     /* gemm */ gemm,
     /* column_sum */ column_sum,
 
+    /* check_values */ check_values,
+
     /* embedding_forward */ embedding_forward,
     /* embedding_backward */ embedding_backward,
     /* layer_norm_forward */ layer_norm_forward,

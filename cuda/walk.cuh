@@ -15,7 +15,12 @@ struct Walk {
   int64_t resets_stride0, resets_stride1;
   int64_t T;
 
-  FR_DEVICE int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
+  // In [0, T] whatever the array holds: it becomes an address.
+  FR_DEVICE int64_t length(int64_t b) const {
+    if (!lengths) return T;
+    const int64_t n = lengths[b];
+    return n < 0 ? 0 : n > T ? T : n;
+  }
 
   FR_DEVICE static int64_t time(int64_t s, int64_t length, bool reverse) {
     return reverse && s < length ? length - 1 - s : s;

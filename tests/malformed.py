@@ -1,6 +1,7 @@
 """Calls of the native functions, each with one argument spoilt. As a program it prints what each call raised.
 
-One line of JSON a case, so that a crash shows as the first case without a line.
+One line of JSON a case, so that a crash shows as the first case without a line. With --device arrays are on
+the CUDA device.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusedrnn import _native as native
-from fusedrnn import functional
+from fusedrnn import _native, functional
 
 T, B, I, H, L, D = 5, 3, 7, 6, 2, 2
 G = 4
@@ -73,19 +73,120 @@ def rng(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-def readonly(array: np.ndarray) -> np.ndarray:
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
-
-
 def foreign(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder())
 
 
-def spoilt(key: str, argument: In | Out) -> Iterator[tuple[str, Any, type[Exception], str]]:
+class Host:
+    """NumPy arrays: the native functions, and the ways to spoil an array that do not change a size."""
+
+    native: Any = _native
+
+    def kept(self, array: np.ndarray) -> Any:
+        """An argument that is in host memory whatever the others are."""
+        return array
+
+    def readonly(self, array: np.ndarray) -> Any:
+        copy = array.copy()
+        copy.flags.writeable = False
+        return copy
+
+    def spoilt_type(self, argument: In | Out) -> Iterator[tuple[str, Any, type[Exception]]]:
+        a = argument.array
+        yield "a list", a.tolist(), TypeError
+        yield "masked", np.ma.masked_array(a), TypeError
+        if a.dtype != np.bool_:
+            yield "foreign byte order", foreign(a), TypeError
+        for dtype in (np.float16, np.int32, np.complex64, np.uint64, object):
+            yield np.dtype(dtype).name, a.astype(dtype), TypeError
+        if not argument.any_rank:
+            yield "rank + 1", a[..., None, :], ValueError
+            yield "rank - 1", np.asarray(a[0]), ValueError
+        if a.shape[-1] > 1:
+            yield "last axis strided", np.repeat(a, 2, -1)[..., ::2], ValueError
+            yield "last axis negative", np.ascontiguousarray(a[..., ::-1])[..., ::-1], ValueError
+        if a.ndim > 1:
+            yield "first axis negative", np.ascontiguousarray(a[::-1])[::-1], ValueError
+            yield "first axis broadcast", np.broadcast_to(a[:1], a.shape), ValueError
+        unaligned = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+        if a.itemsize > 1:
+            unaligned[...] = a
+            yield "unaligned", unaligned, ValueError
+        if isinstance(argument, Out):
+            yield "read-only", self.readonly(a), ValueError
+            if a.ndim > 1:
+                yield "not contiguous", np.repeat(a, 2, 0)[::2], ValueError
+
+
+class Kept(NamedTuple):
+    """A value that stays in host memory."""
+
+    value: Any
+
+
+class Device(Host):
+    """The same on the device: arguments are put there as the functions are called."""
+
+    def __init__(self) -> None:
+        self.native = self
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            there: dict[int, Any] = {}
+            return getattr(_native, name)(*placed(arguments, there), **placed(named, there))
+
+        return call
+
+    def kept(self, array: np.ndarray) -> Any:
+        return Kept(array)
+
+    def readonly(self, array: np.ndarray) -> Any:
+        return _native.device_array(array)._piece(0, array.shape, readonly=True)
+
+    def spoilt_type(self, argument: In | Out) -> Iterator[tuple[str, Any, type[Exception]]]:
+        a = argument.array
+        yield "a list", a.tolist(), TypeError
+        for dtype in {np.dtype(t) for t in (np.float32, np.int64, np.bool_)} - {a.dtype}:
+            yield dtype.name, a.astype(dtype), TypeError
+        if not argument.any_rank:
+            yield "rank + 1", np.ascontiguousarray(a[..., None, :]), ValueError
+            yield "rank - 1", a[:1].reshape(a.shape[1:]), ValueError
+        wide = _native.device_array(np.repeat(np.repeat(a, 2, 0), 2, -1))
+        strides = np.empty(wide.shape, a.dtype).strides
+        if a.shape[-1] > 1:
+            yield "last axis strided", strided(wide, a.shape, (*strides[:-1], 2 * a.itemsize)), ValueError
+        if a.ndim > 1:
+            yield "first axis broadcast", strided(wide, a.shape, (0, *strides[1:])), ValueError
+        if isinstance(argument, Out):
+            yield "read-only", self.readonly(a), ValueError
+            if a.ndim > 1:
+                yield "not contiguous", strided(wide, a.shape, strides), ValueError
+
+
+def strided(whole: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """A device array that is a view of another one."""
+    interface = {**whole.__cuda_array_interface__, "shape": shape, "strides": strides}
+    return _native.device_array_from_interface(interface, whole)
+
+
+def placed(value: Any, there: dict[int, Any]) -> Any:
+    """A nest of arguments with its NumPy arrays on the device, each once."""
+    if isinstance(value, Kept):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return type(value)([placed(v, there) for v in value])
+    if isinstance(value, dict):
+        return {name: placed(v, there) for name, v in value.items()}
+    if not isinstance(value, np.ndarray):
+        return value
+    if id(value) not in there:
+        there[id(value)] = _native.device_array(value)
+    return there[id(value)]
+
+
+def spoilt(at: Host, key: str, argument: In | Out) -> Iterator[tuple[str, Any, type[Exception], str]]:
     """Every way to spoil an array: what is wrong, the value, what must be raised, who must be named."""
-    for what, value, raises in spoilt_type(argument):
+    for what, value, raises in at.spoilt_type(argument):
         yield what, value, raises, key
     a = argument.array
     for axis in range(a.ndim):
@@ -96,46 +197,25 @@ def spoilt(key: str, argument: In | Out) -> Iterator[tuple[str, Any, type[Except
             yield f"axis {axis} - 1", np.ascontiguousarray(np.delete(a, 0, axis)), ValueError, named
 
 
-def spoilt_type(argument: In | Out) -> Iterator[tuple[str, Any, type[Exception]]]:
-    """The ways that do not change a size."""
-    a = argument.array
-    yield "a list", a.tolist(), TypeError
-    yield "masked", np.ma.masked_array(a), TypeError
-    if a.dtype != np.bool_:
-        yield "foreign byte order", foreign(a), TypeError
-    for dtype in (np.float16, np.int32, np.complex64, np.uint64, object):
-        yield np.dtype(dtype).name, a.astype(dtype), TypeError
-    if not argument.any_rank:
-        yield "rank + 1", a[..., None, :], ValueError
-        yield "rank - 1", np.asarray(a[0]), ValueError
-    if a.shape[-1] > 1:
-        yield "last axis strided", np.repeat(a, 2, -1)[..., ::2], ValueError
-        yield "last axis negative", np.ascontiguousarray(a[..., ::-1])[..., ::-1], ValueError
-    if a.ndim > 1:
-        yield "first axis negative", np.ascontiguousarray(a[::-1])[::-1], ValueError
-        yield "first axis broadcast", np.broadcast_to(a[:1], a.shape), ValueError
-    unaligned = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
-    if a.itemsize > 1:
-        unaligned[...] = a
-        yield "unaligned", unaligned, ValueError
-    if isinstance(argument, Out):
-        yield "read-only", readonly(a), ValueError
-        if a.ndim > 1:
-            yield "not contiguous", np.repeat(a, 2, 0)[::2], ValueError
-
-
-def matrix(name: str, function: Callable[..., Any], arguments: dict[str, Argument]) -> Iterator[Case]:
+def matrix(
+    at: Host, name: str, function: Callable[..., Any], arguments: dict[str, Argument]
+) -> Iterator[Case]:
     """All spoilt calls of a function, one argument at a time."""
     good = {k: (a.array if isinstance(a, (In, Out)) else a.value) for k, a in arguments.items()}
-    yield from sweep(name, arguments, lambda key, value: lambda: function(**{**good, key: value}))
+    yield from sweep(at, name, arguments, lambda key, value: lambda: function(**{**good, key: value}))
 
 
 def sweep(
-    name: str, arguments: dict[str, Argument], spoil: Callable[[str, Any], Callable[[], Any]]
+    at: Host, name: str, arguments: dict[str, Argument], spoil: Callable[[str, Any], Callable[[], Any]]
 ) -> Iterator[Case]:
+    arrays = [a for a in arguments.values() if isinstance(a, (In, Out)) or isinstance(a.value, np.ndarray)]
     for key, argument in arguments.items():
         if isinstance(argument, (In, Out)):
-            for what, value, raises, named in spoilt(key, argument):
+            if isinstance(at, Device) and len(arrays) > 1:  # it, or all others, are in the wrong place
+                yield Case(
+                    f"{name}: {key} in host memory", spoil(key, at.kept(argument.array)), TypeError, ""
+                )
+            for what, value, raises, named in spoilt(at, key, argument):
                 yield Case(f"{name}: {key} {what}", spoil(key, value), raises, named)
         if isinstance(argument, Scalar):
             for value in argument.bad:
@@ -175,36 +255,37 @@ def weight_names() -> list[str]:
     return [f"{k}_l{layer}{d}" for layer, d in itertools.product(range(L), ("", "_reverse")) for k in kinds]
 
 
-def pack(weights: list[np.ndarray]) -> Any:
-    return native.pack_weights(L, D, True, weights)
+def pack(at: Host, weights: list[np.ndarray]) -> Any:
+    return at.native.pack_weights(L, D, True, weights)
 
 
-def pack_cases() -> Iterator[Case]:
+def pack_cases(at: Host) -> Iterator[Case]:
     names, weights = weight_names(), lstm_weights()
     # The first weights say what I and H are, the gates are told by the cell later.
     free = {"weight_ih_l0": (0, 1), "weight_hh_l0": (0, 1)}
     arguments: dict[str, Argument] = {n: In(w, free.get(n, ())) for n, w in zip(names, weights, strict=True)}
     yield from sweep(
+        at,
         "pack_weights",
         arguments,
         lambda key, value: (
-            lambda: pack([value if n == key else w for n, w in zip(names, weights, strict=True)])
+            lambda: pack(at, [value if n == key else w for n, w in zip(names, weights, strict=True)])
         ),
     )
-    yield Case("pack_weights: one too few", lambda: pack(weights[:-1]), ValueError, "weights")
+    yield Case("pack_weights: one too few", lambda: pack(at, weights[:-1]), ValueError, "weights")
     for layers in (0, -1, 2**31, "1"):
         raises = TypeError if isinstance(layers, str) else ValueError
-        call = lambda layers=layers: native.pack_weights(layers, D, True, weights)  # noqa: E731
+        call = lambda layers=layers: at.native.pack_weights(layers, D, True, weights)  # noqa: E731
         yield Case(f"pack_weights: num_layers = {layers!r}", call, raises, "num_layers")
     for directions in (0, 3):
-        call = lambda n=directions: native.pack_weights(L, n, True, weights)  # noqa: E731
+        call = lambda n=directions: at.native.pack_weights(L, n, True, weights)  # noqa: E731
         yield Case(f"pack_weights: num_directions = {directions}", call, ValueError, "num_directions")
 
 
-def forward_arguments() -> dict[str, Argument]:
+def forward_arguments(at: Host) -> dict[str, Argument]:
     return {
         "cell": Scalar("lstm", ("lstn", "", None)),
-        "packed": Fixed(pack(lstm_weights())),
+        "packed": Fixed(pack(at, lstm_weights())),
         "x": In(rng(T, B, I), free=(0, 1)),
         "h0": In(rng(L * D, B, H)),
         "c0": In(rng(L * D, B, H)),
@@ -217,14 +298,14 @@ def forward_arguments() -> dict[str, Argument]:
     }
 
 
-def sequence_cases() -> Iterator[Case]:
-    arguments = forward_arguments()
+def sequence_cases(at: Host) -> Iterator[Case]:
+    arguments = forward_arguments(at)
     # x decides T and B; every other array then disagrees, and one of them is named.
-    yield from matrix("sequence_forward", native.sequence_forward, arguments)
+    yield from matrix(at, "sequence_forward", at.native.sequence_forward, arguments)
     good = {k: (a.array if isinstance(a, (In, Out)) else a.value) for k, a in arguments.items()}
 
     def forward(**changed: Any) -> Callable[[], Any]:
-        return lambda: native.sequence_forward(**{**good, **changed})
+        return lambda: at.native.sequence_forward(**{**good, **changed})
 
     yield Case(
         "sequence_forward: lengths above T", forward(lengths=np.array([T + 1, 1, 1])), ValueError, "lengths"
@@ -234,12 +315,12 @@ def sequence_cases() -> Iterator[Case]:
     )
     # An array without elements may have axes whose product with H overflows.
     huge, narrow = np.empty((2**30, 2**30, 0), np.float32), [rng(*s) for s in ((24, 0), (24, 6))]
-    packed = native.pack_weights(1, 1, False, narrow)
+    packed = at.native.pack_weights(1, 1, False, narrow)
     overflow = forward(x=huge, packed=packed, h0=None, c0=None, lengths=None, resets=None)
     yield Case("sequence_forward: T * B * H overflows", overflow, ValueError, "T * B")
     yield Case("sequence_forward: gates of another cell", forward(cell="gru"), ValueError, "weights")
 
-    *_, tape = native.sequence_forward(**good)
+    *_, tape = at.native.sequence_forward(**good)
     backward: dict[str, Argument] = {
         "tape": Fixed(tape),
         "dy": In(rng(T, B, D * H)),
@@ -248,15 +329,17 @@ def sequence_cases() -> Iterator[Case]:
         "need_dx": Fixed(True),
     }
     names, grads = weight_names(), lstm_weights()
-    call = native.sequence_backward
+    call = at.native.sequence_backward
     fixed = {k: (a.array if isinstance(a, (In, Out)) else a.value) for k, a in backward.items()}
     yield from sweep(
+        at,
         "sequence_backward",
         backward,
         lambda key, value: lambda: call(**{**fixed, "dweights": grads, key: value}),
     )
     outputs: dict[str, Argument] = {n: Out(g) for n, g in zip(names, grads, strict=True)}
     yield from sweep(
+        at,
         "sequence_backward",
         outputs,
         lambda key, value: (
@@ -273,10 +356,11 @@ def sequence_cases() -> Iterator[Case]:
     )
 
 
-def plan_cases() -> Iterator[Case]:
+def plan_cases(at: Host) -> Iterator[Case]:
     yield from matrix(
+        at,
         "sequence_plan",
-        native.sequence_plan,
+        at.native.sequence_plan,
         {
             "cell": Scalar("lstm", ("lstn",)),
             "dtype": Scalar("float32", ("float16",)),
@@ -289,12 +373,13 @@ def plan_cases() -> Iterator[Case]:
 
 
 # --------------------------------------------------------------------------------------------- layers
-def layer_cases() -> Iterator[Case]:
+def layer_cases(at: Host) -> Iterator[Case]:
     N = 4
     weight, bias = rng(N, I), rng(N)
     yield from matrix(
+        at,
         "linear_forward",
-        native.linear_forward,
+        at.native.linear_forward,
         {
             "x": In(rng(T, I), free=(0,), any_rank=True),
             "weight": In(weight, blames={0: "bias", 1: "x"}),
@@ -302,8 +387,9 @@ def layer_cases() -> Iterator[Case]:
         },
     )
     yield from matrix(
+        at,
         "linear_backward",
-        native.linear_backward,
+        at.native.linear_backward,
         {
             "dy": In(rng(T, N)),
             "x": In(rng(T, I), any_rank=True, blames={0: "dy"}),
@@ -315,26 +401,33 @@ def layer_cases() -> Iterator[Case]:
     )
     ids = np.arange(T)
     yield from matrix(
+        at,
         "embedding_forward",
-        native.embedding_forward,
+        at.native.embedding_forward,
         {"weight": In(rng(T, I), free=(0, 1)), "ids": Fixed(ids)},
     )
     for what, bad in (("too large", ids + 1), ("negative", ids - 1)):
-        call = lambda bad=bad: native.embedding_forward(bad, rng(T, I))  # noqa: E731
+        call = lambda bad=bad: at.native.embedding_forward(bad, rng(T, I))  # noqa: E731
         yield Case(f"embedding_forward: ids {what}", call, ValueError, "ids")
-    for what, wrong in (("float", rng(T)), ("int32", ids.astype(np.int32)), ("a list", ids.tolist())):
-        call = lambda wrong=wrong: native.embedding_forward(wrong, rng(T, I))  # noqa: E731
+    for what, wrong in (
+        ("float", rng(T)),
+        ("int32", at.kept(ids.astype(np.int32))),
+        ("a list", ids.tolist()),
+    ):
+        call = lambda wrong=wrong: at.native.embedding_forward(wrong, rng(T, I))  # noqa: E731
         yield Case(f"embedding_forward: ids {what}", call, TypeError, "ids")
     yield from matrix(
+        at,
         "embedding_backward",
-        native.embedding_backward,
+        at.native.embedding_backward,
         {"dy": In(rng(T, I)), "ids": Fixed(ids), "dweight": Out(rng(T + 1, I), (0,), blames={1: "dy"})},
     )
-    call_large = lambda: native.embedding_backward(rng(T, I), ids + 2, rng(T + 1, I))  # noqa: E731
+    call_large = lambda: at.native.embedding_backward(rng(T, I), ids + 2, rng(T + 1, I))  # noqa: E731
     yield Case("embedding_backward: ids too large", call_large, ValueError, "ids")
     yield from matrix(
+        at,
         "layer_norm_forward",
-        native.layer_norm_forward,
+        at.native.layer_norm_forward,
         {
             "x": In(rng(T, I), free=(0,), any_rank=True, blames={1: "weight"}),
             "weight": In(rng(I)),
@@ -343,8 +436,9 @@ def layer_cases() -> Iterator[Case]:
         },
     )
     yield from matrix(
+        at,
         "layer_norm_backward",
-        native.layer_norm_backward,
+        at.native.layer_norm_backward,
         {
             "dy": In(rng(T, I)),
             "x": In(rng(T, I), any_rank=True, blames={0: "dy", 1: "dy"}),
@@ -356,8 +450,9 @@ def layer_cases() -> Iterator[Case]:
         },
     )
     yield from matrix(
+        at,
         "dropout",
-        native.dropout,
+        at.native.dropout,
         {
             "x": In(rng(T, I), free=(0, 1), any_rank=True),
             "p": Scalar(0.5, PROBABILITY),
@@ -367,18 +462,21 @@ def layer_cases() -> Iterator[Case]:
     )
     lengths = np.array([T, 2, 0])
     yield from matrix(
+        at,
         "last_forward",
-        native.last_forward,
+        at.native.last_forward,
         {"x": In(rng(T, B, I), free=(0, 1, 2)), "lengths": Fixed(None), "batch_first": Fixed(False)},
     )
     yield from matrix(
+        at,
         "last_forward",
-        native.last_forward,
+        at.native.last_forward,
         {"x": Fixed(rng(T, B, I)), "lengths": In(lengths), "batch_first": Fixed(False)},
     )
     yield from matrix(
+        at,
         "last_backward",
-        native.last_backward,
+        at.native.last_backward,
         {
             "dy": In(rng(B, I), free=(0, 1)),
             "T": Scalar(T, INTEGER),
@@ -386,12 +484,12 @@ def layer_cases() -> Iterator[Case]:
             "batch_first": Fixed(False),
         },
     )
-    many = lambda: native.last_backward(rng(B, I), HUGE, None, False)  # noqa: E731
+    many = lambda: at.native.last_backward(rng(B, I), HUGE, None, False)  # noqa: E731
     yield Case("last_backward: T overflows", many, ValueError, "")
 
 
 # --------------------------------------------------------------------------------------------- losses
-def loss_cases() -> Iterator[Case]:
+def loss_cases(at: Host) -> Iterator[Case]:
     common: dict[str, Argument] = {
         "reduction": Scalar("mean", ("average", "", None)),
         "ignore_index": Fixed(None),
@@ -399,8 +497,9 @@ def loss_cases() -> Iterator[Case]:
     mask = np.ones(T, bool)
     for name in ("mse", "binary_cross_entropy"):
         yield from matrix(
+            at,
             name,
-            getattr(native, name),
+            getattr(at.native, name),
             {
                 "pred": In(rng(T, I), any_rank=True, blames={0: "target", 1: "target"}),
                 "target": In(np.abs(rng(T, I)) % 1),
@@ -409,46 +508,48 @@ def loss_cases() -> Iterator[Case]:
             },
         )
     yield from matrix(
+        at,
         "cross_entropy",
-        native.cross_entropy,
+        at.native.cross_entropy,
         {"pred": Fixed(rng(T, I)), "target": Fixed(np.zeros(T, np.int64)), "mask": In(mask), **common},
     )
     for what, target in (("too large", np.full(T, I)), ("negative", np.full(T, -1))):
-        call = lambda target=target: native.cross_entropy(rng(T, I), target, "mean", None, None)  # noqa: E731
+        call = lambda target=target: at.native.cross_entropy(rng(T, I), target, "mean", None, None)  # noqa: E731
         yield Case(f"cross_entropy: target {what}", call, ValueError, "target")
 
 
 # ----------------------------------------------------------------------------------------- optimizers
-def optimizer_cases() -> Iterator[Case]:
+def optimizer_cases(at: Host) -> Iterator[Case]:
     def piece() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         return rng(5), rng(5), [np.zeros(5, np.float32), np.zeros(5, np.float32)]
 
     param, grad, state = piece()
     yield from sweep(
+        at,
         "Segments",
         {"param": Out(param, any_rank=True, blames={0: "grad"}), "grad": In(grad)},
         lambda key, value: (
-            lambda: native.Segments(
+            lambda: at.native.Segments(
                 "adam", [(value if key == "param" else param, value if key == "grad" else grad, state)]
             )
         ),
     )
-    yield Case("Segments: kind", lambda: native.Segments("adm", [piece()]), ValueError, "kind")
+    yield Case("Segments: kind", lambda: at.native.Segments("adm", [piece()]), ValueError, "kind")
     yield Case(
-        "Segments: state", lambda: native.Segments("adam", [(param, grad, state[:1])]), ValueError, "state"
+        "Segments: state", lambda: at.native.Segments("adam", [(param, grad, state[:1])]), ValueError, "state"
     )
     grads = [rng(5), rng(2, 3)]
     for limit in (-1.0, NAN):
-        call = lambda v=limit: native.clip_by_global_norm(grads, v)  # noqa: E731
+        call = lambda v=limit: at.native.clip_by_global_norm(grads, v)  # noqa: E731
         yield Case(f"clip_by_global_norm: max_norm = {limit}", call, ValueError, "max_norm")
-        call = lambda v=limit: native.clip_by_value(grads, v)  # noqa: E731
+        call = lambda v=limit: at.native.clip_by_value(grads, v)  # noqa: E731
         yield Case(f"clip_by_value: limit = {limit}", call, ValueError, "limit")
     for function, rest in (("global_norm", ()), ("clip_by_global_norm", (1.0,)), ("clip_by_value", (1.0,))):
-        for what, value, raises in spoilt_type(In(rng(2, 3), any_rank=True)):
-            call = lambda f=function, v=value, r=rest: getattr(native, f)([v], *r)  # noqa: E731
+        for what, value, raises in at.spoilt_type(In(rng(2, 3), any_rank=True)):
+            call = lambda f=function, v=value, r=rest: getattr(at.native, f)([v], *r)  # noqa: E731
             yield Case(f"{function}: grads {what}", call, raises, "grads[0]")
         if rest:
-            call = lambda f=function, r=rest: getattr(native, f)([readonly(rng(5))], *r)  # noqa: E731
+            call = lambda f=function, r=rest: getattr(at.native, f)([at.readonly(rng(5))], *r)  # noqa: E731
             yield Case(f"{function}: grads read-only", call, ValueError, "grads[0]")
 
 
@@ -481,25 +582,26 @@ def scalar_cases() -> Iterator[Case]:
 def thread_cases() -> Iterator[Case]:
     for n in (0, -1, 257, 2**40, 1.5, None, "2"):
         raises = ValueError if isinstance(n, int) else TypeError
-        yield Case(f"set_num_threads({n!r})", lambda n=n: native.set_num_threads(n), raises, "n")
-    yield Case("set_backend('sse')", lambda: native.set_backend("sse"), ValueError, "name")
+        yield Case(f"set_num_threads({n!r})", lambda n=n: _native.set_num_threads(n), raises, "n")
+    yield Case("set_backend('sse')", lambda: _native.set_backend("sse"), ValueError, "name")
 
 
-def cases() -> list[Case]:
+def cases(device: bool = False) -> list[Case]:
+    at = Device() if device else Host()
     return [
-        *thread_cases(),
-        *pack_cases(),
-        *sequence_cases(),
-        *plan_cases(),
-        *layer_cases(),
-        *loss_cases(),
-        *optimizer_cases(),
-        *scalar_cases(),
+        *(() if device else thread_cases()),
+        *pack_cases(at),
+        *sequence_cases(at),
+        *(() if device else plan_cases(at)),
+        *layer_cases(at),
+        *loss_cases(at),
+        *optimizer_cases(at),
+        *(() if device else scalar_cases()),
     ]
 
 
 def main() -> None:
-    for case in cases():
+    for case in cases("--device" in sys.argv):
         try:
             case.call()
             raised, message = "nothing", ""

@@ -18,13 +18,17 @@ CASES = malformed.cases()
 
 @pytest.fixture(scope="module")
 def raised() -> dict[str, tuple[str, str]]:
+    return answers_of(CASES)
+
+
+def answers_of(cases: list[malformed.Case], *options: str) -> dict[str, tuple[str, str]]:
     """What each malformed call raised, in a process of its own: a crash is a missing answer."""
-    command = [sys.executable, "-X", "faulthandler", malformed.__file__]
+    command = [sys.executable, "-X", "faulthandler", malformed.__file__, *options]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     answers = {line["name"]: (line["raised"], line["message"]) for line in lines}
     if ran.returncode != 0:
-        following = next((c.name for c in CASES if c.name not in answers), "none")
+        following = next((c.name for c in cases if c.name not in answers), "none")
         pytest.fail(f"the process ended with {ran.returncode} in {following}\n{ran.stderr[-2000:]}")
     return answers
 
@@ -40,6 +44,21 @@ def test_malformed_argument_raises_and_is_named(
     kind, message = raised[case.name]
     assert kind == case.raises.__name__, message
     assert case.mentions in message
+
+
+@pytest.mark.cuda
+@pytest.mark.parity
+def test_malformed_arguments_on_a_device() -> None:
+    """The same of device arrays. All at once: they are not known before there is a device."""
+    cases = malformed.cases(device=True)
+    assert len({c.name for c in cases}) == len(cases) > 700
+    answers = answers_of(cases, "--device")
+    wrong = [
+        (case.name, answers[case.name])
+        for case in cases
+        if answers[case.name][0] != case.raises.__name__ or case.mentions not in answers[case.name][1]
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize(

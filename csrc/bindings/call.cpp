@@ -13,7 +13,11 @@ const Backend* device_of(py::handle value) { return as_device_array(value) != nu
 const Backend& backend_of(const Backend* device) { return device != nullptr ? *device : current_backend(); }
 
 Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
-  check(backend, backend.alloc(bytes, &data_), what);
+  if (bytes > 0) check(backend, backend.alloc(bytes, &data_), what);
+}
+
+Memory::~Memory() {
+  if (data_ != nullptr) backend_.free(data_);
 }
 
 CallStream::CallStream(const Backend* device) : device_(device) {
@@ -46,6 +50,18 @@ Result fresh_on(const Backend* device, Element element, const std::vector<int64_
   DeviceArray array(*device, element, sizes, name);
   void* data = array.data();
   return {py::cast(std::move(array)), data};
+}
+
+Scalar::Scalar(const Backend* device, const char* name) {
+  if (device != nullptr) result_ = fresh_on(device, Element::float64, {}, name);
+}
+
+const void* on_host(const void* from, size_t bytes, const Backend* device, std::vector<char>& kept) {
+  if (device == nullptr || bytes == 0) return from;
+  kept.resize(bytes);
+  const py::gil_scoped_release release;
+  check(*device, device->copy(kept.data(), from, bytes, current_stream()), "copy to the host");
+  return kept.data();
 }
 
 }  // namespace fusedrnn

@@ -24,11 +24,11 @@ const Backend* device_of(py::handle value);
 // The table that serves arrays of `device`: with nullptr the current one of the CPU.
 const Backend& backend_of(const Backend* device);
 
-// A block of a backend's memory.
+// A block of a backend's memory, null where it has no bytes.
 class Memory {
  public:
   Memory(const Backend& backend, size_t bytes, const char* what);
-  ~Memory() { backend_.free(data_); }
+  ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
@@ -69,5 +69,25 @@ struct Result {
 };
 
 Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name);
+
+// A number that a call computes, in float64: for Python a float, on a device a DeviceArray without axes, for which
+// nobody has to wait. Not to be moved: a CPU's number lies within.
+class Scalar {
+ public:
+  Scalar(const Backend* device, const char* name);
+  Scalar(const Scalar&) = delete;
+  Scalar& operator=(const Scalar&) = delete;
+
+  double* data() { return result_.data != nullptr ? static_cast<double*>(result_.data) : &number_; }
+  py::object object() const { return result_.data != nullptr ? result_.object : py::float_(number_); }
+
+ private:
+  double number_ = 0;
+  Result result_;
+};
+
+// For checks of values: `bytes` bytes in host memory, where they are or copied from a device into `kept`. Waits for
+// what the calling thread's stream is doing.
+const void* on_host(const void* from, size_t bytes, const Backend* device, std::vector<char>& kept);
 
 }  // namespace fusedrnn

@@ -244,6 +244,15 @@ void bind_device(py::module_& m) {
              if (a.sizes().empty()) throw py::type_error("len() of an array without axes");
              return a.sizes()[0];
            })
+      .def("__float__",
+           [](const DeviceArray& a) {
+             if (a.count() != 1) throw py::type_error("only an array of one element is a number: use numpy()");
+             return py::float_(a.numpy().attr("item")());
+           })
+      .def("__format__",
+           [](const py::object& self, const py::str& spec) -> py::object {
+             return py::len(spec) == 0 ? py::object(py::repr(self)) : py::float_(self).attr("__format__")(spec);
+           })
       .def("__repr__",
            [](const DeviceArray& a) {
              return "DeviceArray(shape=" + shape_of(a.sizes()) + ", dtype=" + name_of(a.element()) +

@@ -2,23 +2,34 @@
 #include <cmath>
 #include <string>
 
-#include "bindings/array.hpp"
-#include "bindings/sequence.hpp"
+#include "bindings/call.hpp"
+#include "bindings/checks.hpp"
 #include "bindings/strided.hpp"
-#include "dispatch/registry.hpp"
 #include "layers/linear.hpp"
 #include "runtime/error.hpp"
-#include "runtime/team.hpp"
 
 namespace fusedrnn {
 namespace {
 
-// Runs call(team) without the GIL.
-template <class Call>
-void run(const Backend& backend, const char* name, const Call& call) {
+// Runs call(workspace, stream) without the GIL, workspace having bytes_for(threads) bytes.
+template <class BytesFor, class Call>
+void run(const Backend* device, const char* name, const BytesFor& bytes_for, const Call& call) {
+  const Backend& backend = backend_of(device);
   py::gil_scoped_release release;
-  TeamLease lease;
-  check(backend, call(lease.team()), name);
+  CallStream on(device);
+  const Memory workspace(backend, bytes_for(on.threads()), "workspace");
+  check(backend, call(workspace.data(), on.stream()), name);
+  on.finish(name);
+}
+
+// Runs an entry of the table without the GIL.
+template <class Args>
+void run(const Backend* device, const char* name, Status (*Backend::*entry)(const Args*, Stream), const Args& args) {
+  const Backend& backend = backend_of(device);
+  py::gil_scoped_release release;
+  CallStream on(device);
+  check(backend, (backend.*entry)(&args, on.stream()), name);
+  on.finish(name);
 }
 
 std::vector<int64_t> with_last(std::vector<int64_t> sizes, int64_t last) {
@@ -26,19 +37,20 @@ std::vector<int64_t> with_last(std::vector<int64_t> sizes, int64_t last) {
   return sizes;
 }
 
-Argument lengths_of(py::handle value, int64_t T, int64_t B) {
-  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}});
-  if (lengths.present()) require_lengths(lengths.as<int64_t>(), T, B);
+Argument lengths_of(py::handle value, int64_t T, int64_t B, const Backend* device) {
+  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
+  if (lengths.present()) require_lengths(lengths.as<int64_t>(), T, B, device);
   return lengths;
 }
 
 // ------------------------------------------------------------------------------------------------------- linear
-py::array linear_forward(py::handle x_object, py::handle weight_object, py::handle bias_object) {
-  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}});
-  const Argument x = input("x", x_object, weight.element(), {{"..."}, {"I", weight.size(1)}});
-  const Argument bias = optional_input("bias", bias_object, weight.element(), {{"N", weight.size(0)}});
+py::object linear_forward(py::handle x_object, py::handle weight_object, py::handle bias_object) {
+  const Backend* device = device_of(weight_object);
+  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}}, device);
+  const Argument x = input("x", x_object, weight.element(), {{"..."}, {"I", weight.size(1)}}, device);
+  const Argument bias = optional_input("bias", bias_object, weight.element(), {{"N", weight.size(0)}}, device);
   weight.require_contiguous();
-  const py::array y = fresh(x.element(), with_last(leading(x), weight.size(0)), "y");
+  const Result y = fresh_on(device, x.element(), with_last(leading(x), weight.size(0)), "y");
 
   LinearArgs a = {};
   a.dtype = x.dtype();
@@ -48,28 +60,27 @@ py::array linear_forward(py::handle x_object, py::handle weight_object, py::hand
   a.out = weight.size(0);
   a.weight = weight.data();
   a.bias = bias.data();
-  a.y = const_cast<void*>(y.data());
-  const Backend& backend = current_backend();
-  const Linear linear(backend, a);
-  run(backend, "linear_forward", [&](Team* team) {
-    const Workspace workspace(backend, linear.forward_workspace(team->size));
-    return linear.forward(workspace.data(), team);
-  });
-  return y;
+  a.y = y.data;
+  const Linear linear(backend_of(device), a);
+  run(
+      device, "linear_forward", [&](int32_t threads) { return linear.forward_workspace(threads); },
+      [&](void* workspace, Stream stream) { return linear.forward(workspace, stream); });
+  return y.object;
 }
 
 py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle weight_object,
                            py::handle dweight_object, py::handle dbias_object, bool need_dx) {
-  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}});
+  const Backend* device = device_of(weight_object);
+  const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}}, device);
   const Axis N = {"N", weight.size(0)}, I = {"I", weight.size(1)};
-  const Argument x = input("x", x_object, weight.element(), {{"..."}, I});
-  const Argument dy = input("dy", dy_object, weight.element(), {{"..."}, N});
-  const Argument dweight = optional_output("dweight", dweight_object, weight.element(), {N, I});
-  const Argument dbias = optional_output("dbias", dbias_object, weight.element(), {N});
+  const Argument x = input("x", x_object, weight.element(), {{"..."}, I}, device);
+  const Argument dy = input("dy", dy_object, weight.element(), {{"..."}, N}, device);
+  const Argument dweight = optional_output("dweight", dweight_object, weight.element(), {N, I}, device);
+  const Argument dbias = optional_output("dbias", dbias_object, weight.element(), {N}, device);
   weight.require_contiguous();
   require_shape(dy, with_last(leading(x), weight.size(0)));
   disjoint({&dweight, &dbias}, {&dy, &x, &weight});
-  const py::object dx = need_dx ? py::object(fresh(x.element(), x.sizes(), "dx")) : py::none();
+  const Result dx = need_dx ? fresh_on(device, x.element(), x.sizes(), "dx") : Result();
 
   LinearArgs a = {};
   a.dtype = x.dtype();
@@ -79,25 +90,24 @@ py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle
   a.out = weight.size(0);
   a.weight = weight.data();
   a.dy = rows_of(dy);
-  a.dx = need_dx ? const_cast<void*>(py::array(dx).data()) : nullptr;
+  a.dx = dx.data;
   a.dweight = dweight.data();
   a.dbias = dbias.data();
-  const Backend& backend = current_backend();
-  const Linear linear(backend, a);
-  run(backend, "linear_backward", [&](Team* team) {
-    const Workspace workspace(backend, linear.backward_workspace(team->size));
-    return linear.backward(workspace.data(), team);
-  });
-  return dx;
+  const Linear linear(backend_of(device), a);
+  run(
+      device, "linear_backward", [&](int32_t threads) { return linear.backward_workspace(threads); },
+      [&](void* workspace, Stream stream) { return linear.backward(workspace, stream); });
+  return dx.object;
 }
 
 // ---------------------------------------------------------------------------------------------------- embedding
-py::array embedding_forward(py::handle ids_object, py::handle weight_object) {
-  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}});
-  const Argument weight = input("weight", weight_object, any_float, {{"rows"}, {"width"}});
+py::object embedding_forward(py::handle ids_object, py::handle weight_object) {
+  const Backend* device = device_of(weight_object);
+  const Argument weight = input("weight", weight_object, any_float, {{"rows"}, {"width"}}, device);
+  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}}, device);
   weight.require_contiguous();
-  require_below("ids", elements_of(ids), weight.size(0));
-  const py::array y = fresh(weight.element(), with_last(ids.sizes(), weight.size(1)), "y");
+  require_below("ids", elements_of(ids), weight.size(0), device);
+  const Result y = fresh_on(device, weight.element(), with_last(ids.sizes(), weight.size(1)), "y");
 
   EmbeddingArgs a = {};
   a.dtype = weight.dtype();
@@ -106,18 +116,18 @@ py::array embedding_forward(py::handle ids_object, py::handle weight_object) {
   a.width = weight.size(1);
   a.ids = elements_of(ids);
   a.weight = weight.data();
-  a.y = const_cast<void*>(y.data());
-  const Backend& backend = current_backend();
-  run(backend, "embedding_forward", [&](Team* team) { return backend.embedding_forward(&a, team); });
-  return y;
+  a.y = y.data;
+  run(device, "embedding_forward", &Backend::embedding_forward, a);
+  return y.object;
 }
 
 void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle dweight_object) {
-  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}});
-  const Argument dweight = output("dweight", dweight_object, any_float, {{"rows"}, {"width"}});
-  const Argument dy = input("dy", dy_object, dweight.element(), {{"..."}, {"width", dweight.size(1)}});
+  const Backend* device = device_of(dweight_object);
+  const Argument dweight = output("dweight", dweight_object, any_float, {{"rows"}, {"width"}}, device);
+  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}}, device);
+  const Argument dy = input("dy", dy_object, dweight.element(), {{"..."}, {"width", dweight.size(1)}}, device);
   require_shape(dy, with_last(ids.sizes(), dy.sizes().back()));
-  require_below("ids", elements_of(ids), dweight.size(0));
+  require_below("ids", elements_of(ids), dweight.size(0), device);
   disjoint({&dweight}, {&dy, &ids});
 
   EmbeddingArgs a = {};
@@ -128,8 +138,7 @@ void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle 
   a.ids = elements_of(ids);
   a.dy = rows_of(dy);
   a.dweight = dweight.data();
-  const Backend& backend = current_backend();
-  run(backend, "embedding_backward", [&](Team* team) { return backend.embedding_backward(&a, team); });
+  run(device, "embedding_backward", &Backend::embedding_backward, a);
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -145,33 +154,36 @@ LayerNormArgs layer_norm_args(const Argument& x, const Argument& weight) {
 }
 
 py::tuple layer_norm_forward(py::handle x_object, py::handle weight_object, py::handle bias_object, py::handle eps) {
-  const Argument x = input("x", x_object, any_float, {{"..."}, {"width"}});
-  const Argument weight = optional_input("weight", weight_object, x.element(), {{"width", x.sizes().back()}});
-  const Argument bias = optional_input("bias", bias_object, x.element(), {{"width", x.sizes().back()}});
+  const Backend* device = device_of(x_object);
+  const Argument x = input("x", x_object, any_float, {{"..."}, {"width"}}, device);
+  const Axis width = {"width", x.sizes().back()};
+  const Argument weight = optional_input("weight", weight_object, x.element(), {width}, device);
+  const Argument bias = optional_input("bias", bias_object, x.element(), {width}, device);
   LayerNormArgs a = layer_norm_args(x, weight);
   a.eps = real("eps", eps, 0, HUGE_VAL);
   a.bias = bias.data();
-  const py::array y = fresh(x.element(), x.sizes(), "y");
-  const py::array mean = fresh(x.element(), leading(x), "mean"), rstd = fresh(x.element(), leading(x), "rstd");
-  a.y = const_cast<void*>(y.data());
-  a.mean = const_cast<void*>(mean.data());
-  a.rstd = const_cast<void*>(rstd.data());
-  const Backend& backend = current_backend();
-  run(backend, "layer_norm_forward", [&](Team* team) { return backend.layer_norm_forward(&a, team); });
-  return py::make_tuple(y, mean, rstd);
+  const Result y = fresh_on(device, x.element(), x.sizes(), "y");
+  const Result mean = fresh_on(device, x.element(), leading(x), "mean");
+  const Result rstd = fresh_on(device, x.element(), leading(x), "rstd");
+  a.y = y.data;
+  a.mean = mean.data;
+  a.rstd = rstd.data;
+  run(device, "layer_norm_forward", &Backend::layer_norm_forward, a);
+  return py::make_tuple(y.object, mean.object, rstd.object);
 }
 
-py::array layer_norm_backward(py::handle dy_object, py::handle x_object, py::handle weight_object,
-                              py::handle mean_object, py::handle rstd_object, py::handle dweight_object,
-                              py::handle dbias_object) {
-  const Argument x = input("x", x_object, any_float, {{"..."}, {"width"}});
+py::object layer_norm_backward(py::handle dy_object, py::handle x_object, py::handle weight_object,
+                               py::handle mean_object, py::handle rstd_object, py::handle dweight_object,
+                               py::handle dbias_object) {
+  const Backend* device = device_of(x_object);
+  const Argument x = input("x", x_object, any_float, {{"..."}, {"width"}}, device);
   const Axis width = {"width", x.sizes().back()};
-  const Argument dy = input("dy", dy_object, x.element(), {{"..."}, width});
-  const Argument weight = optional_input("weight", weight_object, x.element(), {width});
-  const Argument mean = input("mean", mean_object, x.element(), {{"..."}});
-  const Argument rstd = input("rstd", rstd_object, x.element(), {{"..."}});
-  const Argument dweight = optional_output("dweight", dweight_object, x.element(), {width});
-  const Argument dbias = optional_output("dbias", dbias_object, x.element(), {width});
+  const Argument dy = input("dy", dy_object, x.element(), {{"..."}, width}, device);
+  const Argument weight = optional_input("weight", weight_object, x.element(), {width}, device);
+  const Argument mean = input("mean", mean_object, x.element(), {{"..."}}, device);
+  const Argument rstd = input("rstd", rstd_object, x.element(), {{"..."}}, device);
+  const Argument dweight = optional_output("dweight", dweight_object, x.element(), {width}, device);
+  const Argument dbias = optional_output("dbias", dbias_object, x.element(), {width}, device);
   require_shape(dy, x.sizes());
   require_shape(mean, leading(x));
   require_shape(rstd, leading(x));
@@ -179,22 +191,22 @@ py::array layer_norm_backward(py::handle dy_object, py::handle x_object, py::han
   rstd.require_contiguous();
   disjoint({&dweight, &dbias}, {&dy, &x, &weight, &mean, &rstd});
   LayerNormArgs a = layer_norm_args(x, weight);
-  const py::array dx = fresh(x.element(), x.sizes(), "dx");
+  const Result dx = fresh_on(device, x.element(), x.sizes(), "dx");
   a.dy = rows_of(dy);
   a.mean = mean.data();
   a.rstd = rstd.data();
-  a.dx = const_cast<void*>(dx.data());
+  a.dx = dx.data;
   a.dweight = dweight.data();
   a.dbias = dbias.data();
-  const Backend& backend = current_backend();
-  run(backend, "layer_norm_backward", [&](Team* team) { return backend.layer_norm_backward(&a, team); });
-  return dx;
+  run(device, "layer_norm_backward", &Backend::layer_norm_backward, a);
+  return dx.object;
 }
 
 // ------------------------------------------------------------------------------------------------ dropout, last
-py::array dropout(py::handle x_object, py::handle p, py::handle key, py::handle stream) {
-  const Argument x = input("x", x_object, any_float, {{"..."}});
-  const py::array y = fresh(x.element(), x.sizes(), "y");
+py::object dropout(py::handle x_object, py::handle p, py::handle key, py::handle stream) {
+  const Backend* device = device_of(x_object);
+  const Argument x = input("x", x_object, any_float, {{"..."}}, device);
+  const Result y = fresh_on(device, x.element(), x.sizes(), "y");
   DropoutArgs a = {};
   a.dtype = x.dtype();
   a.count = x.count();
@@ -202,37 +214,35 @@ py::array dropout(py::handle x_object, py::handle p, py::handle key, py::handle 
   a.key = unsigned_integer("key", key);
   a.stream = static_cast<uint32_t>(integer("stream", stream, 0, UINT32_MAX));
   a.x = elements_of(x);
-  a.y = const_cast<void*>(y.data());
-  const Backend& backend = current_backend();
-  run(backend, "dropout", [&](Team* team) { return backend.dropout(&a, team); });
-  return y;
+  a.y = y.data;
+  run(device, "dropout", &Backend::dropout, a);
+  return y.object;
 }
 
-py::array last_forward(py::handle x_object, py::handle lengths_object, bool batch_first) {
-  const Argument x = batch_first ? input("x", x_object, any_float, {{"B"}, {"T"}, {"N"}})
-                                 : input("x", x_object, any_float, {{"T"}, {"B"}, {"N"}});
+py::object last_forward(py::handle x_object, py::handle lengths_object, bool batch_first) {
+  const Backend* device = device_of(x_object);
+  const Argument x = batch_first ? input("x", x_object, any_float, {{"B"}, {"T"}, {"N"}}, device)
+                                 : input("x", x_object, any_float, {{"T"}, {"B"}, {"N"}}, device);
   const int64_t T = x.size(batch_first ? 1 : 0), B = x.size(batch_first ? 0 : 1);
-  const Argument lengths = lengths_of(lengths_object, T, B);
-  const py::array y = fresh(x.element(), {B, x.size(2)}, "y");
-  const LastArgs a = {
-      x.dtype(), T, B, x.size(2), lengths.as<const int64_t>(), x.array3(batch_first), const_cast<void*>(y.data()),
-      x.size(2)};
-  const Backend& backend = current_backend();
-  run(backend, "last_forward", [&](Team* team) { return backend.last_forward(&a, team); });
-  return y;
+  const Argument lengths = lengths_of(lengths_object, T, B, device);
+  const Result y = fresh_on(device, x.element(), {B, x.size(2)}, "y");
+  const LastArgs a = {x.dtype(), T,        B, x.size(2), lengths.as<const int64_t>(), x.array3(batch_first),
+                      y.data,    x.size(2)};
+  run(device, "last_forward", &Backend::last_forward, a);
+  return y.object;
 }
 
-py::array last_backward(py::handle dy_object, py::handle steps, py::handle lengths_object, bool batch_first) {
-  const Argument dy = input("dy", dy_object, any_float, {{"B"}, {"N"}});
+py::object last_backward(py::handle dy_object, py::handle steps, py::handle lengths_object, bool batch_first) {
+  const Backend* device = device_of(dy_object);
+  const Argument dy = input("dy", dy_object, any_float, {{"B"}, {"N"}}, device);
   const int64_t B = dy.size(0), N = dy.size(1), T = integer("T", steps, 0, INT64_MAX);
-  const Argument lengths = lengths_of(lengths_object, T, B);
+  const Argument lengths = lengths_of(lengths_object, T, B, device);
   const std::vector<int64_t> sizes = batch_first ? std::vector<int64_t>{B, T, N} : std::vector<int64_t>{T, B, N};
-  const py::array dx = fresh(dy.element(), sizes, "dx");
-  const Array3 to = {const_cast<void*>(dx.data()), batch_first ? N : B * N, batch_first ? T * N : N};
+  const Result dx = fresh_on(device, dy.element(), sizes, "dx");
+  const Array3 to = {dx.data, batch_first ? N : B * N, batch_first ? T * N : N};
   const LastArgs a = {dy.dtype(), T, B, N, lengths.as<const int64_t>(), to, dy.data(), dy.stride(0)};
-  const Backend& backend = current_backend();
-  run(backend, "last_backward", [&](Team* team) { return backend.last_backward(&a, team); });
-  return dx;
+  run(device, "last_backward", &Backend::last_backward, a);
+  return dx.object;
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 
 #include <string>
 
-#include "dispatch/registry.hpp"
+#include "bindings/call.hpp"
+#include "bindings/checks.hpp"
+#include "bindings/device_array.hpp"
 #include "runtime/error.hpp"
-#include "runtime/team.hpp"
 #include "step/loss.hpp"
 
 namespace fusedrnn {
@@ -26,9 +27,9 @@ void set_ignore_index(LossArgs& a, py::handle ignore_index) {
 
 // Losses whose entries are elements. A mask has pred's shape, or its shape without the last axis.
 void set_elementwise(LossArgs& a, const Prediction& pred, py::handle target_object, py::handle mask_object) {
-  const Argument target = input("target", target_object, element_of(pred.dtype), {{"..."}});
+  const Argument target = input("target", target_object, element_of(pred.dtype), {{"..."}}, pred.device);
   require_shape(target, pred.sizes);
-  const Argument mask = optional_input("mask", mask_object, Element::boolean, {{"..."}});
+  const Argument mask = optional_input("mask", mask_object, Element::boolean, {{"..."}}, pred.device);
   a.classes = 1;
   if (mask.present() && mask.sizes() != pred.sizes) {
     if (pred.sizes.empty() || mask.sizes() != without_last(pred.sizes))
@@ -42,14 +43,19 @@ void set_elementwise(LossArgs& a, const Prediction& pred, py::handle target_obje
   a.mask = elements_of(mask);
 }
 
+// Whether an array holds floating-point numbers, wherever it is.
+bool is_float(py::handle array) {
+  if (const DeviceArray* there = as_device_array(array)) return numpy_of(there->element()).kind() == 'f';
+  return py::isinstance<py::array>(array) && py::cast<py::array>(array).dtype().kind() == 'f';
+}
+
 void set_cross_entropy(LossArgs& a, const Prediction& pred, py::handle target_object, py::handle mask_object) {
-  const bool probabilities =
-      py::isinstance<py::array>(target_object) && py::cast<py::array>(target_object).dtype().kind() == 'f';
+  const bool probabilities = is_float(target_object);
   const Argument target =
-      input("target", target_object, probabilities ? element_of(pred.dtype) : Element::int64, {{"..."}});
+      input("target", target_object, probabilities ? element_of(pred.dtype) : Element::int64, {{"..."}}, pred.device);
   const std::vector<int64_t> entries = without_last(pred.sizes);
   require_shape(target, probabilities ? pred.sizes : entries);
-  const Argument mask = optional_input("mask", mask_object, Element::boolean, {{"..."}});
+  const Argument mask = optional_input("mask", mask_object, Element::boolean, {{"..."}}, pred.device);
   if (mask.present()) require_shape(mask, entries);
   a.kind = probabilities ? LossKind::cross_entropy_probabilities : LossKind::cross_entropy_classes;
   a.pred = pred.rows;
@@ -66,27 +72,29 @@ void set_cross_entropy(LossArgs& a, const Prediction& pred, py::handle target_ob
 py::tuple run(const std::string& name, py::handle pred_object, py::handle target, const std::string& reduction,
               py::handle mask, py::handle ignore_index) {
   const bool by_rows = name == "cross_entropy";
-  const Argument pred = by_rows ? input("pred", pred_object, any_float, {{"..."}, {"classes"}})
-                                : input("pred", pred_object, any_float, {{"..."}});
-  const Prediction seen = {pred.dtype(), pred.sizes(), rows_of(pred), elements_of(pred)};
+  const Backend* device = device_of(pred_object);
+  const Argument pred = by_rows ? input("pred", pred_object, any_float, {{"..."}, {"classes"}}, device)
+                                : input("pred", pred_object, any_float, {{"..."}}, device);
+  const Prediction seen = {pred.dtype(), pred.sizes(), rows_of(pred), elements_of(pred), device};
   LossArgs a = loss_arguments(name, seen, target, mask, reduction, ignore_index);
-  require_classes(a);
+  require_classes(a, device);
   const bool whole = a.reduction != Reduction::none;
-  double total = 0;
-  const py::object losses =
-      whole ? py::none() : py::object(fresh(pred.element(), by_rows ? leading(pred) : pred.sizes(), "loss"));
-  const py::array dpred = fresh(pred.element(), pred.sizes(), "dpred");
-  a.loss = whole ? &total : const_cast<void*>(py::array(losses).data());
-  a.dpred = const_cast<void*>(dpred.data());
-  const Backend& backend = current_backend();
+  Scalar total(device, "loss");
+  const Result losses =
+      whole ? Result() : fresh_on(device, pred.element(), by_rows ? leading(pred) : pred.sizes(), "loss");
+  const Result dpred = fresh_on(device, pred.element(), pred.sizes(), "dpred");
+  a.loss = whole ? total.data() : losses.data;
+  a.dpred = dpred.data;
+  const Backend& backend = backend_of(device);
   {
     py::gil_scoped_release release;
-    const Workspace partials(backend, static_cast<size_t>(step::loss_chunks(a)) * sizeof(double));
+    const Memory partials(backend, static_cast<size_t>(step::loss_chunks(a)) * sizeof(double), "partial sums");
     a.partials = partials.as<double>();
-    TeamLease lease;
-    check(backend, backend.loss(&a, lease.team()), "loss");
+    CallStream on(device);
+    check(backend, backend.loss(&a, on.stream()), "loss");
+    on.finish("loss");
   }
-  return py::make_tuple(whole ? py::object(py::float_(total)) : losses, dpred);
+  return py::make_tuple(whole ? total.object() : losses.object, dpred.object);
 }
 
 }  // namespace
@@ -104,19 +112,6 @@ LossArgs loss_arguments(const std::string& name, const Prediction& pred, py::han
     set_elementwise(a, pred, target, mask);
   }
   return a;
-}
-
-void require_classes(const LossArgs& a) {
-  if (a.kind != LossKind::cross_entropy_classes) return;
-  Elements<int64_t> target(a.target);
-  Elements<uint8_t> mask(a.mask);
-  for (int64_t i = 0; i < a.rows; ++i) {
-    const int64_t value = target.next();
-    const bool counts = (!a.mask.data || mask.next() != 0) && !(a.has_ignore_index && value == a.ignore_index);
-    if (counts && (value < 0 || value >= a.classes))
-      bad_value("target", "in [0, " + std::to_string(a.classes) + ") where it counts",
-                std::to_string(value) + " at flat index " + std::to_string(i));
-  }
 }
 
 void bind_losses(py::module_& m) {

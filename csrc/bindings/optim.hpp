@@ -16,9 +16,11 @@ class Segments {
   OptimizerKind kind() const { return kind_; }
   DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
   const std::vector<Segment>& segments() const { return segments_; }
+  const Backend* device() const { return device_; }  // where the arrays are, nullptr for NumPy's
 
  private:
   OptimizerKind kind_;
+  const Backend* device_ = nullptr;
   std::vector<Segment> segments_;
   std::vector<Argument> pieces_;  // keeps the arrays alive
 };

@@ -3,17 +3,11 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/checks.hpp"
 #include "bindings/device_array.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
-
-void require_lengths(const int64_t* lengths, int64_t T, int64_t B) {
-  for (int64_t b = 0; b < B; ++b)
-    if (lengths[b] < 0 || lengths[b] > T)
-      bad_value("lengths", "between 0 and T = " + std::to_string(T),
-                std::to_string(lengths[b]) + " at index " + std::to_string(b));
-}
 
 namespace {
 
@@ -96,22 +90,20 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   return packed;
 }
 
-// Where an argument's first element is in host memory: itself, or a copy that `kept` holds.
+// An argument's first element in host memory.
 template <class T>
-const T* on_host(const Argument& argument, const Backend* device, std::vector<char>& kept) {
-  if (device == nullptr) return argument.as<T>();
+const T* first_on_host(const Argument& argument, const Backend* device, std::vector<char>& kept) {
   std::vector<int64_t> strides;
   for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
-  kept.resize(span_of(argument.sizes(), strides, bytes_of(argument.element())));
-  check(*device, device->copy(kept.data(), argument.data(), kept.size(), current_stream()), argument.name().c_str());
-  return reinterpret_cast<const T*>(kept.data());
+  const size_t bytes = span_of(argument.sizes(), strides, bytes_of(argument.element()));
+  return static_cast<const T*>(on_host(argument.data(), bytes, device, kept));
 }
 
 std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, const Backend* device) {
   const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
   if (!lengths.present()) return {};
   std::vector<char> kept;
-  const int64_t* data = on_host<int64_t>(lengths, device, kept);
+  const int64_t* data = first_on_host<int64_t>(lengths, device, kept);
   require_lengths(data, T, B);
   return std::vector<int64_t>(data, data + B);
 }
@@ -121,7 +113,7 @@ std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool 
                                       : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, device);
   if (!resets.present()) return {};
   std::vector<char> kept;
-  const uint8_t* data = on_host<uint8_t>(resets, device, kept);
+  const uint8_t* data = first_on_host<uint8_t>(resets, device, kept);
   std::vector<uint8_t> copy(static_cast<size_t>(T * B));
   const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
   for (int64_t t = 0; t < T; ++t)

@@ -50,9 +50,6 @@ Precision precision_named(const std::string& name);
 // Makes `algo` the plan of the stack, whatever else is forced; "auto" leaves the choice. ValueError for another name.
 void require_plan(SequenceDesc& desc, const std::string& algo);
 
-// ValueError unless each of the B lengths is in [0, T]; says which is not.
-void require_lengths(const int64_t* lengths, int64_t T, int64_t B);
-
 // Copies: cell states (L * D, T, B, H) and gates (L * D, T, B, blocks * H), zeros past a row's length, None where the
 // cell has none.
 py::object tape_cells(const Tape& tape);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "bindings/checks.hpp"
 #include "bindings/losses.hpp"
 #include "bindings/optim.hpp"
 #include "bindings/sequence.hpp"

@@ -1,9 +1,5 @@
 #include "bindings/strided.hpp"
 
-#include <new>
-
-#include "runtime/error.hpp"
-
 namespace fusedrnn {
 
 Strided rows_of(const Argument& argument) {
@@ -55,24 +51,6 @@ std::string shape_text(const std::vector<int64_t>& sizes) {
 void require_shape(const Argument& argument, const std::vector<int64_t>& sizes) {
   if (argument.sizes() != sizes)
     bad_value(argument.name(), "of shape " + shape_text(sizes), shape_text(argument.sizes()));
-}
-
-void require_below(const char* name, const Strided& elements, int64_t limit) {
-  Elements<int64_t> next(elements);
-  for (int64_t i = 0, count = elements.rows * elements.width; i < count; ++i) {
-    const int64_t value = next.next();
-    if (value < 0 || value >= limit)
-      bad_value(name, "in [0, " + std::to_string(limit) + ")",
-                std::to_string(value) + " at flat index " + std::to_string(i));
-  }
-}
-
-Workspace::Workspace(const Backend& backend, size_t bytes) : backend_(backend) {
-  if (bytes > 0) check(backend, backend.alloc(bytes, &data_), "workspace");
-}
-
-Workspace::~Workspace() {
-  if (data_) backend_.free(data_);
 }
 
 }  // namespace fusedrnn

@@ -42,26 +42,4 @@ class Elements {
   int64_t row_ = 0, column_ = 0, offset_ = 0;
 };
 
-// ValueError unless each of the integers is in [0, limit); says which is not.
-void require_below(const char* name, const Strided& elements, int64_t limit);
-
-// Workspace of one call, in a backend's memory.
-class Workspace {
- public:
-  Workspace(const Backend& backend, size_t bytes);
-  ~Workspace();
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  void* data() const { return data_; }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  const Backend& backend_;
-  void* data_ = nullptr;
-};
-
 }  // namespace fusedrnn

@@ -62,6 +62,8 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* gemm */ gemm,
     /* column_sum */ column_sum,
 
+    /* check_values */ nullptr,
+
     /* embedding_forward */ embedding_forward,
     /* embedding_backward */ embedding_backward,
     /* layer_norm_forward */ layer_norm_forward,

@@ -13,8 +13,8 @@ std::atomic<const Backend*> device{nullptr};
 
 const Backend& inner() { return *device.load(std::memory_order_acquire); }
 
-// The caller's stream is a team of threads of the CPU, of no use to a device. Its default stream serves: what comes from
-// host memory and goes back there within the call has to do with nobody's stream.
+// The caller's stream is a team of threads of the CPU, of no use to a device. Its default stream serves: what comes
+// from host memory and goes back there within the call has to do with nobody's stream.
 constexpr Stream kStream = nullptr;
 
 int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
@@ -344,6 +344,7 @@ Backend table() {
   t.gemm_workspace = gemm_workspace;
   t.gemm = gemm;
   t.column_sum = column_sum;
+  t.check_values = nullptr;  // these arrays are where whoever wants to can look
   t.embedding_forward = embedding_forward;
   t.embedding_backward = embedding_backward;
   t.layer_norm_forward = layer_norm_forward;

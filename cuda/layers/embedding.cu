@@ -16,9 +16,11 @@ template <class T>
 FR_KERNEL void embedding_forward_kernel(const FR_CONSTANT EmbeddingArgs a) {
   const int64_t i = warp_row();
   if (i >= a.count) return;
-  const T* const from = static_cast<const T*>(a.weight) + element_of<int64_t>(a.ids, i) * a.width;
+  const int64_t id = element_of<int64_t>(a.ids, i);
+  const bool there = id >= 0 && id < a.rows;
+  const T* const from = static_cast<const T*>(a.weight) + (there ? id : 0) * a.width;
   T* const to = static_cast<T*>(a.y) + i * a.width;
-  for (int64_t k = door::lane(); k < a.width; k += door::kWarp) to[k] = from[k];
+  for (int64_t k = door::lane(); k < a.width; k += door::kWarp) to[k] = there ? from[k] : nan_of<T>();
 }
 
 constexpr int kThreads = 128, kWarps = kThreads / door::kWarp, kEach = 8, kAtOnce = kThreads * kEach;
@@ -50,9 +52,9 @@ FR_DEVICE int find(const EmbeddingArgs& a, int64_t first, int64_t row0, int64_t 
   FR_UNROLL
   for (int j = 0; j < kEach; ++j) {
     const int64_t i = first + door::thread() * kEach + j;
-    const int64_t local = i < a.count ? element_of<int64_t>(a.ids, i) - row0 : -1;
-    const bool ours = local >= 0 && local < rows;
-    row[j] = ours ? static_cast<int32_t>(local) : -1;
+    const int64_t id = i < a.count ? element_of<int64_t>(a.ids, i) : -1;
+    const bool ours = id >= row0 && id < row0 + rows;
+    row[j] = ours ? static_cast<int32_t>(id - row0) : -1;
     mine += ours;
   }
   int32_t through = mine;  // of this warp, this lane's among them

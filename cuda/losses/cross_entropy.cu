@@ -95,7 +95,13 @@ FR_KERNEL void cross_entropy_kernel(const FR_CONSTANT CrossEntropyTask task) {
   } else if constexpr (Probabilities) {
     loss = probabilities_row(team, p, row_of<T>(a.target, team.row), a.classes, scale, dp);
   } else {
-    loss = class_row(team, p, element_of<int64_t>(a.target, team.row), a.classes, scale, dp);
+    const int64_t target = element_of<int64_t>(a.target, team.row);
+    if (target >= 0 && target < a.classes) {
+      loss = class_row(team, p, target, a.classes, scale, dp);
+    } else {
+      for (int64_t k = team.first; k < a.classes; k += team.step) dp[k] = nan_of<T>();
+      loss = nan_of<double>();
+    }
   }
   if (team.first > 0) return;
   if (a.reduction == Reduction::none)

@@ -32,7 +32,8 @@ FR_KERNEL void total_kernel(const FR_CONSTANT TotalTask task) {
   double sum = 0;
   for (int64_t i = door::thread(); i < task.partials; i += kThreads) sum = sum + task.loss.args.partials[i];
   sum = block_sum<kThreads>(sum);
-  if (door::thread() == 0) *task.total = sum / divisor_of(task.loss);
+  const Fault* const fault = task.loss.args.fault;
+  if (door::thread() == 0) *task.total = fault && fault->what != 0 ? nan_of<double>() : sum / divisor_of(task.loss);
 }
 
 Status add_up(const LossTask& loss, int64_t partials, Stream stream) {

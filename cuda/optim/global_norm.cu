@@ -44,6 +44,14 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, kBlocksEach) squares_kernel(const FR_C
   if (task.steps && door::block_x() == 0) task.steps[0] = task.steps[1];
 }
 
+struct StepTask {
+  int64_t* steps;
+};
+
+FR_KERNEL void step_kernel(const FR_CONSTANT StepTask task) {
+  if (door::thread() == 0) task.steps[0] = task.steps[1];
+}
+
 struct NormTask {
   SquareSums squares;
   double max_norm;
@@ -75,6 +83,10 @@ Status square_sums(DType dtype, const Segment* segment, int64_t segments, int64_
       return door::launch<squares_kernel<T, N>>({{blocks}, kThreads, kBlockBytes<double, kThreads>}, stream, task);
     });
   });
+}
+
+Status begin_step(int64_t* steps, Stream stream) {
+  return door::launch<step_kernel>({{1}, door::kWarp}, stream, {steps});
 }
 
 Status norm(const NormArgs* a, Stream stream) {

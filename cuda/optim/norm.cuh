@@ -21,6 +21,9 @@ struct SquareSums {
 Status square_sums(DType dtype, const Segment* segment, int64_t segments, int64_t* steps, SquareSums* to,
                    Stream stream);
 
+// Where there are no gradients to be measured: only that.
+Status begin_step(int64_t* steps, Stream stream);
+
 // By a whole block of kNormThreads. Each thread adds every kNormThreads-th sum in order, then threads' sums are added.
 FR_DEVICE double norm_of(const SquareSums& squares) {
   double sum = 0;

@@ -28,15 +28,19 @@ Status optimizer(const OptimizerArgs* a, Stream stream) {
 
 Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
   UpdateTask task = {};
-  task.squares.sums = a->partials;
+  task.squares.sums = a->norm ? a->partials : nullptr;
   task.max_norm = a->max_norm;
   task.norm = a->norm;
   task.skip_nonfinite = a->skip_nonfinite;
+  task.fault = a->fault;
   Status status = Status::ok;
   for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
     const UpdateGroup& group = a->group[i];
-    status = square_sums(group.update.dtype, group.update.segment, group.update.segments, group.steps, &task.squares,
-                         stream);
+    if (a->norm)
+      status = square_sums(group.update.dtype, group.update.segment, group.update.segments, group.steps, &task.squares,
+                           stream);
+    else if (group.steps)
+      status = begin_step(group.steps, stream);
   }
   for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
     task.args = a->group[i].update;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dtype.hpp"
+#include "elements.cuh"
 #include "optim/norm.cuh"
 #include "optim/segments.cuh"
 //
@@ -19,6 +20,7 @@ struct UpdateTask {
   OptimizerArgs args;  // its segments: in `table`
   const double* lr;    // device memory, or nullptr: instead of args.lr
   int64_t* steps;      // likewise, instead of args.step: see backend.hpp's UpdateGroup
+  const Fault* fault;  // or nullptr
   // The clipping that every block decides for itself, from the same sums in the same order; without sums: none but that
   // of args.clip_factor.
   SquareSums squares;
@@ -63,12 +65,15 @@ FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_
 // The factor of all gradients; false where the update is to be skipped. Reports the norm and counts the step.
 FR_DEVICE bool clip(const UpdateTask& task, double& factor) {
   factor = task.args.clip_factor ? *task.args.clip_factor : 1;
-  if (!task.squares.sums) return true;
-  const double norm = norm_of(task.squares);
-  factor = clip_factor(task.max_norm, norm);
-  const bool goes_on = !task.skip_nonfinite || norm - norm == 0;
+  bool goes_on = !task.fault || task.fault->what == 0;
+  double norm = goes_on ? 0 : nan_of<double>();
+  if (task.squares.sums && goes_on) {
+    norm = norm_of(task.squares);
+    factor = clip_factor(task.max_norm, norm);
+    goes_on = !task.skip_nonfinite || norm - norm == 0;
+  }
   if (door::block_x() == 0 && door::thread() == 0) {
-    *task.norm = norm;
+    if (task.squares.sums) *task.norm = norm;
     if (task.steps) task.steps[1] = task.steps[0] + goes_on;
   }
   return goes_on;
@@ -105,7 +110,7 @@ Status launch_update(const UpdateTask& task, Stream stream) {
     using R = Rule<Arithmetic<T>>;
     return for_few_tables(a.segment, a.segments, sizeof(T), limits, [&](const auto& table) {
       constexpr int N = kMostOf<decltype(table)>;
-      const int64_t pieces = table.pieces(), least = task.squares.sums ? 1 : 0;
+      const int64_t pieces = table.pieces(), least = task.squares.sums || task.steps ? 1 : 0;
       const int64_t most = kUpdateBlocks<T> * limits.multiprocessors;
       const int64_t blocks = pieces < least ? least : pieces < most ? pieces : most;
       const door::Grid grid{{blocks}, kUpdateThreads, kBlockBytes<double, kUpdateThreads> + sizeof(R)};

@@ -17,7 +17,7 @@ _said_fallback = False
 _LEGACY_STREAM = 1
 
 
-def resolve_device(device: str, cpu_only: str = "") -> str:
+def resolve_device(device: str) -> str:
     """The device to use for the argument `device`: "cpu" or "cuda".
 
     "auto" is CUDA where it can be used, and otherwise the CPU, which is said once per process by a
@@ -25,7 +25,6 @@ def resolve_device(device: str, cpu_only: str = "") -> str:
 
     Args:
         device: "cpu", "cuda" or "auto".
-        cpu_only: the name of a layer that takes no device arrays, for which CUDA can never be used.
 
     Raises:
         ValueError: device is not "cpu", "cuda" or "auto".
@@ -37,8 +36,6 @@ def resolve_device(device: str, cpu_only: str = "") -> str:
     if device == "cpu":
         return device
     reason = cuda.why_not()
-    if reason is None and cpu_only:
-        reason = f"{cpu_only} takes no arrays on a device yet"
     if reason is None:
         return "cuda"
     if device == "cuda":
@@ -106,6 +103,13 @@ def asarray(x: Any, device: str = "cuda") -> Any:
         raise RuntimeError(f"asarray: CUDA cannot be used: {reason}")
     x = shared(x)
     return x if isinstance(x, _native.DeviceArray) else _native.device_array(np.asarray(x))
+
+
+def zeros(shape: Any, dtype: Any, beside: Any) -> Any:
+    """Zeros of that shape and dtype on the device of the array `beside`, or a NumPy array."""
+    if isinstance(beside, _native.DeviceArray):
+        return _native.device_zeros(tuple(shape), dtype)
+    return np.zeros(shape, dtype)
 
 
 def shared(x: Any) -> Any:

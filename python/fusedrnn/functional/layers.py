@@ -1,18 +1,20 @@
 """Linear, embedding, layer norm, dropout and last-step layers as functions.
 
 Arrays are float32 or float64, all of one dtype; the last axis has unit stride, the others any positive
-stride. A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the message names the
-argument.
+stride. They are NumPy arrays, or all of them arrays on a CUDA device (`DeviceArray`s, or those of PyTorch,
+CuPy or JAX, which are not copied); results are where the arguments are. Ids and lengths on a device are
+looked at there, and the answer is waited for. A wrong dtype raises TypeError, a wrong shape, stride or value
+ValueError; the message names the argument.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.device import shared, zeros
 
 Array = NDArray[Any]
 
@@ -28,7 +30,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
     Returns:
         y (..., out).
     """
-    return _native.linear_forward(x, weight, bias)
+    return _native.linear_forward(shared(x), shared(weight), shared(bias))
 
 
 def linear_backward(
@@ -45,8 +47,9 @@ def linear_backward(
     Returns:
         dx like x (None without need_dx), dweight (out, in), dbias (out,) (None without bias).
     """
-    dweight = np.zeros(np.shape(weight), x.dtype)
-    dbias = np.zeros(len(weight), x.dtype) if bias else None
+    dy, x, weight = shared(dy), shared(x), shared(weight)
+    dweight = zeros(weight.shape, x.dtype, weight)
+    dbias = zeros(weight.shape[:1], x.dtype, weight) if bias else None
     dx = _native.linear_backward(dy, x, weight, dweight, dbias, need_dx)
     return dx, dweight, dbias
 
@@ -64,7 +67,7 @@ def embedding_forward(ids: Array, weight: Array) -> Array:
     Raises:
         ValueError: an id is out of range; the message says which.
     """
-    return _native.embedding_forward(ids, weight)
+    return _native.embedding_forward(shared(ids), shared(weight))
 
 
 def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
@@ -73,8 +76,9 @@ def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
     Returns:
         dweight (num_embeddings, width).
     """
-    dweight = np.zeros((num_embeddings, dy.shape[-1]), dy.dtype)
-    _native.embedding_backward(dy, ids, dweight)
+    dy = shared(dy)
+    dweight: Array = zeros((num_embeddings, dy.shape[-1]), dy.dtype, dy)
+    _native.embedding_backward(dy, shared(ids), dweight)
     return dweight
 
 
@@ -95,7 +99,7 @@ def layer_norm_forward(
     Returns:
         y like x, mean and rstd = 1 / sqrt(variance + eps), both (...), for backward.
     """
-    return _native.layer_norm_forward(x, weight, bias, eps)
+    return _native.layer_norm_forward(shared(x), shared(weight), shared(bias), eps)
 
 
 def layer_norm_backward(
@@ -106,7 +110,8 @@ def layer_norm_backward(
     Returns:
         dx like x, dweight (width,), dbias (width,).
     """
-    dweight, dbias = np.zeros(x.shape[-1], x.dtype), np.zeros(x.shape[-1], x.dtype)
+    dy, x, weight, mean, rstd = map(shared, (dy, x, weight, mean, rstd))
+    dweight, dbias = zeros(x.shape[-1:], x.dtype, x), zeros(x.shape[-1:], x.dtype, x)
     dx = _native.layer_norm_backward(dy, x, weight, mean, rstd, dweight, dbias)
     return dx, dweight, dbias
 
@@ -123,7 +128,7 @@ def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
         key: 64 bits.
         stream: 32 bits; masks of different streams under one key are independent.
     """
-    return _native.dropout(x, p, key, stream)
+    return _native.dropout(shared(x), p, key, stream)
 
 
 def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = False) -> Array:
@@ -136,7 +141,7 @@ def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = Fal
     Returns:
         y (B, N), 0 where the length is 0.
     """
-    return _native.last_forward(x, lengths, batch_first)
+    return _native.last_forward(shared(x), shared(lengths), batch_first)
 
 
 def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: bool = False) -> Array:
@@ -144,4 +149,4 @@ def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: 
 
     dx is 0 but at each row's last step.
     """
-    return _native.last_backward(dy, T, lengths, batch_first)
+    return _native.last_backward(shared(dy), T, shared(lengths), batch_first)

@@ -15,6 +15,10 @@ none); "sum" does not; "none" returns an array of the entries' losses, 0 where t
 gradient of their sum. Otherwise loss is a Python float, summed in float64. dpred has the shape and dtype of
 pred.
 
+pred, target and mask may also be arrays on a CUDA device, all of them: `DeviceArray`s, or those of PyTorch,
+CuPy or JAX, which are not copied. dpred is on the device then, and so is the loss, a `DeviceArray` without
+axes in float64; ``float(loss)`` waits for it. Classes are looked at there, and the answer is waited for.
+
 A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the message names the argument.
 """
 
@@ -25,6 +29,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.device import shared
 
 Array = NDArray[Any]
 
@@ -37,7 +42,7 @@ def mse(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Squared error (pred - target)^2; target has pred's shape and dtype."""
-    return _native.mse(pred, target, reduction, mask, ignore_index)
+    return _native.mse(shared(pred), shared(target), reduction, shared(mask), ignore_index)
 
 
 def cross_entropy(
@@ -56,7 +61,7 @@ def cross_entropy(
     Raises:
         ValueError: a class is out of range; the message says which and where.
     """
-    return _native.cross_entropy(pred, target, reduction, mask, ignore_index)
+    return _native.cross_entropy(shared(pred), shared(target), reduction, shared(mask), ignore_index)
 
 
 def binary_cross_entropy(
@@ -67,4 +72,4 @@ def binary_cross_entropy(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Binary cross-entropy of logits, log(1 + exp(pred)) - target pred; target has pred's shape and dtype."""
-    return _native.binary_cross_entropy(pred, target, reduction, mask, ignore_index)
+    return _native.binary_cross_entropy(shared(pred), shared(target), reduction, shared(mask), ignore_index)

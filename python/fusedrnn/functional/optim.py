@@ -5,6 +5,10 @@ param and states are written. States start as zeros, ``step`` counts from 1. The
 ``clip_factor`` first (None: not), then weight_decay times the parameter is added to it (decoupled: the
 parameter shrinks instead).
 
+All arrays may be on a CUDA device instead: `DeviceArray`s, or those of PyTorch, CuPy or JAX, which are not
+copied. Norms are then `DeviceArray`s without axes in float64, for which ``float`` waits; clip_factor may be
+one, too.
+
 A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the message names the argument.
 """
 
@@ -17,6 +21,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.device import shared
 
 Array = NDArray[Any]
 
@@ -63,8 +68,10 @@ def _step(
     clip_factor: float | None,
     **scalars: float,
 ) -> None:
-    segments = _native.Segments(kind, [(param, grad, states)])
-    _native.optimizer_step(segments, {name: float(value) for name, value in scalars.items()}, clip_factor)
+    piece = shared(param), shared(grad), [shared(state) for state in states]
+    segments = _native.Segments(kind, [piece])
+    numbers = {name: float(value) for name, value in scalars.items()}
+    _native.optimizer_step(segments, numbers, shared(clip_factor))
 
 
 def sgd_(
@@ -173,16 +180,16 @@ def adam_(
     )  # fmt: skip
 
 
-def global_norm(arrays: Sequence[Array]) -> float:
+def global_norm(arrays: Sequence[Array]) -> Any:
     """Square root of the sum of all squares, summed in float64; 0.0 of nothing."""
-    return _native.global_norm(list(arrays))
+    return _native.global_norm([shared(a) for a in arrays])
 
 
-def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> float:
+def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
     """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN."""
-    return _native.clip_by_global_norm(list(arrays), max_norm)
+    return _native.clip_by_global_norm([shared(a) for a in arrays], max_norm)
 
 
 def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
     """Clamps every element to [-limit, limit]; NaN stays."""
-    _native.clip_by_value(list(arrays), limit)
+    _native.clip_by_value([shared(a) for a in arrays], limit)

@@ -59,8 +59,13 @@ def generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else int(seed))
 
 
-def refuse_input(x: Any, dtype: np.dtype[Any], device: str = "cpu") -> NoReturn:
-    """Says why x is no input of a module of that dtype on that device, and what to do about it."""
+def require_input(x: Any, dtype: np.dtype[Any], device: str) -> None:
+    """Raises TypeError unless x is an array of that dtype on that device; says what to do about it."""
+    if getattr(x, "dtype", None) != dtype or isinstance(x, np.ndarray) != (device == "cpu"):
+        _refuse_input(x, dtype, device)
+
+
+def _refuse_input(x: Any, dtype: np.dtype[Any], device: str) -> NoReturn:
     on_device = isinstance(x, _native.DeviceArray)
     if device == "cuda" and not on_device:
         was = "a NumPy array" if isinstance(x, np.ndarray) else type(x).__name__

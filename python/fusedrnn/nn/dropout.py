@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.device import shared
 from fusedrnn.nn import checks
 from fusedrnn.nn.module import Module, Stage
 
@@ -18,6 +19,8 @@ class Dropout(Module):
 
         y = dropout(x)                  # x of any shape; y is x itself in eval mode or with p = 0
         dx = dropout.backward(dy)
+
+    x may be a NumPy array or one on a CUDA device, and y and dx are where it is.
 
     No mask is stored: it is a function (Philox4x32-10) of a key, which counts up with every call, and of an
     element's position. `Module.random_state` holds the next key.
@@ -33,6 +36,7 @@ class Dropout(Module):
 
     def forward(self, x: Array) -> Array:
         """y like x."""
+        x = shared(x)
         if not self.training:
             return x
         self.__dict__["_tape"] = None
@@ -50,6 +54,7 @@ class Dropout(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _, key, shape = self._recorded()
+        dy = shared(dy)
         if dy.shape != shape:
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import resolve_device
+from fusedrnn.device import resolve_device, shared
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
@@ -46,9 +46,9 @@ class Embedding(Module):
         self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
         self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, cpu_only="Embedding")
+        self.device = resolve_device(device)
         shape = (self.num_embeddings, self.embedding_dim)
-        self.weight = FlatBuffer.allocate({"weight": shape}, self.dtype)["weight"]
+        self.weight = FlatBuffer.allocate({"weight": shape}, self.dtype, self.device)["weight"]
         init.normal_(self.weight, 1.0, checks.generator(seed))
 
     def forward(self, ids: Array) -> Array:
@@ -56,6 +56,8 @@ class Embedding(Module):
         training = self.training
         if training:
             self.__dict__["_tape"] = None
+        if self.device == "cuda":
+            ids = shared(ids)
         y = _native.embedding_forward(ids, self.weight.data)
         if training:
             self.__dict__["_tape"] = (self._version(), ids)
@@ -68,7 +70,10 @@ class Embedding(Module):
             RuntimeError: there is no tape, or the weights were written to since it was made.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        _native.embedding_backward(dy, self._recorded()[1], self.weight.grad)
+        ids = self._recorded()[1]
+        if self.device == "cuda":
+            dy = shared(dy)
+        _native.embedding_backward(dy, ids, self.weight.grad)
 
     def _stage(self) -> Stage:
         return "embedding", {}, (self.weight,)

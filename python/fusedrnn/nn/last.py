@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.device import shared
 from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
@@ -20,6 +21,8 @@ class Last(Module):
 
     Behind a bidirectional layer this is the forward direction's final state beside the second direction's
     state after one step; the second direction's final state is in the hn that the layer returns.
+
+    x and lengths may be NumPy arrays or arrays on a CUDA device, and y and dx are where they are.
 
     Args:
         batch_first: x is (B, T, features).
@@ -35,6 +38,7 @@ class Last(Module):
         training = self.training
         if training:
             self.__dict__["_tape"] = None
+        x, lengths = shared(x), shared(lengths)
         y = _native.last_forward(x, lengths, self.batch_first)
         if training:
             kept = None if lengths is None else lengths.copy()
@@ -49,7 +53,7 @@ class Last(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _, T, lengths = self._recorded()
-        return _native.last_backward(dy, T, lengths, self.batch_first)
+        return _native.last_backward(shared(dy), T, lengths, self.batch_first)
 
     def _stage(self) -> Stage:
         return "last", {"batch_first": self.batch_first}, ()

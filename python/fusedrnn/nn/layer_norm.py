@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import resolve_device
+from fusedrnn.device import resolve_device, shared
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
@@ -53,9 +53,9 @@ class LayerNorm(Module):
         self.features = checks.positive_int("features", features)
         self.eps = checks.positive("eps", eps)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, cpu_only="LayerNorm")
+        self.device = resolve_device(device)
         names = ["weight", "bias"][: 1 + bool(bias)] if elementwise_affine else []
-        parameters = FlatBuffer.allocate(dict.fromkeys(names, (self.features,)), self.dtype)
+        parameters = FlatBuffer.allocate(dict.fromkeys(names, (self.features,)), self.dtype, self.device)
         self.weight = parameters.get("weight")
         self.bias = parameters.get("bias")
         if self.weight is not None:
@@ -66,8 +66,9 @@ class LayerNorm(Module):
         training = self.training
         if training:
             self.__dict__["_tape"] = None
-        if getattr(x, "dtype", None) != self.dtype:
-            checks.refuse_input(x, self.dtype)
+        if self.device == "cuda":
+            x = shared(x)
+        checks.require_input(x, self.dtype, self.device)
         weight, bias = self.weight, self.bias
         y, mean, rstd = _native.layer_norm_forward(
             x, None if weight is None else weight.data, None if bias is None else bias.data, self.eps
@@ -84,6 +85,8 @@ class LayerNorm(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _, x, mean, rstd = self._recorded()
+        if self.device == "cuda":
+            dy = shared(dy)
         weight, bias = self.weight, self.bias
         return _native.layer_norm_backward(
             dy, x,

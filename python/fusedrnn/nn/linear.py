@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import check_precision, resolve_device
+from fusedrnn.device import check_precision, resolve_device, shared
 from fusedrnn.nn import checks, init
 from fusedrnn.nn.module import Module, Stage
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
@@ -32,7 +32,7 @@ class Linear(Module):
         bias: whether there is a bias.
         dtype: of parameters, x and y: float32 or float64.
         device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
-        precision: arithmetic on CUDA; "ieee" on the CPU.
+        precision: "ieee", on CUDA as well.
         seed: for initial weights: an int, a `numpy.random.Generator`, or None for a random one.
     """
 
@@ -53,13 +53,17 @@ class Linear(Module):
         self.in_features = checks.positive_int("in_features", in_features)
         self.out_features = checks.positive_int("out_features", out_features)
         self.dtype = float_dtype(dtype)
-        self.device = resolve_device(device, cpu_only="Linear")
+        self.device = resolve_device(device)
         self.precision = check_precision(precision, self.device)
+        if precision != "ieee":
+            raise ValueError(
+                f"precision must be 'ieee', the one that Linear computes in, it is {precision!r}"
+            )
         rng = checks.generator(seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)
-        for name, parameter in FlatBuffer.allocate(shapes, self.dtype).items():
+        for name, parameter in FlatBuffer.allocate(shapes, self.dtype, self.device).items():
             init.uniform_(parameter, 1 / math.sqrt(self.in_features), rng)
             setattr(self, name, parameter)
         if not bias:
@@ -70,8 +74,9 @@ class Linear(Module):
         training = self.training
         if training:
             self.__dict__["_tape"] = None
-        if getattr(x, "dtype", None) != self.dtype:
-            checks.refuse_input(x, self.dtype)
+        if self.device == "cuda":
+            x = shared(x)
+        checks.require_input(x, self.dtype, self.device)
         bias = self.bias
         y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
         if training:
@@ -90,6 +95,8 @@ class Linear(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         x = self._recorded()[1]
+        if self.device == "cuda":
+            dy = shared(dy)
         bias = self.bias
         return _native.linear_backward(
             dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx

@@ -28,17 +28,29 @@ def _zeros(size: int, dtype: DTypeLike, device: str) -> Any:
     return aligned_zeros(size, dtype) if device == "cpu" else _native.device_zeros((size,), dtype)
 
 
-def _on_host(array: Any) -> Array:
+def zeros_for(p: Parameter) -> Any:
+    """Zeros of a parameter's shape and dtype where it is, aligned as it is."""
+    if p.device != "cpu":
+        return _native.device_zeros(p.shape, p.dtype)
+    return aligned_zeros(p.size, p.dtype).reshape(p.shape)
+
+
+def on_host(array: Any) -> Array:
     """The array itself, or a copy of a device's."""
     return array.numpy() if isinstance(array, _native.DeviceArray) else array
 
 
-def _store(target: Any, source: Any) -> None:
+def host_copy(array: Any) -> Array:
+    """A copy as a NumPy array, wherever the array is."""
+    return array.numpy() if isinstance(array, _native.DeviceArray) else array.copy()
+
+
+def store(target: Any, source: Any) -> None:
     """Copies an array of equal shape and dtype into another, wherever each is."""
     if isinstance(target, _native.DeviceArray):
         target._assign(source)
     else:
-        target[...] = _on_host(source)
+        target[...] = on_host(source)
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -105,14 +117,14 @@ class FlatBuffer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Arrays in host memory, and the device to bring them back to."""
-        arrays = {"data": _on_host(self.data), "grad": _on_host(self.grad)}
+        arrays = {"data": on_host(self.data), "grad": on_host(self.grad)}
         return {**arrays, "version": self.version, "device": self.device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.device = resolve_device(state.get("device", "cpu"))
         for name in ("data", "grad"):
             array = _zeros(state[name].size, state[name].dtype, self.device)
-            _store(array, state[name])
+            store(array, state[name])
             setattr(self, name, array)
         self.version = state["version"]
 
@@ -192,7 +204,7 @@ class Parameter:
     def grad(self, array: Array) -> None:
         if array is not self._grad:  # `p.grad *= 2` writes in place, then assigns what it wrote to
             self._check(array, "grad")
-            _store(self._grad, array)
+            store(self._grad, array)
 
     @contextmanager
     def writable(self) -> Iterator[Array]:
@@ -206,7 +218,7 @@ class Parameter:
 
     def numpy(self) -> Array:
         """A copy of the values as a NumPy array, wherever they are."""
-        return self._data.copy() if self.device == "cpu" else _on_host(self._data)
+        return host_copy(self._data)
 
     def zero_grad(self) -> None:
         """Sets the gradient to zero."""
@@ -243,16 +255,15 @@ class Parameter:
         dtype: np.dtype[Any] = self._data.dtype
         return dtype
 
-    def _flat(self) -> Array:
-        """Writable one-dimensional view of the values, for whoever calls `FlatBuffer.touch` afterwards."""
-        flat: Array = self._buffer.data[self._offset : self._offset + self._size]
-        return flat
+    def _writable(self) -> Any:
+        """The values as a writable array, for whoever calls `FlatBuffer.touch` afterwards."""
+        data: Any = self._buffer.data
+        if self.device != "cpu":
+            return data._piece(self._offset, self._shape, readonly=False)
+        return data[self._offset : self._offset + self._size].reshape(self._shape)
 
     def _write(self, array: Array) -> None:
-        if self.device == "cpu":
-            _store(self._flat().reshape(self._shape), array)
-        else:
-            _store(self._buffer.data._piece(self._offset, self._shape, readonly=False), array)
+        store(self._writable(), array)
         self._buffer.touch()
 
     def _check(self, array: Any, attribute: str) -> None:

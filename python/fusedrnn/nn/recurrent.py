@@ -169,8 +169,7 @@ class Recurrent(Module):
             self.__dict__["_tape"] = None  # before the next is made, so that two are never held at once
         if self.device == "cuda":
             x, h0, c0, lengths, resets = map(shared, (x, h0, c0, lengths, resets))
-        if getattr(x, "dtype", None) != self.dtype or isinstance(x, np.ndarray) != (self.device == "cpu"):
-            checks.refuse_input(x, self.dtype, self.device)
+        checks.require_input(x, self.dtype, self.device)
         if training and self.dropout:
             dropout, key = self.dropout, self._dropout_key
             self.__dict__["_dropout_key"] = checks.next_key(key)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.nn.parameter import Parameter, aligned_zeros
-from fusedrnn.optim.table import Table, build_tables, place, unique_parameters
+from fusedrnn.nn.parameter import Parameter, host_copy, on_host, store, zeros_for
+from fusedrnn.optim.device_group import DeviceGroup
+from fusedrnn.optim.table import Table, build_tables, place, require_one_device, unique_parameters
 
 Array = NDArray[Any]
 Group = dict[str, Any]
@@ -29,11 +30,15 @@ class Optimizer:
     Attributes:
         param_groups: list of dicts: "params", "step" (updates so far) and the options, which may be changed
             at any time.
-        state: by parameter, a dict of arrays by PyTorch's names, made at the first step.
+        state: by parameter, a dict of arrays by PyTorch's names, made at the first step, where it is.
+
+    All parameters are on one device. On a CUDA device a step is two kernels, or two for each 64 parameters
+    and dtype, and waits for nothing: learning rate and step are read in its memory, and there it is decided
+    whether a step is skipped. Reading "step" of a group waits where a step may have been.
 
     Raises:
-        TypeError: a parameter is no `Parameter`; ValueError: there is none, one is in two groups, or an
-            option is out of its range.
+        TypeError: a parameter is no `Parameter`; ValueError: there is none, one is in two groups, they are on
+            different devices, or an option is out of its range.
     """
 
     kind: ClassVar[str]  # of backend.hpp's OptimizerKind
@@ -90,7 +95,8 @@ class Optimizer:
                 raise ValueError(f"a parameter may be in one group only, {p.name!r} is in two")
         complete: Group = {**self.defaults, **group, "params": unique, "step": 0}
         self._check(complete)
-        self.param_groups.append(complete)
+        require_one_device([p for other in (*self.param_groups, complete) for p in other["params"][:1]])
+        self.param_groups.append(_placed(complete))
         self._tables = None
 
     @property
@@ -119,7 +125,7 @@ class Optimizer:
             for p in group["params"]:
                 p.zero_grad()
 
-    def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> float | None:
+    def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> Any:
         """Updates every parameter from its gradient, in one pass; the gradients stay as they are.
 
         Args:
@@ -129,6 +135,7 @@ class Optimizer:
 
         Returns:
             The norm before clipping, None without clip_norm. `math.inf` has it measured and clips nothing.
+            A float, or of parameters on a CUDA device a `DeviceArray` without axes: ``float(norm)`` waits.
 
         Raises:
             ValueError: clip_norm is negative or NaN, or an option of a group is out of its range; nothing
@@ -138,26 +145,37 @@ class Optimizer:
         for group in self.param_groups:
             self._check(group)
         tables = self._prepared()
-        updates: list[tuple[_native.Segments, dict[str, float], tuple[Array, Array] | None]] = [
-            (table.segments, {**self._scalars(group), "step": float(group["step"] + 1)}, None)
+        updates = [
+            (table.segments, *self._told(group))
             for group, group_tables in zip(self.param_groups, tables, strict=True)
             for table in group_tables
         ]
         norm = None
-        if clip_norm is not None or skip_nonfinite:
+        on_device = isinstance(self.param_groups[0], DeviceGroup)
+        if clip_norm is not None or skip_nonfinite or on_device:
+            unclipped = math.inf if skip_nonfinite else None
             norm = _native.clipped_update(
-                updates, math.inf if clip_norm is None else float(clip_norm), skip_nonfinite
+                updates, unclipped if clip_norm is None else float(clip_norm), skip_nonfinite
             )
-            if skip_nonfinite and not math.isfinite(norm):
+            if skip_nonfinite and not on_device and not math.isfinite(norm):
                 return None if clip_norm is None else norm
         else:
             for segments, scalars, _ in updates:
                 _native.optimizer_step(segments, scalars, None)
         for group, group_tables in zip(self.param_groups, tables, strict=True):
-            group["step"] += 1
+            if isinstance(group, DeviceGroup):
+                group.counters.updated(skip_nonfinite)
+            else:
+                group["step"] += 1
             for table in group_tables:
                 table.touch()
         return None if clip_norm is None else norm
+
+    def _told(self, group: Group) -> tuple[dict[str, float], tuple[Array, Array] | None]:
+        """What the next update of a group is told: options and, on a device, where lr and step are read."""
+        if isinstance(group, DeviceGroup):
+            return self._scalars(group), group.counters.arrays(float(group["lr"]))
+        return {**self._scalars(group), "step": float(group["step"] + 1)}, None
 
     def _plain(self) -> bool:
         """Whether `step` is the one above, so that a training step may make its native calls itself."""
@@ -186,12 +204,12 @@ class Optimizer:
         """State `name` of a parameter, made of zeros if there is none yet."""
         state = self.state.setdefault(p, {})
         if name not in state:
-            state[name] = aligned_zeros(p.size, p.dtype).reshape(p.shape)
+            state[name] = zeros_for(p)
         return state[name]
 
     # -------------------------------------------------------------------------------- saving and loading
     def state_dict(self) -> dict[str, Any]:
-        """A copy of all states and options, structured as PyTorch's.
+        """A copy of all states and options, structured as PyTorch's, arrays being NumPy's.
 
         ``{"state": {index: {"step": n, name: array}}, "param_groups": [{"params": [index], option: value}]}``
         with parameters numbered through all groups.
@@ -204,7 +222,7 @@ class Optimizer:
             for p in group["params"]:
                 if group["step"] > 0:
                     names = [name for name in self._states(group) if name is not None]
-                    arrays = {name: self._state(p, name).copy() for name in names}
+                    arrays = {name: host_copy(self._state(p, name)) for name in names}
                     state[index] = {"step": group["step"], **arrays}
                 index += 1
             options = {name: value for name, value in group.items() if name not in ("params", "step")}
@@ -271,7 +289,16 @@ class Optimizer:
         return checked
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tables": None}
+        """Arrays in host memory; parameters know where to bring them back to."""
+        state = {p: {name: on_host(a) for name, a in own.items()} for p, own in self.state.items()}
+        return {**self.__dict__, "_tables": None, "state": state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.param_groups = [_placed(group) for group in self.param_groups]
+        for p, own in self.state.items():
+            if p.device != "cpu":
+                own.update({name: _beside(p, array) for name, array in own.items()})
 
     def __repr__(self) -> str:
         groups = [
@@ -296,6 +323,18 @@ def _loaded_arrays(
             raise TypeError(f"{label}['{name}'] must be {p.dtype}, it is {value.dtype}")
         if value.shape != p.shape:
             raise ValueError(f"{label}['{name}'] must have shape {p.shape}, it has {value.shape}")
-        arrays[name] = aligned_zeros(p.size, p.dtype).reshape(p.shape)
-        arrays[name][...] = value
+        arrays[name] = _beside(p, value)
     return arrays
+
+
+def _beside(p: Parameter, array: Array) -> Array:
+    """A copy of a NumPy array where the parameter is."""
+    copy: Array = zeros_for(p)
+    store(copy, array)
+    return copy
+
+
+def _placed(group: Group) -> Group:
+    """The group, such that a device counts its updates if its parameters are there."""
+    on_device = any(p.device != "cpu" for p in group["params"])
+    return DeviceGroup(group) if on_device and not isinstance(group, DeviceGroup) else group

@@ -22,18 +22,24 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
     """The parameters in their order, each once.
 
     Raises:
-        TypeError: one is no `Parameter`; ValueError: one is on a CUDA device.
+        TypeError: one is no `Parameter`; ValueError: they are on different devices.
     """
     given = [params] if isinstance(params, Parameter) else list(params)
     for p in given:
         if not isinstance(p, Parameter):
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
-        if p.device != "cpu":
-            raise ValueError(
-                f"params must be on the CPU, {p.name!r} is on CUDA, where optimizers and "
-                "clipping do not work yet: read p.data and p.grad, and assign p.data"
-            )
+    require_one_device(given)
     return list({place(p): p for p in given}.values())
+
+
+def require_one_device(params: Sequence[Parameter]) -> None:
+    """ValueError unless all parameters are on the device of the first."""
+    for p in params:
+        if p.device != params[0].device:
+            raise ValueError(
+                f"params must be on one device, {params[0].name!r} is on {params[0].device} and {p.name!r} "
+                f"on {p.device}: build all layers with one device=, or use an optimizer for each"
+            )
 
 
 class Table:
@@ -54,9 +60,9 @@ class Table:
             kind,
             [
                 (
-                    p._flat(),
-                    p.grad.reshape(-1),
-                    [None if name is None else state(p, name).reshape(-1) for name in names],
+                    p._writable(),
+                    p.grad,
+                    [None if name is None else state(p, name) for name in names],
                 )
                 for p in params
             ],
