@@ -86,7 +86,7 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
     assert left.config == right.config
 
 
-def small_training(**changes: Any) -> Training:
+def small_training(device: str = "cpu", **changes: Any) -> Training:
     text = Text("".join(chr(97 + (i * i + i // 7) % 23) for i in range(3000)), ())
     config = TrainConfig(hidden=12, embedding=5, seq_len=11, batch=3, epochs=1, warmup=5)
-    return Training(replace(config, **changes).resolved(), text)
+    return Training(replace(config, **changes).resolved(), text, device)

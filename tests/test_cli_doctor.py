@@ -109,3 +109,17 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
         main([])
     assert caught.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_status_is_whether_the_device_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"why_not": "it is Sunday", "path": None, "memory": None}
+    monkeypatch.setattr("fusedrnn._native.cuda_info", lambda: info)
+    assert main(["doctor", "--device", "cuda"]) == 1
+    assert "usable           no: it is Sunday" in capsys.readouterr().out
+    assert main(["doctor", "--device", "auto"]) == 0
+    assert main(["doctor"]) == 0
+    info["why_not"] = None
+    monkeypatch.setattr("fusedrnn._native.cuda_device", lambda: "cuda:0, a GPU")
+    assert main(["doctor", "--device", "cuda"]) == 0

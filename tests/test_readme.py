@@ -17,11 +17,11 @@ README = (ROOT / "README.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_there_are_three_examples() -> None:
-    assert len(EXAMPLES) == 3
+def test_there_are_four_examples() -> None:
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_example_runs(number: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(fr.__file__).parents[1])}
     command = [sys.executable, "-W", "error", "-c", EXAMPLES[number]]

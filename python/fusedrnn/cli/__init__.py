@@ -45,7 +45,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.command == "doctor":
         from fusedrnn.cli.doctor import doctor
 
-        return doctor()
+        return doctor(parsed.device)
     prepare_backend(parsed.threads)
     if parsed.command == "train":
         from fusedrnn.cli.train import train
@@ -84,9 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=formatter,
     )
     options.add_sample(sample)
-    commands.add_parser(
+    doctor = commands.add_parser(
         "doctor",
         help="show versions, instruction sets, threads, caches and the state of CUDA",
         description="Show what is installed, what this machine offers, what is used of it, and why.",
     )
+    options.add_device(doctor, "what must be usable for the exit status to be 0")
     return parser

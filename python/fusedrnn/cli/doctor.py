@@ -16,8 +16,8 @@ CUDA_SETTINGS = ("FUSEDRNN_CUDA_PLUGIN", "FUSEDRNN_CUBLASLT", "CUDA_VISIBLE_DEVI
 EXTRAS = ("tqdm", "matplotlib", "safetensors")
 
 
-def doctor() -> int:
-    """Prints the report; the exit status is 1 where the compiled module cannot be used, else 0."""
+def doctor(device: str = "cpu") -> int:
+    """Prints the report; the status is 1 where the compiled module, or `device`, cannot be used, else 0."""
     _section("versions")
     _line("fusedrnn", f"{fr.__version__} in {os.path.dirname(fr.__file__)}")
     _line("python", f"{platform.python_version()}, {sys.executable}")
@@ -36,8 +36,9 @@ def doctor() -> int:
         return 1
     _cpu(info)
     _section("CUDA")
-    _cuda(_native.cuda_info(), _native)
-    return 0
+    info = _native.cuda_info()
+    _cuda(info, _native)
+    return 1 if device == "cuda" and info["why_not"] is not None else 0
 
 
 def _cpu(info: dict[str, Any]) -> None:

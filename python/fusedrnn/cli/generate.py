@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fusedrnn as fr
+from fusedrnn.cli.model import home
 from fusedrnn.cli.text import Vocabulary
 
 
@@ -45,8 +46,9 @@ def generate(
     model.eval()
     ids = vocabulary.encode(prompt)
     state = None
+    device = home(model)
     for _ in range(length):
-        scores, state = model(ids[:, None], state=state, return_state=True)
-        chosen = choose(scores[-1, 0], temperature, rng)
+        scores, state = model(fr.asarray(ids[:, None], device), state=state, return_state=True)
+        chosen = choose(fr.asarray(scores, "cpu")[-1, 0], temperature, rng)
         yield vocabulary.characters[chosen]
         ids = np.array([chosen], np.int64)

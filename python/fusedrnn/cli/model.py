@@ -13,6 +13,11 @@ from fusedrnn.cli.errors import CommandError
 STACKS = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
 
 
+def home(model: fr.nn.Module) -> str:
+    """The device of a model: "cpu" or "cuda"."""
+    return next(model.parameters()).device
+
+
 def build_model(characters: int, config: TrainConfig, device: str = "cpu") -> fr.nn.Sequential:
     """A model that maps characters (T, B), int64, to scores of the next one (T, B, V), V = `characters`.
 

@@ -75,6 +75,13 @@ def number(kind: type, **limits: float) -> Callable[[str], Any]:
     return parse
 
 
+def add_device(parser: Any, text: str) -> None:
+    """The option --device, of a parser or a group of one."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help=f"{text} (default: cpu)"
+    )
+
+
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The options of ``fusedrnn train``."""
     parser.add_argument(
@@ -104,9 +111,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--threads", type=number(int, low=1), metavar="N", help="threads (default: one per physical core)"
     )
-    run.add_argument(
-        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute (default: cpu)"
-    )
+    add_device(run, "where to compute; checkpoints are the same everywhere")
     groups = {name: parser.add_argument_group(name) for name in ("model", "training")}
     types = get_type_hints(TrainConfig)
     for item in fields(TrainConfig):
@@ -196,3 +201,4 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=number(int, low=1), metavar="N", help="threads (default: one per physical core)"
     )
+    add_device(parser, "where to compute")

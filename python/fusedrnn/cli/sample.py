@@ -18,7 +18,7 @@ def sample(arguments: argparse.Namespace) -> None:
     """Writes the prompt and its continuation to stdout, and the seed to stderr where none was given.
 
     Raises:
-        CommandError: no usable checkpoint, or a prompt the model cannot read.
+        CommandError: no usable checkpoint, a prompt the model cannot read, or a device that cannot be used.
     """
     path = checkpoint_path(arguments.checkpoint)
     checkpoint = load(path)
@@ -27,7 +27,7 @@ def sample(arguments: argparse.Namespace) -> None:
     if not prompt:
         raise CommandError("--prompt is empty: give the model at least one character to start from")
     vocabulary.encode(prompt)  # before anything is printed
-    model = build_model(len(vocabulary), checkpoint.config)
+    model = build_model(len(vocabulary), checkpoint.config, arguments.device)
     try:
         model.load_state_dict(checkpoint.trees["model"])
     except (KeyError, TypeError, ValueError) as error:

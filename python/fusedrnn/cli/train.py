@@ -16,6 +16,7 @@ from types import FrameType
 import numpy as np
 
 import fusedrnn as fr
+from fusedrnn import _native
 from fusedrnn.cli import checkpoint as checkpoints
 from fusedrnn.cli import metrics, plot
 from fusedrnn.cli.errors import Interrupted, UsageError, file_errors, need
@@ -122,12 +123,18 @@ def _describe(run: Run) -> None:
         f"{len(training.vocabulary)} different, the last {config.validation:.0%} held out\n"
         f"model   {config.layers} x {config.cell}({config.hidden}), {size:,} parameters\n"
         f"run     {steps} of {config.batch} x {config.seq_len} characters, {config.optimizer} {config.lr}, "
-        f"{fr.get_num_threads()} threads, {fr.cpu.isa()}\n"
+        f"{_machine(training.device)}\n"
         f"output  {run.directory}"
     )
     if training.step_count:
         print(f"resumed at update {training.step_count}")
     sys.stdout.flush()
+
+
+def _machine(device: str) -> str:
+    if device == "cpu":
+        return f"{fr.get_num_threads()} threads, {fr.cpu.isa()}"
+    return _native.cuda_device()
 
 
 def _loop(run: Run, options: RunOptions, stop: _Stop) -> None:

@@ -11,7 +11,7 @@ import fusedrnn as fr
 from fusedrnn.cli.checkpoint import Checkpoint
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.model import build_model
+from fusedrnn.cli.model import build_model, home
 from fusedrnn.cli.text import Text, Vocabulary, split
 
 FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
@@ -53,6 +53,7 @@ class Training:
             None if config.epochs is None else max(1, round(config.epochs * self.streams.windows))
         )
         self.model = build_model(len(self.vocabulary), config, device)
+        self.device = home(self.model)
         self.optimizer = build_optimizer(self.model, config)
         self.schedule = build_schedule(config, self.total_steps)
         self.step_count = 0
@@ -82,7 +83,7 @@ class Training:
         """
         self.model.train()
         window = self.step_count % self.streams.windows
-        inputs, targets = self.streams.window(window)
+        inputs, targets = moved(self.streams.window(window), self.device)
         rate = self.schedule(self.step_count)
         self.optimizer.lr = rate
         loss, norm, self.state = self.model.train_step(
@@ -96,8 +97,9 @@ class Training:
             return_state=True,
         )
         self.step_count += 1
+        norm = float(norm)
         self._watch(norm)
-        return Update(rate, loss * BITS, norm)
+        return Update(rate, float(loss) * BITS, norm)
 
     def validation_bits(self) -> float:
         """Bits per character on the held-out tail, read from a zero state on."""
@@ -105,9 +107,9 @@ class Training:
         state = None
         total = 0.0
         for window in range(self.held_out.windows):
-            inputs, targets = self.held_out.window(window)
+            inputs, targets = moved(self.held_out.window(window), self.device)
             scores, state = self.model(inputs, state=state, return_state=True)
-            total += fr.losses.cross_entropy(scores, targets)[0]
+            total += float(fr.losses.cross_entropy(scores, targets)[0])
         return total / self.held_out.windows * BITS
 
     def checkpoint(self, seconds: float) -> Checkpoint:
@@ -124,7 +126,7 @@ class Training:
             trees={
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "state": self.state,
+                "state": moved(self.state, "cpu"),
                 "random": self.model.random_state(),
             },
         )
@@ -145,7 +147,7 @@ class Training:
             self.model.load_state_dict(checkpoint.trees["model"])
             self.optimizer.load_state_dict(checkpoint.trees["optimizer"])
             self.model.load_random_state(checkpoint.trees["random"])
-            self.state = checkpoint.trees["state"]
+            self.state = moved(checkpoint.trees["state"], self.device)
             self.step_count = int(checkpoint.progress["step"])
         except (KeyError, TypeError, ValueError) as error:
             raise CommandError(f"the checkpoint does not fit its own configuration: {error}") from None
@@ -157,6 +159,13 @@ class Training:
                 f"the gradient has not been finite for {MAX_SKIPPED} updates, which were skipped: "
                 "try a lower --lr or --clip-norm"
             )
+
+
+def moved(arrays: Any, device: str) -> Any:
+    """A nest of lists and tuples with its arrays on a device; they stay where they are if they are there."""
+    if isinstance(arrays, (list, tuple)):
+        return type(arrays)(moved(a, device) for a in arrays)
+    return None if arrays is None else fr.asarray(arrays, device)
 
 
 def build_optimizer(model: fr.nn.Module, config: TrainConfig) -> fr.optim.Optimizer:

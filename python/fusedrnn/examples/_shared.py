@@ -12,12 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.device import resolve_device
+
 Array = NDArray[Any]
 EXTRA = "pip install 'fusedrnn[examples]'"
 
 
 class MissingPackageError(Exception):
     """A package of the `examples` extra is not installed."""
+
+
+class DeviceError(Exception):
+    """The device that was asked for cannot be used."""
+
+
+def device(name: str) -> str:
+    """What --device amounts to: "cpu" or "cuda".
+
+    Raises:
+        DeviceError: it cannot be used.
+    """
+    try:
+        return resolve_device(name)
+    except RuntimeError as error:
+        raise DeviceError(str(error)) from None
 
 
 def need(module: str) -> Any:
@@ -41,17 +59,22 @@ def parser(text: str, *, epochs: int, what: str = "passes over the data") -> arg
     result.add_argument("--epochs", type=_positive, default=epochs, help=f"{what} (default: {epochs})")
     result.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
     result.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute (default: cpu)"
+    )
+    result.add_argument(
         "--plot", type=Path, metavar="PNG", help="picture to write (default: the example's name)"
     )
     return result
 
 
 def run(main: Callable[[], object]) -> None:
-    """Runs an example as a program; a missing package ends it with one line and status 1."""
+    """Runs an example as a program; a missing package or device ends it with one line and status 1."""
     try:
         main()
     except MissingPackageError as error:
         sys.exit(f"error: {error}")
+    except DeviceError as error:
+        sys.exit(f"error: --device: {error}")
     except OSError as error:
         sys.exit(f"error: cannot write {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
@@ -68,6 +91,11 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray
     order = rng.permutation(count)
     for start in range(0, count, size):
         yield order[start : start + size]
+
+
+def mean(values: Sequence[tuple[Any, int]]) -> float:
+    """Mean of batches' losses, given with the batches' sizes. For a device's losses it waits."""
+    return sum(float(value) * size for value, size in values) / sum(size for _, size in values)
 
 
 def accuracy(predicted: Array, wanted: Array) -> float:

@@ -15,6 +15,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,10 @@ class Lines:
         lengths = self.lengths[index]
         x = np.ascontiguousarray(self.x[: lengths.max(), index])
         return Lines(x, lengths, self.labels[index])
+
+    def on(self, device: str) -> Lines:
+        """All of them on a device."""
+        return Lines(*(fr.asarray(a, device) for a in (self.x, self.lengths, self.labels)))
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,11 @@ def read_lines(rng: np.random.Generator) -> tuple[Lines, Lines]:
 class Classifier(fr.nn.Module):
     """LSTM, its state at each line's end, and a score for each module."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: str = "cpu") -> None:
         rng = np.random.default_rng(seed)
-        self.lstm = fr.nn.LSTM(SYMBOLS, HIDDEN, seed=rng)
+        self.lstm = fr.nn.LSTM(SYMBOLS, HIDDEN, device=device, seed=rng)
         self.last = fr.nn.Last()
-        self.head = fr.nn.Linear(HIDDEN, len(MODULES), seed=rng)
+        self.head = fr.nn.Linear(HIDDEN, len(MODULES), device=device, seed=rng)
 
     def forward(self, lines: Lines) -> Array:
         """Scores (N, modules)."""
@@ -114,22 +119,22 @@ class Classifier(fr.nn.Module):
         self.lstm.backward(self.last.backward(dlast), need_dx=False)
 
 
-def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
+def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
     """Trains with one of the `WAYS` of clipping."""
     rng = np.random.default_rng(seed)
     lines, held_out = read_lines(rng)
-    model = Classifier(seed)
+    model = Classifier(seed, device)
     parameters = list(model.parameters())
     optimizer = fr.optim.Adam(parameters, lr=LEARNING_RATE)
     losses: list[float] = []
-    norms: list[float] = []
-    clipped_norms: list[float] = []
+    norms: list[Any] = []  # on a device: nobody waits for them before the end
+    clipped_norms: list[Any] = []
     bar = _shared.progress(epochs, show)
     bar.set_description(f"{way:<18}")
     for _ in bar:
-        total = 0.0
+        batch_losses = []
         for rows in _shared.batches(len(lines.labels), BATCH, rng):
-            batch = lines.rows(rows)
+            batch = lines.rows(rows).on(device)
             loss, dscores = fr.losses.cross_entropy(model(batch), batch.labels)
             model.zero_grad()
             model.backward(dscores)
@@ -140,12 +145,13 @@ def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> 
                 fr.optim.clip_grad_value_(parameters, MAX_VALUE)
             clipped_norms.append(fr.functional.global_norm([p.grad for p in parameters]))
             optimizer.step()
-            total += loss * len(rows)
-        losses.append(total / len(lines.labels))
+            batch_losses.append((loss, len(rows)))
+        losses.append(_shared.mean(batch_losses))
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     model.eval()
-    accuracy = _shared.accuracy(np.argmax(model(held_out), axis=-1), held_out.labels)
-    return Result(losses, accuracy, norms, clipped_norms)
+    scores = fr.asarray(model(held_out.on(device)), "cpu")
+    accuracy = _shared.accuracy(np.argmax(scores, axis=-1), held_out.labels)
+    return Result(losses, accuracy, [float(n) for n in norms], [float(n) for n in clipped_norms])
 
 
 def plot(results: dict[str, Result], path: Path) -> None:
@@ -171,7 +177,10 @@ def plot(results: dict[str, Result], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    results = {way: train(way, options.epochs, options.seed, show=True) for way in WAYS}
+    results = {
+        way: train(way, options.epochs, options.seed, show=True, device=_shared.device(options.device))
+        for way in WAYS
+    }
     path = options.plot or Path("authorship.png")
     plot(results, path)
     for way, result in results.items():

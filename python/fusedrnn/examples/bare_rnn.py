@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn import functional
+from fusedrnn import asarray, functional
 from fusedrnn.examples import _shared
 from fusedrnn.examples._shared import Array
 
@@ -74,10 +74,16 @@ def make_weights(rng: np.random.Generator) -> Weights:
     return {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}
 
 
-def forward(weights: Weights, x: Array, targets: NDArray[np.int64]) -> tuple[float, Array, Array, Any]:
-    """Loss, gradient of the loss with respect to the scores, hidden states and the tape."""
-    stack = {name: value for name, value in weights.items() if name != "readout"}
-    h, _, tape = functional.rnn_forward(x, None, stack)
+def forward(
+    weights: Weights, x: Array, targets: NDArray[np.int64], device: str = "cpu"
+) -> tuple[float, Array, Array, Any]:
+    """Loss, gradient of the loss with respect to the scores, hidden states and the tape.
+
+    With a device the recurrent layer is there; all else is NumPy's.
+    """
+    stack = {name: asarray(value, device) for name, value in weights.items() if name != "readout"}
+    y, _, tape = functional.rnn_forward(asarray(x, device), None, stack)
+    h = asarray(y, "cpu")
     scores = h @ weights["readout"].T
     scores = scores - scores.max(axis=-1, keepdims=True)
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
@@ -86,60 +92,65 @@ def forward(weights: Weights, x: Array, targets: NDArray[np.int64]) -> tuple[flo
     return loss, (probabilities - wanted) / targets.size, h, tape
 
 
-def gradients(weights: Weights, x: Array, targets: NDArray[np.int64]) -> tuple[float, Weights]:
+def gradients(
+    weights: Weights, x: Array, targets: NDArray[np.int64], device: str = "cpu"
+) -> tuple[float, Weights]:
     """Loss and its gradient for every weight, by back-propagation through time."""
-    loss, dscores, h, tape = forward(weights, x, targets)
+    loss, dscores, h, tape = forward(weights, x, targets, device)
     dh = dscores @ weights["readout"]
-    _, _, result = functional.rnn_backward(tape, dh)
+    _, _, dstack = functional.rnn_backward(tape, asarray(dh, device))
+    result = {name: asarray(gradient, "cpu") for name, gradient in dstack.items()}
     return loss, {**result, "readout": np.einsum("tbv,tbh->vh", dscores, h)}
 
 
-def compare_with_differences(weights: Weights, x: Array, targets: NDArray[np.int64]) -> float:
+def compare_with_differences(
+    weights: Weights, x: Array, targets: NDArray[np.int64], device: str = "cpu"
+) -> float:
     """Largest difference between `gradients` and central differences of the loss; see `Result`."""
     worst = 0.0
-    _, exact = gradients(weights, x, targets)
+    _, exact = gradients(weights, x, targets, device)
     for name, value in weights.items():
         numeric = np.zeros_like(value)
         for place in np.ndindex(value.shape):
             kept = value[place]
             value[place] = kept + DIFFERENCE
-            above = forward(weights, x, targets)[0]
+            above = forward(weights, x, targets, device)[0]
             value[place] = kept - DIFFERENCE
-            below = forward(weights, x, targets)[0]
+            below = forward(weights, x, targets, device)[0]
             value[place] = kept
             numeric[place] = (above - below) / (2 * DIFFERENCE)
         worst = max(worst, float(np.abs(numeric - exact[name]).max() / np.abs(exact[name]).max()))
     return worst
 
 
-def gradient_by_step(weights: Weights, x: Array, targets: NDArray[np.int64]) -> Array:
+def gradient_by_step(weights: Weights, x: Array, targets: NDArray[np.int64], device: str = "cpu") -> Array:
     """Norm (T,) of the gradient that the last step's loss alone sends to the input of each step."""
-    _, dscores, _, tape = forward(weights, x, targets)
+    _, dscores, _, tape = forward(weights, x, targets, device)
     dscores[:-1] = 0
-    dx, _, _ = functional.rnn_backward(tape, dscores @ weights["readout"])
-    assert dx is not None
-    norms: Array = np.sqrt(np.sum(np.square(dx), axis=(1, 2)))
+    dx, _, _ = functional.rnn_backward(tape, asarray(dscores @ weights["readout"], device))
+    norms: Array = np.sqrt(np.sum(np.square(asarray(dx, "cpu")), axis=(1, 2)))
     return norms
 
 
-def train(updates: int = UPDATES, seed: int = 0, show: bool = False) -> Result:
+def train(updates: int = UPDATES, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
     """Checks the gradients, then trains by plain gradient descent on all sequences at once."""
     x, targets = make_sequences()
     weights = make_weights(np.random.default_rng(seed))
-    gradient_error = compare_with_differences(weights, x, targets)
-    before = gradient_by_step(weights, x, targets)
+    gradient_error = compare_with_differences(weights, x, targets, device)
+    before = gradient_by_step(weights, x, targets, device)
     losses = []
     bar = _shared.progress(updates, show)
     bar.unit = "update"
     for _ in bar:
-        loss, gradient = gradients(weights, x, targets)
+        loss, gradient = gradients(weights, x, targets, device)
         for name, value in gradient.items():
             weights[name] -= LEARNING_RATE * value
         losses.append(loss)
         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-    scores = forward(weights, x, targets)[2][-1] @ weights["readout"].T
+    scores = forward(weights, x, targets, device)[2][-1] @ weights["readout"].T
     recalled = _shared.accuracy(np.argmax(scores, axis=-1), targets[-1])
-    return Result(gradient_error, losses, recalled, before, gradient_by_step(weights, x, targets))
+    after = gradient_by_step(weights, x, targets, device)
+    return Result(gradient_error, losses, recalled, before, after)
 
 
 def plot(result: Result, path: Path) -> None:
@@ -166,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = _shared.parser(__doc__ or "", epochs=UPDATES, what="updates, each on all sequences")
     options = parser.parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True)
+    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
     path = options.plot or Path("bare_rnn.png")
     plot(result, path)
     print(f"gradients against central differences: {result.gradient_error:.1e} relative")

@@ -53,15 +53,15 @@ def load(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     return np.ascontiguousarray(x[:, :cut]), odd[:cut], np.ascontiguousarray(x[:, cut:]), odd[cut:]
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
+def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
     """Trains, testing on the held-out images after every epoch."""
     rng = np.random.default_rng(seed)
     x, odd, test_x, test_odd = load(rng)
     model = fr.nn.Sequential(
-        fr.nn.RNN(8, 64, seed=rng),
-        fr.nn.RNN(64, 32, seed=rng),
+        fr.nn.RNN(8, 64, device=device, seed=rng),
+        fr.nn.RNN(64, 32, device=device, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(32, 1, seed=rng),
+        fr.nn.Linear(32, 1, device=device, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses: list[float] = []
@@ -70,16 +70,16 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
     bar = _shared.progress(epochs, show)
     for _ in bar:
         model.train()
-        total = 0.0
+        batch_losses = []
         for rows in _shared.batches(len(odd), BATCH, rng):
-            images = np.ascontiguousarray(x[:, rows])
-            loss, _ = model.train_step(
-                images, odd[rows], fr.losses.binary_cross_entropy, optimizer, CLIP_NORM
-            )
-            total += loss * len(rows)
-        losses.append(total / len(odd))
+            images = fr.asarray(np.ascontiguousarray(x[:, rows]), device)
+            wanted = fr.asarray(odd[rows], device)
+            loss, _ = model.train_step(images, wanted, fr.losses.binary_cross_entropy, optimizer, CLIP_NORM)
+            batch_losses.append((loss, len(rows)))
+        losses.append(_shared.mean(batch_losses))
         model.eval()
-        chances = 1 / (1 + np.exp(-model(test_x)[:, 0].astype(np.float64)))
+        logits = fr.asarray(model(fr.asarray(test_x, device)), "cpu")
+        chances = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64)))
         accuracies.append(_shared.accuracy(chances > 0.5, test_odd[:, 0] > 0.5))
         bar.set_postfix(loss=f"{losses[-1]:.4f}", held_out=f"{accuracies[-1]:.1%}")
     wrong = np.flatnonzero((chances > 0.5) != (test_odd[:, 0] > 0.5))
@@ -110,7 +110,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True)
+    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
     path = options.plot or Path("digits.png")
     plot(result, path)
     print(f"held-out digits told right: {result.accuracies[-1]:.1%} (guessing: 50%)")

@@ -65,7 +65,7 @@ def windows(series: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(stretches.T)[:, :, None], series[LENGTH:, None].copy()
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
+def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
     """Trains on the first four fifths of the record and forecasts the rest."""
     years, series = sunspots()
     cut = int(len(series) * (1 - HELD_OUT))
@@ -74,26 +74,26 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
 
     rng = np.random.default_rng(seed)
     model = fr.nn.Sequential(
-        fr.nn.LSTM(1, HIDDEN, seed=rng),
-        fr.nn.LSTM(HIDDEN, HIDDEN, seed=rng),
+        fr.nn.LSTM(1, HIDDEN, device=device, seed=rng),
+        fr.nn.LSTM(HIDDEN, HIDDEN, device=device, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(HIDDEN, 1, seed=rng),
+        fr.nn.Linear(HIDDEN, 1, device=device, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses = []
     bar = _shared.progress(epochs, show)
     for _ in bar:
-        total = 0.0
+        batch_losses = []
         for rows in _shared.batches(len(targets), BATCH, rng):
-            x = np.ascontiguousarray(inputs[:, rows])
-            loss, _ = model.train_step(x, targets[rows], fr.losses.mse, optimizer)
-            total += loss * len(rows)
-        losses.append(total / len(targets))
+            x = fr.asarray(np.ascontiguousarray(inputs[:, rows]), device)
+            loss, _ = model.train_step(x, fr.asarray(targets[rows], device), fr.losses.mse, optimizer)
+            batch_losses.append((loss, len(rows)))
+        losses.append(_shared.mean(batch_losses))
         bar.set_postfix(loss=f"{losses[-1]:.5f}")
 
     model.eval()
     tail_inputs, tail_targets = windows(series[cut - LENGTH :] / scale)
-    predicted = model(tail_inputs)[:, 0] * scale
+    predicted = _predicted(model, tail_inputs, device)[:, 0] * scale
     true = tail_targets[:, 0] * scale
     naive = tail_inputs[-1, :, 0] * scale
     return Result(
@@ -103,15 +103,20 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
         years=years[cut:],
         true=true,
         predicted=predicted,
-        free=_free_run(model, tail_inputs[:, :1], FREE_YEARS) * scale,
+        free=_free_run(model, tail_inputs[:, :1], FREE_YEARS, device) * scale,
     )
 
 
-def _free_run(model: fr.nn.Module, start: Array, steps: int) -> Array:
+def _predicted(model: fr.nn.Module, x: Array, device: str) -> Array:
+    y: Array = fr.asarray(model(fr.asarray(x, device)), "cpu")
+    return y
+
+
+def _free_run(model: fr.nn.Module, start: Array, steps: int, device: str) -> Array:
     """Predicts `steps` values, each from the ten before it, predicted ones included; start is (10, 1, 1)."""
     seen = start
     for _ in range(steps):
-        seen = np.concatenate([seen, model(np.ascontiguousarray(seen[-LENGTH:]))[None]])
+        seen = np.concatenate([seen, _predicted(model, np.ascontiguousarray(seen[-LENGTH:]), device)[None]])
     return seen[LENGTH:, 0, 0]
 
 
@@ -141,7 +146,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True)
+    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
     path = options.plot or Path("forecast.png")
     plot(result, path)
     print(f"error of the held-out years, in sunspots: {result.error:.1f}")

@@ -69,16 +69,16 @@ def make_waves(count: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.
     return np.ascontiguousarray(waves[:, :, None], np.float32), classes
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
+def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
     """Trains, testing after every epoch on waves of its own."""
     rng = np.random.default_rng(seed)
     waves, classes = make_waves(TRAIN_WAVES, rng)
     test_waves, test_classes = make_waves(TEST_WAVES, rng)
     model = fr.nn.Sequential(
-        fr.nn.RNN(1, 64, seed=rng),
-        fr.nn.RNN(64, 32, seed=rng),
+        fr.nn.RNN(1, 64, device=device, seed=rng),
+        fr.nn.RNN(64, 32, device=device, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(32, len(NAMES), seed=rng),
+        fr.nn.Linear(32, len(NAMES), device=device, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses: list[float] = []
@@ -87,14 +87,16 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False) -> Result:
     bar = _shared.progress(epochs, show)
     for _ in bar:
         model.train()
-        total = 0.0
+        batch_losses = []
         for rows in _shared.batches(TRAIN_WAVES, BATCH, rng):
-            x = np.ascontiguousarray(waves[:, rows])
-            loss, _ = model.train_step(x, classes[rows], fr.losses.cross_entropy, optimizer, CLIP_NORM)
-            total += loss * len(rows)
-        losses.append(total / TRAIN_WAVES)
+            x = fr.asarray(np.ascontiguousarray(waves[:, rows]), device)
+            wanted = fr.asarray(classes[rows], device)
+            loss, _ = model.train_step(x, wanted, fr.losses.cross_entropy, optimizer, CLIP_NORM)
+            batch_losses.append((loss, len(rows)))
+        losses.append(_shared.mean(batch_losses))
         model.eval()
-        predicted = np.argmax(model(test_waves), axis=-1)
+        scores = model(fr.asarray(test_waves, device))
+        predicted = np.argmax(fr.asarray(scores, "cpu"), axis=-1)
         accuracies.append(_shared.accuracy(predicted, test_classes))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", test=f"{accuracies[-1]:.1%}")
     confusion = np.zeros((len(NAMES), len(NAMES)), np.int64)
@@ -131,7 +133,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True)
+    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
     path = options.plot or Path("waveforms.png")
     plot(result, path)
     print(f"waves told right: {result.accuracies[-1]:.1%} of {len(result.wanted)} (guessing: 25%)")

@@ -32,9 +32,9 @@ class Optimizer:
             at any time.
         state: by parameter, a dict of arrays by PyTorch's names, made at the first step, where it is.
 
-    All parameters are on one device. On a CUDA device a step is two kernels, or two for each 64 parameters
-    and dtype, and waits for nothing: learning rate and step are read in its memory, and there it is decided
-    whether a step is skipped. Reading "step" of a group waits where a step may have been.
+    All parameters are on one device. On a CUDA device a step is two kernels for all parameters of a group (of
+    one dtype and up to 512), and waits for nothing: learning rate and step are read in its memory, and there
+    it is decided whether a step is skipped. Reading "step" of a group waits where a step may have been.
 
     Raises:
         TypeError: a parameter is no `Parameter`; ValueError: there is none, one is in two groups, they are on
