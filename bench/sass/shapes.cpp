@@ -7,18 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 
-// The plan asks for a GPU's limits: here those of an H200, not the emulator's.
-#define device_limits emulated_limits
-#include "device.cuh"
-#undef device_limits
-
-namespace fusedrnn::cuda::door {
-inline Status device_limits(Limits* limits, Place = Place::here()) {
-  *limits = {9, 132, 227 * 1024};
-  return Status::ok;
-}
-}  // namespace fusedrnn::cuda::door
-
 #include "../../cuda/cluster.cu"
 
 namespace fusedrnn::cuda {
@@ -58,8 +46,9 @@ int run(const char* cell, const char* element, int64_t B, int64_t H) {
                     : std::strcmp(element, "tf32") == 0 ? Element::tf32
                     : std::strcmp(element, "bf16") == 0 ? Element::bf16
                                                         : Element::fp16;
+  const door::Limits h200{9, 132, 227 * 1024};
   ClusterPlan plan;
-  if (plan_clusters(desc, e, &plan) != Status::ok) return 1;
+  if (plan_clusters(desc, e, h200, &plan) != Status::ok) return 1;
   if (plan.forward_used) print("forward", plan.forward, e);
   if (plan.backward_used) print("backward", plan.backward, e);
   return 0;

@@ -94,12 +94,13 @@ RULES = (
     Rule(r"while \(ended == 0\)", lambda shape, outer: outer),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
     Rule(r"i < kStepRows \* U", lambda shape, outer: _warps(shape.items)),
+    Rule(r"i < G \* U", lambda shape, outer: _warps(shape.gates * shape.units)),
 )
 STEPS = RULES[0].line
-# What a usual step of training does not run: ends of rows, absent options, division of numbers past 32 bits.
+# What a usual step of training does not run: ends of rows and of k, absent options.
 RARE = re.compile(
     r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
-    r"before_time == 0|d\.hidden|resets_stride"
+    r"before_time == 0|d\.hidden|resets_stride|copy\(to \+ place\(i\), rows_"
 )
 # Fragments in registers: a warp's first job, all that the kernel has room for, of which `held` are used.
 HELD, MOST_HELD = re.compile(r"engine\.add\(held_\["), 32
