@@ -16,7 +16,10 @@ int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
 // waits cost. It ranks shapes by what limits them, and knows nothing more of a GPU than its data sheet says.
 int64_t clocks_of_step(Element e, const ClusterShape& shape) {
   const int64_t batch_tiles = shape.rows / 8, jobs = quotient_up(shape.jobs, kClusterWarps) * kClusterWarps;
-  const int64_t products = jobs * shape.job_depth * batch_tiles * (e == Element::f32 ? 12 : 3);
+  const int64_t products = jobs * shape.job_depth * batch_tiles *
+                           (e == Element::f32      ? 12
+                            : e == Element::tf32x3 ? 7
+                                                   : 3);
   const int64_t resident = (shape.bytes - shape.r_at) / 128, cell = shape.units * shape.rows * shape.gates / 2;
   const int64_t sent = (shape.blocks - 1) * (shape.units * shape.rows * shape.handed * bytes_of(e)) / 10;
   return 300 + products + resident + cell + (shape.blocks > 1 ? 500 + sent : 0);
@@ -52,7 +55,7 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, i
   s.state_bytes = splits * s.job_depth * rows * fragment.depth * bytes_of(e);
 
   const int64_t items = static_cast<int64_t>(s.units) * rows, jobs = s.jobs;
-  const int32_t most_held = held_fragments(e != Element::f32, rows);
+  const int32_t most_held = held_fragments(e, rows);
   s.held = s.job_depth < most_held ? s.job_depth : most_held;
   const int64_t resident = jobs * s.job_depth - (jobs < kClusterWarps ? jobs : kClusterWarps) * s.held;
   int64_t at = 2 * static_cast<int64_t>(sizeof(door::Mbarrier));

@@ -212,6 +212,8 @@ Status with_cluster(Element e, int rows, Run&& run) {
       return with_rows(Bf16());
     case Element::fp16:
       return with_rows(Fp16());
+    case Element::tf32x3:
+      return with_rows(Tf32x3());
     default:
       return fail(Status::unsupported, "plan cluster computes in float32 and less");
   }

@@ -18,12 +18,16 @@ struct FragmentShape {
   int32_t rows, depth;
 };
 constexpr FragmentShape fragment_shape(Element e) {
-  return e == Element::f32 ? FragmentShape{32, 4} : e == Element::tf32 ? FragmentShape{16, 8} : FragmentShape{16, 16};
+  return e == Element::f32 ? FragmentShape{32, 4} : FragmentShape{16, static_cast<int32_t>(32 / bytes_of(e))};
 }
 constexpr int64_t kFragmentBytes = 16 * door::kWarp;  // of R
 
-// Fragments of R that a warp keeps in registers: what sums and the rest leave of 255.
-constexpr int held_fragments(bool tensor_cores, int32_t rows) { return tensor_cores || rows == 8 ? 32 : 24; }
+// Fragments of R that a warp keeps in registers: what sums and the rest leave of 255. Those of tf32x3 are split there,
+// and take twice as many.
+constexpr int held_fragments(Element e, int32_t rows) {
+  if (e == Element::tf32x3) return 16;
+  return e == Element::f32 && rows > 8 ? 24 : 32;
+}
 
 // A block's product of its part of R, `gates` * units rows, by a state of `handed` * units values of every block; and
 // where its arrays lie in shared memory. A job is a tile of rows of R over `job_depth` fragments of k; warps take jobs

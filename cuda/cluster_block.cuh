@@ -22,7 +22,7 @@ class ClusterBlock {
  public:
   using Engine = typename ClusterEngine<E, NT>::type;
   static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1, kTurn = 4;  // fragments of k in a turn of the loop
-  static constexpr int kHeld = held_fragments(!std::is_same_v<E, float>, kBatch);
+  static constexpr int kHeld = held_fragments(ElementTraits<E>::kElement, kBatch);
 
   FR_DEVICE explicit ClusterBlock(const ClusterShape& shape) : shape_(shape), rank_(door::cluster_rank()) {}
 
@@ -90,7 +90,7 @@ class ClusterBlock {
       if (pass == 0) {
         FR_UNROLL
         for (int f = 0; f < kHeld; ++f)
-          if (f < shape_.job_depth) held_[f] = next();
+          if (f < shape_.job_depth) held_[f] = Engine::operand(next());
       }
       const door::Shared<Held> rest = resident(job);
       for (int f = held(job); f < shape_.job_depth; ++f) rest[(f - held(job)) * door::kWarp + door::lane()] = next();
@@ -137,7 +137,7 @@ class ClusterBlock {
         FR_UNROLL
         for (int i = 0; i < kTurn; ++i) r[i] = rest[(f - held(job) + i) * door::kWarp];
         FR_UNROLL
-        for (int i = 0; i < kTurn; ++i) engine.add(r[i], from + (f + i) * Engine::kStateElements, i);
+        for (int i = 0; i < kTurn; ++i) engine.add(Engine::operand(r[i]), from + (f + i) * Engine::kStateElements, i);
       }
       engine.store(sums() + job * Engine::kRows * kSumPitch, kSumPitch);
     }
@@ -190,7 +190,7 @@ class ClusterBlock {
 
   const ClusterShape& shape_;
   const int rank_;
-  Held held_[kHeld];
+  typename Engine::Operand held_[kHeld];
 };
 
 }  // namespace fusedrnn::cuda

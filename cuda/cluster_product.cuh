@@ -19,6 +19,7 @@ template <class E, int NT>
 struct ClusterMma {
   static constexpr int kRows = 16, kPerWord = 4 / sizeof(E), kDepth = 8 * kPerWord, kChains = NT == 1 ? 2 : 1;
   static constexpr int kStateElements = 8 * NT * kDepth;  // of a fragment of the state
+  using Operand = Words<E, 4>;
   using Pair = door::Vec<uint32_t, 2>;
 
   float d[kChains][NT][4];
@@ -58,12 +59,22 @@ struct ClusterMma {
     return ((k / kDepth * NT + n / 8) * 64 + lane * 2 + word / 4) * kPerWord + k % kPerWord;
   }
 
-  FR_DEVICE void add(const Held& held, door::Shared<E> state, int chain) {
+  FR_DEVICE static Operand operand(const Held& held) {
+    Operand a;
+    FR_UNROLL
+    for (int i = 0; i < 4; ++i) a.set(i, held.v[i]);
+    return a;
+  }
+
+  FR_DEVICE void add(const Operand& a, door::Shared<E> state, int chain) {
     const door::Shared<Pair> pairs = door::recast<Pair>(state);
     FR_UNROLL
     for (int n = 0; n < NT; ++n) {
-      const Pair b = pairs[n * door::kWarp + door::lane()];
-      mma(d[chain % kChains][n], held.v, b.v, E());
+      const Pair pair = pairs[n * door::kWarp + door::lane()];
+      Words<E, 2> b;
+      FR_UNROLL
+      for (int i = 0; i < 2; ++i) b.set(i, pair.v[i]);
+      mma(d[chain % kChains][n], a, b);
     }
   }
 
@@ -86,6 +97,7 @@ struct ClusterMma {
 template <int NT>
 struct ClusterFma {
   static constexpr int kRows = 32, kDepth = 4, kStateElements = 8 * NT * kDepth;
+  using Operand = Held;
   using Vector = door::Vec<float, 4>;
 
   float d[8 * NT];
@@ -109,9 +121,11 @@ struct ClusterFma {
 
   FR_DEVICE static int64_t place(int n, int64_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
 
-  FR_DEVICE void add(const Held& held, door::Shared<float> state, int /*chain*/) {
+  FR_DEVICE static Operand operand(const Held& held) { return held; }
+
+  FR_DEVICE void add(const Operand& a, door::Shared<float> state, int /*chain*/) {
     Vector r;
-    __builtin_memcpy(&r, &held, sizeof r);
+    __builtin_memcpy(&r, &a, sizeof r);
     const door::Shared<Vector> vectors = door::recast<Vector>(state);
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {

@@ -275,7 +275,9 @@ class Plans {
 }  // namespace
 
 bool multiply(Element e, const Product& p, Stream stream) try {
-  if (p.splits != 1 || p.K == 0 || p.M * p.N < (kLeastWork + p.K - 1) / p.K || !library().usable) return false;
+  if (e == Element::tf32x3 || p.splits != 1 || p.K == 0 || p.M * p.N < (kLeastWork + p.K - 1) / p.K ||
+      !library().usable)
+    return false;
   for (const void* data : {p.a, p.b, static_cast<const void*>(p.c), p.bias})
     if (alignment_of(data) < kLeastAlignment) return false;
   static Plans& plans = *new Plans(library().functions);

@@ -13,7 +13,8 @@
 
 namespace fusedrnn::cuda::cublaslt {
 
-// Computes the product if it is one of those worth it and the library can: false leaves it to the caller.
+// Computes the product if it is one of those worth it and the library can: false leaves it to the caller. It has
+// nothing for tf32x3.
 bool multiply(Element e, const Product& product, Stream stream);
 
 // Whether there is a library that was asked for.

@@ -29,6 +29,7 @@
 #define FR_CONSTANT
 #define FR_LAUNCH_BOUNDS(threads, blocks)
 #define FR_UNROLL
+#define FR_UNROLL_BY(count)
 #include "shared.hpp"
 #else
 #define FR_KERNEL __global__
@@ -38,6 +39,8 @@
 // At most `threads` threads a block, at least `blocks` blocks on a multiprocessor: what registers are given out for.
 #define FR_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define FR_UNROLL _Pragma("unroll")
+#define FR_PRAGMA(text) _Pragma(#text)
+#define FR_UNROLL_BY(count) FR_PRAGMA(unroll(count))
 namespace fusedrnn::cuda::door {
 template <class T>
 using Shared = T*;

@@ -10,6 +10,20 @@
 
 namespace fusedrnn::cuda {
 
+// sum + a b for whoever has no engine: a fused multiply-add, of tf32x3 one for each of its three products.
+template <class E>
+FR_DEVICE Accumulator<E> add_product(Accumulator<E> sum, E a, E b) {
+  using C = Accumulator<E>;
+  if constexpr (std::is_same_v<E, Tf32x3>) {
+    const C big_a = widen(narrow<Tf32>(a.value)), big_b = widen(narrow<Tf32>(b.value));
+    sum = Lanes<C>::fma(a.value - big_a, big_b, sum);
+    sum = Lanes<C>::fma(big_a, b.value - big_b, sum);
+    return Lanes<C>::fma(big_a, big_b, sum);
+  } else {
+    return Lanes<C>::fma(widen(a), widen(b), sum);
+  }
+}
+
 template <class E, int TM, int TN>
 struct Fma {
   using Storage = E;

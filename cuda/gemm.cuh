@@ -70,7 +70,7 @@ FR_KERNEL void gemm_plain(const FR_CONSTANT PlainTask<E> task) {
   const int64_t last = first + task.split_k < task.K ? first + task.split_k : task.K;
   const E *a = task.a + m * task.a_row, *b = task.b + n * task.b_row;
   C sum = 0;
-  for (int64_t k = first; k < last; ++k) sum = Lanes<C>::fma(widen(a[k * task.a_k]), widen(b[k * task.b_k]), sum);
+  for (int64_t k = first; k < last; ++k) sum = add_product(sum, a[k * task.a_k], b[k * task.b_k]);
   if (task.bias) sum = sum + task.bias[n];
   C* const to = task.c + (door::block_z() * task.M + m) * task.ldc + n;
   *to = task.accumulate ? *to + sum : sum;

@@ -1,4 +1,5 @@
-// A warp's share of a product on the tensor cores: MT x NT tiles of 16 x 8, operands tf32, bf16 or fp16, sums float32.
+// A warp's share of a product on the tensor cores: MT x NT tiles of 16 x 8, operands tf32, tf32x3, bf16 or fp16, sums
+// float32.
 //
 // Fragments are read from shared memory one 32-bit word at a time, a word being one tf32 or two 16-bit values of
 // neighbouring k; pitches (tile.cuh) are such that the 32 words of a read lie in 32 banks. Where k is not contiguous,
@@ -9,9 +10,37 @@
 
 namespace fusedrnn::cuda {
 
-FR_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Tf32) { door::mma_tf32(d, a, b); }
-FR_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Bf16) { door::mma_bf16(d, a, b); }
-FR_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Fp16) { door::mma_fp16(d, a, b); }
+// N words of an operand as instructions take them: as they are stored, of tf32x3 both halves.
+template <class E, int N>
+struct Words {
+  uint32_t v[N];
+  FR_DEVICE void set(int i, uint32_t word) { v[i] = word; }
+};
+template <int N>
+struct Words<Tf32x3, N> {
+  uint32_t big[N], small[N];
+  FR_DEVICE void set(int i, uint32_t word) {
+    const Halves halves = split(word);
+    big[i] = halves.big;
+    small[i] = halves.small;
+  }
+};
+
+// d += A B of a tile by one instruction, of tf32x3 by three.
+FR_DEVICE void mma(float (&d)[4], const Words<Tf32, 4>& a, const Words<Tf32, 2>& b) { door::mma_tf32(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Bf16, 4>& a, const Words<Bf16, 2>& b) { door::mma_bf16(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Fp16, 4>& a, const Words<Fp16, 2>& b) { door::mma_fp16(d, a.v, b.v); }
+
+// A sum of its own for each tile, added to d by the ordinary units: tensor cores cut off what does not fit a sum
+// instead of rounding it, and over many steps of k in one direction that would cost digits which are wanted here.
+FR_DEVICE void mma(float (&d)[4], const Words<Tf32x3, 4>& a, const Words<Tf32x3, 2>& b) {
+  float sum[4] = {0, 0, 0, 0};
+  door::mma_tf32(sum, a.small, b.big);
+  door::mma_tf32(sum, a.big, b.small);
+  door::mma_tf32(sum, a.big, b.big);
+  FR_UNROLL
+  for (int e = 0; e < 4; ++e) d[e] = d[e] + sum[e];
+}
 
 template <class E, int MT, int NT>
 struct Mma {
@@ -20,6 +49,8 @@ struct Mma {
   static constexpr int kRows = 16 * MT, kColumns = 8 * NT;  // of a warp
   static constexpr int kPerWord = 4 / sizeof(E);
   static constexpr int kStep = 8 * kPerWord;  // k of one instruction
+
+  static constexpr int kUnrolled = std::is_same_v<E, Tf32x3> ? 1 : kDepth<E> / kStep;  // what registers have room for
 
   float acc[MT][NT][4];
 
@@ -51,22 +82,22 @@ struct Mma {
   template <Major MA, Major MB, int PitchA, int PitchB>
   FR_DEVICE void accumulate(door::Shared<E> a, door::Shared<E> b) {
     const int g = door::lane() / 4, t = door::lane() % 4;
-    FR_UNROLL
+    FR_UNROLL_BY(kUnrolled)
     for (int k = 0; k < kDepth<E>; k += kStep) {
       const int word = k / kPerWord + t;
-      uint32_t x[MT][4];
+      Words<E, 4> x[MT];
       FR_UNROLL
       for (int i = 0; i < MT; ++i) {
-        x[i][0] = fetch<MA, PitchA>(a, 16 * i + g, word);
-        x[i][1] = fetch<MA, PitchA>(a, 16 * i + g + 8, word);
-        x[i][2] = fetch<MA, PitchA>(a, 16 * i + g, word + 4);
-        x[i][3] = fetch<MA, PitchA>(a, 16 * i + g + 8, word + 4);
+        FR_UNROLL
+        for (int w = 0; w < 4; ++w) x[i].set(w, fetch<MA, PitchA>(a, 16 * i + g + w % 2 * 8, word + w / 2 * 4));
       }
       FR_UNROLL
       for (int j = 0; j < NT; ++j) {
-        const uint32_t y[2] = {fetch<MB, PitchB>(b, 8 * j + g, word), fetch<MB, PitchB>(b, 8 * j + g, word + 4)};
+        Words<E, 2> y;
         FR_UNROLL
-        for (int i = 0; i < MT; ++i) mma(acc[i][j], x[i], y, E());
+        for (int w = 0; w < 2; ++w) y.set(w, fetch<MB, PitchB>(b, 8 * j + g, word + w * 4));
+        FR_UNROLL
+        for (int i = 0; i < MT; ++i) mma(acc[i][j], x[i], y);
       }
     }
   }

@@ -26,9 +26,10 @@ Status element_of(const SequenceDesc& desc, Element* e) {
       *e = Element::fp16;
       return Status::ok;
     case Precision::tf32x3:
-      break;
+      *e = Element::tf32x3;
+      return Status::ok;
   }
-  return fail(Status::unsupported, "CUDA has no kernels for tf32x3 yet: use ieee or tf32");
+  return fail(Status::unsupported, "precision %d is not one of this backend's", static_cast<int>(desc.precision));
 }
 
 CellSteps steps_of(CellKind cell) {

@@ -184,7 +184,7 @@ FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
     forward_inputs<Cell, C>(a, d, b, u, [&](int g, const C* from) { x[g] = *from; });
     for (int g = 0; g < G; ++g) {
       const E* const r = static_cast<const E*>(d.r) + (g * a.H + u) * a.Hp;
-      for (int64_t k = 0; k < a.H; ++k) h[g] = Lanes<C>::fma(widen(r[k]), widen(before[k]), h[g]);
+      for (int64_t k = 0; k < a.H; ++k) h[g] = add_product(h[g], r[k], before[k]);
       h[g] = h[g] + static_cast<const C*>(d.bias_h)[g * a.H + u];
     }
     carry = value_or_zero(carry_before<C>(a, d, direction == 1, a.s, b, u, length, a.carry_time));
@@ -204,7 +204,7 @@ FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
   if (u < a.H && a.s < a.walk.T - 1) {
     const E* const next = static_cast<const E*>(d.next) + (b * Cell::dgate_blocks + Cell::h_first) * a.Hp;
     const E* const r = static_cast<const E*>(d.r_back) + u * Cell::gates * a.Hp;
-    for (int64_t k = 0; k < Cell::gates * a.Hp; ++k) sum = Lanes<C>::fma(widen(next[k]), widen(r[k]), sum);
+    for (int64_t k = 0; k < Cell::gates * a.Hp; ++k) sum = add_product(sum, next[k], r[k]);
   }
   C inputs[BackwardInputs<Cell>::kHanded + 1] = {};
   if (u < a.H && a.s >= 0 && a.s < length) {

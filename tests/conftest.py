@@ -70,9 +70,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of dtype and precision runs in all that its backend has: the narrow ones are CUDA's."""
     if {"dtype", "precision"} <= set(metafunc.fixturenames):
-        narrow = (
-            ["tf32", "bf16", "fp16"] if metafunc.config.getoption("--backend") in ("cuda", "simt") else []
-        )
+        device = metafunc.config.getoption("--backend") in ("cuda", "simt")
+        narrow = ["tf32", "tf32x3", "bf16", "fp16"] if device else []
         numbers = [(np.float32, "ieee"), (np.float64, "ieee"), *((np.float32, name) for name in narrow)]
         names = ["float32", "float64", *narrow]
         metafunc.parametrize(("dtype", "precision"), numbers, ids=names)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = Path(__file__).with_suffix(".json")
-ELEMENTS = ("float", "double", "Tf32", "Bf16", "Fp16")
+ELEMENTS = ("float", "double", "Tf32", "Bf16", "Fp16", "Tf32x3")
 # The plugin's own options (cuda/CMakeLists.txt), but one architecture.
 FLAGS = ["-arch=sm_90", "-std=c++17", "-fmad=false", "-Xptxas", "-v", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
 

@@ -7,9 +7,9 @@ normal``. That is asked of each tensor, of each gate's block of it and of each t
 the maximum of that part: a gradient 40 steps back may be 1e-8 of the largest, and must be right there too.
 What is not finite must be the same in the same place.
 
-In a precision that rounds the operands of products (tf32, bf16, fp16) the truth takes inputs and weights as
-they are rounded and rounds nothing else; the 8 runs round operands as the kernels do, each a rounding error
-of the narrow format off.
+In a precision that rounds the operands of products (tf32, tf32x3, bf16, fp16) the truth takes inputs and
+weights as they are rounded and rounds nothing else; the 8 runs round operands as the kernels do, each a
+rounding error of the narrow format off, and leave out of products of tf32x3 what the kernels leave out.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def test_absent_arguments(absent: dict[str, Any]) -> None:
     check(Stack("lstm", T=4, B=3, I=3, H=6, layers=2, **absent), np.float32, device=True)
 
 
-@pytest.mark.parametrize("precision", ["ieee", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32", "tf32x3", "bf16", "fp16"])
 @pytest.mark.parametrize("cell", KINDS)
 def test_module_computes_what_the_functions_do(cell: str, precision: str) -> None:
     """Those are held to the reference above and, in every precision, by the plans' own tests."""

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fusedrnn import reference
-from fusedrnn.reference.arithmetic import sequential
-from fusedrnn.reference.rounding import round_operand, spacing
+from fusedrnn.reference.arithmetic import add_product, sequential
+from fusedrnn.reference.rounding import multiply_operands, round_operand, spacing
 
 Array = NDArray[Any]
-DROPPED = {"bf16": 16, "tf32": 13}  # low bits of a float32
+DROPPED = {"bf16": 16, "tf32": 13, "tf32x3": 1}  # low bits of a float32
 
 
 def samples() -> Array:
@@ -22,7 +22,7 @@ def samples() -> Array:
     drawn = rng.integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
     ties = [
         (drawn >> np.uint32(n) << np.uint32(n) | np.uint32(1 << (n - 1))) + np.uint32(d) - np.uint32(1)
-        for n in (13, 16)
+        for n in (1, 13, 16)
         for d in range(3)
     ]
     near_fp16 = rng.uniform(-70000, 70000, 50_000).astype(np.float32)
@@ -64,6 +64,27 @@ def test_a_tie_of_float64_is_decided_once() -> None:
     just_above = np.array([1 + 2.0**-8 + 2.0**-40])  # float32 would make a tie of it, and the tie goes down
     assert round_operand(just_above, "bf16") == 1 + 2.0**-7
     assert round_operand(just_above.astype(np.float32), "bf16") == 1
+
+
+def test_tf32x3_is_the_sum_of_two_tf32() -> None:
+    x = samples()
+    with np.errstate(all="ignore"):
+        x = round_operand(x[np.isfinite(x) & (np.abs(x) < 2.0**127) & (np.abs(x) > 2.0**-100)], "tf32x3")
+        big = round_operand(x, "tf32")
+        small = x - big
+    np.testing.assert_array_equal(big + small, x)
+    np.testing.assert_array_equal(round_operand(small, "tf32"), small)
+
+
+def test_products_of_tf32x3_leave_out_that_of_small_halves() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (round_operand(rng.normal(size=n).astype(np.float32), "tf32x3") for n in ((40, 1), (1, 40)))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    product = multiply_operands(add_product, np.zeros((40, 40)), a.astype(float), b.astype(float), "tf32x3")
+    off = np.abs(product / exact - 1)
+    assert 2.0**-26 < off.max() <= 2.0**-22
+    small = [(x - round_operand(x, "tf32")).astype(float) for x in (a, b)]
+    np.testing.assert_allclose(exact - product, small[0] @ small[1], atol=2.0**-50)
 
 
 def test_ieee_is_the_array_itself() -> None:

@@ -83,8 +83,8 @@ def pack_weights(
     Args:
         weights: see `fusedrnn.functional.sequence`.
         precision: what operands of matrix products are rounded to on their way into the kernels: "ieee"
-            (nothing), "tf32", "bf16" or "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep
-            the dtype.
+            (nothing), "tf32", "tf32x3" (three products of tf32 in place of one, near float32), "bf16" or
+            "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep the dtype.
         algo: which kernels compute the recurrent part on CUDA: "auto" chooses by size and device; "reference"
             (a thread for each row and unit), "step" (a kernel for each step) and "cluster" (one for many
             steps) are required, and a call for whose sizes or device they are not made raises RuntimeError.

@@ -22,7 +22,7 @@ from fusedrnn._weights import stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.cells import Cell, Step, make_cell
 from fusedrnn.reference.philox import drop
-from fusedrnn.reference.rounding import PRECISIONS, round_operand
+from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
 Array = NDArray[Any]
 
@@ -109,6 +109,10 @@ class _Call:
     def operand(self, array: Array) -> Array:
         """What products read of an array that a step computed."""
         return self.arithmetic.operand(array, self.weights.precision)
+
+    def product(self, base: Array, a: Array, b: Array) -> Array:
+        """base + a b of operands."""
+        return multiply_operands(self.arithmetic.add_product, base, a, b, self.weights.precision)
 
     def drop(self, layer: int, array: Array) -> Array:
         """Dropout of a layer's input (T, B, D * H), or of its gradient; layer 0 has none."""
@@ -248,7 +252,7 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
     call = tape.call
     weight_ih, weight_hh, bias_ih, bias_hh = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
-    product, zero = call.arithmetic.add_product, h.dtype.type(0)
+    product, zero = call.product, h.dtype.type(0)
     for t in call.steps(direction):
         rows = call.rows(t)
         cut = call.cut(direction, t, rows)
@@ -313,7 +317,7 @@ def _backward_layer(
     weight_ih, weight_hh, *_ = call.layer_weights(layer, direction)
     suffix = f"l{layer}" + ("_reverse" if direction else "")
     index = layer * call.weights.shape.num_directions + direction
-    product, zero = call.arithmetic.add_product, dh.dtype.type(0)
+    product, column_sum, zero = call.product, call.arithmetic.add_product, dh.dtype.type(0)
     d_ih, d_hh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
     for t in call.steps(1 - direction):
@@ -331,8 +335,8 @@ def _backward_layer(
         ones = np.ones((1, len(rows)), dh.dtype)
         d_ih = product(d_ih, x_grad.T, tape.inputs[layer][t, rows])
         d_hh = product(d_hh, h_grad.T, tape.operands[at])
-        db_ih = product(db_ih, ones, x_grad)
-        db_hh = product(db_hh, ones, h_grad)
+        db_ih = column_sum(db_ih, ones, x_grad)
+        db_hh = column_sum(db_hh, ones, h_grad)
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += d_hh
     if call.weights.shape.bias:
