@@ -27,7 +27,13 @@ sys.path.insert(0, str(HERE / "sass"))
 from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
 from step_loops import Shape, executions, line_of, weight  # noqa: E402
 
-ELEMENTS = {"ieee": ("float", 4), "tf32": ("Tf32", 4), "bf16": ("Bf16", 2), "fp16": ("Fp16", 2)}
+ELEMENTS = {
+    "ieee": ("float", 4),
+    "tf32": ("Tf32", 4),
+    "tf32x3": ("Tf32x3", 4),
+    "bf16": ("Bf16", 2),
+    "fp16": ("Fp16", 2),
+}
 CELLS = {"lstm": ("Lstm", 4), "gru": ("Gru", 3)}
 SHAPES = [f"{e}:{B}:{H}" for e in ("ieee", "tf32", "bf16") for H in (128, 256, 512) for B in (1, 64)]
 LANES, SCHEDULERS, SHARED_BYTES = 32, 4, 128  # of a warp, of a multiprocessor; shared memory's a clock

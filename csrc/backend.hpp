@@ -73,7 +73,8 @@ struct SequenceDesc {
   // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
   // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
-  // blocks it is at most. Where it does not fit, and is not `plan_required`, another plan is taken.
+  // blocks it is at most; direction_groups = 1 keeps it from two layers at once. Where it does not fit, and is not
+  // `plan_required`, another plan is taken.
   PlanKind plan;
   int32_t plan_required;
   int32_t has_bias;
@@ -94,8 +95,9 @@ struct Plan {
   const char* name;
   int32_t direction_groups, row_groups, unit_groups;
   int64_t chunk_steps;
-  int32_t cluster_rows = 0;  // 0 without clusters, as shared_bytes
+  int32_t cluster_rows = 0;  // 0 without clusters, as what follows
   int64_t shared_bytes = 0;
+  int32_t layers_at_once = 0;  // of forward: how many layers run side by side, each a piece of the sequence behind
 };
 
 // Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque, and hold no

@@ -101,16 +101,21 @@ Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& li
     }
     return least < INT64_MAX;
   };
-  const auto choose = [&](bool backward, bool* used, ClusterShape* shape) {
+  const StackSize size(desc, e);
+  const auto choose = [&](bool backward, bool* used, ClusterShape* shape, int32_t* layers) {
     int32_t most = kMostClusterBlocks;
     while (!*used && best(backward, most, shape)) {
-      FR_TRY(steps.cluster_room(e, backward, *shape, used));
+      int32_t room = 0;
+      FR_TRY(steps.cluster_room(e, backward, *shape, &room));
+      *used = room > 0;
       most = shape->blocks - 1;
+      const int64_t clusters = quotient_up(desc.B, shape->rows);
+      *layers = desc.directions == 1 && size.lanes == 2 && room >= 2 * clusters && desc.direction_groups != 1 ? 2 : 1;
     }
     return Status::ok;
   };
-  FR_TRY(choose(false, &plan->forward_used, &plan->forward));
-  return choose(true, &plan->backward_used, &plan->backward);
+  FR_TRY(choose(false, &plan->forward_used, &plan->forward, &plan->forward_layers));
+  return choose(true, &plan->backward_used, &plan->backward, &plan->backward_layers);
 }
 
 }  // namespace fusedrnn::cuda

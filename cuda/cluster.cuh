@@ -13,9 +13,9 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
   using C = float;
   constexpr int G = Cell::gates;
   const ClusterShape& shape = a.shape;
-  const int direction = door::block_y();
-  const bool reverse = direction == 1;
-  const ForwardDirection& d = a.step.direction[direction];
+  const ClusterLane& lane = a.lane[door::block_y()];
+  const bool reverse = lane.reverse != 0;
+  const ForwardDirection& d = a.step.direction[door::block_y()];
   const int64_t B = a.step.B, H = a.step.H;
   const E* const before = static_cast<const E*>(d.before);
   ClusterBlock<E, NT> block(shape);
@@ -46,8 +46,8 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
   }
 
   const auto fetch = [&](int64_t s) {
-    if (s < a.end) {
-      const C* const pre = static_cast<const C*>(d.pre) + (s - a.first) * B * G * H;
+    if (s < lane.end) {
+      const C* const pre = static_cast<const C*>(d.pre) + (s - lane.first) * B * G * H;
       block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
         FR_UNROLL
         for (int g = 0; g < G; ++g)
@@ -56,17 +56,18 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
     }
     door::commit_copies();
   };
-  fetch(a.first);
+  fetch(lane.first);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
     const int64_t length = a.step.walk.length(b);
-    carries[i] = a.first < length
-                     ? value_or_zero(carry_before<C>(a.step, d, reverse, a.first, b, unit, length, a.step.carry_time))
-                     : C(0);
+    carries[i] =
+        lane.first < length
+            ? value_or_zero(carry_before<C>(a.step, d, reverse, lane.first, b, unit, length, a.step.carry_time))
+            : C(0);
   });
   block.begin();
 
-  for (int64_t s = a.first; s < a.end; ++s) {
-    const int64_t turn = s - a.first;
+  for (int64_t s = lane.first; s < lane.end; ++s) {
+    const int64_t turn = s - lane.first;
     fetch(s + 1);
     block.multiply(turn);
     door::wait_copies<1>();
@@ -74,7 +75,7 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
     E* kept = nullptr;
     if (a.before_time > 0 && s + 1 < a.step.walk.T)
       kept = static_cast<E*>(d.after) + turn * a.before_time;
-    else if (a.before_time == 0 && s + 1 == a.end)
+    else if (a.before_time == 0 && s + 1 == lane.end)
       kept = static_cast<E*>(d.after);
     block.each_item(B, H, [&](int i, int n, int u, int64_t b, int64_t unit) {
       C x[G], h[G];
@@ -91,7 +92,7 @@ FR_DEVICE void run_forward(const ClusterForward& a) {
       after[block.place(n, block.rank(), 0, u)] = next;
       if (kept) kept[b * a.step.Hp + unit] = next;
     });
-    if (s + 1 < a.end) block.send(turn + 1);
+    if (s + 1 < lane.end) block.send(turn + 1);
   }
 }
 
@@ -109,9 +110,9 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
   constexpr int kInputs = In::kBeforeThePrevious;
   static_assert(kInputs == kTape + kBackwardInputs, "cluster.hpp makes room for them");
   const ClusterShape& shape = a.shape;
-  const int direction = door::block_y();
-  const bool reverse = direction == 1;
-  const BackwardDirection& d = a.step.direction[direction];
+  const ClusterLane& lane = a.lane[door::block_y()];
+  const bool reverse = lane.reverse != 0;
+  const BackwardDirection& d = a.step.direction[door::block_y()];
   const int64_t B = a.step.B, H = a.step.H, Hp = a.step.Hp;
   ClusterBlock<E, NT> block(shape);
   const int items = block.items();
@@ -123,7 +124,7 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
   const auto lengths = block.lengths(a.step.walk, B);
   const auto dcarries = door::shared<C>(shape.carry_at, items);
   const auto inputs = door::shared<C>(shape.input_at, 2 * kInputs * items);
-  if (a.end < a.step.walk.T) {
+  if (lane.end < a.step.walk.T) {
     const E* const next = static_cast<const E*>(d.next) + Cell::h_first * Hp;
     const auto first_state = block.state(0);
     for (int i = door::thread(); i < shape.blocks * G * items; i += kClusterThreads) {
@@ -134,7 +135,7 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
   }
 
   const auto fetch = [&](int64_t s) {
-    if (s >= a.first) {
+    if (s >= lane.first) {
       block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
         const int64_t length = a.step.walk.length(b);
         if (s >= length) return;
@@ -146,20 +147,20 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
     }
     door::commit_copies();
   };
-  fetch(a.end - 1);
+  fetch(lane.end - 1);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
-    const bool handed = Cell::carry_gradient && a.end < a.step.walk.length(b);
+    const bool handed = Cell::carry_gradient && lane.end < a.step.walk.length(b);
     dcarries[i] = handed ? static_cast<const C*>(d.dcarry)[b * H + unit] : C(0);
   });
   block.begin();
 
-  for (int64_t s = a.end - 1; s >= a.first; --s) {
-    const int64_t turn = a.end - 1 - s;
+  for (int64_t s = lane.end - 1; s >= lane.first; --s) {
+    const int64_t turn = lane.end - 1 - s;
     fetch(s - 1);
     block.multiply(turn);
     door::wait_copies<1>();
     const auto after = block.state(turn + 1);
-    E* const dgates = static_cast<E*>(d.dgates) + (s - a.first) * B * N * Hp;
+    E* const dgates = static_cast<E*>(d.dgates) + (s - lane.first) * B * N * Hp;
     block.each_item(B, Hp, [&](int i, int n, int u, int64_t b, int64_t unit) {
       const int64_t length = lengths[n];
       C da[N] = {};
@@ -183,7 +184,7 @@ FR_DEVICE void run_backward(const ClusterBackward& a) {
         if (part >= 0 && part < G) after[block.place(n, block.rank(), part, u)] = stored;
       }
     });
-    if (s > a.first) block.send(turn + 1);
+    if (s > lane.first) block.send(turn + 1);
   }
   if (!Cell::carry_gradient) return;
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
@@ -225,17 +226,14 @@ inline door::Grid cluster_grid(const ClusterShape& shape, int64_t B, int32_t dir
 }
 
 template <template <class> class Cell>
-Status cluster_room(Element e, bool backward, const ClusterShape& shape, bool* room) {
-  int32_t clusters = 0;
-  const Status status = with_cluster(e, shape.rows, [&](auto zero, auto tiles) {
+Status cluster_room(Element e, bool backward, const ClusterShape& shape, int32_t* clusters) {
+  return with_cluster(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
     const door::Grid grid = cluster_grid(shape, 1, 1);
-    return backward ? door::clusters_at_once<cluster_backward<Cell<Math<float>>, E, NT>>(grid, &clusters)
-                    : door::clusters_at_once<cluster_forward<Cell<Math<float>>, E, NT>>(grid, &clusters);
+    return backward ? door::clusters_at_once<cluster_backward<Cell<Math<float>>, E, NT>>(grid, clusters)
+                    : door::clusters_at_once<cluster_forward<Cell<Math<float>>, E, NT>>(grid, clusters);
   });
-  *room = clusters > 0;
-  return status;
 }
 
 template <template <class> class Cell>

@@ -46,16 +46,24 @@ struct ClusterShape {
 ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
                            int32_t inputs);
 
-// What a stack gets of the plan.
+// What a stack gets of the plan. Two layers run at once where there are clusters enough for both.
 struct ClusterPlan {
   bool forward_used, backward_used;
   ClusterShape forward, backward;
+  int32_t forward_layers, backward_layers;  // at once
 };
 
-// Steps [first, end) of a layer, both directions. What `step` says of one step is here of step `first`.
+// Steps [first, end) of a direction.
+struct ClusterLane {
+  int64_t first, end;
+  int32_t reverse;
+};
+
+// Both directions of a layer, or two layers of one direction, as lanes that have nothing to do with each other: lane i
+// is step.direction[i]. What `step` says of one step is here of step `first`.
 struct ClusterForward {
   ForwardStep step;
-  int64_t first, end;
+  ClusterLane lane[2];
   int64_t before_time;  // from the state that one step starts from to that of the next; 0: only the last is written
   ClusterShape shape;
 };
@@ -64,7 +72,7 @@ struct ClusterForward {
 // `first`, the others behind them.
 struct ClusterBackward {
   BackwardStep step;
-  int64_t first, end;
+  ClusterLane lane[2];
   ClusterShape shape;
 };
 

@@ -16,6 +16,16 @@ namespace fusedrnn::cuda {
 // order in which weight gradients are summed, and the size of the scratches.
 constexpr int64_t kChunkRows = 8192;
 
+// Layers of one direction may run side by side, each a piece of the sequence behind the one below. So many pieces are
+// wanted of a sequence (two layers then take 9/16 of the time of one after the other), none of fewer steps than these:
+// each costs a layer the launches of its products and reading R again, about as long as ten steps.
+constexpr int64_t kWantedPieces = 8, kLeastPieceSteps = 16;
+
+// Steps [first, end) of the chunk [chunk, chunk_end).
+struct Piece {
+  int64_t chunk, chunk_end, first, end;
+};
+
 struct StackSize {
   StackSize(const SequenceDesc& desc, Element e)
       : desc(desc),
@@ -26,6 +36,21 @@ struct StackSize {
     chunk_steps = desc.B > 0 ? kChunkRows / desc.B : 1;
     if (chunk_steps < 2) chunk_steps = 2;  // backward reads the step after a chunk where it writes the chunk's first
     if (chunk_steps > desc.T) chunk_steps = desc.T > 0 ? desc.T : 1;
+    chunks = (desc.T + chunk_steps - 1) / chunk_steps;
+    pieces_of_chunk = 1;
+    if (desc.directions == 1 && desc.layers > 1 && chunks > 0) {
+      const int64_t wanted = (kWantedPieces + chunks - 1) / chunks, most = chunk_steps / kLeastPieceSteps;
+      pieces_of_chunk = most < 1 ? 1 : wanted < most ? wanted : most;
+    }
+    lanes = desc.directions == 2 || (desc.layers > 1 && pieces() > 1) ? 2 : 1;
+  }
+
+  // A chunk is cut into pieces_of_chunk equal parts, which are handed from layer to layer.
+  int64_t pieces() const { return chunks * pieces_of_chunk; }
+  Piece piece(int64_t i) const {
+    const int64_t start = i / pieces_of_chunk * chunk_steps, part = i % pieces_of_chunk;
+    const int64_t steps = start + chunk_steps < desc.T ? chunk_steps : desc.T - start;
+    return {start, start + steps, start + steps * part / pieces_of_chunk, start + steps * (part + 1) / pieces_of_chunk};
   }
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
@@ -36,12 +61,14 @@ struct StackSize {
   int64_t dgates_pitch() const { return cell.dgate_blocks * Hp; }  // of a row of dgates
   int64_t cells() const { return desc.T * desc.B * desc.H; }
   int64_t chunk_rows() const { return chunk_steps * desc.B; }
+  int64_t piece_rows() const { return (chunk_steps + pieces_of_chunk - 1) / pieces_of_chunk * desc.B; }  // at most
 
   const SequenceDesc& desc;
   Element e;
   CellShape cell;
-  int64_t Hp, chunk_steps;
+  int64_t Hp, chunk_steps, chunks, pieces_of_chunk;
   int32_t stacks;
+  int32_t lanes;  // what may run side by side: both directions of a layer, or two layers of one direction
 };
 
 // Pieces of E and of C, of a base or counted.
@@ -106,17 +133,17 @@ inline TapeLayer tape_layer(const StackSize& size, const void* tape, int index, 
   return layer;
 }
 
-// Both scratches; [2] are the directions unless said otherwise.
+// Both scratches; [2] are the lanes unless said otherwise.
 struct Scratch {
-  void* xs[2];      // E (chunk rows, input pitch): a layer's input in the order of steps
-  void* pre[2];     // forward: C (chunk rows, G * H): x W + b_ih
+  void* xs;         // E (piece rows, backward chunk rows; input pitch): a layer's input in the order of steps
+  void* pre[2];     // forward: C (piece rows, G * H): x W + b_ih
   void* hidden[2];  // forward without tape: E (T, B, D * H) of layers l % 2
   void* before[2];  // forward without tape: E (2, B, Hp), steps in turn
   void* carry[2];   // forward without tape: C (B, H)
 
   void* dgates[2];   // E (chunk rows, dgate_blocks * Hp)
   void* dcarry[2];   // C (B, H)
-  void* dxs;         // C (chunk rows, inputs): dX in the order of steps
+  void* dxs;         // C (piece rows, inputs): dX in the order of steps
   void* dhidden[2];  // C (T, B, D * H): gradient of the input of layers l % 2
   void* partials;    // C: partial sums of weight gradients
 };
@@ -136,10 +163,10 @@ inline Scratch scratch(const StackSize& size, bool backward, void* memory, size_
   const int64_t pitch = aligned_pitch(size.e, size.widest_input());
   Pieces pieces(size.e, memory);
   Scratch s{};
-  for (int d = 0; d < desc.directions; ++d) {
-    s.xs[d] = pieces.of_e(rows * pitch);
+  s.xs = pieces.of_e((backward ? rows : size.piece_rows()) * pitch);
+  for (int d = 0; d < size.lanes; ++d) {
     if (!backward) {
-      s.pre[d] = pieces.of_c(rows * size.gates());
+      s.pre[d] = pieces.of_c(size.piece_rows() * size.gates());
       s.before[d] = pieces.of_e(desc.train ? 0 : 2 * B * size.Hp);
       s.carry[d] = pieces.of_c(desc.train ? 0 : B * desc.H);
     } else {
@@ -152,7 +179,7 @@ inline Scratch scratch(const StackSize& size, bool backward, void* memory, size_
     if (backward) s.dhidden[i] = pieces.of_c(inner > i ? hidden : 0);
   }
   if (backward) {
-    s.dxs = pieces.of_c(rows * size.widest_input());
+    s.dxs = pieces.of_c(size.piece_rows() * size.widest_input());
     int64_t most = bias_splits(size) * size.gate_pitch();
     for (const int64_t columns : {desc.H, desc.I, size.inputs(1)}) {
       const int64_t sums = weight_splits(size, columns) * size.gate_pitch() * columns;

@@ -64,9 +64,14 @@ Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
   const StackSize size(*desc, e);
   if (choice.cluster.forward_used) {
     const ClusterShape& shape = choice.cluster.forward;
-    *plan = Plan{name_of(choice.kind), desc->directions, static_cast<int32_t>((desc->B + shape.rows - 1) / shape.rows),
-                 shape.blocks,         size.chunk_steps, shape.rows,
-                 shape.bytes};
+    *plan = Plan{name_of(choice.kind),
+                 desc->directions,
+                 static_cast<int32_t>((desc->B + shape.rows - 1) / shape.rows),
+                 shape.blocks,
+                 size.chunk_steps,
+                 shape.rows,
+                 shape.bytes,
+                 choice.cluster.forward_layers};
     return Status::ok;
   }
   const CellSteps steps = steps_of(desc->cell);

@@ -25,9 +25,9 @@ struct Call {
 
   bool lstm() const { return size.cell.separate_carry; }
 
-  // The kernel of a step: the first of a chunk comes behind kernels that let nothing begin.
-  StepKernel step_kernel(bool first_of_chunk) const {
-    return plain ? StepKernel::plain : plan.overlaps && !first_of_chunk ? StepKernel::overlapping : StepKernel::alone;
+  // The kernel of a step: the first of a piece comes behind kernels that let nothing begin.
+  StepKernel step_kernel(bool first_of_piece) const {
+    return plain ? StepKernel::plain : plan.overlaps && !first_of_piece ? StepKernel::overlapping : StepKernel::alone;
   }
 
   // `data` moved on by elements of E, or of C; null stays null.

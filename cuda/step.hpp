@@ -65,8 +65,8 @@ struct CellSteps {
   int32_t rows;                 // likewise
   Status (*forward)(Element e, StepKernel kernel, const ForwardStep& step, Stream stream);
   Status (*backward)(Element e, StepKernel kernel, const BackwardStep& step, Stream stream);
-  // Is there room for a cluster of that shape on the device?
-  Status (*cluster_room)(Element e, bool backward, const ClusterShape& shape, bool* room);
+  // How many clusters of that shape the device has room for at once.
+  Status (*cluster_room)(Element e, bool backward, const ClusterShape& shape, int32_t* clusters);
   Status (*cluster_forward)(Element e, const ClusterForward& steps, Stream stream);
   Status (*cluster_backward)(Element e, const ClusterBackward& steps, Stream stream);
 };

@@ -123,8 +123,10 @@ def test_states_of_rows_without_steps_reach_no_gradient(plan: str) -> None:
     assert np.isinf(results["hn"][:, 1]).all()
 
 
-def cluster_of(cell: str, sizes: dict[str, Any], precision: str = "ieee") -> dict[str, Any]:
-    return _native.sequence_plan(cell, "float32", num_layers=1, I=4, threads=1, **sizes, precision=precision)
+def cluster_of(cell: str, sizes: dict[str, Any], precision: str = "ieee", layers: int = 1) -> dict[str, Any]:
+    return _native.sequence_plan(
+        cell, "float32", num_layers=layers, I=4, threads=1, **sizes, precision=precision
+    )
 
 
 @EACH_CELL
@@ -148,6 +150,43 @@ def test_clusters(cell: str, forced: str, sizes: dict[str, int], blocks: int, pr
     assert plan["unit_groups"] == blocks
     assert plan["row_groups"] == -(-sizes["B"] // rows)
     check(Stack(cell, I=4, directions=2, lengths=True, resets=True, **sizes), np.float32, precision)
+
+
+# Two pieces of a chunk, the last layer alone; two chunks, the second too short to be cut.
+@pytest.mark.parametrize(
+    "sizes", [{"T": 37, "B": 9, "H": 9, "layers": 3}, {"T": 41, "B": 200, "H": 3, "layers": 2}], ids=str
+)
+@EACH_CELL
+def test_two_layers_at_once_have_the_bits_of_one_after_the_other(cell: str, sizes: dict[str, int]) -> None:
+    stack = Stack(cell, I=4, lengths=True, resets=True, dropout=0.3, **sizes)
+    numbers = {key: value for key, value in sizes.items() if key != "layers"} | {"num_directions": 1}
+    results = []
+    for forced, at_once in (("cluster:32x2", 2), ("cluster:32x2x1", 1)):
+        _native.force_plan(forced)
+        assert cluster_of(cell, numbers, layers=sizes["layers"])["layers_at_once"] == at_once
+        results.append(bits(run(draw(stack), np.float32, None)))
+        check_again(replace(stack, dropout=0.0), np.float32)
+    assert results[0] == results[1]
+
+
+def test_two_layers_at_once_compute_what_the_reference_does() -> None:
+    _native.force_plan("cluster:8x2")
+    check(Stack("gru", T=37, B=5, I=4, H=9, layers=4, lengths=True, resets=True, dropout=0.3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes", "at_once"),
+    [
+        (2, {"T": 32, "B": 64, "num_directions": 1}, 2),
+        (2, {"T": 32, "B": 64, "num_directions": 2}, 1),  # a direction needs all of the layer below
+        (1, {"T": 32, "B": 64, "num_directions": 1}, 1),
+        (2, {"T": 31, "B": 64, "num_directions": 1}, 1),  # pieces too short to be worth it
+        (2, {"T": 32, "B": 272, "num_directions": 1}, 1),  # no room for 34 clusters of 2 blocks, twice
+    ],
+)
+def test_when_two_layers_run_at_once(layers: int, sizes: dict[str, int], at_once: int) -> None:
+    _native.force_plan("cluster:8x2")
+    assert cluster_of("lstm", sizes | {"H": 16}, layers=layers)["layers_at_once"] == at_once
 
 
 @pytest.mark.parametrize("precision", ["ieee", "bf16"])

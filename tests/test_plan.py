@@ -79,7 +79,7 @@ def test_the_choice_follows_the_sizes() -> None:
     assert plan_of(**both_ways) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["reference", "step", "cluster", "cluster:8x4"])
+@pytest.mark.parametrize("name", ["reference", "step", "cluster", "cluster:8x4", "cluster:8x4x1"])
 def test_a_cpu_refuses_the_plans_of_a_gpu(name: str) -> None:
     _native.force_plan(name)
     with pytest.raises(RuntimeError, match="plans reference, step and cluster are a GPU's"):
@@ -107,6 +107,7 @@ def test_an_unknown_algo_is_refused(algo: str) -> None:
 
 GRIDS = ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"]
 CLUSTERS = ["cluster:", "cluster:9x4", "cluster:8x17", "cluster:8x4 ", "clusters"]
+CLUSTERS += ["cluster:8x4x2", "cluster:8x4x1x1"]
 
 
 @pytest.mark.parametrize("text", GRIDS + CLUSTERS)

@@ -13,8 +13,8 @@ namespace fusedrnn::cuda {
 
 CellSteps steps_of(CellKind) {
   CellSteps steps{};
-  steps.cluster_room = [](Element, bool, const ClusterShape&, bool* room) {
-    *room = true;
+  steps.cluster_room = [](Element, bool, const ClusterShape&, int32_t* clusters) {
+    *clusters = 1;
     return Status::ok;
   };
   return steps;
@@ -42,10 +42,11 @@ int run(const char* cell, const char* element, int64_t B, int64_t H) {
   desc.T = 512;
   desc.B = B;
   desc.I = desc.H = H;
-  const Element e = std::strcmp(element, "ieee") == 0   ? Element::f32
-                    : std::strcmp(element, "tf32") == 0 ? Element::tf32
-                    : std::strcmp(element, "bf16") == 0 ? Element::bf16
-                                                        : Element::fp16;
+  const Element e = std::strcmp(element, "ieee") == 0     ? Element::f32
+                    : std::strcmp(element, "tf32") == 0   ? Element::tf32
+                    : std::strcmp(element, "tf32x3") == 0 ? Element::tf32x3
+                    : std::strcmp(element, "bf16") == 0   ? Element::bf16
+                                                          : Element::fp16;
   const door::Limits h200{9, 132, 227 * 1024};
   ClusterPlan plan;
   if (plan_clusters(desc, e, h200, &plan) != Status::ok) return 1;

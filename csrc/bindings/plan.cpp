@@ -44,6 +44,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   if (plan.cluster_rows > 0) {
     result["cluster_rows"] = plan.cluster_rows;
     result["shared_bytes"] = plan.shared_bytes;
+    result["layers_at_once"] = plan.layers_at_once;
   }
   return result;
 }

@@ -22,8 +22,10 @@ constexpr const char* kCluster = "cluster";
 bool parse(const std::string& text, uint32_t& packed) {
   int d = 1, r = 0, u = 0, end = 0;
   const int length = static_cast<int>(text.size());
-  const bool cluster = text.rfind(kCluster, 0) == 0 &&
-                       std::sscanf(text.c_str(), "cluster:%3dx%3d%n", &r, &u, &end) == 2 && end == length;
+  const bool any_layers = std::sscanf(text.c_str(), "cluster:%3dx%3d%n", &r, &u, &end) == 2 && end == length;
+  const bool one_layer =
+      !any_layers && std::sscanf(text.c_str(), "cluster:%3dx%3dx1%n", &r, &u, &end) == 2 && end == length;
+  const bool cluster = any_layers || one_layer;
   const bool two = std::sscanf(text.c_str(), "%3dx%3d%n", &r, &u, &end) == 2 && end == length;
   const bool three = !two && std::sscanf(text.c_str(), "%3dx%3dx%3d%n", &d, &r, &u, &end) == 3 && end == length;
   if (text.empty()) {
@@ -35,8 +37,10 @@ bool parse(const std::string& text, uint32_t& packed) {
     packed = static_cast<uint32_t>(kind) << kKindShift;
     return true;
   }
-  if (two || cluster) d = 1;
-  if (!(two || three || cluster) || d < 1 || r < 1 || u < 1 || d >= kMost || r >= kMost || u >= kMost) return false;
+  if (two || cluster) d = any_layers ? 0 : 1;
+  if (!(two || three || cluster) || d < (any_layers ? 0 : 1) || r < 1 || u < 1 || d >= kMost || r >= kMost ||
+      u >= kMost)
+    return false;
   if (cluster && ((r != 8 && r != 32) || u > 16)) return false;
   packed = static_cast<uint32_t>(d << 16 | r << 8 | u);
   if (cluster) packed |= static_cast<uint32_t>(PlanKind::cluster) << kKindShift;
@@ -45,7 +49,7 @@ bool parse(const std::string& text, uint32_t& packed) {
 
 constexpr const char* kMust =
     " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster or cluster:ROWSxBLOCKS with 8 or "
-    "32 rows and at most 16 blocks, it is '";
+    "32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, it is '";
 
 }  // namespace
 

@@ -18,9 +18,10 @@ struct ForcedPlan {
 ForcedPlan forced_plan();
 
 // "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step" or "cluster", or
-// "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks; "" leaves the choice to the backend
-// again. A grid of more threads than a call gets is not used by it; a plan of another kind of backend makes calls fail.
-// Throws std::invalid_argument when `text` is none of these.
+// "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks, and "cluster:ROWSxBLOCKSx1", which keeps
+// them from two layers at once; "" leaves the choice to the backend again. A grid of more threads than a call gets is
+// not used by it; a plan of another kind of backend makes calls fail. Throws std::invalid_argument when `text` is none
+// of these.
 void force_plan(const std::string& text);
 
 // A GPU's plan by its name: "auto", "reference", "step" or "cluster"; false where there is none.

@@ -18,6 +18,8 @@ struct Case {
   PlanKind plan;
   Precision precision;
   int32_t rows = 0, blocks = 0;  // of clusters
+  int64_t T = 3;
+  int32_t D = 2;
 };
 
 constexpr Case kCases[] = {
@@ -30,10 +32,12 @@ constexpr Case kCases[] = {
     {"lstm in clusters of 2", CellKind::lstm, PlanKind::cluster, Precision::ieee, 8, 2},
     {"gru in bf16 in clusters of 2", CellKind::gru, PlanKind::cluster, Precision::bf16, 32, 2},
     {"rnn in tf32 in clusters of one", CellKind::rnn_tanh, PlanKind::cluster, Precision::tf32, 8, 1},
+    {"rnn in tf32x3 in clusters of 3", CellKind::rnn_relu, PlanKind::cluster, Precision::tf32x3, 8, 3},
+    {"gru in clusters of 2, two layers at once", CellKind::gru, PlanKind::cluster, Precision::ieee, 32, 2, 32, 1},
 };
 
 // More than one tile of rows and of units, and one of each that is not full.
-constexpr int64_t T = 3, B = 33, I = 9, H = 37, L = 2, D = 2, S = L * D;
+constexpr int64_t B = 33, I = 9, H = 37, L = 2;
 
 std::vector<float> drawn(Random& random, int64_t count, double scale) {
   std::vector<float> values(static_cast<size_t>(count));
@@ -48,6 +52,7 @@ void require_finite(const Device<float>& a, const char* test, const char* name) 
 }
 
 void run(const Backend& backend, const Case& c) {
+  const int64_t T = c.T, D = c.D, S = L * D;
   Random random(1);
   const int64_t G = c.cell == CellKind::lstm ? 4 : c.cell == CellKind::gru ? 3 : 1;
   const bool lstm = c.cell == CellKind::lstm;
@@ -86,7 +91,7 @@ void run(const Backend& backend, const Case& c) {
   desc.row_groups = c.rows;
   desc.unit_groups = c.blocks;
   desc.layers = L;
-  desc.directions = D;
+  desc.directions = c.D;
   desc.has_bias = desc.train = desc.has_lengths = desc.has_resets = 1;
   desc.T = T;
   desc.B = B;
