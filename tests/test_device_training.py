@@ -285,6 +285,19 @@ def test_learning_rates_of_groups_and_schedules() -> None:
     assert run("cuda") == expected
 
 
+def test_a_group_without_parameters_changes_nothing() -> None:
+    def run(device: str) -> Any:
+        model = Tagger(device)
+        optimizer = optim.Adam([{"params": []}, {"params": model.parameters()}], lr=0.01)
+        for step in range(3):
+            one_step(model, optimizer, device, step)
+        return states(model, optimizer)["steps"], bits(model.state_dict())
+
+    with same_kernels():
+        expected = run("cpu")
+    assert run("cuda") == expected
+
+
 # ------------------------------------------------------------------------------------------- clipping
 @pytest.mark.parametrize("max_norm", [0.1, 1e9])
 def test_gradient_clipping(max_norm: float) -> None:

@@ -151,7 +151,7 @@ class Optimizer:
             for table in group_tables
         ]
         norm = None
-        on_device = isinstance(self.param_groups[0], DeviceGroup)
+        on_device = any(isinstance(group, DeviceGroup) for group in self.param_groups)
         if clip_norm is not None or skip_nonfinite or on_device:
             unclipped = math.inf if skip_nonfinite else None
             norm = _native.clipped_update(
