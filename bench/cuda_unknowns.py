@@ -26,6 +26,7 @@ from cuda_limits import CudaStack, measure_limits
 from cuda_rows import synchronize
 from measure import timed_block
 
+PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
 HIDDEN, BATCHES, T = (128, 256, 512, 768, 1024, 2048), (1, 16, 64, 256), 512
 SECONDS = 0.05  # of timed calls
 
@@ -71,9 +72,7 @@ def main() -> int:
         print(f"{name:28} {value:10.4g}")
     sizes, batches, steps = ((5,), (2,), 3) if options.rehearse else (HIDDEN, BATCHES, T)
     rows: list[dict[str, Any]] = []
-    for precision, cell, H, B, train in product(
-        cuda_peers.TYPES, ("lstm", "gru"), sizes, batches, (False, True)
-    ):
+    for precision, cell, H, B, train in product(PRECISIONS, ("lstm", "gru"), sizes, batches, (False, True)):
         if time.monotonic() - begin > options.budget:
             print("the budget is spent: the rest of cuDNN's table was not measured")
             break

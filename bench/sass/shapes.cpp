@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "../../cuda/cluster.cu"
 
@@ -42,11 +43,14 @@ int run(const char* cell, const char* element, int64_t B, int64_t H) {
   desc.T = 512;
   desc.B = B;
   desc.I = desc.H = H;
-  const Element e = std::strcmp(element, "ieee") == 0     ? Element::f32
-                    : std::strcmp(element, "tf32") == 0   ? Element::tf32
-                    : std::strcmp(element, "tf32x3") == 0 ? Element::tf32x3
-                    : std::strcmp(element, "bf16") == 0   ? Element::bf16
-                                                          : Element::fp16;
+  constexpr std::pair<const char*, Element> kElements[] = {{"ieee", Element::f32},
+                                                           {"tf32", Element::tf32},
+                                                           {"tf32x3", Element::tf32x3},
+                                                           {"bf16", Element::bf16},
+                                                           {"fp16", Element::fp16}};
+  Element e{};
+  for (const auto& [name, named] : kElements)
+    if (std::strcmp(element, name) == 0) e = named;
   const door::Limits h200{9, 132, 227 * 1024};
   ClusterPlan plan;
   if (plan_clusters(desc, e, h200, &plan) != Status::ok) return 1;
