@@ -92,6 +92,22 @@ def test_learning_rate_and_steps_in_memory() -> None:
         assert ours.bytes() == theirs.bytes()
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_without_a_norm_gradients_are_not_measured(counted: bool) -> None:
+    """What is not finite spoils its own element alone, and the step counts."""
+    ours, theirs = Group(np.float32, 11), Group(np.float32, 11)
+    lr, steps = np.array([0.2]), np.array([-1, 2])
+    for group in (ours, theirs):
+        group.grads[1][7] = math.inf
+    scalars = {**ADAM, "lr": 0.2, "step": 3.0}
+    told = {**ADAM, "lr": math.nan, "step": 0.0} if counted else scalars
+    assert _native.clipped_update([(ours.table, told, (lr, steps) if counted else None)], None, False) is None
+    _native.optimizer_step(theirs.table, scalars, None)
+    assert ours.bytes() == theirs.bytes()
+    assert np.isnan(ours.pieces[1][0]).sum() == 1
+    assert steps[1] == (3 if counted else 2)
+
+
 def test_more_segments_than_a_kernel_takes_at_once() -> None:
     shapes = [(1 + i % 3,) for i in range(150)]
     ours, theirs = Group(np.float32, 8, shapes), Group(np.float32, 8, shapes)
