@@ -76,6 +76,18 @@ FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
       : "memory");
 }
 
+template <class T>
+FR_DEVICE void copy_async16_if(Shared<T> to, const T* from, bool there) {
+  asm volatile(
+      "{\n\t"
+      ".reg .pred absent;\n\t"
+      "setp.eq.u32 absent, %2, 0;\n\t"
+      "cp.async.cg.shared.global [%0], [%1], 16, absent;\n\t"
+      "}" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(__cvta_generic_to_global(from)), "r"(static_cast<uint32_t>(there))
+      : "memory");
+}
+
 FR_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int N>

@@ -94,11 +94,13 @@ struct Tile {
     };
     const auto place = [&](int step) { return door::shared<E>(buffer(step), kStage); };
     const auto k_of = [&](int step) { return begin + static_cast<int64_t>(step) * kDepth<E>; };
+    const Share<MA, BM, kPitchA, SourceA> of_a(a, m0, member);
+    const Share<MB, BN, kPitchB, SourceB> of_b(b, n0, member);
     const auto fetch_a = [&](int step) {
-      if (step < steps) load<MA, BM, kPitchA>(place(step), a, m0, k_of(step), end, member);
+      if (step < steps) of_a.load(place(step), k_of(step), end);
     };
     const auto fetch_b = [&](int step) {
-      if (step < steps) load<MB, BN, kPitchB>(place(step) + kElementsA, b, n0, k_of(step), end, member);
+      if (step < steps) of_b.load(place(step) + kElementsA, k_of(step), end);
     };
 
     const int warp = member / 32, m = warp / WN * Engine::kRows, n = warp % WN * Engine::kColumns;
@@ -145,33 +147,76 @@ struct Tile {
       door::barrier();
   }
 
-  // kDepth values of k, from k to at most `end`, of `Rows` rows of a source.
+  // What a thread copies into every buffer of an operand of `Rows` rows: the same columns of some lines. Where k is
+  // contiguous these are the same rows all the time. Groups along k have few sums each, so registers are left to keep
+  // where rows begin: finding that again for each buffer took more instructions than the product.
   template <Major M, int Rows, int Pitch, class Source>
-  FR_DEVICE static void load(door::Shared<E> to, const Source& source, int64_t first, int64_t k, int64_t end,
-                             int member) {
-    constexpr int kLines = M == Major::k ? Rows : kDepth<E>, kVectors = M == Major::k ? kDepth<E> / V : Rows / V;
-    static_assert(Rows % V == 0 && kLines * kVectors % kGroupThreads == 0, "every thread copies as much");
-    FR_UNROLL
-    for (int i = 0; i < kLines * kVectors / kGroupThreads; ++i) {
-      const int line = (member + kGroupThreads * i) / kVectors, at = (member + kGroupThreads * i) % kVectors * V;
-      const int64_t column = (M == Major::k ? k : first) + at;
-      int64_t left = end - column;
-      if constexpr (M == Major::outer) left = source.columns - column;
-      const E* from = source.row((M == Major::k ? first : k) + line);
-      const int count = from == nullptr || left <= 0 ? 0 : left < V ? static_cast<int>(left) : V;
-      copy(to + line * Pitch + at, count > 0 ? from + column : source.data, count, source.aligned);
-    }
-  }
+  class Share {
+    static constexpr int kLines = M == Major::k ? Rows : kDepth<E>, kVectors = M == Major::k ? kDepth<E> / V : Rows / V;
+    static constexpr int kApart = kGroupThreads / kVectors, kCopies = kLines / kApart;
+    static_assert(Rows % V == 0 && kGroupThreads % kVectors == 0 && kLines % kApart == 0, "threads copy as much");
+    static constexpr bool kKept = M == Major::k && KS > 1;
+    static_assert(!kKept || kCopies <= 32, "a bit for each");
 
-  // V elements, those from `count` on zero; `from` is a valid address in any case.
-  FR_DEVICE static void copy(door::Shared<E> to, const E* from, int count, bool aligned) {
-    if (aligned) {
-      door::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
-    } else {
-      FR_UNROLL
-      for (int e = 0; e < V; ++e) to[e] = e < count ? from[e] : E{};
+   public:
+    FR_DEVICE Share(const Source& source, int64_t first, int member)
+        : source_(source), first_(first), line_(member / kVectors), at_(member % kVectors * V) {
+      if constexpr (kKept) {
+        FR_UNROLL
+        for (int i = 0; i < kCopies; ++i) {
+          const E* const row = source.row(first + line_ + i * kApart);
+          rows_[i] = row ? row : source.data;
+          there_ |= static_cast<uint32_t>(row != nullptr) << i;
+        }
+      }
     }
-  }
+
+    // kDepth values of k, from k to at most `end`.
+    FR_DEVICE void load(door::Shared<E> to, int64_t k, int64_t end) const {
+      const int64_t column = (M == Major::k ? k : first_) + at_;
+      if constexpr (kKept) {
+        const int count = valid(end - column);
+        if (count == V && source_.aligned) {
+          FR_UNROLL
+          for (int i = 0; i < kCopies; ++i) door::copy_async16_if(to + place(i), rows_[i] + column, there(i));
+          return;
+        }
+        FR_UNROLL
+        for (int i = 0; i < kCopies; ++i) copy(to + place(i), rows_[i], column, there(i) ? count : 0);
+      } else {
+        int64_t left = end - column;
+        if constexpr (M == Major::outer) left = source_.columns - column;
+        const int count = valid(left);
+        FR_UNROLL
+        for (int i = 0; i < kCopies; ++i) {
+          const E* const row = source_.row((M == Major::k ? first_ : k) + line_ + i * kApart);
+          copy(to + place(i), row, column, row ? count : 0);
+        }
+      }
+    }
+
+   private:
+    FR_DEVICE int place(int i) const { return (line_ + i * kApart) * Pitch + at_; }
+    FR_DEVICE bool there(int i) const { return (there_ >> i & 1) != 0; }
+    FR_DEVICE static int valid(int64_t left) { return left <= 0 ? 0 : left < V ? static_cast<int>(left) : V; }
+
+    // V elements from a column of a row on, those from `count` on zero.
+    FR_DEVICE void copy(door::Shared<E> to, const E* row, int64_t column, int count) const {
+      const E* const from = count > 0 ? row + column : source_.data;
+      if (source_.aligned) {
+        door::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
+      } else {
+        FR_UNROLL
+        for (int e = 0; e < V; ++e) to[e] = e < count ? from[e] : E{};
+      }
+    }
+
+    const Source& source_;
+    const int64_t first_;
+    const int line_, at_;
+    const E* rows_[kKept ? kCopies : 1];  // valid addresses, of rows that are not there too
+    uint32_t there_ = 0;
+  };
 };
 
 }  // namespace fusedrnn::cuda

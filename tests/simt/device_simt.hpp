@@ -107,6 +107,10 @@ FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
     simt::outside_shared(to.at(), 16, to.first(), to.last());
   simt::copy_async(to.at(), from, 16, bytes_valid);
 }
+template <class T>
+FR_DEVICE void copy_async16_if(Shared<T> to, const T* from, bool there) {
+  copy_async16(to, from, there ? 16 : 0);
+}
 
 FR_DEVICE void commit_copies() { simt::commit_copies(); }
 
