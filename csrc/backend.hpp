@@ -83,6 +83,7 @@ struct SequenceDesc {
   int64_t T, B, I, H;
   double dropout;
   uint64_t dropout_key;
+  const uint64_t* dropout_key_at;  // or nullptr: backend memory that holds the key, read when kernels run
 };
 
 // The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
@@ -253,6 +254,7 @@ struct DropoutArgs {
   int64_t count;
   double p;
   uint64_t key;
+  const uint64_t* key_at;  // or nullptr: as SequenceDesc's dropout_key_at
   uint32_t stream;
   Strided x;
   void* y;  // (count,); may be x where x is one row
@@ -353,6 +355,16 @@ struct ClippedUpdateArgs {
   const Fault* fault = nullptr;  // of a device only: where it tells of one, nothing is updated and the norm is NaN
 };
 
+// --------------------------------------------------------------------------- around a step of training on a device
+// A step's arguments are gathered into memory of its own, so that it can be a graph that is replayed with others.
+
+// `to`, contiguous, becomes the elements of `from`, of 1, 4 or 8 bytes each.
+struct Gather {
+  Strided from;
+  void* to;
+  int64_t bytes;
+};
+
 // ---------------------------------------------------------------------------------------------------------- table
 // Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, which nobody shall take for
 // ordinary host memory.
@@ -422,6 +434,12 @@ struct Backend {
   Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);  // grad *= factor
   Status (*clip_value)(DType, int64_t segments, const Segment*, double limit,
                        Stream);  // grad clamped to [-limit, limit]
+
+  // Of devices alone: nullptr on a CPU. Nobody waits for any of them.
+  Status (*gather)(const Gather*, int64_t count, Stream);
+  // From host memory, which may be used again on return. It travels as kernels' arguments: for little.
+  Status (*upload)(void* to, const void* from, size_t bytes, Stream);
+  Status (*count_up)(uint64_t* numbers, int64_t count, Stream);  // each by one
 };
 
 // What a plugin library exports as `fusedrnn_plugin`, with C linkage: its table, or nullptr and a sentence that says

@@ -209,10 +209,11 @@ class Backward {
                      size_.gate_pitch(), size_.dgates_pitch(), size_.gate_pitch(), width, 1, 0},
                     call_.stream));
     const double p = l > 0 ? desc_.dropout : 0;
-    return unstage(call_.e,
-                   {walk_, dx, scratch_.dxs, piece.first, steps, desc_.B, width, width, part.direction == 1,
-                    desc_.directions == 2, p > 0, Dropout(p, desc_.dropout_key, static_cast<uint32_t>(l))},
-                   call_.stream);
+    return unstage(
+        call_.e,
+        {walk_, dx, scratch_.dxs, piece.first, steps, desc_.B, width, width, part.direction == 1, desc_.directions == 2,
+         p > 0, Dropout(p, desc_.dropout_key, desc_.dropout_key_at, static_cast<uint32_t>(l))},
+        call_.stream);
   }
 
   const Call& call_;

@@ -23,4 +23,8 @@ Status clipped_update(const ClippedUpdateArgs* args, Stream stream);
 Status scale(DType dtype, int64_t segments, const Segment* segment, const double* factor, Stream stream);
 Status clip_value(DType dtype, int64_t segments, const Segment* segment, double limit, Stream stream);
 
+Status gather(const Gather* list, int64_t count, Stream stream);
+Status upload(void* to, const void* from, size_t bytes, Stream stream);
+Status count_up(uint64_t* numbers, int64_t count, Stream stream);
+
 }  // namespace fusedrnn::cuda

@@ -179,7 +179,7 @@ Status stage_input(const Call& call, const Walk& walk, const Array3& x, const vo
   const Array3 from = l == 0 ? x : Array3{const_cast<void*>(below), desc.B * width, width};
   return stage(call.e, l > 0,
                {walk, from, xs, first, end - first, desc.B, width, call.size.input_pitch(l), d == 1, 0, p > 0,
-                Dropout(p, desc.dropout_key, static_cast<uint32_t>(l))},
+                Dropout(p, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l))},
                call.stream);
 }
 

@@ -143,6 +143,10 @@ constexpr Backend kTable = {
     /* clipped_update */ clipped_update,
     /* scale */ scale,
     /* clip_value */ clip_value,
+
+    /* gather */ gather,
+    /* upload */ upload,
+    /* count_up */ count_up,
 };
 
 }  // namespace

@@ -19,9 +19,10 @@ FR_KERNEL void stage_kernel(const FR_CONSTANT RowMove m) {
   const int64_t t = Walk::time(s, length, m.reverse != 0);
   const From* const from = row_of<const From>(m.array, t, b);
   E* const to = static_cast<E*>(m.rows) + row * m.pitch;
+  const Dropout dropout = m.dropout.read();
   for (int64_t k = door::lane(); k < m.width; k += door::kWarp) {
     C value = s < length ? C(widen(from[k])) : C(0);
-    if (m.drops) value = dropped(m.dropout, value, (t * m.B + b) * m.width + k);
+    if (m.drops) value = dropped(dropout, value, (t * m.B + b) * m.width + k);
     to[k] = narrow<E>(value);
   }
 }
@@ -34,9 +35,10 @@ FR_KERNEL void unstage_kernel(const FR_CONSTANT RowMove m) {
   const int64_t t = Walk::time(s, length, m.reverse != 0);
   const C* const from = static_cast<const C*>(m.rows) + row * m.pitch;
   C* const to = row_of<C>(m.array, t, b);
+  const Dropout dropout = m.dropout.read();
   for (int64_t k = door::lane(); k < m.width; k += door::kWarp) {
     C value = s < length ? from[k] : C(0);
-    if (m.drops) value = dropped(m.dropout, value, (t * m.B + b) * m.width + k);
+    if (m.drops) value = dropped(dropout, value, (t * m.B + b) * m.width + k);
     to[k] = m.add ? to[k] + value : value;
   }
 }

@@ -1,10 +1,10 @@
 // The cache of graphs.
 #include "sequence_graph.hpp"
 
-#include <cstdlib>
-#include <cstring>
 #include <list>
 #include <mutex>
+//
+#include "dispatch/graphs.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -27,11 +27,6 @@ Graphs& graphs() {
   return *g;
 }
 
-bool wanted() {
-  const char* text = std::getenv("FUSEDRNN_GRAPHS");
-  return text == nullptr || std::strcmp(text, "0") != 0;
-}
-
 Status record(const std::function<Status(Stream)>& run, Graph* graph) {
   Stream recorded = nullptr;
   Status status = door::capture_begin(&recorded);
@@ -52,7 +47,7 @@ void add_desc(GraphKey& key, const SequenceDesc& desc) {
 
 Status by_graph(GraphKey key, int64_t launches, Stream stream, const std::function<Status(Stream)>& run) {
   bool captured = false;
-  if (launches < kLeastLaunches || launches > kMostLaunches || !wanted()) return run(stream);
+  if (launches < kLeastLaunches || launches > kMostLaunches || !graphs_wanted()) return run(stream);
   Status status = door::capturing(stream, &captured);
   if (status != Status::ok) return status;
   if (captured) return run(stream);

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sequences import on_device, on_host
 
 import fusedrnn as fr
 from fusedrnn import _native
@@ -49,9 +50,11 @@ def run(pair: list[Any], loss: str, steps: list[dict[str, Any]], forms: int = 1,
     """Makes the steps with one model and the separate calls with the other; all must agree at every step.
 
     Of the steps, which are of so many forms, at most one of each form may not be a native call; all without
-    `native`.
+    `native`. Models on a CUDA device get their arrays there, but for lengths and resets, which train_step
+    takes from anywhere.
     """
     (model, optimizer), (twin, other) = pair
+    there = any(p.device != "cpu" for p in model.parameters())
     made = []
 
     def counted(*arguments: Any) -> Any:
@@ -60,11 +63,13 @@ def run(pair: list[Any], loss: str, steps: list[dict[str, Any]], forms: int = 1,
 
     model.__dict__["_separate_calls"] = counted  # not as an attribute, which would be a change to the model
     for step, options in enumerate(steps):
-        given = dict(options)
+        given = {
+            n: a if n in ("lengths", "resets") or not there else on_device(a) for n, a in options.items()
+        }
         x, y, clip = given.pop("x"), given.pop("y"), given.pop("clip", None)
         found = model.train_step(x, y, loss, optimizer, clip, **given)
-        expected = separate(twin, other, loss, x, y, clip, **given)
-        assert_tree(found, expected)
+        expected = separate(twin, other, loss, x, y, clip, **(on_device(given) if there else given))
+        assert_tree(on_host(found), on_host(expected))
         assert_agree(pair, f"step {step}")
     del model.__dict__["_separate_calls"]
     assert len(made) <= forms if native else len(made) == len(steps)
@@ -76,8 +81,8 @@ def assert_agree(pair: list[Any], after: str) -> None:
     assert_tree(optimizer.state_dict(), other.state_dict())
     assert model.random_state() == twin.random_state()
     for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
-        np.testing.assert_array_equal(p.data, q.data, f"{name} after {after}")
-        np.testing.assert_array_equal(p.grad, q.grad, f"gradient of {name} after {after}")
+        np.testing.assert_array_equal(p.numpy(), q.numpy(), f"{name} after {after}")
+        np.testing.assert_array_equal(on_host(p.grad), on_host(q.grad), f"gradient of {name} after {after}")
         assert p.version == q.version
 
 
@@ -110,15 +115,15 @@ def labels(n: int = 3, **more: Any) -> list[dict[str, Any]]:
 def regressor(cell: Any = LSTM, **options: Any) -> Sequential:
     first = options.get("batch_first", False)
     width = 5 * (2 if options.get("bidirectional") else 1)
-    dtype = {"dtype": options["dtype"]} if "dtype" in options else {}
-    return Sequential(cell(I, 5, seed=1, **options), Last(first), Linear(width, 2, seed=2, **dtype))
+    shared = {name: options[name] for name in ("dtype", "device") if name in options}
+    return Sequential(cell(I, 5, seed=1, **options), Last(first), Linear(width, 2, seed=2, **shared))
 
 
-def tagger(**options: Any) -> Sequential:
+def tagger(device: str = "cpu", **options: Any) -> Sequential:
     return Sequential(
-        Embedding(V, 4, seed=1),
-        GRU(4, 5, seed=2, **options),
+        Embedding(V, 4, seed=1, device=device),
+        GRU(4, 5, seed=2, device=device, **options),
         Dropout(0.3, seed=3),
-        LayerNorm(5),
-        Linear(5, V, seed=4),
+        LayerNorm(5, device=device),
+        Linear(5, V, seed=4, device=device),
     )

@@ -26,6 +26,18 @@ std::string half_open(int64_t limit) { return "in [0, " + std::to_string(limit) 
 
 }  // namespace
 
+void bad_element(const char* name, int64_t limit, const Fault& fault) {
+  bad_value(name, half_open(limit), found(fault, "flat index"));
+}
+
+void bad_length(int64_t T, const Fault& fault) {
+  bad_value("lengths", "between 0 and T = " + std::to_string(T), found(fault, "index"));
+}
+
+void bad_class(int64_t classes, const Fault& fault) {
+  bad_value("target", half_open(classes) + " where it counts", found(fault, "flat index"));
+}
+
 Fault first_wrong(const CheckArgs& args, const Backend* device) {
   if (device == nullptr) return first_wrong_here(args);
   Fault fault = {};
@@ -48,7 +60,7 @@ void require_below(const char* name, const Strided& elements, int64_t limit, con
   a.count = elements.rows * elements.width;
   a.high = limit - 1;
   const Fault fault = first_wrong(a, device);
-  if (fault.what != 0) bad_value(name, half_open(limit), found(fault, "flat index"));
+  if (fault.what != 0) bad_element(name, limit, fault);
 }
 
 void require_lengths(const int64_t* lengths, int64_t T, int64_t B, const Backend* device) {
@@ -58,7 +70,7 @@ void require_lengths(const int64_t* lengths, int64_t T, int64_t B, const Backend
   a.values.width = a.count = B;
   a.high = T;
   const Fault fault = first_wrong(a, device);
-  if (fault.what != 0) bad_value("lengths", "between 0 and T = " + std::to_string(T), found(fault, "index"));
+  if (fault.what != 0) bad_length(T, fault);
 }
 
 void require_classes(const LossArgs& loss, const Backend* device) {
@@ -71,7 +83,7 @@ void require_classes(const LossArgs& loss, const Backend* device) {
   a.count = loss.rows;
   a.high = loss.classes - 1;
   const Fault fault = first_wrong(a, device);
-  if (fault.what != 0) bad_value("target", half_open(loss.classes) + " where it counts", found(fault, "flat index"));
+  if (fault.what != 0) bad_class(loss.classes, fault);
 }
 
 }  // namespace fusedrnn

@@ -9,6 +9,11 @@ namespace fusedrnn {
 // The first value that is wrong, all zeros where there is none. `args` as backend.hpp says, but for `what` and `fault`.
 Fault first_wrong(const CheckArgs& args, const Backend* device);
 
+// ValueErrors that say what was wrong with ids, say, lengths and classes.
+[[noreturn]] void bad_element(const char* name, int64_t limit, const Fault& fault);
+[[noreturn]] void bad_length(int64_t T, const Fault& fault);
+[[noreturn]] void bad_class(int64_t classes, const Fault& fault);
+
 // ValueError unless each of the integers is in [0, limit); says which is not.
 void require_below(const char* name, const Strided& elements, int64_t limit, const Backend* device = nullptr);
 

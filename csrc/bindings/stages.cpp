@@ -15,7 +15,7 @@ using namespace step;
 // The arrays of one layer.
 class Weights {
  public:
-  Weights(const py::list& pairs, DType dtype, std::vector<Argument>& kept) {
+  Weights(const py::list& pairs, DType dtype, const Backend* device, std::vector<Argument>& kept) {
     for (const py::handle pair : pairs) {
       if (pair.is_none()) {
         weights_.emplace_back();
@@ -23,8 +23,8 @@ class Weights {
         continue;
       }
       const py::tuple both = py::cast<py::tuple>(pair);
-      const Argument data = input("weight", both[0], element_of(dtype), {{"..."}});
-      const Argument grad = output("grad", both[1], element_of(dtype), {{"..."}});
+      const Argument data = input("weight", both[0], element_of(dtype), {{"..."}}, device);
+      const Argument grad = output("grad", both[1], element_of(dtype), {{"..."}}, device);
       data.require_contiguous();
       weights_.push_back({data.data(), grad.data()});
       sizes_.push_back(data.sizes());
@@ -69,13 +69,11 @@ std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const
                                           std::move(layer_weights), std::move(layer_grads));
 }
 
-}  // namespace
-
-std::unique_ptr<step::Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
-                                        std::vector<Argument>& kept) {
+std::unique_ptr<Stage> make_stage(const Backend& backend, const Backend* device, DType dtype, const py::tuple& layer,
+                                  std::vector<Argument>& kept) {
   const std::string kind = py::cast<std::string>(layer[0]);
   const py::dict options = py::cast<py::dict>(layer[1]);
-  const Weights weights(py::cast<py::list>(layer[2]), dtype, kept);
+  const Weights weights(py::cast<py::list>(layer[2]), dtype, device, kept);
   if (kind == "recurrent") return make_recurrent(backend, dtype, options, weights);
   if (kind == "linear")
     return std::make_unique<LinearStage>(backend, dtype, weights.size(0, 0), weights[0], weights[1]);
@@ -86,6 +84,17 @@ std::unique_ptr<step::Stage> make_stage(const Backend& backend, DType dtype, con
   if (kind == "dropout") return std::make_unique<DropoutStage>(backend, dtype, py::cast<double>(options["p"]));
   if (kind == "last") return std::make_unique<LastStage>(backend, dtype, py::cast<bool>(options["batch_first"]));
   bad_value("kind", "'recurrent', 'linear', 'embedding', 'layer_norm', 'dropout' or 'last'", "'" + kind + "'");
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
+                                                const py::list& layers, std::vector<Argument>& kept) {
+  std::vector<std::unique_ptr<Stage>> stages;
+  for (const py::handle layer : layers)
+    stages.push_back(make_stage(backend, device, dtype, py::cast<py::tuple>(layer), kept));
+  if (stages.empty()) bad_value("layers", "at least one", "none");
+  return stages;
 }
 
 }  // namespace fusedrnn

@@ -17,8 +17,9 @@ namespace fusedrnn {
 //   layer_norm  eps                          dropout     p
 //   last        batch_first
 //
-// Its arrays are added to `kept`, which must live as long as the stage.
-std::unique_ptr<step::Stage> make_stage(const Backend& backend, DType dtype, const py::tuple& layer,
-                                        std::vector<Argument>& kept);
+// Arrays are the device's, or NumPy's with nullptr; they are added to `kept`, which must live as long as the stages.
+// There is at least one layer, else ValueError.
+std::vector<std::unique_ptr<step::Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
+                                                      const py::list& layers, std::vector<Argument>& kept);
 
 }  // namespace fusedrnn

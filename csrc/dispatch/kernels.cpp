@@ -78,5 +78,9 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* clipped_update */ clipped_update,
     /* scale */ scale,
     /* clip_value */ clip_value,
+
+    /* gather */ nullptr,
+    /* upload */ nullptr,
+    /* count_up */ nullptr,
 };
 }

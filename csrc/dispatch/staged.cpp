@@ -67,7 +67,8 @@ Status pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed,
 
 // What forward and backward read alike.
 template <class Args>
-void stage_inputs(Stage& stage, const SequenceDesc& desc, const SequenceSizes& sizes, Args& a) {
+void stage_inputs(Stage& stage, SequenceDesc& desc, const SequenceSizes& sizes, Args& a) {
+  desc.dropout_key_at = stage.in(desc.dropout_key_at, contiguous(sizeof(uint64_t), 1));
   const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
   a.x = stage.in(a.x, bytes, desc.T, desc.B, desc.I);
   a.h0 = stage.in(a.h0, bytes, stacks, desc.B, desc.H);
@@ -77,50 +78,52 @@ void stage_inputs(Stage& stage, const SequenceDesc& desc, const SequenceSizes& s
   a.resets = stage.in(a.resets, {1, 1, {desc.T, desc.B}, {a.resets_stride0, a.resets_stride1}});
 }
 
-Status forward(const SequenceDesc* desc, const ForwardArgs* args, void*, Stream) {
+Status forward(const SequenceDesc* given, const ForwardArgs* args, void*, Stream) {
   Stage stage(inner(), kStream);
+  SequenceDesc desc = *given;
   SequenceSizes sizes;
-  const Status status = inner().sizes(desc, &sizes);
+  const Status status = inner().sizes(given, &sizes);
   if (status != Status::ok) return status;
-  const int64_t bytes = bytes_of(desc->dtype), stacks = desc->layers * desc->directions;
+  const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
   ForwardArgs a = *args;
-  stage_inputs(stage, *desc, sizes, a);
-  a.y = stage.out(a.y, bytes, desc->T, desc->B, desc->directions * desc->H);
-  a.hn = stage.out(a.hn, bytes, stacks, desc->B, desc->H);
-  a.cn = stage.out(a.cn, bytes, stacks, desc->B, desc->H);
+  stage_inputs(stage, desc, sizes, a);
+  a.y = stage.out(a.y, bytes, desc.T, desc.B, desc.directions * desc.H);
+  a.hn = stage.out(a.hn, bytes, stacks, desc.B, desc.H);
+  a.cn = stage.out(a.cn, bytes, stacks, desc.B, desc.H);
   a.tape = stage.out(a.tape, contiguous(1, static_cast<int64_t>(sizes.tape)));
   void* workspace = stage.scratch(sizes.forward);
-  return stage.finish([&] { return inner().forward(desc, &a, workspace, kStream); });
+  return stage.finish([&] { return inner().forward(&desc, &a, workspace, kStream); });
 }
 
-Status backward(const SequenceDesc* desc, const BackwardArgs* args, void*, Stream) {
+Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stream) {
   Stage stage(inner(), kStream);
+  SequenceDesc desc = *given;
   SequenceSizes sizes;
-  const Status status = inner().sizes(desc, &sizes);
+  const Status status = inner().sizes(given, &sizes);
   if (status != Status::ok) return status;
-  const int64_t bytes = bytes_of(desc->dtype), stacks = desc->layers * desc->directions;
-  const int64_t rows = gates_of(desc->cell) * desc->H;
+  const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
+  const int64_t rows = gates_of(desc.cell) * desc.H;
   BackwardArgs a = *args;
-  stage_inputs(stage, *desc, sizes, a);
+  stage_inputs(stage, desc, sizes, a);
   a.tape = stage.in(a.tape, contiguous(1, static_cast<int64_t>(sizes.tape)));
-  a.dy = stage.in(a.dy, bytes, desc->T, desc->B, desc->directions * desc->H);
-  a.dhn = stage.in(a.dhn, bytes, stacks, desc->B, desc->H);
-  a.dcn = stage.in(a.dcn, bytes, stacks, desc->B, desc->H);
-  a.dx = stage.out(a.dx, bytes, desc->T, desc->B, desc->I);
-  a.dh0 = stage.out(a.dh0, bytes, stacks, desc->B, desc->H);
-  a.dc0 = stage.out(a.dc0, bytes, stacks, desc->B, desc->H);
+  a.dy = stage.in(a.dy, bytes, desc.T, desc.B, desc.directions * desc.H);
+  a.dhn = stage.in(a.dhn, bytes, stacks, desc.B, desc.H);
+  a.dcn = stage.in(a.dcn, bytes, stacks, desc.B, desc.H);
+  a.dx = stage.out(a.dx, bytes, desc.T, desc.B, desc.I);
+  a.dh0 = stage.out(a.dh0, bytes, stacks, desc.B, desc.H);
+  a.dc0 = stage.out(a.dc0, bytes, stacks, desc.B, desc.H);
   std::vector<LayerGrads> grads(a.dweights, a.dweights + stacks);
   for (size_t i = 0; i < grads.size(); ++i) {
     LayerGrads& g = grads[i];
-    const int64_t width = width_of_input(*desc, static_cast<int32_t>(i));
+    const int64_t width = width_of_input(desc, static_cast<int32_t>(i));
     g.weight_ih = stage.update(g.weight_ih, contiguous(bytes, rows * width));
-    g.weight_hh = stage.update(g.weight_hh, contiguous(bytes, rows * desc->H));
+    g.weight_hh = stage.update(g.weight_hh, contiguous(bytes, rows * desc.H));
     g.bias_ih = stage.update(g.bias_ih, contiguous(bytes, rows));
     g.bias_hh = stage.update(g.bias_hh, contiguous(bytes, rows));
   }
   a.dweights = grads.data();
   void* workspace = stage.scratch(sizes.backward);
-  return stage.finish([&] { return inner().backward(desc, &a, workspace, kStream); });
+  return stage.finish([&] { return inner().backward(&desc, &a, workspace, kStream); });
 }
 
 // Tapes lie in host memory and hold no addresses: where in them something is, the device's own function knows.
@@ -202,6 +205,7 @@ Status layer_norm_backward(const LayerNormArgs* args, Stream) {
 Status dropout(const DropoutArgs* args, Stream) {
   Stage stage(inner(), kStream);
   DropoutArgs a = *args;
+  a.key_at = stage.in(a.key_at, contiguous(sizeof(uint64_t), 1));
   a.x = stage.in(a.x, bytes_of(a.dtype));
   a.y = stage.out(a.y, contiguous(bytes_of(a.dtype), a.count));
   return stage.finish([&] { return inner().dropout(&a, kStream); });

@@ -9,7 +9,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 template <class T>
 void run_dropout(const DropoutArgs& a, Team* team) {
-  const Dropout drop(a.p, a.key, a.stream);
+  const Dropout drop = Dropout(a.p, a.key, a.key_at, a.stream).read();
   const int32_t threads = useful_threads(team, 4 * a.count, a.count);
   parallel(team, threads, [&](int32_t t) {
     constexpr int64_t kAtOnce = 1024;

@@ -17,12 +17,24 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 struct Dropout {
   uint64_t key;
+  const uint64_t* key_at;  // if not nullptr, where the key is instead
   uint32_t stream;
   uint64_t threshold;  // 2^32 drops everything
   double scale;
 
-  Dropout(double p, uint64_t key, uint32_t stream)
-      : key(key), stream(stream), threshold(static_cast<uint64_t>(p * 4294967296.0)), scale(p < 1 ? 1 / (1 - p) : 0) {}
+  Dropout(double p, uint64_t key, const uint64_t* key_at, uint32_t stream)
+      : key(key),
+        key_at(key_at),
+        stream(stream),
+        threshold(static_cast<uint64_t>(p * 4294967296.0)),
+        scale(p < 1 ? 1 / (1 - p) : 0) {}
+
+  // With the key at hand: for whoever may read key_at.
+  FR_INLINE Dropout read() const {
+    Dropout d = *this;
+    if (key_at) d.key = *key_at;
+    return d;
+  }
 };
 
 // One of the ten rounds, on one block's counter c under the key of that round.

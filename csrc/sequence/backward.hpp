@@ -127,7 +127,8 @@ class Backward {
     void mask_rows(int l, const Array3& from, const Array3& to) const {
       const SequenceDesc& desc = f_.desc_;
       const int64_t width = desc.directions * desc.H;
-      const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
+      const Dropout mask =
+          Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers())

@@ -92,7 +92,8 @@ class Forward {
       if (!desc.train || desc.dropout <= 0) return below;
       const int64_t width = desc.directions * desc.H;
       const Array3 dropped = dense(f_.scratch_.dropped, desc.B, width);
-      const Dropout mask(desc.dropout, desc.dropout_key, static_cast<uint32_t>(l));
+      const Dropout mask =
+          Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
       for (int64_t i = 0; i < mine_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers())

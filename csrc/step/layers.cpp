@@ -54,12 +54,12 @@ size_t LinearStage::fit(const View& x, const Sequence&, int32_t threads) {
                   Linear(backend_, backward).backward_workspace(threads));
 }
 
-Status LinearStage::forward(const View& x, void* y, const Sequence&, void* workspace, Team* team) {
-  return Linear(backend_, forward_args(x, y)).forward(workspace, team);
+Status LinearStage::forward(const View& x, void* y, const Sequence&, void* workspace, Stream stream) {
+  return Linear(backend_, forward_args(x, y)).forward(workspace, stream);
 }
 
-Status LinearStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Team* team) {
-  return Linear(backend_, backward_args(x, dy, dx)).backward(workspace, team);
+Status LinearStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) {
+  return Linear(backend_, backward_args(x, dy, dx)).backward(workspace, stream);
 }
 
 // ---------------------------------------------------------------------------------------------------- embedding
@@ -79,18 +79,18 @@ EmbeddingArgs EmbeddingStage::args(const View& ids) const {
   return a;
 }
 
-Status EmbeddingStage::forward(const View& x, void* y, const Sequence&, void*, Team* team) {
+Status EmbeddingStage::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.weight = weight_.data;
   a.y = y;
-  return backend_.embedding_forward(&a, team);
+  return backend_.embedding_forward(&a, stream);
 }
 
-Status EmbeddingStage::backward(const View& x, const View& dy, void*, const Sequence&, void*, Team* team) {
+Status EmbeddingStage::backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.dy = dy.rows;
   a.dweight = weight_.grad;
-  return backend_.embedding_backward(&a, team);
+  return backend_.embedding_backward(&a, stream);
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -115,32 +115,34 @@ size_t LayerNormStage::fit(const View& x, const Sequence&, int32_t) {
   return static_cast<size_t>(x.shape.count()) * bytes_of(dtype_);
 }
 
-Status LayerNormStage::forward(const View& x, void* y, const Sequence&, void*, Team* team) {
+Status LayerNormStage::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
   LayerNormArgs a = args(x);
   a.bias = bias_.data;
   a.y = y;
-  return backend_.layer_norm_forward(&a, team);
+  return backend_.layer_norm_forward(&a, stream);
 }
 
-Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Team* team) {
+Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace,
+                                Stream stream) {
   LayerNormArgs a = args(x);
   a.dy = dy.rows;
   a.dx = dx ? dx : workspace;
   a.dweight = weight_.grad;
   a.dbias = bias_.grad;
-  return backend_.layer_norm_backward(&a, team);
+  return backend_.layer_norm_backward(&a, stream);
 }
 
 // ------------------------------------------------------------------------------------------------ dropout, last
-Status DropoutStage::drop(const View& from, void* to, Team* team) const {
+Status DropoutStage::drop(const View& from, void* to, Stream stream) const {
   DropoutArgs a = {};
   a.dtype = dtype_;
   a.count = from.shape.count();
   a.p = p_;
   a.key = key_;
+  a.key_at = key_at_;
   a.x = from.elements;
   a.y = to;
-  return backend_.dropout(&a, team);
+  return backend_.dropout(&a, stream);
 }
 
 Shape LastStage::output(const Shape& input) const {
@@ -163,17 +165,17 @@ LastArgs LastStage::args(const View& x, const Sequence& sequence) const {
   return a;
 }
 
-Status LastStage::forward(const View& x, void* y, const Sequence& sequence, void*, Team* team) {
+Status LastStage::forward(const View& x, void* y, const Sequence& sequence, void*, Stream stream) {
   LastArgs a = args(x, sequence);
   a.y = y;
-  return backend_.last_forward(&a, team);
+  return backend_.last_forward(&a, stream);
 }
 
-Status LastStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Team* team) {
+Status LastStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Stream stream) {
   if (!dx) return Status::ok;
   LastArgs a = args(contiguous(x.shape, dx), sequence);
   a.y = const_cast<void*>(dy.rows.data);
-  return backend_.last_backward(&a, team);
+  return backend_.last_backward(&a, stream);
 }
 
 }  // namespace fusedrnn::step

@@ -20,8 +20,8 @@ class LinearStage : public Stage {
   Shape output(const Shape& input) const override;
   size_t fit(const View& x, const Sequence&, int32_t threads) override;
   double flops() const override { return flops_; }
-  Status forward(const View& x, void* y, const Sequence&, void* workspace, Team* team) override;
-  Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Team* team) override;
+  Status forward(const View& x, void* y, const Sequence&, void* workspace, Stream stream) override;
+  Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) override;
 
  private:
   LinearArgs forward_args(const View& x, void* y) const;
@@ -42,8 +42,8 @@ class EmbeddingStage : public Stage {
   int64_t rows() const { return rows_; }
   Shape output(const Shape& input) const override;
   size_t fit(const View&, const Sequence&, int32_t) override { return 0; }
-  Status forward(const View& x, void* y, const Sequence&, void*, Team* team) override;
-  Status backward(const View& x, const View& dy, void*, const Sequence&, void*, Team* team) override;
+  Status forward(const View& x, void* y, const Sequence&, void*, Stream stream) override;
+  Status backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) override;
 
  private:
   EmbeddingArgs args(const View& ids) const;
@@ -61,8 +61,8 @@ class LayerNormStage : public Stage {
 
   Shape output(const Shape& input) const override { return input; }
   size_t fit(const View& x, const Sequence&, int32_t) override;
-  Status forward(const View& x, void* y, const Sequence&, void*, Team* team) override;
-  Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Team* team) override;
+  Status forward(const View& x, void* y, const Sequence&, void*, Stream stream) override;
+  Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) override;
 
  private:
   LayerNormArgs args(const View& x) const;
@@ -80,20 +80,22 @@ class DropoutStage : public Stage {
 
   bool has_key() const override { return true; }
   void set_key(uint64_t key) override { key_ = key; }
+  void set_key_at(const uint64_t* at) override { key_at_ = at; }
   Shape output(const Shape& input) const override { return input; }
   size_t fit(const View&, const Sequence&, int32_t) override { return 0; }
-  Status forward(const View& x, void* y, const Sequence&, void*, Team* team) override { return drop(x, y, team); }
-  Status backward(const View&, const View& dy, void* dx, const Sequence&, void*, Team* team) override {
-    return dx ? drop(dy, dx, team) : Status::ok;
+  Status forward(const View& x, void* y, const Sequence&, void*, Stream stream) override { return drop(x, y, stream); }
+  Status backward(const View&, const View& dy, void* dx, const Sequence&, void*, Stream stream) override {
+    return dx ? drop(dy, dx, stream) : Status::ok;
   }
 
  private:
-  Status drop(const View& from, void* to, Team* team) const;
+  Status drop(const View& from, void* to, Stream stream) const;
 
   const Backend& backend_;
   const DType dtype_;
   const double p_;
   uint64_t key_ = 0;
+  const uint64_t* key_at_ = nullptr;
 };
 
 class LastStage : public Stage {
@@ -104,8 +106,8 @@ class LastStage : public Stage {
   bool batch_first() const { return batch_first_; }
   Shape output(const Shape& input) const override;
   size_t fit(const View&, const Sequence&, int32_t) override { return 0; }
-  Status forward(const View& x, void* y, const Sequence& sequence, void*, Team* team) override;
-  Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Team* team) override;
+  Status forward(const View& x, void* y, const Sequence& sequence, void*, Stream stream) override;
+  Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Stream stream) override;
 
  private:
   LastArgs args(const View& x, const Sequence& sequence) const;

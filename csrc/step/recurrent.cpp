@@ -40,9 +40,9 @@ int64_t RecurrentStage::preparation() const {
 
 // The weights are packed at every step: an update has just changed them, or whoever wrote to them since. So no packing
 // of this step is ever older than the weights.
-Status RecurrentStage::prepare(Team* team) { return backend_.pack(&desc_, weights_.data(), packed_.data(), team); }
+Status RecurrentStage::prepare(Stream stream) { return backend_.pack(&desc_, weights_.data(), packed_.data(), stream); }
 
-Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Team* team) {
+Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
   const int64_t B = desc_.B, H = desc_.H;
   ForwardArgs a{};
   a.x = time_first(x.sequence);
@@ -57,12 +57,12 @@ Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence,
   a.hn = Array3{hn_ ? hn_ : states_.data(), B * H, H};
   if (desc_.cell == CellKind::lstm) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
   a.tape = tape_.data();
-  return backend_.forward(&desc_, &a, workspace, team);
+  return backend_.forward(&desc_, &a, workspace, stream);
 }
 
 // Final states are taken to have no influence on the loss, and nobody asks for the gradient of the initial ones.
 Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
-                                Team* team) {
+                                Stream stream) {
   BackwardArgs a{};
   a.x = time_first(x.sequence);
   a.h0 = h0_;
@@ -76,7 +76,7 @@ Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const S
   a.dy = time_first(dy.sequence);
   if (dx) a.dx = time_first(contiguous(x.shape, dx).sequence);
   a.dweights = grads_.data();
-  return backend_.backward(&desc_, &a, workspace, team);
+  return backend_.backward(&desc_, &a, workspace, stream);
 }
 
 }  // namespace fusedrnn::step

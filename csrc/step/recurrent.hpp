@@ -38,14 +38,15 @@ class RecurrentStage : public Stage {
 
   bool has_key() const override { return desc_.dropout > 0; }
   void set_key(uint64_t key) override { desc_.dropout_key = key; }
+  void set_key_at(const uint64_t* at) override { desc_.dropout_key_at = at; }
   Shape output(const Shape& input) const override;
   double flops() const override { return recurrent_flops(desc_); }
   int64_t preparation() const override;
-  Status prepare(Team* team) override;
+  Status prepare(Stream stream) override;
   size_t fit(const View& x, const Sequence& sequence, int32_t threads) override;
-  Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Team* team) override;
+  Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) override;
   Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
-                  Team* team) override;
+                  Stream stream) override;
 
  private:
   Array3 time_first(Array3 sequence) const;

@@ -30,16 +30,17 @@ class Stage {
 
   // What has to be done before forward, in elements it goes through (0: nothing), and doing it.
   virtual int64_t preparation() const { return 0; }
-  virtual Status prepare(Team*) { return Status::ok; }
+  virtual Status prepare(Stream) { return Status::ok; }
 
   // x is the one of forward in both; y, dy and dx are in C order, dx is nullptr where nobody wants it.
-  virtual Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Team* team) = 0;
+  virtual Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) = 0;
   virtual Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
-                          Team* team) = 0;
+                          Stream stream) = 0;
 
-  // Whether it draws a dropout mask, and the key of this call's.
+  // Whether it draws a dropout mask, and the key of the next call's, or where in backend memory it will be.
   virtual bool has_key() const { return false; }
   virtual void set_key(uint64_t) {}
+  virtual void set_key_at(const uint64_t*) {}
 };
 
 }  // namespace fusedrnn::step

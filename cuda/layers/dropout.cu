@@ -22,9 +22,10 @@ template <class T>
 FR_KERNEL void dropout_kernel(const FR_CONSTANT DropoutTask task) {
   const int64_t block = door::block_x() * kThreads + door::thread(), first = block * kEach;
   if (first >= task.count) return;
+  const Dropout drop = task.drop.read();
   uint32_t words[kEach];
-  philox_block(task.drop, static_cast<uint64_t>(block), words);
-  const T scale = static_cast<T>(task.drop.scale);
+  philox_block(drop, static_cast<uint64_t>(block), words);
+  const T scale = static_cast<T>(drop.scale);
   T* const y = static_cast<T*>(task.y) + first;
   if (task.vectors && first + kEach <= task.count) {
     constexpr int N = 16 / sizeof(T);
@@ -34,14 +35,13 @@ FR_KERNEL void dropout_kernel(const FR_CONSTANT DropoutTask task) {
     for (int i = 0; i < kEach; i += N) {
       Vector v = door::load(reinterpret_cast<const Vector*>(x + i));
       FR_UNROLL
-      for (int j = 0; j < N; ++j) v.v[j] = words[i + j] >= task.drop.threshold ? v.v[j] * scale : T(0);
+      for (int j = 0; j < N; ++j) v.v[j] = words[i + j] >= drop.threshold ? v.v[j] * scale : T(0);
       door::store(reinterpret_cast<Vector*>(y + i), v);
     }
   } else {
     FR_UNROLL
     for (int i = 0; i < kEach; ++i)
-      if (first + i < task.count)
-        y[i] = words[i] >= task.drop.threshold ? element_of<T>(task.x, first + i) * scale : T(0);
+      if (first + i < task.count) y[i] = words[i] >= drop.threshold ? element_of<T>(task.x, first + i) * scale : T(0);
   }
 }
 
@@ -49,7 +49,7 @@ FR_KERNEL void dropout_kernel(const FR_CONSTANT DropoutTask task) {
 
 Status dropout(const DropoutArgs* a, Stream stream) {
   const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
-  const DropoutTask task{a->x, a->y, a->count, Dropout(a->p, a->key, a->stream),
+  const DropoutTask task{a->x, a->y, a->count, Dropout(a->p, a->key, a->key_at, a->stream),
                          a->x.axes == 0 && aligned(a->x.data) && aligned(a->y)};
   constexpr int64_t kOfBlock = kThreads * kEach;
   const door::Grid grid{{(a->count + kOfBlock - 1) / kOfBlock}, kThreads};

@@ -224,3 +224,49 @@ class TrainStep:
         skip_nonfinite: bool,
         want_states: bool,
     ) -> tuple[float, float | None, bool, list[Array] | None] | None: ...
+
+# ---- the same on a device (csrc/bindings/device_step.cpp)
+def capturing() -> bool: ...
+
+class StepLoss(DeviceArray):
+    """A step's loss; reading it raises ValueError where the step found a wrong id, length or class."""
+
+class DeviceTrainStep:
+    """`TrainStep` on a device; `counters` are each table's arrays of lr (1,) and steps (2,)."""
+
+    def __init__(
+        self,
+        layers: list[tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]],
+        loss: str,
+        tables: list[Segments],
+        counters: list[tuple[Array, Array]],
+        gradients: list[Array],
+        dtype: Any,
+    ) -> None: ...
+    @property
+    def captured(self) -> bool: ...
+    def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
+    def admit(
+        self,
+        x: Array,
+        target: Array,
+        mask: Array | None,
+        lengths: Array | None,
+        resets: Array | None,
+        states: list[Array | None],
+        ignore_index: int | None,
+    ) -> None: ...
+    def run(
+        self,
+        x: Array,
+        target: Array,
+        mask: Array | None,
+        lengths: Array | None,
+        resets: Array | None,
+        states: list[Array | None],
+        ignore_index: int | None,
+        keys: list[int],
+        clip_norm: float | None,
+        skip_nonfinite: bool,
+        want_states: bool,
+    ) -> tuple[StepLoss, DeviceArray | None, bool, list[Array] | None] | None: ...

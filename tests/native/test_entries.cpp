@@ -1,5 +1,6 @@
 // The layers', losses' and optimizers' entries of every backend on arrays of every remainder, each array against a page
 // that may not be touched, on one thread and on three: the bits must be those of the first backend.
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -88,9 +89,16 @@ void layers(Call<T>& c, int64_t n) {
   c.require_ok(c.backend.embedding_backward(&embedding, c.team), "embedding_backward");
   c.see(dweight, table * width);
 
-  const DropoutArgs dropout = {c.dtype, count * width, 0.3, 0x123456789abcdef0u, 2, flat(x, count * width), y};
+  constexpr uint64_t key = 0x123456789abcdef0u;
+  DropoutArgs dropout = {c.dtype, count * width, 0.3, key, nullptr, 2, flat(x, count * width), y};
   c.require_ok(c.backend.dropout(&dropout, c.team), "dropout");
   c.see(y, count * width);
+  T* again = c.template blank<T>(count * width);
+  dropout.key = 0;
+  dropout.key_at = &key;
+  dropout.y = again;
+  c.require_ok(c.backend.dropout(&dropout, c.team), "dropout by a key in memory");
+  check::require(std::equal(y, y + count * width, again), "%s: another mask by a key in memory", c.backend.name);
   if (width == 0) return;
 
   T *mean = c.template blank<T>(count), *rstd = c.template blank<T>(count), *dx = c.template blank<T>(count * width);

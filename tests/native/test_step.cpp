@@ -75,9 +75,9 @@ class Model {
     adam.beta1 = 0.9;
     adam.beta2 = 0.999;
     adam.bias_correction = 1;
-    step = std::make_unique<TrainStep>(
-        backend, DType::float32, std::move(stages),
-        std::vector<TrainStep::Block>{{grads_.data(), static_cast<size_t>(used_) * sizeof(float)}});
+    step =
+        std::make_unique<TrainStep>(backend, DType::float32, std::move(stages),
+                                    std::vector<Cleared>{{grads_.data(), static_cast<size_t>(used_) * sizeof(float)}});
     step->add_update(adam);
   }
 
@@ -130,9 +130,9 @@ std::vector<double> losses_of(const Backend& backend) {
   int64_t count = 0;
   const auto round = [&] {
     for (const Form& form : forms) {
-      Call call = {ids.data(), classes.data(), nullptr, {form.lengths ? lengths.data() : nullptr, nullptr}, true, 1.0,
-                   true};
-      for (const auto& stage : model.step->stages())
+      Call call = {
+          {ids.data(), classes.data(), nullptr, {form.lengths ? lengths.data() : nullptr, nullptr}}, true, 1.0, true};
+      for (const auto& stage : model.step->chain().stages())
         if (stage->has_key()) stage->set_key(static_cast<uint64_t>(count));
       for (OptimizerArgs& update : model.step->updates()) update.step = count + 1;
       TeamLease lease;

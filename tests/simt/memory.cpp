@@ -243,6 +243,7 @@ Side side_of(const void* p, size_t bytes) {
 Status alloc(size_t bytes, void** memory, Place place) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
+  note(Deed::allocates);
   *memory = allocate(bytes);
   if (*memory != nullptr) return Status::ok;
   run_everything();  // what is to be freed in it
@@ -298,6 +299,7 @@ Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place
   if (target == Side::astray || source == Side::astray) return astray("leaves an allocation");
   const bool of_host = target == Side::host || source == Side::host;
   if (of_host) {
+    note(Deed::waits);
     const Status status = require_no_capture("copy of host memory", stream, place);
     if (status != Status::ok) return status;
   }

@@ -75,6 +75,9 @@ enum class Operand { tf32, bf16, fp16 };
 void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b);
 
 // ---- host side
+enum class Deed { allocates, waits };
+void note(Deed deed);  // for fusedrnn_simt_counts (exports.cpp)
+
 struct LaunchShape {
   int64_t blocks[3];
   int threads;

@@ -260,6 +260,7 @@ void run_everything() {
 }
 
 Status synchronize(Stream stream, Place place) {
+  note(Deed::waits);
   Status status = require_stream("synchronize", stream, place);
   if (status == Status::ok) status = require_no_capture("synchronize", stream, place);
   if (status != Status::ok) return status;

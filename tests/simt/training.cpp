@@ -74,7 +74,7 @@ void layer_norm() {
 void dropout_and_last() {
   constexpr int64_t T = 4, B = 5, N = 70;
   const Device<float> x(drawn(T * B * N)), y(T * B * N), last(B * N);
-  const DropoutArgs d{DType::float32, T * B * N, 0.3, 7, 1, flat(x.data(), T * B * N), y.data()};
+  const DropoutArgs d{DType::float32, T * B * N, 0.3, 7, nullptr, 1, flat(x.data(), T * B * N), y.data()};
   require_ok(backend->dropout(&d, nullptr));
   const Device<int64_t> lengths(integers(B, T + 1));
   LastArgs l{DType::float32, T, B, N, lengths.data(), {y.data(), B * N, N}, last.data(), N};

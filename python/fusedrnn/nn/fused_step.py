@@ -66,7 +66,7 @@ def structure_of(model: Sequential) -> Structure | None:
     """The model's structure, or None where only the separate calls will do.
 
     That is with modules, or methods, of the user's own; with a layer that comes twice, is in eval mode or on
-    a CUDA device.
+    another device than the rest.
     """
     layers = _flat(model)
     if layers is None or len({id(layer) for layer in layers}) < len(layers):
@@ -78,7 +78,7 @@ def structure_of(model: Sequential) -> Structure | None:
     if "embedding" in kinds[1:] or not any(parameters for _, _, parameters in stages):
         return None
     parameters = list(model.parameters())
-    if any(p.device != "cpu" for p in parameters):
+    if len({p.device for p in parameters}) > 1:
         return None
     return Structure(layers, stages, parameters)
 
@@ -129,13 +129,17 @@ class FusedStep:
         self._group_of = [g for g, tables in enumerate(self._tables) for _ in tables]  # of each table
         self._buffers = [b for tables in self._tables for table in tables for b in table._buffers]
         self._options: list[Any] = []
-        self._native = _native.TrainStep(
+        self._named = list(optimizer.defaults)
+        self._native: Any = self._make(
             [_native_layer(stage) for stage in structure.stages if stage[1].get("p") != 0],
             loss,
             [table.segments for tables in self._tables for table in tables],
             [grad for module in model.modules() for grad in module._grads],
             next(p.dtype for _, _, parameters in structure.stages for p in parameters if p is not None),
         )
+
+    def _make(self, layers: Any, loss: str, tables: Any, gradients: Any, dtype: Any) -> Any:
+        return _native.TrainStep(layers, loss, tables, gradients, dtype)
 
     def fits(self, model: Sequential) -> bool:
         """Whether model and optimizer are still what this was made for; takes new options over."""
@@ -147,8 +151,7 @@ class FusedStep:
         optimizer = self._optimizer
         if not optimizer._plain():
             return False
-        names = optimizer.defaults
-        options = [[group[name] for name in names] for group in optimizer.param_groups]
+        options = [[group[name] for name in self._named] for group in optimizer.param_groups]
         if options != self._options or optimizer._tables is not self._tables:
             return self._take(options)
         return True
@@ -156,7 +159,8 @@ class FusedStep:
     @property
     def backend(self) -> str:
         """The one it was made for; with another one `run` knows no call."""
-        return self._native.backend
+        backend: str = self._native.backend
+        return backend
 
     def _count_edits(self, model: Sequential) -> list[int]:
         counts = [part._edits for part in self._parts]
@@ -193,32 +197,27 @@ class FusedStep:
         clip_norm: float | None,
         skip_nonfinite: bool,
         return_state: bool,
-    ) -> tuple[float, float | None, list[Array] | None] | None:
+    ) -> tuple[Any, Any, list[Array] | None] | None:
         """Loss, norm and final states; None if no call with such arrays was admitted, or a value is wrong.
 
         States are flat (`flat_states`), an empty list where no initial ones are given.
         """
         x, y, mask, lengths, resets, ignore_index, _ = given
-        try:
-            self._optimizer._check_clip(clip_norm)
-        except (TypeError, ValueError):  # which the optimizer's step will raise again
+        if not self._clips(clip_norm):
             return None
-        keyed, groups = self._keyed, self._optimizer.param_groups
+        groups = self._optimizer.param_groups
         result = self._native.run(
             x, y, mask, lengths, resets,
             states,
             ignore_index,
-            [layer["_dropout_key"] for layer in keyed],
+            [layer["_dropout_key"] for layer in self._keyed],
             [groups[g]["step"] + 1 for g in self._group_of],
             clip_norm, skip_nonfinite, return_state,
         )  # fmt: skip
         if result is None:
             return None
         loss, norm, updated, final = result
-        for layer in keyed:
-            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
-        for layer in self._idle:
-            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
+        self._count_keys()
         self._forget_tapes()
         if updated:
             for group in groups:
@@ -226,6 +225,19 @@ class FusedStep:
             for buffer in self._buffers:
                 buffer.version += 1
         return loss, norm, final
+
+    def _clips(self, clip_norm: float | None) -> bool:
+        try:
+            self._optimizer._check_clip(clip_norm)
+        except (TypeError, ValueError):  # which the optimizer's step will raise again
+            return False
+        return True
+
+    def _count_keys(self) -> None:
+        for layer in self._keyed:
+            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
+        for layer in self._idle:
+            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
 
     def _forget_tapes(self) -> None:
         for layer in self._layers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native, losses
+from fusedrnn.nn.device_step import DeviceStep, uploaded
 from fusedrnn.nn.fused_step import FusedStep, Inputs, loss_name, structure_of
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
@@ -185,13 +186,23 @@ class Sequential(Module):
                 ``(loss, norm, final states)``, and passing those on as the next call's `state` carries a
                 text or a signal over (truncated back-propagation through time).
 
+        On a CUDA device arrays are there, but for lengths and resets, which may be NumPy arrays. A call that
+        is like an earlier one waits for nothing, and from the third on is a graph that the device runs as a
+        whole. Ids, classes and lengths are looked at on the device then: one that is wrong makes the loss
+        NaN, nothing is updated, and ``float(loss)`` raises the ValueError.
+
+        A call may be captured into a CUDA graph of the caller's, after one like it was made outside (on the
+        same stream, or with that one waited for). Replays read the arrays that the captured call was given,
+        write those it returned, and take the learning rate as it is set by then (``optimizer.lr = ...``).
+        Dropout keys they count up by themselves: `random_state` does not know of them.
+
         Returns:
-            The loss, and the gradient's norm before clipping (None without clip_norm). The parameters'
-            gradients are left as this step's alone.
+            The loss, and the gradient's norm before clipping (None without clip_norm): floats, or on a CUDA
+            device DeviceArrays without axes. The parameters' gradients are left as this step's alone.
 
         Raises:
-            RuntimeError: the model is in eval mode; ValueError: the loss has no such name; and what the
-                parts raise.
+            RuntimeError: the model is in eval mode, or a call that is unlike all before it is being captured;
+                ValueError: the loss has no such name; and what the parts raise.
         """
         if not self.training:
             raise RuntimeError("train_step needs training mode: use train()")
@@ -203,7 +214,13 @@ class Sequential(Module):
             done = self._run_fused(fused, given, clip_norm, skip_nonfinite, return_state)
             if done is not None:
                 return done
-        value, norm, final = self._separate_calls(given, function, optimizer, clip_norm, skip_nonfinite)
+        apart = uploaded(given) if self._on_device() else given
+        if apart is not given and _native.capturing():
+            raise RuntimeError(
+                "train_step: the stream is being captured into a graph, and this call is like none before: "
+                "make one step of this kind before the capture"
+            )
+        value, norm, final = self._separate_calls(apart, function, optimizer, clip_norm, skip_nonfinite)
         if name is not None:
             self._fuse(given, name, optimizer)
         return (value, norm, final) if return_state else (value, norm)
@@ -246,7 +263,8 @@ class Sequential(Module):
 
     def _fuse(self, given: Inputs, name: str, optimizer: Optimizer) -> None:
         """Has later calls like this one, which succeeded, made by a native step."""
-        if _native.backend() not in _native.available_backends():
+        on_device = self._on_device()
+        if not on_device and _native.backend() not in _native.available_backends():
             return  # a device behind host memory: its calls carry arrays there and back
         key = (name, id(optimizer))
         fused = self._fused.pop(key, None)
@@ -254,11 +272,14 @@ class Sequential(Module):
             structure = structure_of(self)
             if structure is None or not optimizer._plain():
                 return
-            fused = FusedStep(self, structure, name, optimizer)
+            fused = (DeviceStep if on_device else FusedStep)(self, structure, name, optimizer)
         fused.admit(given, [] if given.state is None else flat_states(self, given.state))
         self._fused[key] = fused
         if len(self._fused) > _MOST_STEPS:
             del self._fused[next(iter(self._fused))]
+
+    def _on_device(self) -> bool:
+        return any(p.device != "cpu" for p in self.parameters())
 
     def _stateful(self) -> list[Module]:
         """The layers that have an entry in `state`."""

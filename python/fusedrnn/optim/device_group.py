@@ -26,13 +26,14 @@ class Counters:
         self._lr: Any = _native.device_zeros((1,), np.dtype(np.float64))
         self._steps: Any = _native.device_zeros((2,), np.dtype(np.int64))
         self._known: int | None = 0
+        self._replayed = False
         if step != 0:
             self.step = step
 
     @property
     def step(self) -> int:
         """Updates so far; waits for the device after one that it may have skipped."""
-        if self._known is None:
+        if self._known is None or self._replayed:
             self._known = int(self._steps.numpy()[1])
         return self._known
 
@@ -47,6 +48,10 @@ class Counters:
             self._lr._assign(np.array([lr]))
             self._lr_there = lr
         return self._lr, self._steps
+
+    def belong_to_a_graph(self) -> None:
+        """Updates are made from now on whenever a graph of somebody's is launched."""
+        self._replayed = True
 
     def updated(self, may_skip: bool) -> None:
         """An update was enqueued, which the device skips, if it may, where gradients are not finite."""

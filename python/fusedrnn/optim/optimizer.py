@@ -117,6 +117,8 @@ class Optimizer:
             self._check({**group, "lr": value})
         for group in self.param_groups:
             group["lr"] = float(value)
+            if isinstance(group, DeviceGroup):
+                group.counters.arrays(float(value))  # for graphs that are launched without a call of ours
 
     # ----------------------------------------------------------------------------------------------- step
     def zero_grad(self) -> None:
