@@ -85,7 +85,7 @@ class Rule:
 
 
 RULES = (
-    Rule(r"for \(int64_t s = a\.(first|end)", lambda shape, outer: shape.warps),
+    Rule(r"for \(int64_t s = \w+\.(first|end)", lambda shape, outer: shape.warps),
     Rule(r"i < items\(\)", lambda shape, outer: _warps(shape.items)),
     Rule(r"job < shape_\.jobs", lambda shape, outer: shape.jobs),
     Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
