@@ -21,7 +21,7 @@ from fusedrnn import _native
 
 STACKS: dict[str, Any] = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
 PLANS = ("reference", "step", "cluster")
-NUMBERS = [(np.float64, "ieee"), *((np.float32, name) for name in ("ieee", "tf32", "bf16", "fp16"))]
+NUMBERS = [(np.float64, "ieee"), *((np.float32, name) for name in ("ieee", "tf32", "tf32x3", "bf16", "fp16"))]
 
 
 def digests(cell: str, dtype: Any, arithmetic: str, sizes: tuple[int, int, int, int], runs: int) -> set[str]:

@@ -49,7 +49,7 @@ dtype = np.float32
 x = rng.integers(-1, 2, (1, 256, 512)).astype(dtype)
 weights = {"weight_ih_l0": whole(512, 512) / 64, "weight_hh_l0": whole(512, 128) / 64}
 weights |= {"bias_ih_l0": whole(512), "bias_hh_l0": whole(512)}
-for precision in ("ieee", "tf32", "bf16", "fp16"):
+for precision in ("ieee", "tf32", "tf32x3", "bf16", "fp16"):
     packed = functional.pack_weights(weights, precision=precision)
     print(hash(functional.lstm_forward(x, None, packed)[0].tobytes()))
 """
