@@ -114,8 +114,8 @@ def _exchange(stack: CudaStack, limits: CudaLimits) -> float:
     return 1e-9 * limits.rates[LEAST_EXCHANGE] * stack.T if recurrent > RESIDENT_BYTES else 0.0
 
 
-def build(folder: Path) -> list[Path]:
-    """The programs; what the folder has already from these sources is taken as it is.
+def build(folder: Path, link: bool = True) -> list[Path]:
+    """The programs, or their objects; what the folder has already from these sources is taken as it is.
 
     Raises:
         RuntimeError: nvcc refuses one; SystemExit where there is none.
@@ -131,6 +131,7 @@ def build(folder: Path) -> list[Path]:
         if path.exists() and path.stat().st_mtime > newest:
             return path
         command = [find_nvcc(), "-arch=sm_90", "-std=c++17", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
+        command += [] if link else ["-c"]
         result = subprocess.run([*command, str(source), "-o", str(path)], capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} {source}\n{result.stdout}{result.stderr}")
@@ -182,7 +183,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.build_only:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"{len(build(Path(folder)))} programs compile")
+            print(f"{len(build(Path(folder), link=False))} programs compile")
         return 0
     limits = measure_limits()
     for name, value in limits.rates.items():

@@ -7,7 +7,6 @@
 //   fma_tflops, mma_*_tflops     from registers, two operations a multiply-add; mma is `mma.sync`
 #include "cuda_timing.cuh"
 #include "element.cuh"
-#include "mma.cuh"
 
 namespace {
 
@@ -77,13 +76,23 @@ __global__ void fmas(float* to, float x, float y) {
   if (sum[0] == 1.0f) *to = sum[0];
 }
 
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Tf32) {
+  door::mma_tf32(d, a, b);
+}
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Bf16) {
+  door::mma_bf16(d, a, b);
+}
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Fp16) {
+  door::mma_fp16(d, a, b);
+}
+
 template <class E>
 __global__ void mmas(float* to, uint32_t bits) {
   float sums[kChains / 2][4] = {};
   const uint32_t a[4] = {bits, bits + threadIdx.x, bits, bits}, b[2] = {bits, bits + threadIdx.x};
   for (int turn = 0; turn < kTurns / 8; ++turn) {
 #pragma unroll
-    for (auto& sum : sums) mma(sum, a, b, E());
+    for (auto& sum : sums) multiply(sum, a, b, E());
   }
   float all = 0;
   for (auto& sum : sums) all += sum[0] + sum[1] + sum[2] + sum[3];
