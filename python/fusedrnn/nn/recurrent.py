@@ -142,7 +142,8 @@ class Recurrent(Module):
         """
         backend = _native.backend()
         cached = self._packed
-        if cached is not None and cached[0] == version and cached[1] == backend:
+        replayed = any(buffer.replayed for buffer in self._buffers)
+        if cached is not None and cached[0] == version and cached[1] == backend and not replayed:
             return cached[2]
         packed = _native.pack_weights(
             self.num_layers,
