@@ -142,8 +142,7 @@ class Recurrent(Module):
         """
         backend = _native.backend()
         cached = self._packed
-        replayed = any(buffer.replayed for buffer in self._buffers)
-        if cached is not None and cached[0] == version and cached[1] == backend and not replayed:
+        if cached is not None and cached[0] == version and cached[1] == backend:
             return cached[2]
         packed = _native.pack_weights(
             self.num_layers,
