@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from fusedrnn.device import asarray
-from fusedrnn.nn.parameter import FlatBuffer, Parameter
+from fusedrnn.nn.parameter import FlatBuffer, Parameter, homes
 
 Array = NDArray[Any]
 # A layer as the native training step has it: kind, options, parameters (csrc/bindings/stages.hpp).
@@ -160,15 +160,8 @@ class Module:
 
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""
-        own: dict[FlatBuffer, dict[int, Parameter]] = {}
-        for p in self._parameters.values():
-            own.setdefault(p._buffer, {})[p._offset] = p
-        grads: list[Array] = []
-        for buffer, pieces in own.items():
-            whole = sum(buffer.padded(p.size) for p in pieces.values()) == buffer.grad.size
-            grads += [buffer.grad] if whole else [p.grad for p in pieces.values()]
-        edits = self._edits + 1
-        self.__dict__.update(_buffers=tuple(own), _grads=tuple(grads), _tape=None, _edits=edits)
+        buffers, grads = homes(self._parameters.values())
+        self.__dict__.update(_buffers=buffers, _grads=grads, _tape=None, _edits=self._edits + 1)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it with dotted names, each once, outer ones first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -289,3 +289,15 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape={self._shape}, dtype={self.dtype})"
+
+
+def homes(parameters: Iterable[Parameter]) -> tuple[tuple[FlatBuffer, ...], tuple[Array, ...]]:
+    """The buffers in which parameters live, and their gradients as the fewest arrays: a buffer's as one."""
+    own: dict[FlatBuffer, dict[int, Parameter]] = {}
+    for p in parameters:
+        own.setdefault(p._buffer, {})[p._offset] = p
+    grads: list[Array] = []
+    for buffer, pieces in own.items():
+        whole = sum(buffer.padded(p.size) for p in pieces.values()) == buffer.grad.size
+        grads += [buffer.grad] if whole else [p.grad for p in pieces.values()]
+    return tuple(own), tuple(grads)

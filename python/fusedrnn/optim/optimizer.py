@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.nn.parameter import Parameter, host_copy, on_host, store, zeros_for
+from fusedrnn.nn.parameter import Parameter, homes, host_copy, on_host, store, zeros_for
 from fusedrnn.optim.device_group import DeviceGroup
 from fusedrnn.optim.table import Table, build_tables, place, require_one_device, unique_parameters
 
@@ -123,9 +123,8 @@ class Optimizer:
     # ----------------------------------------------------------------------------------------------- step
     def zero_grad(self) -> None:
         """Sets the gradients of all parameters to zero."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.zero_grad()
+        for grad in homes(p for group in self.param_groups for p in group["params"])[1]:
+            grad.fill(0)
 
     def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> Any:
         """Updates every parameter from its gradient, in one pass; the gradients stay as they are.
