@@ -44,7 +44,9 @@ def test_a_run_goes_on_elsewhere_to_the_same_bits(first: str, second: str, tmp_p
 
 
 @cuda
-def test_train_and_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     book, out = write_book(tmp_path), tmp_path / "out"
     options = ["--epochs", "0.1", "--device", "cuda", *SMALL]
     assert main(["train", str(book), "--output", str(out), *options]) == 0
@@ -57,6 +59,9 @@ def test_train_and_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     with same_kernels():
         assert main(arguments) == 0
     assert capsys.readouterr().out == written
+    monkeypatch.setattr(fr.cuda, "why_not", lambda: "it is Sunday")
+    assert main([*arguments, "--device", "cuda"]) == 1
+    assert capsys.readouterr().err.endswith('device="cuda" cannot be used: it is Sunday\n')
 
 
 @cuda

@@ -359,6 +359,7 @@ def test_copies_train_on(copied: Any) -> None:
     one_step(model, optimizer, "cuda", 0, clip_norm=0.2, skip_nonfinite=True)
     twin, other = copied((model, optimizer))
     assert states(twin, other) == states(model, optimizer)
+    assert type(other.param_groups[0]) is type(optimizer.param_groups[0]), "nobody counts its updates there"
     before = states(model, optimizer)
     assert one_step(twin, other, "cuda", 1, clip_norm=0.2) is not None
     assert states(model, optimizer) == before
