@@ -227,7 +227,7 @@ struct Grid {
   int32_t threads;  // a multiple of 32, at most 1024
   size_t shared_bytes = 0;
   int32_t cluster = 1;    // blocks of a cluster, at most 16; blocks.x is a multiple of it
-  bool overlaps = false;  // with the launch before it; only where the device's compute capability is at least 9.0
+  bool overlaps = false;  // with the launch before it; only where Limits::overlaps
 };
 
 // Bytes that a kernel's argument may have everywhere, and on devices whose driver knows long ones.
@@ -311,6 +311,7 @@ Machine machine();
 struct Limits {
   int32_t compute_major, multiprocessors;
   size_t shared_per_block, argument_bytes;
+  bool overlaps;  // whether Grid::overlaps may be asked for
 };
 Status device_limits(Limits* limits, Place place = Place::here());
 

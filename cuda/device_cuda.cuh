@@ -667,7 +667,7 @@ inline Machine machine() {
 }
 
 inline Status device_limits(Limits* limits, Place place) {
-  constexpr int kLongArgumentsSince = 12010;
+  constexpr int kLongArgumentsSince = 12010, kOverlapsInGraphsSince = 12030;
   int device = 0, major = 0, multiprocessors = 0, shared = 0, driver = 0;
   const auto ask = [&](int* value, cudaDeviceAttr attribute) {
     return check(cudaDeviceGetAttribute(value, attribute, device), place, "cudaDeviceGetAttribute(%d, %d)",
@@ -679,7 +679,7 @@ inline Status device_limits(Limits* limits, Place place) {
   if (status == Status::ok) status = ask(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
   if (status == Status::ok) status = check(cudaDriverGetVersion(&driver), place, "cudaDriverGetVersion");
   *limits = {major, multiprocessors, static_cast<size_t>(shared),
-             driver >= kLongArgumentsSince ? kLongArgument : kArgument};
+             driver >= kLongArgumentsSince ? kLongArgument : kArgument, major >= 9 && driver >= kOverlapsInGraphsSince};
   return status;
 }
 

@@ -42,7 +42,7 @@ Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan) {
   FR_TRY(door::device_limits(&limits));
   *plan = PlanChoice{};
   plan->kind = desc.plan == PlanKind::automatic ? measured_plan(desc, limits.compute_major) : desc.plan;
-  plan->overlaps = limits.compute_major >= 9;
+  plan->overlaps = limits.overlaps;
   if (plan->kind != PlanKind::cluster) return Status::ok;
   FR_TRY(plan_clusters(desc, e, limits, &plan->cluster));
   const bool fits = plan->cluster.forward_used && (plan->cluster.backward_used || !desc.train);

@@ -227,7 +227,8 @@ inline Status device_of(const void* memory, int32_t* device, Place) {
 inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
 
 inline Status device_limits(Limits* limits, Place) {
-  *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared, simt::argument_bytes()};
+  *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared, simt::argument_bytes(),
+             simt::compute_major() >= 9};
   return Status::ok;
 }
 
