@@ -1,4 +1,4 @@
-// The kernels of the plan `cluster`: a chunk of steps, forward and backward, by a cluster of blocks
+// The kernels of the plan `cluster`: a piece of the sequence, forward and backward, by a cluster of blocks
 // (cluster_block.cuh).
 #pragma once
 

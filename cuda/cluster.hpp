@@ -1,8 +1,8 @@
 // The plan `cluster`, for the host: how a cluster of blocks is laid out, and the arguments of its kernels.
 //
-// A cluster of up to 16 blocks takes a tile of rows of one direction through a whole chunk of steps. Block q owns units
-// [q U, (q + 1) U): it holds their part of R in registers and shared memory, computes all their gates, and sends what
-// they hand on to the others through shared memory. Clusters have nothing to do with each other.
+// A cluster of up to 16 blocks takes a tile of rows of one direction through a whole piece of the sequence. Block q
+// owns units [q U, (q + 1) U): it holds their part of R in registers and shared memory, computes all their gates, and
+// sends what they hand on to the others through shared memory. Clusters have nothing to do with each other.
 #pragma once
 
 #include "step.hpp"
