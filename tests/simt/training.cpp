@@ -1,7 +1,7 @@
-// The entries of the table besides recurrent stacks: layers, losses, optimizers, on arrays of the device. Built with
-// everything else under ThreadSanitizer it looks for races; and it sees what tests through host memory cannot: segments
-// that lie side by side, which updates walk as one, have the results of the same segments apart. Launches are small:
-// the sanitizer needs room for all of their threads at once.
+// The entries of the table besides recurrent stacks: layers, losses, optimizers, a step's, on arrays of the device.
+// Built with everything else under ThreadSanitizer it looks for races; and it sees what tests through host memory
+// cannot: segments that lie side by side, which updates walk as one, have the results of the same segments apart.
+// Launches are small: the sanitizer needs room for all of their threads at once.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -183,6 +183,31 @@ void optimizers() {
                  "segments side by side have other results");
 }
 
+// ---------------------------------------------------------------------------------------------------- a whole step
+// More arrays than a kernel takes at once, one with gaps; and more bytes of the host than that.
+void gathering() {
+  const std::vector<float> values = drawn(3 * 5 * 9);
+  const Device<float> from(values), to(3 * 4 * 7), same(values.size());
+  const Strided gapped = {from.data() + 1, 12, 7, 2, {3, 4}, {45, 9}};
+  std::vector<Gather> list(20, Gather{flat(from.data(), 135), same.data(), 4});
+  list[17] = {gapped, to.data(), 4};
+  require_ok(backend->gather(list.data(), 18, nullptr));
+  const std::vector<float> dense = to.values();
+  bool right = same.values() == values;
+  for (size_t i = 0; i < dense.size(); ++i) right &= dense[i] == values[1 + i / 28 * 45 + i / 7 % 4 * 9 + i % 7];
+  check::require(right, "gathered elements are others");
+
+  std::vector<uint8_t> bytes(5003);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 31 % 251);
+  const Device<uint8_t> there(bytes.size());
+  require_ok(backend->upload(there.data(), bytes.data(), bytes.size(), nullptr));
+  check::require(there.values() == bytes, "uploaded bytes are others");
+
+  const Device<uint64_t> numbers(std::vector<uint64_t>{7, UINT64_MAX, 0});
+  require_ok(backend->count_up(numbers.data(), 3, nullptr));
+  check::require(numbers.values() == std::vector<uint64_t>{8, 0, 1}, "numbers are not counted up");
+}
+
 }  // namespace
 
 int main() {
@@ -202,5 +227,7 @@ int main() {
   }
   std::puts("optimizers");
   optimizers();
-  return check::finish("layers, losses and optimizers");
+  std::puts("a whole step");
+  gathering();
+  return check::finish("layers, losses, optimizers and what a step gathers");
 }

@@ -114,7 +114,7 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         for group in self.param_groups:
-            self._check({**group, "lr": value})
+            self._check({**{name: group[name] for name in self.defaults}, "lr": value})  # "step" may have to wait
         for group in self.param_groups:
             group["lr"] = float(value)
             if isinstance(group, DeviceGroup):
