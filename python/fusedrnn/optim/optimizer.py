@@ -114,7 +114,8 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         for group in self.param_groups:
-            self._check({**{name: group[name] for name in self.defaults}, "lr": value})  # "step" may have to wait
+            options = {name: group[name] for name in self.defaults}  # not "step", for which one may have to wait
+            self._check({**options, "lr": value})
         for group in self.param_groups:
             group["lr"] = float(value)
             if isinstance(group, DeviceGroup):
