@@ -114,7 +114,7 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         for group in self.param_groups:
-            options = {name: group[name] for name in self.defaults}  # not "step", for which one may have to wait
+            options = {name: group[name] for name in self.defaults}  # reading "step" may wait for the device
             self._check({**options, "lr": value})
         for group in self.param_groups:
             group["lr"] = float(value)
