@@ -14,6 +14,7 @@ from fusedrnn import _native
 
 PLAIN, VERSIONED = b"dltensor", b"dltensor_versioned"
 CODES = {"i": 0, "f": 2, "b": 6}
+_alive: list[Any] = []  # what consumers call is never destroyed: it would be in the middle of its own call
 _capsule_new = c.pythonapi.PyCapsule_New
 _capsule_new.restype, _capsule_new.argtypes = c.py_object, [c.c_void_p, c.c_char_p, c.c_void_p]
 _capsule_pointer = c.pythonapi.PyCapsule_GetPointer
@@ -99,8 +100,11 @@ class Producer:
         self.flags = flags
         self.fields = fields
         self.streams: list[int | None] = []
-        self.deleted = 0
-        self._kept: list[Any] = []
+        self._deleted = [0]
+
+    @property
+    def deleted(self) -> int:
+        return self._deleted[0]
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return _native.cuda_info()["memory"], self.fields.get("device", 0)
@@ -130,11 +134,14 @@ class Producer:
         for name, value in (true | self.fields).items():
             setattr(managed.tensor, name, value)
 
+        held, deleted = [self.array], self._deleted  # until it is given back, whoever drops the producer
+
         def delete(_: int) -> None:
-            self.deleted += 1
+            held.clear()
+            deleted[0] += 1
 
         managed.deleter = Deleter(delete)
-        self._kept.append((managed, managed.deleter))
+        _alive.append((managed, managed.deleter))
         return _capsule_new(c.addressof(managed), VERSIONED if self.versioned else PLAIN, None)
 
 

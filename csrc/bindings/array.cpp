@@ -285,7 +285,13 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
       throw py::value_error(argument.name_ + " must be writable, it is read-only");
     argument.require_contiguous();
   }
+  if (on_device != nullptr) on_device->block()->use(write ? Access::write : Access::read);
   return argument;
+}
+
+std::shared_ptr<Block> Argument::block() const {
+  const DeviceArray* on_device = present() ? as_device_array(array_) : nullptr;
+  return on_device != nullptr ? on_device->block() : nullptr;
 }
 
 Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {

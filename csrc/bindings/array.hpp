@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@
 namespace fusedrnn {
 
 namespace py = pybind11;
+
+class Block;
 
 // What elements may be. `any_float` in a request means float32 or float64; an Argument's own element is never that.
 enum class Element { any_float, float32, float64, int64, boolean };
@@ -73,6 +76,10 @@ class Argument {
     int64_t count, stride;
   };
   Rows rows() const;
+
+  // What a device array lies in, nullptr otherwise: a call that did not check the argument itself has to say that it
+  // uses it.
+  std::shared_ptr<Block> block() const;
 
   // Rank 3 as kernels index it, (i, j, feature) with the first two axes exchanged on demand (batch_first).
   Array3 array3(bool exchange = false) const;

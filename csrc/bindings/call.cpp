@@ -13,11 +13,22 @@ const Backend* device_of(py::handle value) { return as_device_array(value) != nu
 const Backend& backend_of(const Backend* device) { return device != nullptr ? *device : current_backend(); }
 
 Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
-  if (bytes > 0) check(backend, backend.alloc(bytes, &data_), what);
+  if (bytes == 0) return;
+  if (backend.alloc_on == nullptr) {
+    check(backend, backend.alloc(bytes, &data_), what);
+    return;
+  }
+  block_ = Block::allocate(backend, bytes, what);
+  data_ = block_->data();
 }
 
 Memory::~Memory() {
-  if (data_ != nullptr) backend_.free(data_);
+  if (block_ == nullptr && data_ != nullptr) backend_.free(data_);
+}
+
+void* Memory::used(Access access) const {
+  if (block_ != nullptr) block_->use(access);
+  return data_;
 }
 
 CallStream::CallStream(const Backend* device) : device_(device) {
@@ -37,8 +48,18 @@ void CallStream::offer(SequenceDesc& desc) {
   desc.threads = 1;
 }
 
-void CallStream::finish(const char* call) {
-  if (device_ != nullptr) check(*device_, device_->synchronize(stream_), call);
+void CallStream::finish() {
+  finished_ = true;
+  if (device_ != nullptr) mark_uses(*device_);
+}
+
+CallStream::~CallStream() {
+  // A call that fails may have put work into the stream.
+  if (device_ == nullptr || finished_) return;
+  try {
+    mark_uses(*device_);
+  } catch (const std::exception&) {  // the call's own failure is on its way
+  }
 }
 
 Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name) {
@@ -56,11 +77,11 @@ Scalar::Scalar(const Backend* device, const char* name) {
   if (device != nullptr) result_ = fresh_on(device, Element::float64, {}, name);
 }
 
-const void* on_host(const void* from, size_t bytes, const Backend* device, std::vector<char>& kept) {
+const void* on_host(const void* from, size_t bytes, const Backend* device, std::vector<char>& kept, const char* what) {
   if (device == nullptr || bytes == 0) return from;
   kept.resize(bytes);
   const py::gil_scoped_release release;
-  check(*device, device->copy(kept.data(), from, bytes, current_stream()), "copy to the host");
+  copy_to_host(*device, kept.data(), from, bytes, what);
   return kept.data();
 }
 

@@ -38,7 +38,7 @@ void bad_class(int64_t classes, const Fault& fault) {
   bad_value("target", half_open(classes) + " where it counts", found(fault, "flat index"));
 }
 
-Fault first_wrong(const CheckArgs& args, const Backend* device) {
+Fault first_wrong(const char* name, const CheckArgs& args, const Backend* device) {
   if (device == nullptr) return first_wrong_here(args);
   Fault fault = {};
   if (args.count == 0) return fault;
@@ -47,10 +47,11 @@ Fault first_wrong(const CheckArgs& args, const Backend* device) {
   CheckArgs a = args;
   a.what = 1;
   a.fault = there.as<Fault>();
-  CallStream on(device);
-  check(*device, device->fill(there.data(), 0, sizeof fault, on.stream()), "check of values");
-  check(*device, device->check_values(&a, on.stream()), "check of values");
-  check(*device, device->copy(&fault, there.data(), sizeof fault, on.stream()), "check of values");
+  // No call of its own, which would end the one that asks: all is done when this returns.
+  require_no_capture(*device, name);
+  check(*device, device->fill(there.data(), 0, sizeof fault, current_stream()), "check of values");
+  check(*device, device->check_values(&a, current_stream()), "check of values");
+  copy_to_host(*device, &fault, there.data(), sizeof fault, "check of values");
   return fault;
 }
 
@@ -59,7 +60,7 @@ void require_below(const char* name, const Strided& elements, int64_t limit, con
   a.values = elements;
   a.count = elements.rows * elements.width;
   a.high = limit - 1;
-  const Fault fault = first_wrong(a, device);
+  const Fault fault = first_wrong(name, a, device);
   if (fault.what != 0) bad_element(name, limit, fault);
 }
 
@@ -69,7 +70,7 @@ void require_lengths(const int64_t* lengths, int64_t T, int64_t B, const Backend
   a.values.rows = 1;
   a.values.width = a.count = B;
   a.high = T;
-  const Fault fault = first_wrong(a, device);
+  const Fault fault = first_wrong("lengths", a, device);
   if (fault.what != 0) bad_length(T, fault);
 }
 
@@ -82,7 +83,7 @@ void require_classes(const LossArgs& loss, const Backend* device) {
   a.ignore_index = loss.ignore_index;
   a.count = loss.rows;
   a.high = loss.classes - 1;
-  const Fault fault = first_wrong(a, device);
+  const Fault fault = first_wrong("target", a, device);
   if (fault.what != 0) bad_class(loss.classes, fault);
 }
 

@@ -6,8 +6,9 @@
 
 namespace fusedrnn {
 
-// The first value that is wrong, all zeros where there is none. `args` as backend.hpp says, but for `what` and `fault`.
-Fault first_wrong(const CheckArgs& args, const Backend* device);
+// The first value of `name` that is wrong, all zeros where there is none. `args` as backend.hpp says, but for `what`
+// and `fault`. RuntimeError where the stream is being captured.
+Fault first_wrong(const char* name, const CheckArgs& args, const Backend* device);
 
 // ValueErrors that say what was wrong with ids, say, lengths and classes.
 [[noreturn]] void bad_element(const char* name, int64_t limit, const Fault& fault);

@@ -10,21 +10,10 @@
 namespace fusedrnn {
 namespace {
 
-thread_local Stream stream_of_thread = nullptr;
-
-// Copies and waits. The GIL is released meanwhile.
-void transfer(const Backend& backend, void* to, const void* from, size_t bytes, const char* what) {
-  const py::gil_scoped_release release;
-  check(backend, backend.copy(to, from, bytes, stream_of_thread), what);
-  check(backend, backend.synchronize(stream_of_thread), what);
-}
-
 uintptr_t set_stream(py::handle handle) {
-  const auto now = static_cast<uintptr_t>(unsigned_integer("handle", handle));
+  const auto number = static_cast<uintptr_t>(unsigned_integer("handle", handle));
   device_backend();
-  const auto before = reinterpret_cast<uintptr_t>(stream_of_thread);
-  stream_of_thread = reinterpret_cast<Stream>(now);
-  return before;
+  return reinterpret_cast<uintptr_t>(set_current_stream(reinterpret_cast<Stream>(number)));
 }
 
 std::vector<int64_t> natural_strides(const std::vector<int64_t>& sizes) {
@@ -56,7 +45,7 @@ DeviceArray zeros(const std::vector<int64_t>& sizes, py::handle dtype) {
   return result;
 }
 
-// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3. No stream: nothing is under way.
+// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3.
 py::dict cuda_array_interface(const DeviceArray& array) {
   py::dict result;
   result["shape"] = py::tuple(py::cast(array.sizes()));
@@ -69,7 +58,8 @@ py::dict cuda_array_interface(const DeviceArray& array) {
     result["strides"] = py::tuple(strides);
   }
   result["version"] = 3;
-  result["stream"] = py::none();
+  const auto stream = reinterpret_cast<uintptr_t>(array.block()->writing_stream());
+  result["stream"] = stream == 0 ? py::object(py::none()) : py::int_(stream);
   return result;
 }
 
@@ -77,20 +67,21 @@ py::tuple dlpack_device(const DeviceArray& array) { return py::make_tuple(array.
 
 py::object dlpack(const DeviceArray& array, py::handle stream, py::handle max_version, py::handle dl_device,
                   py::handle copy) {
-  // Contents are complete: nothing for the consumer's stream to wait for.
-  if (!stream.is_none() && integer("stream", stream, -1, std::numeric_limits<int64_t>::max()) == 0)
+  // None is the legacy stream, -1 a consumer that wants nothing to be done.
+  const int64_t number = stream.is_none() ? 1 : integer("stream", stream, -1, std::numeric_limits<int64_t>::max());
+  if (number == 0)
     bad_value("stream", "None, -1, 1 (legacy), 2 (per thread) or the handle of a CUDA stream", "0, which is ambiguous");
   if (!dl_device.is_none() && !dlpack_device(array).equal(dl_device)) {
     throw py::buffer_error("the array is on " + place_of(array.backend(), array.device()) +
                            " and can be exported there only: use numpy()");
   }
-  if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), max_version);
-  return to_dlpack(array, max_version);
+  std::optional<Stream> consumer;
+  if (number > 0) consumer = reinterpret_cast<Stream>(number);
+  if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), consumer, max_version);
+  return to_dlpack(array, consumer, max_version);
 }
 
 }  // namespace
-
-Stream current_stream() { return stream_of_thread; }
 
 const Backend& device_backend() {
   const Plugin& plugin = cuda_plugin();
@@ -120,19 +111,19 @@ DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<in
   std::vector<int64_t> with_bytes = sizes_;
   with_bytes.push_back(bytes_of(element));
   const auto bytes = static_cast<size_t>(product(name, with_bytes));
-  check(backend, backend.alloc(bytes > 0 ? bytes : 1, &data_), name);  // an empty array has an address too
-  owner_ = std::shared_ptr<void>(data_, backend.free);
+  block_ = Block::allocate(backend, bytes, name);
+  data_ = block_->data();
 }
 
 DeviceArray::DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes,
-                         std::vector<int64_t> strides, void* data, bool readonly, std::shared_ptr<void> owner)
+                         std::vector<int64_t> strides, bool readonly, std::shared_ptr<Block> block)
     : backend_(&backend),
       element_(element),
       sizes_(std::move(sizes)),
       strides_(std::move(strides)),
-      data_(data),
+      data_(block->data()),
       readonly_(readonly),
-      owner_(std::move(owner)),
+      block_(std::move(block)),
       device_(backend.device()) {}
 
 DeviceArray DeviceArray::piece(int64_t offset, std::vector<int64_t> sizes, bool readonly) const {
@@ -176,17 +167,22 @@ void require_device(const std::string& name, const Backend& backend, int32_t dev
 
 py::array DeviceArray::numpy() const {
   const int64_t bytes = bytes_of(element_);
-  if (contiguous()) {
-    py::array result = fresh(element_, sizes_, "numpy()");
-    transfer(*backend_, result.mutable_data(), data_, static_cast<size_t>(count() * bytes), "numpy");
-    return result;
+  const bool whole = contiguous();
+  const size_t span = whole ? static_cast<size_t>(count() * bytes) : span_of(sizes_, strides_, bytes);
+  py::array result =
+      whole ? fresh(element_, sizes_, "numpy()") : fresh(Element::boolean, {static_cast<int64_t>(span)}, "numpy()");
+  void* to = result.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    require_no_capture(*backend_, "numpy()");
+    block_->use(Access::read);
+    copy_to_host(*backend_, to, data_, span, "numpy()");
+    drop_uses();
   }
-  const size_t span = span_of(sizes_, strides_, bytes);
-  py::array gapped = fresh(Element::boolean, {static_cast<int64_t>(span)}, "numpy()");
-  transfer(*backend_, gapped.mutable_data(), data_, span, "numpy");
+  if (whole) return result;
   std::vector<int64_t> strides;
   for (const int64_t stride : strides_) strides.push_back(stride * bytes);
-  return py::array(numpy_of(element_), sizes_, strides, gapped.data(), gapped).attr("copy")();
+  return py::array(numpy_of(element_), sizes_, strides, result.data(), result).attr("copy")();
 }
 
 DeviceArray DeviceArray::copy() const {
@@ -206,7 +202,13 @@ void DeviceArray::assign(py::handle source) {
   if (sizes != sizes_) bad_value("array", "of shape " + shape_of(sizes_), shape_of(sizes));
   if (element != element_) bad_type("array", name_of(element_), name_of(element));
   const void* from = device != nullptr ? device->data() : host.data();
-  transfer(*backend_, data_, from, static_cast<size_t>(count() * bytes_of(element_)), "copy");
+  const py::gil_scoped_release release;
+  if (device == nullptr) require_no_capture(*backend_, "a copy of host memory");
+  if (device != nullptr) device->block()->use(Access::read);
+  block_->use(Access::write);
+  const auto bytes = static_cast<size_t>(count() * bytes_of(element_));
+  check(*backend_, backend_->copy(data_, from, bytes, current_stream()), "copy");
+  mark_uses(*backend_);
 }
 
 void DeviceArray::fill(double value) {
@@ -216,9 +218,10 @@ void DeviceArray::fill(double value) {
     return assign(numpy.attr("full")(py::tuple(py::cast(sizes_)), value, numpy_of(element_)));
   }
   const py::gil_scoped_release release;
-  check(*backend_, backend_->fill(data_, 0, static_cast<size_t>(count() * bytes_of(element_)), stream_of_thread),
-        "fill");
-  check(*backend_, backend_->synchronize(stream_of_thread), "fill");
+  block_->use(Access::write);
+  const auto bytes = static_cast<size_t>(count() * bytes_of(element_));
+  check(*backend_, backend_->fill(data_, 0, bytes, current_stream()), "fill");
+  mark_uses(*backend_);
 }
 
 void bind_device(py::module_& m) {

@@ -2,15 +2,16 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings/array.hpp"
+#include "bindings/device_memory.hpp"
 
 namespace fusedrnn {
 
-// Its contents are complete whenever Python can see it: every call that writes one waits for its stream. So nobody
-// needs to wait for anything that is handed out, and what is handed in need not be kept longer than its call.
+// Its contents are complete when the work is done that its block knows of (device_memory.hpp): Python sees it sooner.
 class DeviceArray {
  public:
   // A new one of the backend's memory, not initialised. MemoryError where there is not that much.
@@ -19,9 +20,9 @@ class DeviceArray {
   // Part of this array, which must be contiguous: `sizes` from element `offset` on.
   DeviceArray piece(int64_t offset, std::vector<int64_t> sizes, bool readonly) const;
 
-  // Somebody else's memory on the calling thread's device, kept as long as `owner` is. Strides in elements.
+  // What is in a block on the calling thread's device. Strides in elements.
   DeviceArray(const Backend& backend, Element element, std::vector<int64_t> sizes, std::vector<int64_t> strides,
-              void* data, bool readonly, std::shared_ptr<void> owner);
+              bool readonly, std::shared_ptr<Block> block);
 
   const Backend& backend() const { return *backend_; }
   Element element() const { return element_; }
@@ -29,7 +30,7 @@ class DeviceArray {
   const std::vector<int64_t>& strides() const { return strides_; }
   void* data() const { return data_; }
   bool readonly() const { return readonly_; }
-  const std::shared_ptr<void>& owner() const { return owner_; }
+  const std::shared_ptr<Block>& block() const { return block_; }
   int32_t device() const { return device_; }
   int64_t count() const;
   bool contiguous() const;
@@ -45,7 +46,7 @@ class DeviceArray {
   std::vector<int64_t> sizes_, strides_;
   void* data_ = nullptr;
   bool readonly_ = false;
-  std::shared_ptr<void> owner_;
+  std::shared_ptr<Block> block_;
   int32_t device_;
 };
 
@@ -54,9 +55,6 @@ std::string place_of(const Backend& backend, int32_t device);
 
 // ValueError unless `device`, where `name` is, is the calling thread's; -1 is no device.
 void require_device(const std::string& name, const Backend& backend, int32_t device);
-
-// The CUDA stream of the calling thread: what its calls run on. They wait for it before they return.
-Stream current_stream();
 
 // The device's table: RuntimeError with the reason where CUDA cannot be used.
 const Backend& device_backend();
@@ -67,8 +65,8 @@ const DeviceArray* as_device_array(py::handle value);
 // Bytes from the first element to the end of the last.
 size_t span_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides, int64_t bytes);
 
-// DLPack's capsules, in device_exchange.cpp.
-py::object to_dlpack(const DeviceArray& array, py::handle max_version);
+// DLPack's capsules, in device_exchange.cpp. A consumer without a stream orders its own work.
+py::object to_dlpack(const DeviceArray& array, const std::optional<Stream>& consumer, py::handle max_version);
 DeviceArray from_dlpack(const py::capsule& capsule);
 DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owner);
 

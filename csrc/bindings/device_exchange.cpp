@@ -62,12 +62,21 @@ template <class Managed>
 struct Export {
   Managed managed;
   std::vector<int64_t> sizes, strides;
-  std::shared_ptr<void> owner;
+  std::shared_ptr<Block> block;
+  std::optional<StreamId> consumer;
+
+  ~Export() {
+    if (!consumer) return;
+    try {
+      block->left_by(*consumer);
+    } catch (const std::exception&) {  // its stream's failure, which its own calls tell
+    }
+  }
 };
 
 template <class Managed>
-py::object exported(const DeviceArray& array, const char* name) {
-  auto* e = new Export<Managed>{{}, array.sizes(), array.strides(), array.owner()};
+py::object exported(const DeviceArray& array, const std::optional<Stream>& consumer, const char* name) {
+  auto* e = new Export<Managed>{{}, array.sizes(), array.strides(), array.block(), {}};
   e->managed.context = e;
   e->managed.deleter = [](Managed* managed) { delete static_cast<Export<Managed>*>(managed->context); };
   e->managed.tensor = {array.data(),
@@ -92,7 +101,9 @@ py::object exported(const DeviceArray& array, const char* name) {
     delete e;
     throw py::error_already_set();
   }
-  return py::reinterpret_steal<py::object>(capsule);
+  auto result = py::reinterpret_steal<py::object>(capsule);
+  if (consumer) e->consumer = array.block()->given_to(*consumer);
+  return result;
 }
 
 // The array of that memory. ValueError unless it is the calling thread's device's, whatever the producer claims; of an
@@ -105,7 +116,7 @@ DeviceArray adopted(const Backend& backend, int32_t claimed, Element element, co
   require_device("x", backend, device);
   for (const int64_t stride : strides)
     if (stride < 0) bad_value("x", "an array of strides that are not negative", std::to_string(stride) + " in one");
-  return {backend, element, sizes, strides, data, readonly, std::move(owner)};
+  return {backend, element, sizes, strides, readonly, Block::adopt(backend, data, std::move(owner))};
 }
 
 template <class Managed>
@@ -130,12 +141,12 @@ DeviceArray imported(Managed* managed, bool readonly) {
 
 }  // namespace
 
-py::object to_dlpack(const DeviceArray& array, py::handle max_version) {
+py::object to_dlpack(const DeviceArray& array, const std::optional<Stream>& consumer, py::handle max_version) {
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1)
-    return exported<DlVersioned>(array, kVersioned);
+    return exported<DlVersioned>(array, consumer, kVersioned);
   if (array.readonly())
     throw py::buffer_error("the array is read-only, which DLPack before version 1.0 cannot say: use copy()");
-  return exported<DlManaged>(array, kPlain);
+  return exported<DlManaged>(array, consumer, kPlain);
 }
 
 DeviceArray from_dlpack(const py::capsule& capsule) {
@@ -175,8 +186,7 @@ DeviceArray from_cuda_array_interface(const py::dict& interface, py::object owne
   const auto [address, readonly] = interface["data"].cast<std::pair<uintptr_t, bool>>();
   // What wrote the array may still be under way on the stream that it names.
   if (interface.contains("stream") && !interface["stream"].is_none()) {
-    auto* stream = reinterpret_cast<Stream>(interface["stream"].cast<uintptr_t>());
-    check(backend, backend.synchronize(stream), "asarray");
+    wait_for(backend, reinterpret_cast<Stream>(interface["stream"].cast<uintptr_t>()));
   }
   auto* kept = new py::object(std::move(owner));
   const std::shared_ptr<void> keeper(kept, [](void* p) {

@@ -1,6 +1,8 @@
 // The training step of a model on a device: nobody waits for it but who asks for its loss.
 #include "step/device_step.hpp"
 
+#include <set>
+
 #include "bindings/checks.hpp"
 #include "bindings/device_array.hpp"
 #include "bindings/forms.hpp"
@@ -48,12 +50,6 @@ class StepLoss : public DeviceArray {
   DeviceArray report_;
   Limits limits_;
 };
-
-bool is_captured(const Backend& device, Stream stream) {
-  int32_t yes = 0;
-  check(device, device.capturing(stream, &yes), "train_step");
-  return yes != 0;
-}
 
 constexpr int64_t kReportWords = sizeof(Report) / sizeof(double);
 
@@ -109,6 +105,7 @@ class DeviceTrainStep {
     call.keys = &keys_;
     call.skip = skip_nonfinite;
     call.clip = clip_norm.is_none() ? -1 : py::cast<double>(clip_norm);
+    use(arrays);
     const DeviceArray report(device_, Element::float64, {kReportWords}, "loss");
     DeviceResults results = {static_cast<Report*>(report.data()), {}};
     py::list finals;
@@ -120,10 +117,10 @@ class DeviceTrainStep {
     {
       py::gil_scoped_release release;
       CallStream on(&device_);
-      const bool captured = is_captured(device_, on.stream());
+      const bool captured = stream_is_captured(device_);
       step_.run(form->form, call, results, captured, on.stream());
       captured_ = captured_ || captured;
-      on.finish("train_step");
+      on.finish();
     }
     const Limits limits = {step_.chain().embedding() ? step_.chain().embedding()->rows() : 0, form->T,
                            form->form.loss.classes};
@@ -144,6 +141,21 @@ class DeviceTrainStep {
       groups.push_back({update_of(py::cast<const Segments&>(tables[i]), py::dict()), lr, kept_.back().as<int64_t>()});
     }
     return groups;
+  }
+
+  // What a step reads and writes, its own memory aside: that is used by steps alone, each behind the one before as they
+  // write to the same parameters.
+  void use(const Arrays& arrays) {
+    for (const py::object& table : tables_) py::cast<const Segments&>(table).use();
+    if (blocks_.empty())
+      for (const Argument& argument : kept_) blocks_.insert(argument.block());
+    for (const std::shared_ptr<Block>& block : blocks_)
+      if (block != nullptr) block->use(Access::write);
+    const auto read = [](py::handle array) {
+      if (const DeviceArray* there = as_device_array(array)) there->block()->use(Access::read);
+    };
+    for (const py::handle array : {arrays.x, arrays.target, arrays.mask, arrays.lengths, arrays.resets}) read(array);
+    for (const py::handle state : arrays.states) read(state);
   }
 
   // Where the arguments of a call are, of the shapes and strides that its form has.
@@ -179,6 +191,7 @@ class DeviceTrainStep {
 
   const Backend& device_;
   std::vector<Argument> kept_;
+  std::set<std::shared_ptr<Block>> blocks_;  // what they lie in
   std::vector<py::object> tables_;
   const std::vector<Cleared> gradients_;
   DeviceStep step_;
@@ -193,7 +206,7 @@ class DeviceTrainStep {
 
 void bind_device_step(py::module_& m) {
   using py::arg;
-  m.def("capturing", [] { return is_captured(device_backend(), current_stream()); });
+  m.def("capturing", [] { return stream_is_captured(device_backend()); });
   py::class_<StepLoss, DeviceArray>(m, "StepLoss")
       .def("__float__", &StepLoss::value)
       .def("numpy", [](const StepLoss& loss) { return py::array(py::cast(loss.value())); });

@@ -19,7 +19,7 @@ void run(const Backend* device, const char* name, const BytesFor& bytes_for, con
   CallStream on(device);
   const Memory workspace(backend, bytes_for(on.threads()), "workspace");
   check(backend, call(workspace.data(), on.stream()), name);
-  on.finish(name);
+  on.finish();
 }
 
 // Runs an entry of the table without the GIL.
@@ -29,7 +29,7 @@ void run(const Backend* device, const char* name, Status (*Backend::*entry)(cons
   py::gil_scoped_release release;
   CallStream on(device);
   check(backend, (backend.*entry)(&args, on.stream()), name);
-  on.finish(name);
+  on.finish();
 }
 
 std::vector<int64_t> with_last(std::vector<int64_t> sizes, int64_t last) {

@@ -92,7 +92,7 @@ py::tuple run(const std::string& name, py::handle pred_object, py::handle target
     a.partials = partials.as<double>();
     CallStream on(device);
     check(backend, backend.loss(&a, on.stream()), "loss");
-    on.finish("loss");
+    on.finish();
   }
   return py::make_tuple(whole ? total.object() : losses.object, dpred.object);
 }

@@ -1,4 +1,5 @@
 // Optimizers: tables of segments, one update, the global norm, clipping.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -76,10 +77,22 @@ Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind
     pieces_.push_back(param);
     pieces_.push_back(grad);
     pieces_.insert(pieces_.end(), states.begin(), states.end());
+    for (const Argument* output : outputs) add(output->block(), Access::write);
+    add(grad.block(), Access::read);
   }
 }
 
+void Segments::add(std::shared_ptr<Block> block, Access access) {
+  const auto same = [&](const auto& known) { return known.first == block && known.second == access; };
+  if (block != nullptr && std::none_of(blocks_.begin(), blocks_.end(), same)) blocks_.emplace_back(block, access);
+}
+
+void Segments::use() const {
+  for (const auto& [block, access] : blocks_) block->use(access);
+}
+
 OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+  segments.use();
   OptimizerArgs a = {};
   a.kind = segments.kind();
   a.dtype = segments.dtype();
@@ -126,7 +139,7 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
     a.clip_factor = &factor;
   }
   check(backend, backend.optimizer(&a, on.stream()), "optimizer_step");
-  on.finish("optimizer_step");
+  on.finish();
 }
 
 // Gradients with the arrays they lie in.
@@ -221,7 +234,7 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
     a.partials = partials.as<double>();
     CallStream on(device);
     check(backend, backend.clipped_update(&a, on.stream()), "clipped_update");
-    on.finish("clipped_update");
+    on.finish();
   }
   return measured ? norm.object() : py::none();
 }
@@ -235,7 +248,7 @@ py::object global_norm(const py::list& grads) {
     const NormMemory scratch(backend, g.gradients);
     CallStream on(g.device);
     measure(backend, g.gradients, 1, norm.data(), scratch, on.stream());
-    on.finish("global_norm");
+    on.finish();
   }
   return norm.object();
 }
@@ -263,7 +276,7 @@ py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object
     change(backend, g.gradients, "clip_by_global_norm", [&](DType dtype, int64_t count, const Segment* segment) {
       return backend.scale(dtype, count, segment, scratch.factor(), on.stream());
     });
-    on.finish("clip_by_global_norm");
+    on.finish();
   }
   return norm.object();
 }
@@ -277,7 +290,7 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   change(backend, g.gradients, "clip_by_value", [&](DType dtype, int64_t count, const Segment* segment) {
     return backend.clip_value(dtype, count, segment, limit, on.stream());
   });
-  on.finish("clip_by_value");
+  on.finish();
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 // Segment tables of optimizers, and how an update's scalars come from Python.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/array.hpp"
+#include "bindings/device_memory.hpp"
 
 namespace fusedrnn {
 
@@ -17,15 +20,20 @@ class Segments {
   DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
   const std::vector<Segment>& segments() const { return segments_; }
   const Backend* device() const { return device_; }  // where the arrays are, nullptr for NumPy's
+  void use() const;                                  // by the call under way
 
  private:
+  void add(std::shared_ptr<Block> block, Access access);
+
   OptimizerKind kind_;
   const Backend* device_ = nullptr;
   std::vector<Segment> segments_;
-  std::vector<Argument> pieces_;  // keeps the arrays alive
+  std::vector<Argument> pieces_;                                   // keeps the arrays alive
+  std::vector<std::pair<std::shared_ptr<Block>, Access>> blocks_;  // of a device, what they lie in, each once
 };
 
-// An update of the table by scalars named as in OptimizerArgs; those absent have no effect. No clip factor.
+// An update of the table, which the call under way makes, by scalars named as in OptimizerArgs; those absent have no
+// effect. No clip factor.
 OptimizerArgs update_of(const Segments& segments, const py::dict& scalars);
 
 }  // namespace fusedrnn

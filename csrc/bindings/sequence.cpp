@@ -86,7 +86,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
   check(backend, backend.pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
-  on.finish("pack_weights");
+  on.finish();
   return packed;
 }
 
@@ -96,7 +96,7 @@ const T* first_on_host(const Argument& argument, const Backend* device, std::vec
   std::vector<int64_t> strides;
   for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
   const size_t bytes = span_of(argument.sizes(), strides, bytes_of(argument.element()));
-  return static_cast<const T*>(on_host(argument.data(), bytes, device, kept));
+  return static_cast<const T*>(on_host(argument.data(), bytes, device, kept, argument.name().c_str()));
 }
 
 std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, const Backend* device) {
@@ -155,15 +155,15 @@ template <class Args>
 void set_marks(Args& args, const Tape& tape, const SequenceDesc& desc) {
   const bool device = tape.packed->device != nullptr;
   if (desc.has_lengths)
-    args.lengths = device ? static_cast<const int64_t*>(tape.device_lengths->data()) : tape.lengths.data();
+    args.lengths = device ? static_cast<const int64_t*>(tape.device_lengths->read()) : tape.lengths.data();
   if (desc.has_resets)
-    args.resets = device ? static_cast<const uint8_t*>(tape.device_resets->data()) : tape.resets.data();
+    args.resets = device ? static_cast<const uint8_t*>(tape.device_resets->read()) : tape.resets.data();
   args.resets_stride0 = desc.B;
   args.resets_stride1 = 1;
 }
 
 Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
-  return Array3{state ? state->data() : nullptr, desc.B * desc.H, desc.H};
+  return Array3{state ? const_cast<void*>(state->read()) : nullptr, desc.B * desc.H, desc.H};
 }
 
 Array3 view(const Result& array, int64_t B, int64_t width) { return Array3{array.data, B * width, width}; }
@@ -238,7 +238,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   args.x = x.array3(batch_first);
   if (h0.present()) args.h0 = h0.array3();
   if (c0.present()) args.c0 = c0.array3();
-  args.packed = packed->memory->data();
+  args.packed = packed->memory->read();
   set_marks(args, *tape, desc);
   args.hn = view(hn, B, H);
   if (has_cell) args.cn = view(cn, B, H);
@@ -254,7 +254,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
     }
     const Memory workspace(backend, sizes.forward, "workspace of forward");
     check(backend, backend.forward(&desc, &args, workspace.data(), on.stream()), "forward");
-    on.finish("forward");
+    on.finish();
   }
   tape->desc = desc;
   tape->x = std::move(x);
@@ -298,12 +298,13 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   }
 
   BackwardArgs args{};
+  if (const std::shared_ptr<Block> x = tape.x.block()) x->use(Access::read);
   args.x = tape.x.array3(tape.batch_first);
   args.h0 = state_view(desc, tape.h0);
   args.c0 = state_view(desc, tape.c0);
-  args.packed = packed.memory->data();
+  args.packed = packed.memory->read();
   set_marks(args, tape, desc);
-  args.tape = tape.memory->data();
+  args.tape = tape.memory->read();
   if (dy.present()) args.dy = dy.array3(tape.batch_first);
   if (dhn.present()) args.dhn = dhn.array3();
   if (dcn.present()) args.dcn = dcn.array3();
@@ -322,7 +323,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
     check(backend, backend.sizes(&desc, &sizes), "backward");
     const Memory workspace(backend, sizes.backward, "workspace of backward");
     check(backend, backend.backward(&desc, &args, workspace.data(), on.stream()), "backward");
-    on.finish("backward");
+    on.finish();
   }
   return py::make_tuple(dx.object, dh0.object, dc0.object);
 }

@@ -17,11 +17,12 @@ py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
   const Element element = element_of(desc.dtype);
   py::array copy = fresh(element, {stacks, desc.T, desc.B, width}, "copy of the tape");
   char* to = static_cast<char*>(copy.mutable_data());
-  const void* content = tape.memory->data();
+  const void* content = tape.memory->read();
   std::vector<char> on_host;  // a tape holds no addresses: views of a copy of its bytes are as good
   if (tape.packed->device != nullptr) {
     on_host.resize(tape.memory->bytes());
-    check(backend, backend.copy(on_host.data(), content, on_host.size(), current_stream()), "tape");
+    copy_to_host(backend, on_host.data(), content, on_host.size(), "a tape's contents");
+    drop_uses();
     content = on_host.data();
   }
   const size_t row = static_cast<size_t>(width * bytes_of(element));
@@ -56,7 +57,7 @@ py::object tape_cells(const Tape& tape) {
 
 py::object tape_gates(const Tape& tape) {
   TapeView seen;
-  check(tape.packed->backend, tape.packed->backend.tape_view(&tape.desc, tape.memory->data(), 0, &seen), "tape");
+  check(tape.packed->backend, tape.packed->backend.tape_view(&tape.desc, tape.memory->read(), 0, &seen), "tape");
   if (seen.gate_blocks == 0) return py::none();
   return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
 }

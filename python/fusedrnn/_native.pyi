@@ -27,7 +27,8 @@ class DeviceArray:
 
     What `fusedrnn.asarray` makes and modules with ``device="cuda"`` take and return. Other libraries read and
     write it without a copy, through ``__dlpack__`` (``torch.from_dlpack``, ``cupy.from_dlpack``) or
-    ``__cuda_array_interface__``.
+    ``__cuda_array_interface__``. What a call returns may still be in the making: `numpy` and, without axes,
+    ``float()`` wait for it, and raise what went wrong; `fusedrnn.cuda.stream` says who waits for what.
     """
 
     @property
@@ -61,6 +62,7 @@ class DeviceArray:
     ) -> object: ...
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __float__(self) -> float: ...
     def __len__(self) -> int: ...
 
 def set_stream(handle: int) -> int: ...
@@ -230,6 +232,8 @@ def capturing() -> bool: ...
 
 class StepLoss(DeviceArray):
     """A step's loss; reading it raises ValueError where the step found a wrong id, length or class."""
+
+    def numpy(self) -> Array: ...
 
 class DeviceTrainStep:
     """`TrainStep` on a device; `counters` are each table's arrays of lr (1,) and steps (2,)."""

@@ -40,10 +40,25 @@ def stream(handle: Any) -> Iterator[None]:
     Outside of any block it is the legacy default stream. Each thread has its own.
 
     What is promised: a call's work goes to the stream, behind what is there already, and the call returns
-    when it is done. A producer of arrays is asked through DLPack to be ready for the stream; the stream that
-    an array names in ``__cuda_array_interface__`` is waited for. So arrays that come out are complete, and
-    those that went in may be changed or freed when the call has returned, but for the x of a training call,
-    which its tape borrows. A stream that is being captured into a graph cannot be used yet.
+    before it is done. `DeviceArray.numpy`, ``float()`` and other copies to host memory wait for it; what goes
+    wrong in it is raised there.
+
+    - Arrays may go from one stream or thread to another: a call's stream waits for what other
+      streams still do with its arrays, as far as that came from this package. Memory is given back when the
+      last of it is done, so an array may be dropped at any time.
+    - Arrays of other libraries are held until the work that uses them is done. DLPack asks their producer to
+      have them ready for the stream; the stream that ``__cuda_array_interface__`` names is waited for, by the
+      stream and not by the host. What the owner does to one later is the owner's to order, and for as long as
+      a tape borrows an x it must not be written.
+    - A consumer's stream waits for what it takes by DLPack. What the consumer does there is known as long as
+      that stream is a default one, or the one of the block that the consumer gives the array back in;
+      otherwise wait for it before the array is dropped. ``__cuda_array_interface__`` names the stream to wait
+      for, None when nothing is under way.
+    - A stream that is being captured into a graph records the calls like any other work: they run when the
+      graph does, with what their arrays and parameters hold then, and the graph keeps their memory. What the
+      host would have to wait for cannot be captured, and raises: copies from and to host memory, lengths and
+      resets.
+    - A stream must exist as long as the block does.
 
     Args:
         handle: an int (0 or 1 the legacy default stream, 2 the one per thread, else a cudaStream_t), or a

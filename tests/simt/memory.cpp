@@ -265,7 +265,8 @@ Status free(void* memory, Place place) {
 Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
-  Status status = require_no_capture("alloc_on", stream, place);
+  Status status = require_stream("alloc_on", stream, place);
+  if (status == Status::ok) status = require_no_capture("alloc_on", stream, place);
   if (status == Status::ok) status = alloc(bytes, memory, place);
   if (status != Status::ok) return status;
   return enqueue("alloc_on", stream, place, Work::books, [first = *memory, bytes] {

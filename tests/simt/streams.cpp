@@ -254,6 +254,11 @@ Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel) {
   return enqueue("launch", stream, place, {Work::ordinary, nullptr, std::move(kernel)});
 }
 
+int64_t pending(Stream stream) {
+  const Guard guard(streams().mutex);
+  return static_cast<int64_t>(streams().queues[key_of(stream)].entries.size());
+}
+
 void run_everything() {
   const Guard guard(streams().mutex);
   for (auto& [key, queue] : streams().queues) run_all_of(key);
@@ -334,9 +339,9 @@ Status reached(Mark mark, bool* yes, Place place) {
                 source_name(place.file), place.line);
   }
   *yes = point->reached;
-  if (*yes) return tell();
-  run_next(point->key, streams().queues[point->key]);
-  return Status::ok;
+  Streams& s = streams();
+  if (!*yes) run_next(point->key, s.queues[point->key]);
+  return s.failed == Status::ok ? Status::ok : fail(s.failed, "%s", s.failure.c_str());
 }
 
 // ---------------------------------------------------------------------------------------------------------- graphs

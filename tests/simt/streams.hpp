@@ -31,6 +31,9 @@ Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel);
 // A failure, and the end of the capture, where the stream is captured: `call` may not be.
 Status require_no_capture(const char* call, Stream stream, Place place);
 
+// How much is still in a stream.
+int64_t pending(Stream stream);
+
 // Does all that is in any queue: what waits for the whole device.
 void run_everything();
 

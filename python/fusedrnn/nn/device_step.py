@@ -99,6 +99,8 @@ class DeviceStep(FusedStep):
         if self._native.captured:  # nothing has been done yet, and will be at any time
             for counters in self._counters:
                 counters.belong_to_a_graph()
+            for buffer in self._buffers:
+                buffer.replayed = True
             return loss, norm, final
         self._count_keys()
         self._forget_tapes()

@@ -80,6 +80,8 @@ class FlatBuffer:
         data: (size,) values. Whoever writes to it must call `touch` afterwards.
         grad: (size,) gradients, laid out like data.
         version: counts the writes to data. Packed weights and tapes remember the version they were made from.
+        replayed: whether a caller's CUDA graph writes to data, which counts nothing: what is made from data
+            may not be kept.
         device: "cpu", or "cuda", where data and grad are `DeviceArray`s.
 
     Each parameter starts at a multiple of 64 bytes. The padding between parameters is zero in data and grad,
@@ -90,11 +92,14 @@ class FlatBuffer:
         self.data = _zeros(size, float_dtype(dtype), device)
         self.grad = _zeros(size, dtype, device)
         self.version = 0
+        self.replayed = False
         self.device = device
 
     def touch(self) -> None:
         """Records that data was written to."""
         self.version += 1
+        if self.device == "cuda" and _native.capturing():
+            self.replayed = True
 
     @classmethod
     def allocate(
@@ -122,6 +127,7 @@ class FlatBuffer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.device = resolve_device(state.get("device", "cpu"))
+        self.replayed = False
         for name in ("data", "grad"):
             array = _zeros(state[name].size, state[name].dtype, self.device)
             store(array, state[name])

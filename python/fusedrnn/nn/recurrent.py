@@ -138,11 +138,13 @@ class Recurrent(Module):
     def _packing(self, version: int) -> _native.PackedWeights:
         """The weights in the backend's layout, packed again whenever they or the backend changed.
 
-        Safe among concurrent calls in eval mode: the cache is replaced as a whole, at worst packed twice.
+        Safe among concurrent calls in eval mode: the cache is replaced as a whole, at worst packed twice. A
+        graph packs whenever it runs, what the weights are then.
         """
         backend = _native.backend()
         cached = self._packed
-        if cached is not None and cached[0] == version and cached[1] == backend:
+        keep = self.device == "cpu" or not (_native.capturing() or any(b.replayed for b in self._buffers))
+        if keep and cached is not None and cached[0] == version and cached[1] == backend:
             return cached[2]
         packed = _native.pack_weights(
             self.num_layers,
@@ -152,7 +154,8 @@ class Recurrent(Module):
             self.precision,
             self.algo,
         )
-        self.__dict__["_packed"] = (version, backend, packed)
+        if keep:
+            self.__dict__["_packed"] = (version, backend, packed)
         return packed
 
     def _forward(

@@ -166,7 +166,10 @@ class Optimizer:
                 _native.optimizer_step(segments, scalars, None)
         for group, group_tables in zip(self.param_groups, tables, strict=True):
             if isinstance(group, DeviceGroup):
-                group.counters.updated(skip_nonfinite)
+                if _native.capturing():
+                    group.counters.belong_to_a_graph()
+                else:
+                    group.counters.updated(skip_nonfinite)
             else:
                 group["step"] += 1
             for table in group_tables:

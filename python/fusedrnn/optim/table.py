@@ -76,6 +76,9 @@ class Table:
         """Counts a write to every buffer involved."""
         for buffer in self._buffers:  # not through its method: there may be hundreds
             buffer.version += 1
+        if any(buffer.device == "cuda" for buffer in self._buffers) and _native.capturing():
+            for buffer in self._buffers:
+                buffer.replayed = True
 
 
 def build_tables(
