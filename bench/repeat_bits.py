@@ -20,7 +20,7 @@ import fusedrnn as fr
 from fusedrnn import _native
 
 STACKS: dict[str, Any] = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
-PLANS = ("reference", "step", "cluster")
+PLANS = ("reference", "step", "cluster", "grid")
 NUMBERS = [(np.float64, "ieee"), *((np.float32, name) for name in ("ieee", "tf32", "tf32x3", "bf16", "fp16"))]
 
 

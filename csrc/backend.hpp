@@ -29,7 +29,7 @@ enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
 enum class CellKind : int32_t { rnn_tanh = 0, rnn_relu, gru, lstm };
 enum class Precision : int32_t { ieee = 0, tf32, tf32x3, bf16, fp16 };
 enum class OptimizerKind : int32_t { sgd = 0, adagrad, rmsprop, adam, adamw };
-enum class PlanKind : int32_t { automatic = 0, reference, step, cluster };
+enum class PlanKind : int32_t { automatic = 0, reference, step, cluster, grid };
 enum class LossKind : int32_t { mse = 0, cross_entropy_classes, cross_entropy_probabilities, binary_cross_entropy };
 enum class Reduction : int32_t { none = 0, mean, sum };
 
@@ -73,8 +73,9 @@ struct SequenceDesc {
   // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
   // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
-  // blocks it is at most; direction_groups = 1 keeps it from two layers at once. Where it does not fit, and is not
-  // `plan_required`, another plan is taken.
+  // blocks it is at most; direction_groups = 1 keeps it from two layers at once. For `grid`, how many rows a group of
+  // blocks takes, and how many blocks run at once at most. Where it does not fit, and is not `plan_required`, another
+  // plan is taken.
   PlanKind plan;
   int32_t plan_required;
   int32_t has_bias;
@@ -90,8 +91,8 @@ struct SequenceDesc {
 // `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a
 // row group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
 // `chunk_steps`; the latter fixes the order of sums and therefore depends on sizes only, never on threads or ISA. GPU:
-// `name` is one of PlanKind, the groups are the blocks of a step's kernel; with `cluster`, unit_groups blocks make a
-// cluster, which takes cluster_rows rows, and each has shared_bytes of shared memory.
+// `name` is one of PlanKind, the groups are the blocks of a step's kernel; with `cluster` and `grid`, unit_groups
+// blocks share R and take cluster_rows rows together, and each has shared_bytes of shared memory.
 struct Plan {
   const char* name;
   int32_t direction_groups, row_groups, unit_groups;

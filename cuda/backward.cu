@@ -20,6 +20,7 @@ class Backward {
 
   Status run() const {
     if (desc_.B == 0) return Status::ok;
+    if (call_.plan.grid.backward_used) FR_TRY(clear_exchange(call_, call_.plan.grid.backward, scratch_));
     const int at_once = call_.plan.cluster.backward_used ? call_.plan.cluster.backward_layers : 1;
     for (int l = desc_.layers - 1; l >= 0; l -= at_once) FR_TRY(layers(l, at_once <= l ? at_once : l + 1));
     return Status::ok;
@@ -44,6 +45,7 @@ class Backward {
   // Layers (top - count, top], each a piece of the sequence behind the one above.
   Status layers(int top, int count) const {
     const int lanes = count * desc_.directions;
+    const bool by_blocks = call_.plan.cluster.backward_used || call_.plan.grid.backward_used;
     BackwardStep step = step_of_stack();
     for (int lane = 0; lane < lanes; ++lane)
       begin({top - lane / desc_.directions, lane % desc_.directions, lane, {}}, step.direction[lane]);
@@ -59,8 +61,7 @@ class Backward {
         const Piece piece = size_.piece(size_.pieces() - 1 - (wave - below));
         if (piece.first < piece.end) parts[used++] = {top - below, lane % desc_.directions, lane, piece};
       }
-      if (used > 0)
-        FR_TRY(call_.plan.cluster.backward_used ? by_cluster(parts, used, step) : by_step(parts, used, step));
+      if (used > 0) FR_TRY(by_blocks ? by_one(parts, used, step) : by_step(parts, used, step));
       for (int32_t i = 0; i < used; ++i) FR_TRY(gradients(parts[i]));
     }
     if (!args_.dh0.data) return Status::ok;
@@ -120,7 +121,7 @@ class Backward {
   }
 
   // dgates of all steps by one kernel.
-  Status by_cluster(const Part* parts, int32_t used, const BackwardStep& step) const {
+  Status by_one(const Part* parts, int32_t used, const BackwardStep& step) const {
     ClusterBackward run{step, {}, call_.plan.cluster.backward};
     run.step.directions = used;
     for (int32_t i = 0; i < used; ++i) {
@@ -130,7 +131,11 @@ class Backward {
       to.dgates = dgates(part.lane, part.piece.first - part.piece.chunk);
       run.lane[i] = {part.piece.first, part.piece.end, part.direction == 1};
     }
-    return call_.steps.cluster_backward(call_.e, run, call_.stream);
+    if (call_.plan.cluster.backward_used) return call_.steps.cluster_backward(call_.e, run, call_.stream);
+    const int64_t steps = (desc_.layers - 1 - parts[0].layer) * desc_.T + desc_.T - parts[0].piece.end;  // before these
+    const GridExchange exchange{scratch_.exchange, 0, grid_epoch(steps)};
+    const GridBackward all{run.step, {run.lane[0], run.lane[1]}, call_.plan.grid.backward, exchange};
+    return grid_of(desc_.cell).backward(call_.e, all, call_.stream);
   }
 
   // A kernel for each step. Parts are the directions of a layer.

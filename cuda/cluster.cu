@@ -68,7 +68,8 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, i
   s.bias_at = take(gates * s.units * 4);
   s.carry_at = take(items * 4);
   s.input_at = take(2 * inputs * items * 4);
-  s.sums_at = take(jobs * fragment.rows * (rows + 1) * 4);
+  s.sums_pitch = s.tiles * fragment.rows * (rows + 1);
+  s.sums_at = take(splits * s.sums_pitch * 4);
   s.state_at = take(2 * s.state_bytes);
   s.r_at = take(resident * kFragmentBytes);
   s.bytes = at;

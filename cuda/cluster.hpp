@@ -39,6 +39,7 @@ struct ClusterShape {
   int32_t held;                            // fragments of a warp's first job that it keeps in registers
   int64_t lengths_at, bias_at, carry_at, input_at, sums_at, state_at, r_at, bytes;
   int64_t state_bytes;  // of one of the two states
+  int32_t sums_pitch;   // from the sums of one run of k to those of the next, in floats
 };
 
 // Clusters of at most `blocks` blocks and `rows` rows, 8 or 32, for units of `gates` rows of R that hand on `handed`

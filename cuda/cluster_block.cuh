@@ -12,51 +12,24 @@
 #pragma once
 
 #include "cluster_product.cuh"
-#include "walk.cuh"
+#include "unit_block.cuh"
 
 namespace fusedrnn::cuda {
 
 // The part of R that a block holds, and the states of its cluster.
 template <class E, int NT>
-class ClusterBlock {
+class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
  public:
+  using Base = UnitBlock<ClusterBlock, NT>;
   using Engine = typename ClusterEngine<E, NT>::type;
-  static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1, kTurn = 4;  // fragments of k in a turn of the loop
+  using Base::kBatch, Base::kSumPitch, Base::items, Base::sums;
+  static constexpr int kTurn = 4;  // fragments of k in a turn of the loop
   static constexpr int kHeld = held_fragments(ElementTraits<E>::kElement, kBatch);
 
-  FR_DEVICE explicit ClusterBlock(const ClusterShape& shape) : shape_(shape), rank_(door::cluster_rank()) {}
+  FR_DEVICE explicit ClusterBlock(const ClusterShape& shape) : Base(shape, door::cluster_rank()) {}
 
-  FR_DEVICE int rank() const { return rank_; }
-  FR_DEVICE int64_t unit() const { return static_cast<int64_t>(rank_) * shape_.units; }  // the first
+  FR_DEVICE static int lane() { return door::block_y(); }
   FR_DEVICE int64_t row() const { return door::block_x() / shape_.blocks * kBatch; }
-  FR_DEVICE int items() const { return shape_.units * kBatch; }  // units and rows of a block
-
-  // run(i, n, u, b, unit) for this thread's items: unit u of row n in the block, which is `unit` < units of row b < B.
-  // They are the same in every step, so what it keeps of them in shared memory is its own.
-  template <class Run>
-  FR_DEVICE void each_item(int64_t B, int64_t units, Run&& run) const {
-    for (int i = door::thread(); i < items(); i += kClusterThreads) {
-      const int n = i / shape_.units, u = i % shape_.units;
-      if (row() + n < B && unit() + u < units) run(i, n, u, row() + n, unit() + u);
-    }
-  }
-
-  // The lengths of the block's rows, 0 past B; there behind the first barrier.
-  FR_DEVICE door::Shared<int64_t> lengths(const Walk& walk, int64_t B) const {
-    const door::Shared<int64_t> lengths = door::shared<int64_t>(shape_.lengths_at, kBatch);
-    for (int n = door::thread(); n < kBatch; n += kClusterThreads)
-      lengths[n] = row() + n < B ? walk.length(row() + n) : 0;
-    return lengths;
-  }
-
-  FR_DEVICE door::Shared<E> state(int64_t turn) const {
-    return door::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
-  }
-
-  // Where value `part` of unit u of block q lies in the state of row n.
-  FR_DEVICE int64_t place(int n, int q, int part, int u) const {
-    return Engine::place(n, (static_cast<int64_t>(q) * shape_.handed + part) * shape_.units + u);
-  }
 
   // Takes in this block's rows of R: row(m) is where row m begins, null for one of zeros, and the columns of value
   // `part` of the units follow each other from part * part_pitch on. Makes states of zeros and mbarriers. The first
@@ -105,6 +78,18 @@ class ClusterBlock {
     door::barrier();
   }
 
+  // The state of turn 0: value(n, part, unit) of row n < B and unit < H of every block, zeros elsewhere.
+  template <class Value>
+  FR_DEVICE void first_state(int64_t B, int64_t H, const Value& value) const {
+    const int of_block = shape_.handed * items();
+    for (int i = door::thread(); i < shape_.blocks * of_block; i += kClusterThreads) {
+      const int q = i / of_block, part = i % of_block / items(), n = i % items() / shape_.units, u = i % shape_.units;
+      const int64_t unit = static_cast<int64_t>(q) * shape_.units + u;
+      if (unit < H && row() + n < B) state(0)[place(n, q, part, u)] = value(n, part, unit);
+    }
+  }
+
+  // Between the first state and the first product.
   FR_DEVICE void begin() const {
     if (shape_.blocks > 1) {
       door::cluster_arrive();
@@ -144,16 +129,9 @@ class ClusterBlock {
     door::barrier();
   }
 
-  // The sum of row m of R by batch row n: jobs along k are added in order.
-  FR_DEVICE float sum(int m, int n) const {
-    const door::Shared<float> at = sums() + m * kSumPitch + n;
-    const int split = shape_.tiles * Engine::kRows * kSumPitch;
-    float sum = at[0];
-    for (int i = 1; i < shape_.splits; ++i) {
-      const float part = at[i * split];
-      sum = sum + part;
-    }
-    return sum;
+  // Value `part` of unit u, which is this block's, in the state of a turn.
+  FR_DEVICE void put(int64_t turn, int n, int part, int u, E value) const {
+    state(turn)[place(n, rank_, part, u)] = value;
   }
 
   // Sends this block's slice of the state of a turn to the others. All threads have written theirs.
@@ -176,8 +154,13 @@ class ClusterBlock {
     return door::shared<door::Mbarrier>(0, 2) + turn % 2;
   }
 
-  FR_DEVICE door::Shared<float> sums() const {
-    return door::shared<float>(shape_.sums_at, shape_.jobs * Engine::kRows * kSumPitch);
+  FR_DEVICE door::Shared<E> state(int64_t turn) const {
+    return door::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
+  }
+
+  // Where value `part` of unit u of block q lies in the state of row n.
+  FR_DEVICE int64_t place(int n, int q, int part, int u) const {
+    return Engine::place(n, (static_cast<int64_t>(q) * shape_.handed + part) * shape_.units + u);
   }
 
   // How many fragments of a job are in registers, and where the others begin.
@@ -188,8 +171,7 @@ class ClusterBlock {
     return door::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * door::kWarp;
   }
 
-  const ClusterShape& shape_;
-  const int rank_;
+  using Base::shape_, Base::rank_;
   typename Engine::Operand held_[kHeld];
 };
 

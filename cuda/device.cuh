@@ -159,6 +159,17 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m);
 FR_DEVICE void wait_for_previous();
 FR_DEVICE void let_next_begin();
 
+// ------------------------------------------------------------------------------------------------------------ flags
+// A flag is a number in global memory, aligned, by which blocks of a cooperative launch (Grid::cooperative) tell each
+// other how far they are. It was cleared by earlier work of the stream, one thread posts, and what it posts only grows,
+// modulo 2^32. Only these functions touch it.
+//
+// What the thread wrote before, and what it knows of others' writes by a barrier, is seen by whoever polls the value.
+FR_DEVICE void flag_post(uint32_t* flag, uint32_t value);
+
+// Waits until a value has been posted that is no less. There is no limit on how long: what it waits for has to come.
+FR_DEVICE void flag_poll(const uint32_t* flag, uint32_t value);
+
 // ----------------------------------------------------------------------------------------------------- asynchronous
 // Copies 4 or 16 bytes of global to shared memory while the thread goes on. Both addresses are aligned to as many; only
 // the first `bytes_valid` bytes are read, the others become zero. Copies since the last commit form a group.
@@ -228,6 +239,9 @@ struct Grid {
   size_t shared_bytes = 0;
   int32_t cluster = 1;    // blocks of a cluster, at most 16; blocks.x is a multiple of it
   bool overlaps = false;  // with the launch before it; only where Limits::overlaps
+  // All blocks run at the same time, and so may wait for each other; where the device has no room for them, the launch
+  // fails. Together with neither of the two above.
+  bool cooperative = false;
 };
 
 // Bytes that a kernel's argument may have everywhere, and on devices whose driver knows long ones.
@@ -250,6 +264,11 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
 // How many clusters of such a launch the device runs at once; 0 where it has no room for even one.
 template <auto kernel>
 Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place = Place::here());
+
+// How many blocks of such a launch the device runs at once, on all its multiprocessors: what a cooperative one may
+// have.
+template <auto kernel>
+Status blocks_at_once(const Grid& grid, int32_t* blocks, Place place = Place::here());
 
 // Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr, and waits
 // for all work of the device.

@@ -249,6 +249,18 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
   }
 }
 
+// Released and acquired for the whole GPU. The poll takes turns with whoever else is on the multiprocessor.
+FR_DEVICE void flag_post(uint32_t* flag, uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)), "r"(value) : "memory");
+}
+
+FR_DEVICE void flag_poll(const uint32_t* flag, uint32_t value) {
+  uint32_t posted;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(posted) : "l"(__cvta_generic_to_global(flag)) : "memory");
+  } while (static_cast<int32_t>(posted - value) < 0);
+}
+
 template <class T>
 FR_DEVICE T load(const T* p) {
   return *p;
@@ -331,7 +343,7 @@ __attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Pl
 template <auto kernel>
 struct Launch {
   cudaLaunchConfig_t config = {};
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   const void* const function = reinterpret_cast<const void*>(kernel);
 
   Launch() = default;
@@ -365,6 +377,11 @@ struct Launch {
       overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
       overlap.val.programmaticStreamSerializationAllowed = 1;
     }
+    if (grid.cooperative) {
+      cudaLaunchAttribute& cooperative = attributes[config.numAttrs++];
+      cooperative.id = cudaLaunchAttributeCooperative;
+      cooperative.val.cooperative = 1;
+    }
     return status;
   }
 
@@ -372,10 +389,11 @@ struct Launch {
     if (result == cudaSuccess) return Status::ok;
     const char* name = "a kernel";
     if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
-    return door::check(result, place,
-                       "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory",
-                       call, name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads,
-                       grid.cluster, grid.shared_bytes);
+    return door::check(
+        result, place,
+        "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory%s", call, name,
+        static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads, grid.cluster,
+        grid.shared_bytes, grid.cooperative ? ", cooperative" : "");
   }
 };
 
@@ -398,6 +416,23 @@ Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place) {
   if (status != Status::ok) return status;
   return launch.check(cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config), grid, place,
                       "cudaOccupancyMaxActiveClusters");
+}
+
+template <auto kernel>
+Status blocks_at_once(const Grid& grid, int32_t* blocks, Place place) {
+  Launch<kernel> launch;
+  Status status = launch.prepare(grid, place);
+  int on_each = 0, device = 0, multiprocessors = 0;
+  if (status == Status::ok)
+    status = launch.check(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&on_each, launch.function, grid.threads, grid.shared_bytes), grid,
+        place, "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  if (status == Status::ok) status = check(cudaGetDevice(&device), place, "cudaGetDevice");
+  if (status == Status::ok)
+    status = check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), place,
+                   "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMultiProcessorCount), device);
+  *blocks = on_each * multiprocessors;
+  return status;
 }
 
 // For as long as it lives the calling thread may do what does not touch a capture in spite of one: somebody's capture

@@ -21,6 +21,7 @@ class Forward {
 
   Status run() const {
     if (desc_.B == 0) return Status::ok;
+    if (call_.plan.grid.forward_used) FR_TRY(clear_exchange(call_, call_.plan.grid.forward, scratch_));
     const int at_once = call_.plan.cluster.forward_used ? call_.plan.cluster.forward_layers : 1;
     if (desc_.T > 0)
       for (int l = 0; l < desc_.layers; l += at_once)
@@ -58,6 +59,7 @@ class Forward {
   // Layers [bottom, bottom + count), each a piece of the sequence behind the one below.
   Status layers(int bottom, int count) const {
     const int lanes = count * desc_.directions;
+    const bool by_blocks = call_.plan.cluster.forward_used || call_.plan.grid.forward_used;
     ForwardStep step = step_of_stack();
     for (int lane = 0; lane < lanes; ++lane)
       FR_TRY(begin({bottom + lane / desc_.directions, lane % desc_.directions, lane, 0, 0}, step.direction[lane]));
@@ -72,8 +74,7 @@ class Forward {
           parts[used++] = {bottom + above, lane % desc_.directions, lane, piece.first, piece.end};
       }
       for (int32_t i = 0; i < used; ++i) FR_TRY(input_part(parts[i]));
-      if (used > 0)
-        FR_TRY(call_.plan.cluster.forward_used ? by_cluster(parts, used, step) : by_step(parts, used, step));
+      if (used > 0) FR_TRY(by_blocks ? by_one(parts, used, step) : by_step(parts, used, step));
     }
     return Status::ok;
   }
@@ -132,7 +133,7 @@ class Forward {
   }
 
   // All steps by one kernel.
-  Status by_cluster(const Part* parts, int32_t used, const ForwardStep& step) const {
+  Status by_one(const Part* parts, int32_t used, const ForwardStep& step) const {
     ClusterForward run{step, {}, desc_.train ? desc_.B * size_.Hp : 0, call_.plan.cluster.forward};
     run.step.directions = used;
     for (int32_t i = 0; i < used; ++i) {
@@ -144,7 +145,10 @@ class Forward {
       to.after = next < desc_.T ? before(part, next) : nullptr;
       run.lane[i] = {part.first, part.end, part.direction == 1};
     }
-    return call_.steps.cluster_forward(call_.e, run, call_.stream);
+    if (call_.plan.cluster.forward_used) return call_.steps.cluster_forward(call_.e, run, call_.stream);
+    const GridExchange exchange{scratch_.exchange, 0, grid_epoch(parts[0].layer * desc_.T + parts[0].first)};
+    const GridForward all{run.step, {run.lane[0], run.lane[1]}, run.before_time, call_.plan.grid.forward, exchange};
+    return grid_of(desc_.cell).forward(call_.e, all, call_.stream);
   }
 
   // pre = x W + b_ih for a part's rows.

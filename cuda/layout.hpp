@@ -2,12 +2,13 @@
 //
 // Laid out from a null base to learn the size, from the real base to get the pointers. Letters as in backend.hpp; E is
 // the type operands are stored in and C the accumulator (element.cuh); Hp is H rounded up so that a row of E begins at
-// 16 bytes. None of it depends on the plan.
+// 16 bytes. Of the plan depends only what `grid` has for itself.
 #pragma once
 
 #include "cell_shape.hpp"
 #include "element.cuh"
 #include "gemm.hpp"
+#include "grid.hpp"
 #include "sequence/arena.hpp"
 
 namespace fusedrnn::cuda {
@@ -78,6 +79,7 @@ class Pieces {
 
   void* of_e(int64_t count) { return arena_.take<char>(count * e_); }
   void* of_c(int64_t count) { return arena_.take<char>(count * c_); }
+  void* of_bytes(int64_t count) { return arena_.take<char>(count); }
   size_t used() const { return arena_.used(); }
 
  private:
@@ -135,6 +137,7 @@ inline TapeLayer tape_layer(const StackSize& size, const void* tape, int index, 
 
 // Both scratches; [2] are the lanes unless said otherwise.
 struct Scratch {
+  void* exchange;   // flags and states of the plan `grid`
   void* xs;         // E (piece rows, backward chunk rows; input pitch): a layer's input in the order of steps
   void* pre[2];     // forward: C (piece rows, G * H): x W + b_ih
   void* hidden[2];  // forward without tape: E (T, B, D * H) of layers l % 2
@@ -163,6 +166,7 @@ inline Scratch scratch(const StackSize& size, bool backward, void* memory, size_
   const int64_t pitch = aligned_pitch(size.e, size.widest_input());
   Pieces pieces(size.e, memory);
   Scratch s{};
+  s.exchange = pieces.of_bytes(grid_exchange_bytes(desc, size.e, backward));
   s.xs = pieces.of_e((backward ? rows : size.piece_rows()) * pitch);
   for (int d = 0; d < size.lanes; ++d) {
     if (!backward) {

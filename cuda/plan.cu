@@ -28,31 +28,36 @@ PlanKind measured_plan(const SequenceDesc& desc, int32_t compute_major) {
 }
 
 const char* name_of(PlanKind plan) {
-  return plan == PlanKind::reference ? "reference" : plan == PlanKind::cluster ? "cluster" : "step";
+  constexpr const char* kNames[] = {"auto", "reference", "step", "cluster", "grid"};
+  return kNames[static_cast<int32_t>(plan)];
 }
 
 }  // namespace
 
 Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan) {
-  if (desc.row_groups != 0 && desc.plan != PlanKind::cluster)  // grids of threads are the CPU's, and its alone
+  const bool has_numbers = desc.plan == PlanKind::cluster || desc.plan == PlanKind::grid;
+  if (desc.row_groups != 0 && !has_numbers)  // grids of threads are the CPU's, and its alone
     return fail(Status::unsupported,
-                "plan %dx%dx%d is a grid of CPU threads: on CUDA a plan is reference, step or cluster",
+                "plan %dx%dx%d is a grid of CPU threads: on CUDA a plan is reference, step, cluster or grid",
                 desc.direction_groups, desc.row_groups, desc.unit_groups);
   door::Limits limits;
   FR_TRY(door::device_limits(&limits));
   *plan = PlanChoice{};
   plan->kind = desc.plan == PlanKind::automatic ? measured_plan(desc, limits.compute_major) : desc.plan;
   plan->overlaps = limits.overlaps;
-  if (plan->kind != PlanKind::cluster) return Status::ok;
-  FR_TRY(plan_clusters(desc, e, limits, &plan->cluster));
-  const bool fits = plan->cluster.forward_used && (plan->cluster.backward_used || !desc.train);
+  const bool cluster = plan->kind == PlanKind::cluster;
+  if (!cluster && plan->kind != PlanKind::grid) return Status::ok;
+  FR_TRY(cluster ? plan_clusters(desc, e, limits, &plan->cluster) : plan_grid(desc, e, limits, &plan->grid));
+  const bool forward = cluster ? plan->cluster.forward_used : plan->grid.forward_used;
+  const bool backward = cluster ? plan->cluster.backward_used : plan->grid.backward_used;
+  const bool fits = forward && (backward || !desc.train);
   if (fits || !desc.plan_required || desc.B == 0) return Status::ok;
   return fail(
       Status::unsupported,
-      "algo 'cluster' does not fit: this device has no room for clusters of B = %lld, H = %lld in this cell and "
-      "precision%s; take 'auto' or 'step'",
-      static_cast<long long>(desc.B), static_cast<long long>(desc.H),
-      plan->cluster.forward_used ? " for backward" : "");
+      "algo '%s' does not fit: this device has no room for %s of B = %lld, H = %lld in this cell and precision%s; take "
+      "'auto' or 'step'",
+      name_of(plan->kind), cluster ? "clusters" : "a grid", static_cast<long long>(desc.B),
+      static_cast<long long>(desc.H), forward ? " for backward" : "");
 }
 
 // The groups are the blocks of the forward kernel: directions x tiles of rows x tiles of units.
@@ -62,8 +67,8 @@ Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
   FR_TRY(element_of(*desc, &e));
   FR_TRY(choose_plan(*desc, e, &choice));
   const StackSize size(*desc, e);
-  if (choice.cluster.forward_used) {
-    const ClusterShape& shape = choice.cluster.forward;
+  if (choice.cluster.forward_used || choice.grid.forward_used) {
+    const ClusterShape& shape = choice.cluster.forward_used ? choice.cluster.forward : choice.grid.forward;
     *plan = Plan{name_of(choice.kind),
                  desc->directions,
                  static_cast<int32_t>((desc->B + shape.rows - 1) / shape.rows),
@@ -71,12 +76,12 @@ Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
                  size.chunk_steps,
                  shape.rows,
                  shape.bytes,
-                 choice.cluster.forward_layers};
+                 choice.cluster.forward_used ? choice.cluster.forward_layers : 1};
     return Status::ok;
   }
   const CellSteps steps = steps_of(desc->cell);
   const int32_t units = steps.units(e);
-  *plan = Plan{name_of(choice.kind == PlanKind::cluster ? PlanKind::step : choice.kind), desc->directions,
+  *plan = Plan{name_of(choice.kind == PlanKind::reference ? PlanKind::reference : PlanKind::step), desc->directions,
                static_cast<int32_t>((desc->B + steps.rows - 1) / steps.rows),
                static_cast<int32_t>((desc->H + units - 1) / units), size.chunk_steps};
   return Status::ok;

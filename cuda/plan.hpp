@@ -3,14 +3,16 @@
 
 #include "cluster.hpp"
 #include "element.cuh"
+#include "grid.hpp"
 
 namespace fusedrnn::cuda {
 
-// reference and step are whole plans; of cluster, what fits a cluster of which shape: the rest goes step by step.
+// reference and step are whole plans; of cluster and grid, what fits which shape: the rest goes step by step.
 struct PlanChoice {
   PlanKind kind;
   bool overlaps;  // kernels of a step begin while those of the step before run
   ClusterPlan cluster;
+  GridPlan grid;
 };
 
 // As desc.plan wants it, or by the table of plan_table.hpp where it leaves the choice. Refuses a plan that is not this
@@ -19,5 +21,8 @@ Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan);
 
 // The clusters that a stack gets on this device, if any.
 Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& limits, ClusterPlan* plan);
+
+// Likewise the groups of blocks of the plan `grid`.
+Status plan_grid(const SequenceDesc& desc, Element e, const door::Limits& limits, GridPlan* plan);
 
 }  // namespace fusedrnn::cuda

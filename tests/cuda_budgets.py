@@ -10,8 +10,9 @@ Needs nvcc, no GPU: on the PATH, or in this Python's environment (pip install nv
 A budget is of one kernel template, a family, and says for all its instances: "threads" of a block at most;
 "blocks" that a multiprocessor of sm_90 must have room for at once; "shared", bytes of dynamic shared memory
 of a block at most; "registers" of a thread at most, by element type; "clusters", if it runs in clusters and
-so on sm_90 only. No instance spills, has local or static shared memory, or is without a budget, and no budget
-is without an instance.
+so on sm_90 only; "fitted", if its blocks are made as large as the device has them, "shared" being sm_90's.
+No instance spills, has local or static shared memory, or is without a budget, and no budget is without an
+instance.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Budget:
     shared: int
     registers: Mapping[str, int]
     clusters: bool = False
+    fitted: bool = False
     seen: set[str] = field(default_factory=set)
 
 
@@ -207,7 +209,7 @@ def faults_of(kernel: Kernel, budget: Budget) -> list[str]:
 def faults_of_budget(budget: Budget) -> list[str]:
     """What a budget says that cannot be, or that nothing needs."""
     faults = []
-    most = CLUSTER_SHARED if budget.clusters else BLOCK_SHARED
+    most = CLUSTER_SHARED if budget.clusters or budget.fitted else BLOCK_SHARED
     if budget.shared > most:
         faults.append(f"has {budget.shared} bytes of shared memory, a block can have {most}")
     for element, registers in budget.registers.items():

@@ -119,6 +119,7 @@ def test_a_budget_that_cannot_be_is_named(changes: dict[str, Any], fault: str) -
 def test_kernels_of_clusters_have_the_shared_memory_of_sm_90() -> None:
     most = {"shared": 227 * 1024, "blocks": 1}
     assert check([kernel()], budgets(**most, clusters=True)) == []
+    assert check([kernel()], budgets(**most, fitted=True)) == []
     assert len(check([kernel()], budgets(**most))) == 1
 
 

@@ -83,6 +83,18 @@ def ask(
         ("graph_free", "cudaGraphExecDestroy", r"cudaGraphExecDestroy\(0x7000\)"),
         ("launch", "cudaFuncSetAttribute", "cudaFuncSetAttribute of " + LAUNCH),
         ("launch", "cudaLaunchKernelExC", "cudaLaunchKernelExC of " + LAUNCH),
+        ("cooperative launch", "cudaFuncSetAttribute", f"cudaFuncSetAttribute of {LAUNCH}, cooperative"),
+        (
+            "cooperative launch",
+            "cudaLaunchKernelExC, cooperative",
+            f"cudaLaunchKernelExC of {LAUNCH}, cooperative",
+        ),
+        (
+            "blocks_at_once",
+            "cudaOccupancyMaxActiveBlocksPerMultiprocessor",
+            f"cudaOccupancyMaxActiveBlocksPerMultiprocessor of {LAUNCH}, cooperative",
+        ),
+        ("blocks_at_once", "cudaDeviceGetAttribute", r"cudaDeviceGetAttribute\(16, 2\)"),
     ],
 )
 def test_failures_name_call_and_place(door: ctypes.CDLL, what: str, call: str, text: str) -> None:
@@ -160,6 +172,12 @@ def test_whose_memory_it_is(door: ctypes.CDLL) -> None:
     assert door.device_of(0) == -1
     ask(door, "alloc", pinned=True)
     assert door.device_of(0x1000) == -1
+
+
+def test_how_many_blocks_run_at_once(door: ctypes.CDLL) -> None:
+    """Three on each of five multiprocessors."""
+    assert ask(door, "blocks_at_once") == (0, "")
+    assert door.blocks() == 15
 
 
 def test_machine(door: ctypes.CDLL) -> None:

@@ -22,7 +22,7 @@ pytestmark = [
         cpu.isa() not in ("cuda", "simt"), reason="plans of a GPU: run with --backend cuda or simt"
     ),
 ]
-PLANS = pytest.mark.parametrize("plan", ["reference", "step", "cluster"])
+PLANS = pytest.mark.parametrize("plan", ["reference", "step", "cluster", "grid:8x12"])
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
 ALL = {"layers": 2, "directions": 2, "lengths": True, "resets": True, "dropout": 0.3}
 
@@ -123,7 +123,7 @@ def test_states_of_rows_without_steps_reach_no_gradient(plan: str) -> None:
     assert np.isinf(results["hn"][:, 1]).all()
 
 
-def cluster_of(cell: str, sizes: dict[str, Any], precision: str = "ieee", layers: int = 1) -> dict[str, Any]:
+def plan_of(cell: str, sizes: dict[str, Any], precision: str = "ieee", layers: int = 1) -> dict[str, Any]:
     return _native.sequence_plan(
         cell, "float32", num_layers=layers, I=4, threads=1, **sizes, precision=precision
     )
@@ -143,7 +143,7 @@ def cluster_of(cell: str, sizes: dict[str, Any], precision: str = "ieee", layers
 def test_clusters(cell: str, forced: str, sizes: dict[str, int], blocks: int, precision: str) -> None:
     """Tiles of rows and units that are full and that are not, by one block and by several."""
     _native.force_plan(forced)
-    plan = cluster_of(cell, sizes | {"num_directions": 2}, precision)
+    plan = plan_of(cell, sizes | {"num_directions": 2}, precision)
     rows = int(forced.split(":")[1].split("x")[0])
     assert plan["name"] == "cluster"
     assert plan["cluster_rows"] == rows
@@ -163,7 +163,7 @@ def test_two_layers_at_once_have_the_bits_of_one_after_the_other(cell: str, size
     results = []
     for forced, at_once in (("cluster:32x2", 2), ("cluster:32x2x1", 1)):
         _native.force_plan(forced)
-        assert cluster_of(cell, numbers, layers=sizes["layers"])["layers_at_once"] == at_once
+        assert plan_of(cell, numbers, layers=sizes["layers"])["layers_at_once"] == at_once
         results.append(bits(run(draw(stack), np.float32, None)))
         check_again(replace(stack, dropout=0.0), np.float32)
     assert results[0] == results[1]
@@ -186,14 +186,14 @@ def test_two_layers_at_once_compute_what_the_reference_does() -> None:
 )
 def test_when_two_layers_run_at_once(layers: int, sizes: dict[str, int], at_once: int) -> None:
     _native.force_plan("cluster:8x2")
-    assert cluster_of("lstm", sizes | {"H": 16}, layers=layers)["layers_at_once"] == at_once
+    assert plan_of("lstm", sizes | {"H": 16}, layers=layers)["layers_at_once"] == at_once
 
 
 @pytest.mark.parametrize("precision", ["ieee", "bf16"])
 def test_the_largest_cluster(precision: str) -> None:
     _native.force_plan("cluster:8x16")
     H = 64 if precision == "ieee" else 250
-    assert cluster_of("gru", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["unit_groups"] == 16
+    assert plan_of("gru", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["unit_groups"] == 16
     check(Stack("gru", T=3, B=3, I=4, H=H, resets=True), np.float32, precision)
 
 
@@ -204,17 +204,17 @@ def test_the_largest_cluster(precision: str) -> None:
 )
 def test_more_of_the_weights_than_registers_hold(forced: str, precision: str, H: int) -> None:
     _native.force_plan(forced)
-    assert cluster_of("lstm", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["name"] == "cluster"
+    assert plan_of("lstm", {"T": 3, "B": 3, "H": H, "num_directions": 1}, precision)["name"] == "cluster"
     check(Stack("lstm", T=3, B=3, I=4, H=H), np.float32, precision)
 
 
 def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"T": 3, "B": 3, "num_directions": 1}
     _native.force_plan("cluster")
-    assert cluster_of("lstm", sizes | {"H": 256})["name"] == "cluster"
-    assert cluster_of("lstm", sizes | {"H": 2048})["name"] == "step"
+    assert plan_of("lstm", sizes | {"H": 256})["name"] == "cluster"
+    assert plan_of("lstm", sizes | {"H": 2048})["name"] == "step"
     _native.force_plan("cluster:8x1")
-    assert cluster_of("lstm", sizes | {"H": 256})["name"] == "step"
+    assert plan_of("lstm", sizes | {"H": 256})["name"] == "step"
     check(Stack("rnn_tanh", T=2, B=2, I=3, H=700), np.float32)
     _native.force_plan("cluster")
     numbers = {"num_layers": 1, "I": 4, "threads": 1, "H": 8}
@@ -222,23 +222,103 @@ def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch)
     if cpu.isa() == "simt":
         _native.force_plan("cluster")
         monkeypatch.setenv("FUSEDRNN_SIMT_CLUSTER", "5")
-        small = cluster_of("lstm", sizes | {"H": 256})
+        small = plan_of("lstm", sizes | {"H": 256})
         assert small["name"] == "cluster"
         assert small["unit_groups"] <= 5
-        assert cluster_of("lstm", sizes | {"H": 512})["name"] == "step"
+        assert plan_of("lstm", sizes | {"H": 512})["name"] == "step"
         monkeypatch.setenv("FUSEDRNN_SIMT_COMPUTE", "8")
-        assert cluster_of("lstm", sizes | {"H": 8})["name"] == "step"
-
-
-@pytest.mark.parametrize("H", [8, 256])
-def test_clusters_are_for_who_asks(H: int) -> None:
-    """No GPU has run them yet, and what waits for others can hang."""
-    _native.force_plan("")
-    assert cluster_of("lstm", {"T": 3, "B": 3, "num_directions": 1, "H": H})["name"] == "step"
+        assert plan_of("lstm", sizes | {"H": 8})["name"] == "step"
 
 
 @EACH_CELL
-@pytest.mark.parametrize("algo", ["auto", "reference", "step", "cluster"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("forced", "sizes", "directions"),
+    [
+        ("grid:8x132", {"T": 5, "B": 9, "H": 37}, 2),
+        ("grid:8x1", {"T": 4, "B": 17, "H": 8}, 1),
+        ("grid:8x5", {"T": 4, "B": 19, "H": 40}, 2),
+        ("grid:manyx132", {"T": 3, "B": 33, "H": 34}, 2),
+        ("grid:manyx9", {"T": 2, "B": 70, "H": 50}, 1),
+    ],
+    ids=str,
+)
+def test_grids(cell: str, forced: str, sizes: dict[str, int], directions: int, precision: str) -> None:
+    """Tiles of rows and units that are full or not, one block and several, groups at once and in turns."""
+    rows = 8 if "many" not in forced else 16 if precision == "ieee" else 32
+    _native.force_plan(forced.replace("many", str(rows)))
+    plan = plan_of(cell, sizes | {"num_directions": directions}, precision)
+    assert plan["name"] == "grid"
+    assert plan["cluster_rows"] == rows
+    assert plan["unit_groups"] == -(-sizes["H"] // (8 if precision == "ieee" else 16))
+    assert plan["row_groups"] == -(-sizes["B"] // rows)
+    both = {"directions": directions, "lengths": True, "resets": True}
+    check(Stack(cell, I=4, **both, **sizes), np.float32, precision)
+
+
+@pytest.mark.parametrize(
+    ("cell", "precision", "H"),
+    [
+        ("lstm", "ieee", 300),
+        ("lstm", "bf16", 530),
+        ("gru", "tf32", 290),
+        ("gru", "ieee", 280),
+        ("rnn_relu", "fp16", 700),
+    ],
+    ids=str,
+)
+def test_more_of_the_weights_than_a_grids_registers_hold(cell: str, precision: str, H: int) -> None:
+    """Runs of k longer than the ring for the state, too."""
+    _native.force_plan("grid:8x132")
+    assert plan_of(cell, {"T": 2, "B": 2, "H": H, "num_directions": 1}, precision)["name"] == "grid"
+    check(Stack(cell, T=2, B=2, I=3, H=H), np.float32, precision)
+
+
+def test_a_grid_for_many_rows_or_for_few() -> None:
+    """Whichever takes fewer turns."""
+    _native.force_plan("grid")
+    sizes = {"T": 3, "H": 1024, "num_directions": 1}
+    assert plan_of("lstm", sizes | {"B": 8}, "bf16")["cluster_rows"] == 8
+    assert plan_of("lstm", sizes | {"B": 16}, "bf16")["cluster_rows"] == 8
+    assert plan_of("lstm", sizes | {"B": 64}, "bf16")["cluster_rows"] == 32
+    assert plan_of("lstm", sizes | {"B": 64}, "ieee")["cluster_rows"] == 16
+
+
+def test_what_fits_no_grid_goes_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"T": 3, "B": 3, "num_directions": 1}
+    _native.force_plan("grid")
+    fits = [("lstm", "bf16", 2048), ("lstm", "ieee", 1056), ("lstm", "tf32", 1216), ("gru", "tf32", 1472)]
+    for cell, precision, H in fits:
+        assert plan_of(cell, sizes | {"H": H}, precision)["name"] == "grid", (cell, precision, H)
+    for cell, precision, H in [("rnn_tanh", "bf16", 2113), ("lstm", "ieee", 1057), ("lstm", "tf32", 1536)]:
+        assert plan_of(cell, sizes | {"H": H}, precision)["name"] == "step", (cell, precision, H)
+    assert plan_of("lstm", sizes | {"H": 4097})["name"] == "step"
+    numbers = {"num_layers": 1, "I": 4, "threads": 1, "H": 8}
+    assert _native.sequence_plan("lstm", "float64", **sizes, **numbers)["name"] == "step"
+    check(Stack("lstm", T=2, B=2, I=3, H=9), np.float64)
+    _native.force_plan("grid:8x3")
+    assert plan_of("lstm", sizes | {"H": 24})["name"] == "grid"
+    assert plan_of("lstm", sizes | {"H": 25})["name"] == "step"
+    check(Stack("gru", T=2, B=2, I=3, H=25), np.float32)
+    _native.force_plan("grid:32x3")
+    assert plan_of("lstm", sizes | {"H": 24})["name"] == "step"
+    if cpu.isa() == "simt":
+        _native.force_plan("grid")
+        monkeypatch.setenv("FUSEDRNN_SIMT_BLOCKS", "5")
+        assert plan_of("lstm", sizes | {"H": 40})["name"] == "grid"
+        assert plan_of("lstm", sizes | {"H": 41})["name"] == "step"
+        check(Stack("gru", T=3, B=20, I=3, H=40, directions=2), np.float32)
+
+
+@pytest.mark.parametrize("H", [8, 256])
+def test_who_waits_for_others_is_for_who_asks(H: int) -> None:
+    """No GPU has run them yet, and what waits for others can hang."""
+    _native.force_plan("")
+    assert plan_of("lstm", {"T": 3, "B": 3, "num_directions": 1, "H": H})["name"] == "step"
+
+
+@EACH_CELL
+@pytest.mark.parametrize("algo", ["auto", "reference", "step", "cluster", "grid"])
 def test_who_asks_for_a_plan_gets_it(cell: str, algo: str) -> None:
     """Whatever is forced on everybody else."""
     _native.force_plan("reference")
@@ -272,6 +352,8 @@ def test_a_plan_that_somebody_asks_for_and_that_does_not_fit_is_refused() -> Non
     sizes = {"T": 3, "B": 3, "I": 4, "num_layers": 1, "num_directions": 1, "threads": 1}
     with pytest.raises(RuntimeError, match=r"algo 'cluster' does not fit: .*H = 2048.*take 'auto' or 'step'"):
         _native.sequence_plan("lstm", "float32", **sizes, H=2048, algo="cluster")
+    with pytest.raises(RuntimeError, match=r"algo 'grid' does not fit: .*no room for a grid.*H = 2048"):
+        _native.sequence_plan("lstm", "float32", **sizes, H=2048, algo="grid")
     with pytest.raises(RuntimeError, match="algo 'cluster' does not fit"):
         _native.sequence_plan("lstm", "float64", **sizes, H=8, algo="cluster")
     weights = {"weight_ih_l0": np.ones((1, 2)), "weight_hh_l0": np.ones((1, 1))}
@@ -314,6 +396,6 @@ def test_a_grid_of_threads_is_refused() -> None:
     sizes = {"num_layers": 1, "num_directions": 1, "T": 3, "B": 2, "I": 4, "H": 5, "threads": 2}
     with pytest.raises(
         RuntimeError,
-        match="plan 1x2x1 is a grid of CPU threads: on CUDA a plan is reference, step or cluster",
+        match="plan 1x2x1 is a grid of CPU threads: on CUDA a plan is reference, step, cluster or grid",
     ):
         _native.sequence_plan("lstm", "float32", **sizes)

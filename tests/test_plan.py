@@ -79,10 +79,12 @@ def test_the_choice_follows_the_sizes() -> None:
     assert plan_of(**both_ways) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["reference", "step", "cluster", "cluster:8x4", "cluster:8x4x1"])
+@pytest.mark.parametrize(
+    "name", ["reference", "step", "cluster", "cluster:8x4", "cluster:8x4x1", "grid", "grid:16x9"]
+)
 def test_a_cpu_refuses_the_plans_of_a_gpu(name: str) -> None:
     _native.force_plan(name)
-    with pytest.raises(RuntimeError, match="plans reference, step and cluster are a GPU's"):
+    with pytest.raises(RuntimeError, match="plans reference, step, cluster and grid are a GPU's"):
         plan_of(threads=1, num_layers=1, num_directions=1, T=9, B=64, I=64, H=64)
 
 
@@ -108,9 +110,10 @@ def test_an_unknown_algo_is_refused(algo: str) -> None:
 GRIDS = ["2", "0x1", "2x", "2x1x", "2x1 ", "axb", "-1x2", "300x1", "1x1x1x1"]
 CLUSTERS = ["cluster:", "cluster:9x4", "cluster:8x17", "cluster:8x4 ", "clusters"]
 CLUSTERS += ["cluster:8x4x2", "cluster:8x4x1x1"]
+GROUPS = ["grid:", "grid:9x4", "grid:8x256", "grid:8x0", "grid:8x4 ", "grids", "grid:8x4x1"]
 
 
-@pytest.mark.parametrize("text", GRIDS + CLUSTERS)
+@pytest.mark.parametrize("text", GRIDS + CLUSTERS + GROUPS)
 def test_a_malformed_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"plan must be ROWSxUNITS or DIRECTIONSxROWSxUNITS"):
         _native.force_plan(text)

@@ -65,7 +65,8 @@ Precision precision_named(const std::string& name) {
 }
 
 void require_plan(SequenceDesc& desc, const std::string& algo) {
-  if (!plan_kind(algo, desc.plan)) bad_value("algo", "one of 'auto', 'reference', 'step', 'cluster'", "'" + algo + "'");
+  if (!plan_kind(algo, desc.plan))
+    bad_value("algo", "one of 'auto', 'reference', 'step', 'cluster', 'grid'", "'" + algo + "'");
   desc.plan_required = desc.plan != PlanKind::automatic;
 }
 

@@ -26,7 +26,8 @@ bool parse(const std::string& text, uint32_t& packed) {
   const bool one_layer =
       !any_layers && std::sscanf(text.c_str(), "cluster:%3dx%3dx1%n", &r, &u, &end) == 2 && end == length;
   const bool cluster = any_layers || one_layer;
-  const bool two = std::sscanf(text.c_str(), "%3dx%3d%n", &r, &u, &end) == 2 && end == length;
+  const bool grid = std::sscanf(text.c_str(), "grid:%3dx%3d%n", &r, &u, &end) == 2 && end == length;
+  const bool two = !grid && std::sscanf(text.c_str(), "%3dx%3d%n", &r, &u, &end) == 2 && end == length;
   const bool three = !two && std::sscanf(text.c_str(), "%3dx%3dx%3d%n", &d, &r, &u, &end) == 3 && end == length;
   if (text.empty()) {
     packed = 0;
@@ -37,19 +38,23 @@ bool parse(const std::string& text, uint32_t& packed) {
     packed = static_cast<uint32_t>(kind) << kKindShift;
     return true;
   }
-  if (two || cluster) d = any_layers ? 0 : 1;
-  if (!(two || three || cluster) || d < (any_layers ? 0 : 1) || r < 1 || u < 1 || d >= kMost || r >= kMost ||
+  if (two || cluster || grid) d = any_layers ? 0 : 1;
+  if (!(two || three || cluster || grid) || d < (any_layers ? 0 : 1) || r < 1 || u < 1 || d >= kMost || r >= kMost ||
       u >= kMost)
     return false;
   if (cluster && ((r != 8 && r != 32) || u > 16)) return false;
+  if (grid && r != 8 && r != 16 && r != 32) return false;
   packed = static_cast<uint32_t>(d << 16 | r << 8 | u);
   if (cluster) packed |= static_cast<uint32_t>(PlanKind::cluster) << kKindShift;
+  if (grid) packed |= static_cast<uint32_t>(PlanKind::grid) << kKindShift;
   return true;
 }
 
 constexpr const char* kMust =
-    " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster or cluster:ROWSxBLOCKS with 8 or "
-    "32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, it is '";
+    " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster, cluster:ROWSxBLOCKS with 8 or "
+    "32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, grid or grid:ROWSxBLOCKS with 8, 16 or "
+    "32 "
+    "rows, it is '";
 
 }  // namespace
 
@@ -57,7 +62,8 @@ bool plan_kind(const std::string& name, PlanKind& kind) {
   for (const auto& [known, its] : {std::pair{"auto", PlanKind::automatic},
                                    {"reference", PlanKind::reference},
                                    {"step", PlanKind::step},
-                                   {kCluster, PlanKind::cluster}}) {
+                                   {kCluster, PlanKind::cluster},
+                                   {"grid", PlanKind::grid}}) {
     if (name != known) continue;
     kind = its;
     return true;

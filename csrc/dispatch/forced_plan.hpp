@@ -17,14 +17,15 @@ struct ForcedPlan {
 // The last force_plan, else FUSEDRNN_PLAN. Throws std::runtime_error when that variable is malformed.
 ForcedPlan forced_plan();
 
-// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step" or "cluster", or
+// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step", "cluster" or "grid", or
 // "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks, and "cluster:ROWSxBLOCKSx1", which keeps
-// them from two layers at once; "" leaves the choice to the backend again. A grid of more threads than a call gets is
+// them from two layers at once, or "grid:ROWSxBLOCKS", groups of blocks for 8, 16 (ieee) or 32 (less) rows, at most so
+// many blocks at once; "" leaves the choice to the backend again. A grid of more threads than a call gets is
 // not used by it; a plan of another kind of backend makes calls fail. Throws std::invalid_argument when `text` is none
 // of these.
 void force_plan(const std::string& text);
 
-// A GPU's plan by its name: "auto", "reference", "step" or "cluster"; false where there is none.
+// A GPU's plan by its name: "auto", "reference", "step", "cluster" or "grid"; false where there is none.
 bool plan_kind(const std::string& name, PlanKind& kind);
 
 // Threads for the backend to plan with, and the plan somebody forces on it, but where the descriptor requires one.

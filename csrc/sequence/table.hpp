@@ -37,10 +37,11 @@ Status with_cell(CellKind kind, Do&& run) {
 template <class Do>
 Status with_instance(const SequenceDesc& desc, Do&& run) {
   if (desc.plan != PlanKind::automatic)
-    return fail(Status::unsupported,
-                desc.plan_required
-                    ? "algo must be 'auto' on a CPU: 'reference', 'step' and 'cluster' are plans of CUDA devices"
-                    : "plans reference, step and cluster are a GPU's: on a CPU a plan is a grid like 2x1");
+    return fail(
+        Status::unsupported,
+        desc.plan_required
+            ? "algo must be 'auto' on a CPU: 'reference', 'step', 'cluster' and 'grid' are plans of CUDA devices"
+            : "plans reference, step, cluster and grid are a GPU's: on a CPU a plan is a grid like 2x1");
   if (desc.precision != Precision::ieee) return fail(Status::unsupported, "a CPU computes in ieee precision only");
   if (desc.dtype == DType::float32) return with_cell<float>(desc.cell, run);
   if (desc.dtype == DType::float64) return with_cell<double>(desc.cell, run);

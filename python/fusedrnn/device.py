@@ -12,7 +12,7 @@ from fusedrnn import _native, cuda
 
 DEVICES = ("cpu", "cuda", "auto")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
-ALGOS = ("auto", "reference", "step", "cluster")
+ALGOS = ("auto", "reference", "step", "cluster", "grid")
 _said_fallback = False
 _LEGACY_STREAM = 1
 

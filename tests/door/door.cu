@@ -11,6 +11,8 @@ extern int device_index, calls;
 
 namespace {
 
+int32_t blocks_at_once;
+
 using namespace fusedrnn;
 using namespace fusedrnn::cuda;
 
@@ -60,7 +62,12 @@ Status run(const char* what) {
   if (!std::strcmp(what, "capture_drop")) return door::capture_end(on, nullptr);
   if (!std::strcmp(what, "graph_launch")) return door::graph_launch(graph, on);
   if (!std::strcmp(what, "graph_free")) return door::graph_free(graph);
-  if (!std::strcmp(what, "launch")) return door::launch<a_kernel>({{7, 2, 1}, 128, 65536}, nullptr, {nullptr});
+  const door::Grid grid{{7, 2, 1}, 128, 65536};
+  door::Grid cooperative = grid;
+  cooperative.cooperative = true;
+  if (!std::strcmp(what, "launch")) return door::launch<a_kernel>(grid, nullptr, {nullptr});
+  if (!std::strcmp(what, "cooperative launch")) return door::launch<a_kernel>(cooperative, nullptr, {nullptr});
+  if (!std::strcmp(what, "blocks_at_once")) return door::blocks_at_once<a_kernel>(cooperative, &blocks_at_once);
   return fail(Status::invalid_argument, "nobody knows %s", what);
 }
 
@@ -83,6 +90,8 @@ extern "C" __attribute__((visibility("default"))) int device_of(size_t address) 
   int32_t device = -2;
   return door::device_of(reinterpret_cast<void*>(address), &device) == Status::ok ? device : -3;
 }
+
+extern "C" __attribute__((visibility("default"))) int blocks() { return blocks_at_once; }
 
 extern "C" __attribute__((visibility("default"))) int why_not(const char* call, int with, char* text, size_t bytes) {
   failing = call;

@@ -17,6 +17,13 @@ cudaError_t result_of(const char* call) {
   return static_cast<cudaError_t>(std::strcmp(call, failing) == 0 ? error : 0);
 }
 
+// Are all blocks to run at the same time?
+bool cooperative(const cudaLaunchConfig_t& config) {
+  for (unsigned i = 0; i < config.numAttrs; ++i)
+    if (config.attrs[i].id == cudaLaunchAttributeCooperative) return config.attrs[i].val.cooperative != 0;
+  return false;
+}
+
 }  // namespace
 
 extern "C" {
@@ -56,7 +63,10 @@ cudaError_t cudaFuncGetName(const char** name, const void*) {
   return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return result_of("cudaFuncSetAttribute"); }
-cudaError_t cudaLaunchKernelExC(const void*, const void*, void**) { return result_of("cudaLaunchKernelExC"); }
+cudaError_t cudaLaunchKernelExC(const void* config, const void*, void**) {
+  const bool together = cooperative(*static_cast<const cudaLaunchConfig_t*>(config));
+  return result_of(together ? "cudaLaunchKernelExC, cooperative" : "cudaLaunchKernelExC");
+}
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t e) {
   static char text[32];
@@ -73,7 +83,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? 7 : attribute == cudaDevAttrMemoryPoolsSupported ? 1 : 5;
-  return cudaSuccess;
+  return result_of("cudaDeviceGetAttribute");
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
+  *blocks = 3;
+  return result_of("cudaOccupancyMaxActiveBlocksPerMultiprocessor");
 }
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {

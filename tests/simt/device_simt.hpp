@@ -92,6 +92,9 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
 FR_DEVICE void wait_for_previous() { simt::wait_for_previous(); }
 FR_DEVICE void let_next_begin() { simt::let_next_begin(); }
 
+FR_DEVICE void flag_post(uint32_t* flag, uint32_t value) { simt::flag_post(flag, value); }
+FR_DEVICE void flag_poll(const uint32_t* flag, uint32_t value) { simt::flag_poll(flag, value); }
+
 template <class T>
 FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid) {
   if (to.at() < to.first() ||
@@ -174,7 +177,8 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
                                    grid.shared_bytes,
                                    grid.cluster,
                                    sizeof(Args),
-                                   grid.overlaps};
+                                   grid.overlaps,
+                                   grid.cooperative};
   simt::note_launch(typeid(Named<kernel>*).name(), shape);
   return simt::launch(
       shape, stream, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, sizeof args,
@@ -184,6 +188,13 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
 template <auto kernel>
 Status clusters_at_once(const Grid& grid, int32_t* clusters, Place) {
   *clusters = grid.cluster > simt::most_cluster_blocks() ? 0 : simt::kMultiprocessors / grid.cluster;
+  return Status::ok;
+}
+
+// One for each multiprocessor.
+template <auto kernel>
+Status blocks_at_once(const Grid&, int32_t* blocks, Place) {
+  *blocks = simt::most_blocks();
   return Status::ok;
 }
 

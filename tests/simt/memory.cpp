@@ -136,6 +136,11 @@ int most_cluster_blocks() {
   return text == nullptr ? kMaxCluster : std::atoi(text);
 }
 
+int most_blocks() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_BLOCKS");
+  return text == nullptr ? kMultiprocessors : std::atoi(text);
+}
+
 size_t device_bytes() {
   const char* text = std::getenv("FUSEDRNN_SIMT_MEMORY");
   return text == nullptr ? size_t{4} << 30 : std::strtoull(text, nullptr, 10);

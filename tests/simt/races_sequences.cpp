@@ -17,7 +17,7 @@ struct Case {
   CellKind cell;
   PlanKind plan;
   Precision precision;
-  int32_t rows = 0, blocks = 0;  // of clusters
+  int32_t rows = 0, blocks = 0;  // of clusters and grids
   int64_t T = 3;
   int32_t D = 2;
 };
@@ -33,6 +33,8 @@ constexpr Case kCases[] = {
     {"gru in bf16 in clusters of 2", CellKind::gru, PlanKind::cluster, Precision::bf16, 32, 2},
     {"rnn in tf32 in clusters of one", CellKind::rnn_tanh, PlanKind::cluster, Precision::tf32, 8, 1},
     {"rnn in tf32x3 in clusters of 3", CellKind::rnn_relu, PlanKind::cluster, Precision::tf32x3, 8, 3},
+    {"lstm in bf16 in a grid", CellKind::lstm, PlanKind::grid, Precision::bf16, 32, 3},
+    {"gru in a grid", CellKind::gru, PlanKind::grid, Precision::ieee, 16, 5},
     {"gru in clusters of 2, two layers at once", CellKind::gru, PlanKind::cluster, Precision::ieee, 32, 2, 32, 1},
 };
 

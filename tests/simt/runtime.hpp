@@ -60,6 +60,10 @@ void mbarrier_arrive_expect(void* m, int bytes);
 void mbarrier_wait(void* m, int parity);
 void store_async(const There& to, const void* value, size_t bytes, const There& m);
 
+// ---- flags
+void flag_post(uint32_t* flag, uint32_t value);
+void flag_poll(const uint32_t* flag, uint32_t value);
+
 // ---- global memory: an access of `bytes` that is not inside one allocation, or is not aligned to `bytes`, is a fault.
 void require_global(const void* p, size_t bytes, bool write);
 
@@ -84,7 +88,7 @@ struct LaunchShape {
   size_t shared_bytes;
   int cluster;
   size_t argument_bytes;
-  bool overlaps;
+  bool overlaps, cooperative;
 };
 // For the notes of what ran: `kernel` is a mangled template argument, the same pointer at every launch of a kernel.
 void note_launch(const char* kernel, const LaunchShape& shape);
@@ -118,5 +122,6 @@ size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB
 int compute_major();           // FUSEDRNN_SIMT_COMPUTE, else 9
 size_t argument_bytes();       // FUSEDRNN_SIMT_ARGUMENT, else as many as an argument has at most
 int most_cluster_blocks();     // FUSEDRNN_SIMT_CLUSTER, else kMaxCluster; one where compute_major() is less than 9
+int most_blocks();             // FUSEDRNN_SIMT_BLOCKS, else kMultiprocessors: of a cooperative launch
 
 }  // namespace fusedrnn::cuda::simt

@@ -46,6 +46,12 @@ std::string block_name(const View& view) {
                 static_cast<long long>(view.block[1]), static_cast<long long>(view.block[2]));
 }
 
+// A stack and its guard are two mappings, of which a process may have 65530 on Linux.
+constexpr int64_t kMostFibers = 24 * 1024;
+
+// Threads that may wait for one flag, to begin with.
+constexpr size_t kReserved = 64;
+
 // ThreadSanitizer's fibers that are made before those of ended threads serve again.
 constexpr size_t kRaceFibers = 512;
 
@@ -142,6 +148,7 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
     thread.ended = thread.waited = false;
     thread.at = nullptr;
     thread.at_mbarrier = nullptr;
+    thread.at_flag = nullptr;
     thread.at_cluster = thread.in_cluster_barrier = false;
     thread.groups = 0;
     thread.copies.clear();
@@ -341,6 +348,18 @@ void Launch::sleep(std::vector<CudaThread*>& list) {
   give_way();
 }
 
+FlagState& Launch::flag(const uint32_t* at) {
+  const auto found = flags_.find(at);
+  if (found != flags_.end()) return found->second;
+  FlagState* state = nullptr;
+  keep_books([&] {
+    state = &flags_[at];
+    state->at = at;
+    state->waiting.reserve(kReserved);
+  });
+  return *state;
+}
+
 void Launch::wake(std::vector<CudaThread*>& list) {
   for (size_t i = list.size(); i-- > 0;) runnable_.push_back(list[i]);
   list.clear();
@@ -382,6 +401,7 @@ Words whereabouts(const CudaThread& thread) {
   Words words;
   const char* at = thread.at != nullptr            ? thread.at->purpose
                    : thread.at_mbarrier != nullptr ? "mbarrier_wait()"
+                   : thread.at_flag != nullptr     ? "flag_poll()"
                    : thread.at_cluster             ? "cluster_wait()"
                                                    : "nothing";
   std::snprintf(words.text, sizeof words.text, thread.ended ? "has returned" : "waits at %s", at);
@@ -391,10 +411,12 @@ Words whereabouts(const CudaThread& thread) {
 }  // namespace
 
 void Launch::deadlock() {
-  // A thread that waits: for bytes or arrivals if any does, else at the smallest meeting; and what it waits for.
+  // A thread that waits: for bytes or arrivals if any does, then for a flag, else at the smallest meeting; and what it
+  // waits for.
   CudaThread* waits = nullptr;
   const auto rank = [](const CudaThread& t) {
     return t.at_mbarrier != nullptr ? (t.at_mbarrier->pending > 0 ? 0 : 1)
+           : t.at_flag != nullptr   ? 2
            : t.at != nullptr        ? t.at->size
            : t.at_cluster           ? INT32_MAX - 1
                                     : INT32_MAX;
@@ -411,6 +433,10 @@ void Launch::deadlock() {
         "waits for ever at mbarrier_wait(): phase %u of the mbarrier at byte %lld misses %d of %d arrivals and %lld "
         "bytes",
         m.phase, static_cast<long long>(m.offset), m.pending, m.arrivals, static_cast<long long>(m.missing_bytes));
+  }
+  if (waits->at_flag != nullptr) {
+    fault("waits for ever at flag_poll(): the flag at %p is %u, and has to become %u",
+          static_cast<const void*>(waits->at_flag->at), *waits->at_flag->at, waits->polled);
   }
   if (waits->at_cluster) {
     const Cluster& cluster = *waits->block->cluster;
@@ -457,18 +483,33 @@ std::string launch_text(const std::string& name, Place place) {
 }  // namespace
 
 Status require_possible(const LaunchShape& shape, const std::string& name, Place place) {
-  if (shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 && shape.shared_bytes <= kMaxShared &&
-      *std::min_element(shape.blocks, shape.blocks + 3) >= 0 && shape.blocks[0] <= INT32_MAX &&
-      std::max(shape.blocks[1], shape.blocks[2]) <= 65535 && shape.cluster >= 1 &&
-      shape.cluster <= most_cluster_blocks() && shape.blocks[0] % shape.cluster == 0 &&
-      shape.argument_bytes <= argument_bytes() && (!shape.overlaps || compute_major() >= 9))
-    return Status::ok;
-  return fail(Status::device_error,
-              "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
-              "memory and %zu of arguments%s",
-              launch_text(name, place).c_str(), static_cast<long long>(shape.blocks[0]),
-              static_cast<long long>(shape.blocks[1]), static_cast<long long>(shape.blocks[2]), shape.threads,
-              shape.cluster, shape.shared_bytes, shape.argument_bytes, shape.overlaps ? ", that overlaps" : "");
+  const bool possible = shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 &&
+                        shape.shared_bytes <= kMaxShared && *std::min_element(shape.blocks, shape.blocks + 3) >= 0 &&
+                        shape.blocks[0] <= INT32_MAX && std::max(shape.blocks[1], shape.blocks[2]) <= 65535 &&
+                        shape.cluster >= 1 && shape.cluster <= most_cluster_blocks() &&
+                        shape.blocks[0] % shape.cluster == 0 && shape.argument_bytes <= argument_bytes() &&
+                        (!shape.overlaps || compute_major() >= 9) &&
+                        !(shape.cooperative && (shape.cluster > 1 || shape.overlaps));
+  if (!possible)
+    return fail(Status::device_error,
+                "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
+                "memory and %zu of arguments%s%s",
+                launch_text(name, place).c_str(), static_cast<long long>(shape.blocks[0]),
+                static_cast<long long>(shape.blocks[1]), static_cast<long long>(shape.blocks[2]), shape.threads,
+                shape.cluster, shape.shared_bytes, shape.argument_bytes, shape.overlaps ? ", that overlaps" : "",
+                shape.cooperative ? ", cooperative" : "");
+  if (!shape.cooperative) return Status::ok;
+  const int64_t blocks = shape.blocks[0] * shape.blocks[1] * shape.blocks[2];
+  if (blocks > most_blocks())
+    return fail(Status::device_error, "%s: the device has room for %d blocks of a cooperative launch, this has %lld",
+                launch_text(name, place).c_str(), most_blocks(), static_cast<long long>(blocks));
+  if (blocks * shape.threads <= kMostFibers) return Status::ok;
+  return fail(
+      Status::device_error,
+      "%s: the emulator runs %lld threads at once, this cooperative launch has %lld: use smaller sizes, or make "
+      "the device smaller by FUSEDRNN_SIMT_BLOCKS",
+      launch_text(name, place).c_str(), static_cast<long long>(kMostFibers),
+      static_cast<long long>(blocks * shape.threads));
 }
 
 void Launch::prepare(const KernelCall& call) {
@@ -494,6 +535,7 @@ void Launch::prepare(const KernelCall& call) {
     const size_t most = kRaceFibers / (shape.cluster * shape.threads);
     if (races::watched()) window_ = std::clamp<size_t>(window_, 1, std::max<size_t>(most, 1));
   }
+  if (shape.cooperative) window_ = static_cast<size_t>(cluster_count_);
   host_race_fiber_ = races::current();
   runnable_.reserve(window_ * shape.threads * shape.cluster);
   waiting_for_previous_.reserve(window_ * shape.threads * shape.cluster);
@@ -549,6 +591,7 @@ void Launch::clean_up() {
       thread.race_fiber = nullptr;
       thread.at = nullptr;
       thread.at_mbarrier = nullptr;
+      thread.at_flag = nullptr;
       thread.at_cluster = false;
     }
   }
@@ -561,6 +604,7 @@ void Launch::clean_up() {
   runnable_.clear();
   waiting_for_previous_.clear();
   free_blocks_.clear();
+  flags_.clear();
   free_clusters_.clear();
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,6 +71,13 @@ struct MbarrierState {
   std::vector<Message> messages;
 };
 
+// A flag that threads of a cooperative launch have posted or polled.
+struct FlagState {
+  const uint32_t* at;
+  char tag = 0;  // an address for ThreadSanitizer
+  std::vector<CudaThread*> waiting;
+};
+
 struct Fiber {
   Context context;
 };
@@ -83,6 +91,8 @@ struct CudaThread {
   bool waited = false;  // for the previous kernel, if its own overlaps with that
   const Meeting* at = nullptr;
   const MbarrierState* at_mbarrier = nullptr;
+  const FlagState* at_flag = nullptr;
+  uint32_t polled = 0;              // the value that it waits for there
   bool at_cluster = false;          // waits for the cluster
   bool in_cluster_barrier = false;  // has arrived and not waited
   unsigned cluster_turn = 0;        // of the barrier at which it has arrived
@@ -155,6 +165,9 @@ class Launch {
     change();
     races::become(current->race_fiber);
   }
+  // What is known of a flag.
+  FlagState& flag(const uint32_t* at);
+  bool cooperative() const { return shape_.cooperative; }
   // Ends the launch with a text. What lives on the stacks of CUDA threads is never destroyed.
   [[noreturn]] void stop(const char* text);
   bool on_guard_of_stack(const void* address) const;
@@ -188,6 +201,7 @@ class Launch {
   std::vector<std::unique_ptr<Cluster>> clusters_;
   std::vector<Cluster*> free_clusters_;
   std::vector<CudaThread*> runnable_, waiting_for_previous_;
+  std::map<const uint32_t*, FlagState> flags_;
   bool early_ = false;  // the previous kernel has not begun
   int64_t clusters_to_start_ = 0, cluster_count_ = 0, next_cluster_ = 0, cluster_step_ = 1, clusters_alive_ = 0;
   size_t window_ = 1;  // clusters under way at once

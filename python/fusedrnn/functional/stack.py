@@ -86,8 +86,9 @@ def pack_weights(
             (nothing), "tf32", "tf32x3" (three products of tf32 in place of one, near float32), "bf16" or
             "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep the dtype.
         algo: which kernels compute the recurrent part on CUDA: "auto" chooses by size and device; "reference"
-            (a thread for each row and unit), "step" (a kernel for each step) and "cluster" (one for many
-            steps) are required, and a call for whose sizes or device they are not made raises RuntimeError.
+            (a thread for each row and unit), "step" (a kernel for each step), "cluster" and "grid" (one for
+            many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
+            not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
 
     Raises:

@@ -1,0 +1,135 @@
+// The plan `grid`: where things lie in a block's shared memory and in a group's part of global memory, and which
+// groups a stack gets.
+#include "grid.hpp"
+
+#include "plan_table.hpp"
+#include "sequence.hpp"
+
+namespace fusedrnn::cuda {
+namespace {
+
+// Beyond these nothing fits, and what follows need not be counted in more than 64 bits.
+constexpr int64_t kMostHidden = 4096, kMostRows = int64_t{1} << 24;
+
+int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
+
+// Is the plan one for these sizes?
+bool possible(const SequenceDesc& desc, Element e) {
+  const bool element = e == Element::f32 || e == Element::tf32 || e == Element::bf16 || e == Element::fp16;
+  return element && desc.B > 0 && desc.B <= kMostRows && desc.H <= kMostHidden;
+}
+
+GridShape shape_for(const SequenceDesc& desc, Element e, bool backward, bool many) {
+  const CellShape cell = shape_of(desc.cell);
+  const int32_t rows = grid_rows(e, many);
+  return backward ? grid_shape(e, desc.H, rows, 1, cell.gates, cell.tape_blocks + kBackwardInputs)
+                  : grid_shape(e, desc.H, rows, cell.gates, 1, cell.gates);
+}
+
+// Clocks of a step, roughly, as data sheets have it: products, R and the state on their way through shared memory, the
+// state on its way from L2, the cell, and what it takes until others have heard of it.
+int64_t clocks_of_step(Element e, const GridShape& shape) {
+  const int64_t products =
+      int64_t{kClusterWarps} * shape.job_depth * shape.tiles * (shape.rows / 8) * (e == Element::f32 ? 12 : 3);
+  const int64_t resident = (shape.bytes - shape.r_at) / 128, state = shape.state_bytes / 24;
+  return 1800 + products + resident + state + shape.units * shape.rows * shape.gates / 2;
+}
+
+}  // namespace
+
+GridShape grid_shape(Element e, int64_t H, int32_t rows, int32_t gates, int32_t handed, int32_t inputs) {
+  const FragmentShape fragment = grid_fragment(e);
+  const int64_t bytes_of_fragment = fragment.depth * rows * bytes_of(e), slot = kGridSlotBytes / bytes_of_fragment;
+  GridShape s{};
+  s.rows = rows;
+  s.units = fragment.rows;
+  s.blocks = static_cast<int32_t>(quotient_up(H, s.units));
+  s.gates = s.tiles = gates;
+  s.handed = handed;
+  s.depth = static_cast<int32_t>(quotient_up(int64_t{s.blocks} * handed * s.units, fragment.depth));
+  s.job_depth = static_cast<int32_t>(quotient_up(s.depth, kClusterWarps));
+  s.splits = static_cast<int32_t>(quotient_up(s.depth, s.job_depth));
+  s.jobs = s.tiles * s.splits;
+  s.held = s.job_depth < grid_held(s.tiles) ? s.job_depth : grid_held(s.tiles);
+  s.state_bytes = s.depth * bytes_of_fragment;
+  s.flag_bytes = round_up(s.blocks * static_cast<int64_t>(sizeof(uint32_t)), 128);
+  s.group_bytes = round_up(s.flag_bytes + 2 * s.state_bytes, 128);
+
+  const int64_t items = static_cast<int64_t>(s.units) * rows, slots = quotient_up(s.job_depth, slot);
+  const int64_t ring = (slots < kGridSlots ? slots : kGridSlots) * kGridSlotBytes;
+  const int64_t sums = round_up(s.tiles * fragment.rows * (rows + 1) * 4, 16);
+  int64_t at = 0;
+  const auto take = [&at](int64_t bytes) {
+    const int64_t here = at;
+    at += round_up(bytes, 16);
+    return here;
+  };
+  s.lengths_at = take(rows * static_cast<int64_t>(sizeof(int64_t)));
+  s.bias_at = take(gates * s.units * 4);
+  s.carry_at = take(items * 4);
+  s.input_at = take(2 * inputs * items * 4);
+  s.sums_pitch = static_cast<int32_t>((ring < sums ? sums : ring) / 4);
+  s.sums_at = take(s.splits * int64_t{s.sums_pitch} * 4);
+  s.r_at = take(int64_t{kClusterWarps} * (s.job_depth - s.held) * s.tiles * kFragmentBytes);
+  s.bytes = at;
+  return s;
+}
+
+GridSteps grid_of(CellKind cell) {
+  switch (cell) {
+    case CellKind::rnn_relu:
+      return rnn_relu_grid();
+    case CellKind::gru:
+      return gru_grid();
+    case CellKind::lstm:
+      return lstm_grid();
+    default:
+      return rnn_tanh_grid();
+  }
+}
+
+Status plan_grid(const SequenceDesc& desc, Element e, const door::Limits& limits, GridPlan* plan) {
+  *plan = GridPlan{};
+  if (!possible(desc, e)) return Status::ok;
+  const GridSteps steps = grid_of(desc.cell);
+
+  // Of what fits, the shape of the fewest clocks for all rows.
+  const auto choose = [&](bool backward, bool* used, GridShape* shape) {
+    int64_t least = INT64_MAX;
+    for (const bool many : {false, true}) {
+      GridShape tried = shape_for(desc, e, backward, many);
+      if (desc.row_groups != 0 && tried.rows != desc.row_groups) continue;
+      if (tried.bytes > static_cast<int64_t>(limits.shared_per_block)) continue;
+      int32_t blocks = 0;
+      FR_TRY(steps.room(e, backward, tried, &blocks));
+      if (desc.unit_groups != 0 && desc.unit_groups < blocks) blocks = desc.unit_groups;
+      tried.groups = blocks / tried.blocks;
+      if (tried.groups == 0) continue;
+      const int64_t launches = quotient_up(grid_groups(tried, desc.B, desc.directions), tried.groups);
+      const int64_t clocks = launches * clocks_of_step(e, tried);
+      if (clocks >= least) continue;
+      least = clocks;
+      *used = true;
+      *shape = tried;
+    }
+    return Status::ok;
+  };
+  FR_TRY(choose(false, &plan->forward_used, &plan->forward));
+  return choose(true, &plan->backward_used, &plan->backward);
+}
+
+int64_t grid_exchange_bytes(const SequenceDesc& desc, Element e, bool backward) {
+  bool wanted = desc.plan == PlanKind::grid;
+  for (const PlanRow& row : kPlanTable) wanted |= desc.plan == PlanKind::automatic && row.plan == PlanKind::grid;
+  if (!wanted || !possible(desc, e)) return 0;
+  int64_t most = 0;
+  for (const bool many : {false, true}) {
+    const GridShape shape = shape_for(desc, e, backward, many);
+    const int64_t bytes = grid_groups(shape, desc.B, desc.directions) * shape.group_bytes;
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+
+}  // namespace fusedrnn::cuda
