@@ -60,6 +60,14 @@ def wait(stream: int, other: int) -> None:
     _call("user_wait", c.c_void_p(stream), c.c_void_p(other))
 
 
+def counts() -> tuple[int, int]:
+    """How often memory was made, and how often the host has waited."""
+    assert _library is not None
+    made = (c.c_uint64 * 2)()
+    _library.fusedrnn_simt_counts(made)
+    return made[0], made[1]
+
+
 class Graph:
     """A graph of theirs, to be run again and again."""
 

@@ -53,7 +53,7 @@ class StepLoss : public DeviceArray {
 
 constexpr int64_t kReportWords = sizeof(Report) / sizeof(double);
 
-class DeviceTrainStep {
+class DeviceTrainStep : public std::enable_shared_from_this<DeviceTrainStep> {
  public:
   // counters: for each table the arrays of its learning rate and of its steps, see backend.hpp's UpdateGroup.
   DeviceTrainStep(const py::list& layers, const std::string& loss, const py::list& tables, const py::list& counters,
@@ -118,6 +118,7 @@ class DeviceTrainStep {
       py::gil_scoped_release release;
       CallStream on(&device_);
       const bool captured = stream_is_captured(device_);
+      const std::shared_ptr<Block> held = captured ? for_a_graph() : nullptr;
       step_.run(form->form, call, results, captured, on.stream());
       captured_ = captured_ || captured;
       on.finish();
@@ -141,6 +142,17 @@ class DeviceTrainStep {
       groups.push_back({update_of(py::cast<const Segments&>(tables[i]), py::dict()), lr, kept_.back().as<int64_t>()});
     }
     return groups;
+  }
+
+  // A use of this object by the call under way: a graph that the call is captured into keeps the step and its memory.
+  std::shared_ptr<Block> for_a_graph() {
+    const std::shared_ptr<void> keeper(new std::shared_ptr<DeviceTrainStep>(shared_from_this()), [](void* p) {
+      const py::gil_scoped_acquire acquire;
+      delete static_cast<std::shared_ptr<DeviceTrainStep>*>(p);
+    });
+    std::shared_ptr<Block> block = Block::adopt(device_, this, keeper);
+    block->use(Access::write);
+    return block;
   }
 
   // What a step reads and writes, its own memory aside: that is used by steps alone, each behind the one before as they
@@ -210,7 +222,7 @@ void bind_device_step(py::module_& m) {
   py::class_<StepLoss, DeviceArray>(m, "StepLoss")
       .def("__float__", &StepLoss::value)
       .def("numpy", [](const StepLoss& loss) { return py::array(py::cast(loss.value())); });
-  py::class_<DeviceTrainStep>(m, "DeviceTrainStep")
+  py::class_<DeviceTrainStep, std::shared_ptr<DeviceTrainStep>>(m, "DeviceTrainStep")
       .def(py::init<const py::list&, const std::string&, const py::list&, const py::list&, const py::list&,
                     py::handle>(),
            arg("layers"), arg("loss"), arg("tables"), arg("counters"), arg("gradients"), arg("dtype"))
