@@ -62,11 +62,12 @@ namespace {
 Launch* active = nullptr;
 uint64_t launches = 0;
 
-// Launches that nothing runs on, and kernels that have begun early. Never destroyed: other threads may be in it when
-// the process ends.
+// Launches that nothing runs on, kernels that have begun early, and call stacks that no launch uses. Never destroyed:
+// other threads may be in it when the process ends.
 struct Pool {
   std::vector<std::unique_ptr<Launch>> all;
   std::vector<Launch*> idle;
+  std::vector<std::unique_ptr<Fiber>> fibers;
   std::map<const KernelCall*, Launch*> begun;
 
   Launch* take() {
@@ -188,38 +189,30 @@ void Launch::become(CudaThread* next) {
   here = &next->view;
   if (!races::watched()) return;
   const bool starts = next->race_fiber == nullptr;
-  if (starts) next->race_fiber = idle_race_fiber();
+  if (starts) next->race_fiber = next->fiber->race;
   races::become(next->race_fiber);
   if (starts) races::acquire(&begin_);
 }
 
-// A thread that takes over the fiber of one that has ended is taken to be ordered behind it, so races between the two
-// are not seen. Fibers are dear (0.8 MB, and every meeting costs time in proportion to their number): beyond
+// ThreadSanitizer takes a thread on the fiber of one that has ended to be ordered behind it, so races between the two
+// are not seen. But its fibers are dear (0.8 MB, and every meeting costs time in proportion to their number): beyond
 // kRaceFibers the one that was left longest ago serves again.
-void* Launch::idle_race_fiber() {
-  if (idle_race_fibers_.empty() || race_fibers_.size() < kRaceFibers) {
-    races::become(host_race_fiber_);
-    race_fibers_.push_back(races::create());
-    return race_fibers_.back();
-  }
-  void* fiber = idle_race_fibers_.front();
-  idle_race_fibers_.pop_front();
-  return fiber;
-}
-
 Fiber* Launch::idle_fiber() {
-  if (!idle_.empty()) {
-    Fiber* fiber = idle_.back();
-    idle_.pop_back();
+  races::become(host_race_fiber_);
+  if (!idle_.empty() && (!races::watched() || fibers_.size() >= kRaceFibers)) {
+    Fiber* fiber = races::watched() ? idle_.front() : idle_.back();
+    races::watched() ? idle_.pop_front() : idle_.pop_back();
     return fiber;
   }
-  races::become(host_race_fiber_);
-  if (used_fibers_ == fibers_.size()) {
-    auto fiber = std::make_unique<Fiber>();
-    fiber->context.create();
-    fibers_.push_back(std::move(fiber));
+  std::vector<std::unique_ptr<Fiber>>& spare = pool().fibers;
+  if (spare.empty()) {
+    spare.push_back(std::make_unique<Fiber>());
+    spare.back()->context.create();
   }
-  Fiber* fiber = fibers_[used_fibers_++].get();
+  fibers_.push_back(std::move(spare.back()));
+  spare.pop_back();
+  Fiber* fiber = fibers_.back().get();
+  if (races::watched() && fiber->race == nullptr) fiber->race = races::create();
   fiber->context.start(&fiber_main);
   races::release(&begin_);
   return fiber;
@@ -242,13 +235,11 @@ void Launch::loop() {
       if (clusters_alive_ > 0) deadlock();
       leave();
     }
-    // ThreadSanitizer would see two threads at work on one stack: there, every thread has its own.
     const bool takes_over = next->fiber == nullptr && !races::watched();
     if (takes_over) {
       next->fiber = mine;
-    } else if (next->fiber == nullptr) {
-      next->fiber = idle_fiber();
-    } else if (!races::watched()) {
+    } else {
+      if (next->fiber == nullptr) next->fiber = idle_fiber();
       idle_.push_back(mine);
     }
     become(next);
@@ -262,7 +253,6 @@ void Launch::finish(CudaThread* thread) {
   if (races::watched()) {
     races::release(&end_);
     races::become(host_race_fiber_);
-    idle_race_fibers_.push_back(thread->race_fiber);
     thread->race_fiber = nullptr;
   }
   Block* block = thread->block;
@@ -520,7 +510,7 @@ void Launch::prepare(const KernelCall& call) {
   seed_ = seed_from_environment();
   random_ = mix(seed_ + ++launches) | 1;
   failure_.clear();
-  used_fibers_ = used_blocks_ = used_clusters_ = 0;
+  used_blocks_ = used_clusters_ = 0;
   cluster_count_ = clusters_to_start_ = shape.blocks[0] / shape.cluster * shape.blocks[1] * shape.blocks[2];
   next_cluster_ = clusters_alive_ = 0;
   cluster_step_ = 1;
@@ -596,10 +586,13 @@ void Launch::clean_up() {
     }
   }
   if (!failure_.empty()) {  // what threads were in the middle of is still on their call stacks
-    for (void* fiber : race_fibers_) races::destroy(fiber);
-    race_fibers_.clear();
-    idle_race_fibers_.clear();
+    for (const auto& fiber : fibers_) {
+      if (fiber->race != nullptr) races::destroy(fiber->race);
+      fiber->race = nullptr;
+    }
   }
+  std::move(fibers_.begin(), fibers_.end(), std::back_inserter(pool().fibers));
+  fibers_.clear();
   idle_.clear();
   runnable_.clear();
   waiting_for_previous_.clear();

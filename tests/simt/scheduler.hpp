@@ -80,6 +80,7 @@ struct FlagState {
 
 struct Fiber {
   Context context;
+  void* race = nullptr;  // what ThreadSanitizer knows it by
 };
 
 struct CudaThread {
@@ -180,7 +181,6 @@ class Launch {
   CudaThread* pick();
   void become(CudaThread* next);
   void give_way();
-  void* idle_race_fiber();
   Fiber* idle_fiber();
   void finish(CudaThread* thread);
   void fill_blocks();
@@ -193,8 +193,7 @@ class Launch {
   void (*kernel_)(const void*);
   const void* args_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::vector<Fiber*> idle_;
-  size_t used_fibers_ = 0;
+  std::deque<Fiber*> idle_;  // in the order in which threads left them
   std::vector<std::unique_ptr<Block>> blocks_;
   size_t used_blocks_ = 0, used_clusters_ = 0;
   std::vector<Block*> free_blocks_;
@@ -208,9 +207,7 @@ class Launch {
   uint64_t seed_ = 0, random_ = 0;
   Context host_;
   void* host_race_fiber_ = nullptr;
-  std::vector<void*> race_fibers_;      // ThreadSanitizer's, of the CUDA threads of a launch and of the next ones
-  std::deque<void*> idle_race_fibers_;  // in the order in which threads left them
-  char begin_, end_, previous_;         // addresses for ThreadSanitizer
+  char begin_, end_, previous_;  // addresses for ThreadSanitizer
   std::string failure_;
 };
 
