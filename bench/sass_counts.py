@@ -1,6 +1,6 @@
 """What a step of a sequence kernel costs: instructions and bytes off the machine code, beside the models.
 
-  python bench/sass_counts.py                        LSTM, both plans, the shapes of the table
+  python bench/sass_counts.py                        LSTM, all plans, the shapes of the table
   python bench/sass_counts.py --cell gru --shapes bf16:64:256 tf32:1:512     others: arithmetic:B:H
   python bench/sass_counts.py --phases --loops       also the parts of a step, and its loops
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -35,8 +35,10 @@ ELEMENTS = {
     "fp16": ("Fp16", 2),
 }
 CELLS = {"lstm": ("Lstm", 4), "gru": ("Gru", 3)}
+PLANS = ("cluster", "grid", "step")
 SHAPES = [f"{e}:{B}:{H}" for e in ("ieee", "tf32", "bf16") for H in (128, 256, 512) for B in (1, 64)]
 LANES, SCHEDULERS, SHARED_BYTES = 32, 4, 128  # of a warp, of a multiprocessor; shared memory's a clock
+SLOT_BYTES = 1024  # kGridSlotBytes
 
 # Kinds of instructions by the first part of their opcode, and for how many clocks one of a warp takes a unit
 # of its scheduler. The last kind is all that is left, branches, uniform registers, constants: one of issue.
@@ -142,7 +144,18 @@ def cluster_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) ->
     """What the plan `cluster` takes, forward and backward, as far as it fits."""
     command = [str(program), cell, arithmetic, str(B), str(H)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return {(values := json.loads(line)).pop("pass"): Shape(**values, warps=8, turns=0) for line in lines}
+    return {(values := json.loads(line)).pop("pass"): Shape(**values, warps=8) for line in lines}
+
+
+def grid_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> dict[str, Shape]:
+    """The same of the plan `grid` (cuda/grid.hpp)."""
+    shapes = {}
+    for which, shape in cluster_shapes(program, cell, arithmetic, B, H).items():
+        depth = 8 if arithmetic.startswith("tf32") else 16
+        slot = SLOT_BYTES // (depth * shape.rows * shape.element)
+        most_held = 8 if shape.tiles == 3 else 32 // shape.tiles
+        shapes[which] = replace(shape, slot=slot, most_held=most_held)
+    return shapes
 
 
 def step_shapes(gates: int, size: int, H: int) -> dict[str, Shape]:
@@ -155,11 +168,12 @@ def step_shapes(gates: int, size: int, H: int) -> dict[str, Shape]:
     return shapes
 
 
-def build_shapes(folder: Path) -> Path:
-    """The program that asks the plan for its shapes."""
-    program = folder / "shapes"
+def build_shapes(folder: Path, plan: str) -> Path:
+    """The program that asks a plan for its shapes."""
+    program = folder / plan
     command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O1", "-DFUSEDRNN_SIMT"]
     command += [f"-I{ROOT}/{path}" for path in ("tests/simt", "cuda", "csrc")]
+    command += ["-DFUSEDRNN_GRID"] if plan == "grid" else []
     subprocess.run([*command, str(HERE / "sass/shapes.cpp"), "-o", str(program)], check=True)
     return program
 
@@ -173,8 +187,8 @@ def report(
     template = f"{CELLS[cell][0]}<Math<float>>"
     for plan, shapes in plans.items():
         for which, shape in shapes.items():
-            if plan == "cluster":
-                name = f"cluster_{which}<{template}, {element}, {shape.rows // 8}>"
+            if plan != "step":
+                name = f"{plan}_{which}<{template}, {element}, {shape.rows // 8}>"
             else:
                 name = f"{which}_tiles<{template}, {element}>"
             if name not in kernels:
@@ -208,22 +222,24 @@ def main() -> int:
     )
     parser.add_argument("--cell", choices=CELLS, default="lstm")
     parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="ARITHMETIC:B:H")
-    parser.add_argument("--plans", nargs="+", choices=("cluster", "step"), default=["cluster", "step"])
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
     parser.add_argument("--phases", action="store_true", help="a line for each part of a step")
     parser.add_argument("--loops", action="store_true", help="a line for each loop of a step")
     parser.add_argument(
-        "--cubin", type=Path, help="the cell's, made before with -lineinfo, instead of compiling"
+        "--cubin", type=Path, nargs="+", help="the cell's, made before with -lineinfo, instead of compiling"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program = build_shapes(folder)
-        cubin = options.cubin or folder / "cell.cubin"
-        if options.cubin is None:
-            compile_cubin(ROOT / f"cuda/{options.cell}.cu", cubin)
+        programs = {plan: build_shapes(folder, plan) for plan in options.plans if plan != "step"}
+        cubins = options.cubin
+        if cubins is None:
+            cubins = [folder / f"{stem}.cubin" for stem in (options.cell, f"grid_{options.cell}")]
+            for cubin in cubins:
+                compile_cubin(ROOT / f"cuda/{cubin.stem}.cu", cubin)
         template, gates = CELLS[options.cell]
-        wanted = re.compile(rf"^(cluster_forward|cluster_backward|forward_tiles|backward_tiles)<{template}<")
-        kernels = {kernel.name: kernel for kernel in disassemble(cubin, wanted)}
+        wanted = re.compile(rf"^((cluster|grid)_(forward|backward)|(forward|backward)_tiles)<{template}<")
+        kernels = {kernel.name: kernel for cubin in cubins for kernel in disassemble(cubin, wanted)}
         heads = [*KINDS, "shared B", "global B"]
         print(f"{'a step of a block':28}{'all':>8}" + "".join(f"{head:>9}" for head in heads), end="")
         print(f"{'clocks':>8}{'plan':>8}")
@@ -231,7 +247,11 @@ def main() -> int:
             arithmetic, B, H = text.split(":")
             plans: dict[str, dict[str, Shape]] = {}
             if "cluster" in options.plans:
-                plans["cluster"] = cluster_shapes(program, options.cell, arithmetic, int(B), int(H))
+                plans["cluster"] = cluster_shapes(
+                    programs["cluster"], options.cell, arithmetic, int(B), int(H)
+                )
+            if "grid" in options.plans:
+                plans["grid"] = grid_shapes(programs["grid"], options.cell, arithmetic, int(B), int(H))
             if "step" in options.plans:
                 plans["step"] = step_shapes(gates, ELEMENTS[arithmetic][1], int(H))
             report(kernels, plans, options.cell, text, options.phases, options.loops)

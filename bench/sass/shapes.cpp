@@ -1,29 +1,59 @@
-// The clusters that the plan `cluster` takes on an H200, as JSON lines: what sass_counts.py multiplies loops by.
+// What a plan takes on an H200, as JSON lines: what sass_counts.py multiplies loops by.
 //
-//   shapes CELL ELEMENT B H    a line for forward and one for backward; none where nothing fits
+//   shapes CELL ELEMENT B H    a line for each pass; none where the plan does not fit
 //
-// Built from the plan's own source (cuda/cluster.cu), so that there is one truth about shapes and clocks.
+// Built once for `cluster` and, with FUSEDRNN_GRID, once for `grid`, from the plans' own sources, so that there is one
+// truth about shapes and clocks.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#if defined(FUSEDRNN_GRID)
+#include "../../cuda/grid.cu"
+#else
 #include "../../cuda/cluster.cu"
+#endif
 
 namespace fusedrnn::cuda {
 
-CellSteps steps_of(CellKind) {
-  CellSteps steps{};
-  steps.cluster_room = [](Element, bool, const ClusterShape&, int32_t* clusters) {
-    *clusters = 1;
+// There is room for every shape that shared memory holds, for a block on each multiprocessor.
+constexpr door::Limits kH200{9, 132, 227 * 1024};
+
+#if defined(FUSEDRNN_GRID)
+constexpr PlanKind kPlan = PlanKind::grid;
+using Chosen = GridPlan;
+GridSteps steps_with_room() {
+  GridSteps steps{};
+  steps.room = [](Element, bool, const GridShape&, int32_t* blocks) {
+    *blocks = kH200.multiprocessors;
     return Status::ok;
   };
   return steps;
 }
+GridSteps rnn_tanh_grid() { return steps_with_room(); }
+GridSteps rnn_relu_grid() { return steps_with_room(); }
+GridSteps gru_grid() { return steps_with_room(); }
+GridSteps lstm_grid() { return steps_with_room(); }
+Status choose(const SequenceDesc& desc, Element e, Chosen* plan) { return plan_grid(desc, e, kH200, plan); }
+#else
+constexpr PlanKind kPlan = PlanKind::cluster;
+using Chosen = ClusterPlan;
+CellSteps steps_of(CellKind) {
+  CellSteps steps{};
+  steps.cluster_room = [](Element, bool, const ClusterShape& shape, int32_t* clusters) {
+    *clusters = kH200.multiprocessors / shape.blocks;
+    return Status::ok;
+  };
+  return steps;
+}
+Status choose(const SequenceDesc& desc, Element e, Chosen* plan) { return plan_clusters(desc, e, kH200, plan); }
+#endif
 
 namespace {
 
-void print(const char* pass, const ClusterShape& s, Element e) {
+template <class Shape>
+void print(const char* pass, const Shape& s, Element e) {
   std::printf(
       "{\"pass\": \"%s\", \"blocks\": %d, \"rows\": %d, \"units\": %d, \"gates\": %d, \"handed\": %d, \"tiles\": %d, "
       "\"splits\": %d, \"jobs\": %d, \"job_depth\": %d, \"held\": %d, \"bytes\": %lld, \"resident\": %lld, "
@@ -35,7 +65,7 @@ void print(const char* pass, const ClusterShape& s, Element e) {
 
 int run(const char* cell, const char* element, int64_t B, int64_t H) {
   SequenceDesc desc{};
-  desc.plan = PlanKind::cluster;
+  desc.plan = kPlan;
   desc.cell = std::strcmp(cell, "lstm") == 0  ? CellKind::lstm
               : std::strcmp(cell, "gru") == 0 ? CellKind::gru
                                               : CellKind::rnn_tanh;
@@ -51,9 +81,8 @@ int run(const char* cell, const char* element, int64_t B, int64_t H) {
   Element e{};
   for (const auto& [name, named] : kElements)
     if (std::strcmp(element, name) == 0) e = named;
-  const door::Limits h200{9, 132, 227 * 1024};
-  ClusterPlan plan;
-  if (plan_clusters(desc, e, h200, &plan) != Status::ok) return 1;
+  Chosen plan;
+  if (choose(desc, e, &plan) != Status::ok) return 1;
   if (plan.forward_used) print("forward", plan.forward, e);
   if (plan.backward_used) print("backward", plan.backward, e);
   return 0;

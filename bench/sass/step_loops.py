@@ -28,6 +28,8 @@ class Shape:
         clocks: what the plan thinks a step takes.
         warps: of a block.
         turns: of the loop along k of a tile of the plan `step`.
+        most_held: fragments that a kernel has registers for.
+        slot: fragments of the state that a warp of the plan `grid` reads at a time; 0 for other plans.
     """
 
     blocks: int
@@ -45,7 +47,9 @@ class Shape:
     element: int
     clocks: int
     warps: int
-    turns: int
+    turns: int = 0
+    most_held: int = 32
+    slot: int = 0
 
     @property
     def items(self) -> int:
@@ -91,7 +95,10 @@ RULES = (
     Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
     Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1), "LDS"),
     Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
-    Rule(r"while \(ended == 0\)", lambda shape, outer: outer),
+    Rule(r"while \(", lambda shape, outer: outer),  # a wait that is over at once
+    Rule(r"q < shape_\.blocks", lambda shape, outer: outer),
+    Rule(r"i < \(left < kSlotElements", lambda shape, outer: 2 * outer),
+    Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
     Rule(r"i < kStepRows \* U", lambda shape, outer: _warps(shape.items)),
     Rule(r"i < G \* U", lambda shape, outer: _warps(shape.gates * shape.units)),
@@ -102,8 +109,9 @@ RARE = re.compile(
     r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
     r"before_time == 0|d\.hidden|resets_stride|copy\(to \+ place\(i\), rows_"
 )
-# Fragments in registers: a warp's first job, all that the kernel has room for, of which `held` are used.
-HELD, MOST_HELD = re.compile(r"engine\.add\(held_\["), 32
+# Fragments in registers: of a warp's first job, or of its run of k. There is room for `most_held`, and `held`
+# are used.
+HELD = re.compile(r"\.add\(held_\[")
 # A turn of the loop over splits; what remains of it beside its copies counts with the last of these.
 SPLITS, SPLITS_BODY = re.compile(r"i < shape_\.splits"), re.compile(r"at\[i \* |part = at\[")
 
@@ -174,7 +182,8 @@ def weight(kernel: Kernel, block: Block, around: Loop | None, texts: Sequence[st
     if any(RARE.search(text) for text in texts):
         return 0.0
     if any(HELD.search(text) for text in texts):
-        return min(shape.jobs, shape.warps) / shape.jobs * shape.held / MOST_HELD
+        busy = shape.splits / shape.warps if shape.slot else min(shape.jobs, shape.warps) / shape.jobs
+        return busy * shape.held / shape.most_held
     if any(SPLITS_BODY.search(text) for text in texts):
         in_copy = around is not None and SPLITS.search(line_of(kernel, around)[0])
         return 1.0 if in_copy else 0.0
