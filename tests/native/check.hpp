@@ -1,13 +1,14 @@
 // The checks of the native tests: failures are printed and counted, and `finish` turns them into an exit status.
 #pragma once
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 
 namespace check {
 
-inline int failures = 0;
-inline int checks = 0;
+inline std::atomic<int> failures = 0;  // tests of threads check in all of them
+inline std::atomic<int> checks = 0;
 
 __attribute__((format(printf, 2, 3))) inline bool require(bool holds, const char* format, ...) {
   ++checks;
@@ -25,7 +26,7 @@ __attribute__((format(printf, 2, 3))) inline bool require(bool holds, const char
 
 // Ends a test: a test that checked nothing has failed.
 inline int finish(const char* name) {
-  std::printf("%s: %d checks, %d failed\n", name, checks, failures);
+  std::printf("%s: %d checks, %d failed\n", name, checks.load(), failures.load());
   return failures == 0 && checks > 0 ? 0 : 1;
 }
 
