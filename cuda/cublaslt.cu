@@ -249,6 +249,7 @@ class Plans {
 
   bool launch(Handle handle, const Plan& plan, Element e, const Product& p, Stream stream) const {
     if (p.bias && !set_bias(plan, p)) return false;
+    if (door::hand_over(stream) != Status::ok) return false;
     const double one = 1, beta = p.accumulate ? 1 : 0;
     const float one_f = 1, beta_f = p.accumulate ? 1 : 0;
     const bool wide = e == Element::f64;

@@ -291,6 +291,10 @@ Status fill(void* to, int value, size_t bytes, Stream stream, Place place = Plac
 // host memory are.
 Status synchronize(Stream stream, Place place = Place::here());
 
+// Before another library is asked to put work into the stream. On a GPU that comes behind ours by itself; on the host
+// the library works at once, and ours is done first.
+Status hand_over(Stream stream, Place place = Place::here());
+
 // A mark is where in a stream's work mark() was called last. Behind wait_mark() the stream's work waits for that point;
 // of a mark that was nowhere yet it does not wait. reached() asks whether work has come there, without waiting, and
 // reports what went wrong before. Marks set in a captured stream are for streams of that capture alone, and marks set

@@ -487,6 +487,8 @@ inline Status synchronize(Stream stream, Place place) {
   return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), place, "cudaStreamSynchronize(%p)", stream);
 }
 
+inline Status hand_over(Stream, Place) { return Status::ok; }
+
 // ----------------------------------------------------------------------------------------------------------- streams
 // The calling thread's device's pool for alloc_on, never destroyed; nullptr where the device has none. It is not the
 // device's default pool, which belongs to the process. What is freed stays in it: the default is to give all that is

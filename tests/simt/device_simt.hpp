@@ -211,6 +211,8 @@ inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place
   return simt::fill(to, value, bytes, stream, place);
 }
 inline Status synchronize(Stream stream, Place place) { return simt::synchronize(stream, place); }
+
+inline Status hand_over(Stream stream, Place place) { return simt::synchronize(stream, place); }
 inline Status mark_create(Mark* mark, Place place) { return simt::mark_create(mark, place); }
 inline Status mark_free(Mark mark, Place place) { return simt::mark_free(mark, place); }
 inline Status mark(Mark mark, Stream stream, Place place) { return simt::mark(mark, stream, place); }
