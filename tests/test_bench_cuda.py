@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="the peers that are timed are PyTorch's")
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from bench_step import waits_in

@@ -76,6 +76,7 @@ def test_what_keeps_to_its_budget_is_silent() -> None:
     launches = {"step<Lstm<Math<float>>, float>": Launches(128, 90000)}
     assert check([kernel()], budgets(), launches) == []
     assert check([kernel(bound_threads=128, bound_blocks=2)], budgets()) == []
+    assert check([kernel(bound_threads=128, bound_blocks=3)], budgets()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+
+import plan_table
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bench"))
-plan_table = pytest.importorskip("plan_table")
-sys.path.pop(0)
 
 H200 = "NVIDIA H200, compute capability 9.0, 132 multiprocessors, 139.8 GiB"
 
