@@ -12,6 +12,12 @@
 namespace fusedrnn {
 namespace {
 
+// What is no text would be refused by the binding with its signature, which helps nobody.
+std::string reduction_text(py::handle reduction) {
+  if (py::isinstance<py::str>(reduction)) return py::cast<std::string>(reduction);
+  bad_type("reduction", "'mean', 'sum' or 'none'", std::string("of type ") + Py_TYPE(reduction.ptr())->tp_name);
+}
+
 Reduction reduction_of(const std::string& name) {
   if (name == "none") return Reduction::none;
   if (name == "mean") return Reduction::mean;
@@ -119,8 +125,9 @@ void bind_losses(py::module_& m) {
   for (const char* name : {"mse", "cross_entropy", "binary_cross_entropy"})
     m.def(
         name,
-        [name](py::handle pred, py::handle target, const std::string& reduction, py::handle mask,
-               py::handle ignore_index) { return run(name, pred, target, reduction, mask, ignore_index); },
+        [name](py::handle pred, py::handle target, py::handle reduction, py::handle mask, py::handle ignore_index) {
+          return run(name, pred, target, reduction_text(reduction), mask, ignore_index);
+        },
         arg("pred"), arg("target"), arg("reduction"), arg("mask"), arg("ignore_index"));
 }
 

@@ -68,7 +68,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"fusedrnn.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"fusedrnn.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'fusedrnn' has no attribute {name!r}")
+    _elsewhere = importlib.import_module("fusedrnn._elsewhere")
+    return _elsewhere.missing("module 'fusedrnn'", name, _elsewhere.PACKAGE)
 
 
 def __dir__() -> list[str]:

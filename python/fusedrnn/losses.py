@@ -8,6 +8,14 @@ The functions are those of `fusedrnn.functional`, whose documentation has shapes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from fusedrnn import _elsewhere
 from fusedrnn.functional.losses import binary_cross_entropy, cross_entropy, mse
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        _elsewhere.missing("module 'fusedrnn.losses'", name, _elsewhere.LOSSES)

@@ -40,6 +40,8 @@ def check_scalars(below_one: Sequence[str] = (), **scalars: float) -> None:
 
 def check_betas(betas: Sequence[float]) -> tuple[float, float]:
     """Adam's two coefficients, each in [0, 1); ValueError otherwise."""
+    if not isinstance(betas, (tuple, list)):
+        raise TypeError(f"betas must be two numbers in [0, 1), they are of type {type(betas).__name__}")
     if len(betas) != 2 or not all(math.isfinite(b) and 0 <= b < 1 for b in betas):
         raise ValueError(f"betas must be two numbers in [0, 1), they are {tuple(betas)}")
     return float(betas[0]), float(betas[1])

@@ -1,5 +1,8 @@
 """Layers and models: modules with parameters, gradients and a tape of their own."""
 
+from typing import TYPE_CHECKING, Any
+
+from fusedrnn import _elsewhere
 from fusedrnn.nn import init
 from fusedrnn.nn.dropout import Dropout
 from fusedrnn.nn.embedding import Embedding
@@ -31,3 +34,8 @@ __all__ = [
     "Sequential",
     "init",
 ]
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        _elsewhere.missing("module 'fusedrnn.nn'", name, _elsewhere.NN)

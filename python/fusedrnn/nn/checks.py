@@ -22,6 +22,13 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """`value` as the bool that it must be."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, it is {value!r}")
+    return bool(value)
+
+
 def probability(name: str, value: Any) -> float:
     """`value` as a float in [0, 1]."""
     number = real(name, value)
@@ -71,7 +78,8 @@ def _refuse_input(x: Any, dtype: np.dtype[Any], device: str) -> NoReturn:
         was = "a NumPy array" if isinstance(x, np.ndarray) else type(x).__name__
         raise TypeError(f'x must be a DeviceArray, it is {was}: use fr.asarray(x, device="cuda")')
     if device == "cpu" and not isinstance(x, np.ndarray):
-        was = f"a DeviceArray on {x.device}: use x.numpy()" if on_device else type(x).__name__
+        fix = "x.detach().numpy()" if hasattr(x, "detach") else "np.asarray(x)"
+        was = f"a DeviceArray on {x.device}: use x.numpy()" if on_device else f"{type(x).__name__}: use {fix}"
         raise TypeError(f"x must be a NumPy array, it is {was}")
     other = f" or dtype=np.{x.dtype}" if x.dtype in (np.float32, np.float64) else ""
     cast = "fr.asarray(x.numpy().astype({}))" if on_device else "x.astype({})"

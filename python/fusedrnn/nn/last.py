@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn.device import shared
+from fusedrnn.nn import checks
 from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ class Last(Module):
     sequence_arguments = ("lengths",)
 
     def __init__(self, batch_first: bool = False) -> None:
-        self.batch_first = bool(batch_first)
+        self.batch_first = checks.flag("batch_first", batch_first)
 
     def forward(self, x: Array, lengths: Array | None = None) -> Array:
         """y (B, features) of x (T, B, features)."""

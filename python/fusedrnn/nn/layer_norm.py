@@ -54,7 +54,8 @@ class LayerNorm(Module):
         self.eps = checks.positive("eps", eps)
         self.dtype = float_dtype(dtype)
         self.device = resolve_device(device)
-        names = ["weight", "bias"][: 1 + bool(bias)] if elementwise_affine else []
+        affine = checks.flag("elementwise_affine", elementwise_affine)
+        names = ["weight", "bias"][: 1 + checks.flag("bias", bias)] if affine else []
         parameters = FlatBuffer.allocate(dict.fromkeys(names, (self.features,)), self.dtype, self.device)
         self.weight = parameters.get("weight")
         self.bias = parameters.get("bias")

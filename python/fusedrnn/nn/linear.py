@@ -61,7 +61,7 @@ class Linear(Module):
             )
         rng = checks.generator(seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if bias:
+        if checks.flag("bias", bias):
             shapes["bias"] = (self.out_features,)
         for name, parameter in FlatBuffer.allocate(shapes, self.dtype, self.device).items():
             init.uniform_(parameter, 1 / math.sqrt(self.in_features), rng)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
+from fusedrnn import _elsewhere
 from fusedrnn.device import asarray
 from fusedrnn.nn.parameter import FlatBuffer, Parameter, homes
 
@@ -157,6 +158,11 @@ class Module:
         self._modules.pop(name, None)
         if self._parameters.pop(name, None) is not None:
             self._parameters_changed()
+
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __getattr__(self, name: str) -> Any:
+            _elsewhere.missing(f"{type(self).__name__!r} object", name, _elsewhere.MODULE)
 
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""

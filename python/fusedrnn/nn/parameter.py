@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fusedrnn import _native
+from fusedrnn import _elsewhere, _native
 from fusedrnn.device import resolve_device
 
 Array = NDArray[Any]  # with device="cuda" a DeviceArray stands in its place
@@ -59,7 +59,10 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     Raises:
         TypeError: it is not float32 or float64 in native byte order.
     """
-    found = np.dtype(dtype)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be np.float32 or np.float64, it is {dtype!r}") from None
     if found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, it is {found}")
     return found
@@ -260,6 +263,18 @@ class Parameter:
         """float32 or float64."""
         dtype: np.dtype[Any] = self._data.dtype
         return dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The read-only view `data` for NumPy; a parameter on a device raises TypeError, numpy() copies."""
+        if self.device != "cpu":
+            raise TypeError(f"{self.name or 'parameter'} is on a CUDA device: use .numpy() for a copy")
+        view: Array = self._data if dtype is None else self._data.astype(dtype, copy=False)
+        return view.copy() if copy and view is self._data else view
+
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __getattr__(self, name: str) -> Any:
+            _elsewhere.missing(f"{type(self).__name__!r} object", name, _elsewhere.PARAMETER)
 
     def _writable(self) -> Any:
         """The values as a writable array, for whoever calls `FlatBuffer.touch` afterwards."""

@@ -39,6 +39,8 @@ class RNN(SingleState):
         algo: str = "auto",
         seed: Seed = None,
     ) -> None:
+        if str(bias) in ("tanh", "relu"):  # PyTorch's fourth argument
+            raise TypeError(f"bias must be True or False, it is {bias!r}: write nonlinearity={bias!r}")
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
         self.nonlinearity = nonlinearity

@@ -214,6 +214,7 @@ class Sequential(Module):
             done = self._run_fused(fused, given, clip_norm, skip_nonfinite, return_state)
             if done is not None:
                 return done
+        self._require_own(optimizer)
         apart = uploaded(given) if self._on_device() else given
         if apart is not given and _native.capturing():
             raise RuntimeError(
@@ -277,6 +278,20 @@ class Sequential(Module):
         self._fused[key] = fused
         if len(self._fused) > _MOST_STEPS:
             del self._fused[next(iter(self._fused))]
+
+    def _require_own(self, optimizer: Any) -> None:
+        """Raises TypeError or ValueError unless `optimizer` is one, of some of this model's parameters."""
+        from fusedrnn.optim import Optimizer  # which imports this package
+        from fusedrnn.optim.table import place
+
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be one of fusedrnn.optim, it is of type {type(optimizer)}")
+        own = {place(p) for p in self.parameters()}
+        if not any(place(p) in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(
+                "optimizer must have parameters of this model, it has none of them: "
+                "make it of model.parameters(), again where the model is a copy"
+            )
 
     def _on_device(self) -> bool:
         return any(p.device != "cpu" for p in self.parameters())

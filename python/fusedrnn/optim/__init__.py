@@ -10,6 +10,9 @@ for step in range(10_500):
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from fusedrnn import _elsewhere
 from fusedrnn.optim import schedules
 from fusedrnn.optim.adagrad import Adagrad
 from fusedrnn.optim.adam import Adam, AdamW
@@ -29,3 +32,8 @@ __all__ = [
     "clip_grad_value_",
     "schedules",
 ]
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        _elsewhere.missing("module 'fusedrnn.optim'", name, _elsewhere.OPTIM)

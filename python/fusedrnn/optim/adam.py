@@ -37,6 +37,7 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
         bias_correction: bool = True,
     ) -> None:
         defaults = {
@@ -75,6 +76,7 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
         bias_correction: bool = True,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, bias_correction)
+        super().__init__(params, lr, betas, eps, weight_decay, bias_correction=bias_correction)

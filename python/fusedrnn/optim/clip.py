@@ -12,7 +12,7 @@ from fusedrnn.optim.table import unique_parameters
 
 
 def clip_grad_norm_(
-    params: Iterable[Parameter] | Parameter, max_norm: float, error_if_nonfinite: bool = False
+    params: Iterable[Parameter] | Parameter, max_norm: float, *, error_if_nonfinite: bool = False
 ) -> Any:
     """Scales the gradients of all parameters by min(1, max_norm / (norm + 1e-6)) (Pascanu et al. 2013).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn.nn.parameter import Parameter, homes, host_copy, on_host, store, zeros_for
 from fusedrnn.optim.device_group import DeviceGroup
-from fusedrnn.optim.table import Table, build_tables, place, require_one_device, unique_parameters
+from fusedrnn.optim.table import (
+    Table,
+    build_tables,
+    place,
+    require_no_module,
+    require_one_device,
+    unique_parameters,
+)
 
 Array = NDArray[Any]
 Group = dict[str, Any]
@@ -51,6 +59,7 @@ class Optimizer:
                 f"params must be an iterable of parameters or dicts, it is a {type(params).__name__}: "
                 "put it in a list"
             )
+        require_no_module(params)
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Array]] = {}
@@ -187,8 +196,10 @@ class Optimizer:
         return type(self).step is Optimizer.step and "step" not in self.__dict__
 
     @staticmethod
-    def _check_clip(clip_norm: float | None) -> None:
-        if clip_norm is not None and not clip_norm >= 0:
+    def _check_clip(clip_norm: Any) -> None:
+        if clip_norm is not None and not isinstance(clip_norm, numbers.Real):
+            raise TypeError(f"clip_norm must be None or a number, it is of type {type(clip_norm).__name__}")
+        if clip_norm is not None and not float(clip_norm) >= 0:
             raise ValueError(f"clip_norm must be None or at least 0, it is {clip_norm}")
 
     def _prepared(self) -> list[list[Table]]:

@@ -24,12 +24,20 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
     Raises:
         TypeError: one is no `Parameter`; ValueError: they are on different devices.
     """
+    require_no_module(params)
     given = [params] if isinstance(params, Parameter) else list(params)
     for p in given:
         if not isinstance(p, Parameter):
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
     require_one_device(given)
     return list({place(p): p for p in given}.values())
+
+
+def require_no_module(params: Any) -> None:
+    """TypeError where a whole module was given: its parameters are meant."""
+    if hasattr(params, "parameters"):
+        name = type(params).__name__
+        raise TypeError(f"params must be an iterable of parameters, it is a {name}: use its parameters()")
 
 
 def require_one_device(params: Sequence[Parameter]) -> None:
