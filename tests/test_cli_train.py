@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from runs import FILES, SMALL, failure, metrics, run, write_book
 
+import fusedrnn as fr
 from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import load
 from fusedrnn.cli.config import TrainConfig
@@ -130,3 +131,15 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"(default: {'by optimizer' if name == 'lr' else value})" in text
     for words in ("examples:", "--resume runs/001", "checkpoint.safetensors", "bits per character"):
         assert words in text
+
+
+def test_a_terminal_that_cannot_show_the_text_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("日本語テキスト😀 é\n" * 200, "utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(fr.__file__).parents[1])}
+    train = ("train", str(tmp_path / "book.txt"), "--output", str(tmp_path / "out"), "--epochs", "1", *SMALL)
+    for arguments in (train, ("sample", str(tmp_path / "out"), "--seed", "1", "--length", "20")):
+        command = [sys.executable, "-m", "fusedrnn", *arguments]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+        assert ran.returncode == 0, ran.stderr
+        assert "\\u" in ran.stdout
+    assert "日" in (tmp_path / "out" / "samples.txt").read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ Each command explains itself with --help.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0, 1 (failed), 2 (wrong options) or 128 + signal."""
     parsed = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a text may have what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(parsed)
     except CommandError as error:
