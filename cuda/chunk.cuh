@@ -41,11 +41,12 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
 
   const auto fetch = [&](int64_t s) {
     if (s < lane.end) {
-      const C* const pre = static_cast<const C*>(d.pre) + (s - lane.first) * B * G * H;
-      block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
+      const C* const pre = static_cast<const C*>(d.pre) + ((s - lane.first) * B + b0) * G * H + block.unit();
+      const auto to = inputs + s % 2 * G * items;
+      block.each_item(B, H, [&](int i, int n, int u, int64_t, int64_t) {
+        const C* const from = pre + (n * G * static_cast<int>(H) + u);  // of a tile of rows: 32 bits do
         FR_UNROLL
-        for (int g = 0; g < G; ++g)
-          door::copy_async4(inputs + ((s % 2 * G + g) * items + i), pre + (b * G + g) * H + unit);
+        for (int g = 0; g < G; ++g) door::copy_async4(to + (g * items + i), from + g * H);
       });
     }
     door::commit_copies();
@@ -65,18 +66,20 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
     fetch(s + 1);
     block.multiply(turn);
     door::wait_copies<1>();
+    const auto here = inputs + s % 2 * G * items;
     E* kept = nullptr;
     if (a.before_time > 0 && s + 1 < a.step.walk.T)
       kept = static_cast<E*>(d.after) + turn * a.before_time;
     else if (a.before_time == 0 && s + 1 == lane.end)
       kept = static_cast<E*>(d.after);
     block.each_item(B, H, [&](int i, int n, int u, int64_t b, int64_t unit) {
-      C x[G], h[G];
+      C sum[G], x[G], h[G];
+      block.sum(u, n, sum);
       FR_UNROLL
       for (int g = 0; g < G; ++g) {
-        x[g] = inputs[(s % 2 * G + g) * items + i];
+        x[g] = here[g * items + i];
         const C own = bias[g * shape.units + u];
-        h[g] = block.sum(g * shape.units + u, n) + own;
+        h[g] = sum[g] + own;
       }
       C carry = carries[i];
       const int64_t length = lengths[n];
@@ -150,12 +153,13 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
           const C value = inputs[(s % 2 * kInputs + k) * items + i];
           return value;
         };
-        C tape[kTape + 1];
+        C tape[kTape + 1], sum[1];
+        block.sum(u, n, sum);
         FR_UNROLL
         for (int k = 0; k < kTape; ++k) tape[k] = input(k);
         const C handed = dcarries[i];
         dcarries[i] = backward_cell<Cell>(a.step, d, reverse, s, b, unit, length, tape, input(In::kBefore),
-                                          input(In::kCarry), input(In::kDy), block.sum(u, n), handed, da);
+                                          input(In::kCarry), input(In::kDy), sum[0], handed, da);
       }
       FR_UNROLL
       for (int k = 0; k < N; ++k) {

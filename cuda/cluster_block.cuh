@@ -26,10 +26,14 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   static constexpr int kTurn = 4;  // fragments of k in a turn of the loop
   static constexpr int kHeld = held_fragments(ElementTraits<E>::kElement, kBatch);
 
-  FR_DEVICE explicit ClusterBlock(const ClusterShape& shape) : Base(shape, door::cluster_rank()) {}
+  FR_DEVICE explicit ClusterBlock(const ClusterShape& shape)
+      : Base(shape, door::cluster_rank()),
+        row_(door::keep(door::block_x() / shape.blocks * kBatch)),
+        by_tiles_(shape.tiles),
+        by_vectors_(shape.handed * shape.units * kBatch * static_cast<int>(sizeof(E)) / 16) {}
 
   FR_DEVICE static int lane() { return door::block_y(); }
-  FR_DEVICE int64_t row() const { return door::block_x() / shape_.blocks * kBatch; }
+  FR_DEVICE int64_t row() const { return row_; }
 
   // Takes in this block's rows of R: row(m) is where row m begins, null for one of zeros, and the columns of value
   // `part` of the units follow each other from part * part_pitch on. Makes states of zeros and mbarriers. The first
@@ -103,7 +107,7 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   FR_DEVICE void multiply(int64_t turn) const {
     if (turn > 0 && shape_.blocks > 1) door::mbarrier_wait(arrivals(turn), static_cast<int>((turn - 1) / 2 % 2));
     for (int pass = 0, job = door::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
-      const int split = job / shape_.tiles;
+      const int split = by_tiles_.quotient(job);
       const door::Shared<E> from =
           state(turn) + static_cast<int64_t>(split) * shape_.job_depth * Engine::kStateElements;
       Engine engine;
@@ -143,9 +147,10 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
     const door::Shared<Vector> slice = door::recast<Vector>(state(turn)) + rank_ * vectors;
     if (door::thread() == 0) door::mbarrier_arrive_expect(arrivals(turn), (shape_.blocks - 1) * bytes);
     for (int i = door::thread(); i < (shape_.blocks - 1) * vectors; i += kClusterThreads) {
-      const int hop = rank_ + 1 + i / vectors, to = hop < shape_.blocks ? hop : hop - shape_.blocks;
-      const Vector value = slice[i % vectors];
-      door::store_async(door::remote(slice + i % vectors, to), value, door::remote(arrivals(turn), to));
+      const int hops = by_vectors_.quotient(i), v = i - hops * vectors;
+      const int hop = rank_ + 1 + hops, to = hop < shape_.blocks ? hop : hop - shape_.blocks;
+      const Vector value = slice[v];
+      door::store_async(door::remote(slice + v, to), value, door::remote(arrivals(turn), to));
     }
   }
 
@@ -159,8 +164,8 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   }
 
   // Where value `part` of unit u of block q lies in the state of row n.
-  FR_DEVICE int64_t place(int n, int q, int part, int u) const {
-    return Engine::place(n, (static_cast<int64_t>(q) * shape_.handed + part) * shape_.units + u);
+  FR_DEVICE uint32_t place(int n, int q, int part, int u) const {
+    return Engine::place(n, (q * shape_.handed + part) * shape_.units + u);
   }
 
   // How many fragments of a job are in registers, and where the others begin.
@@ -172,6 +177,8 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   }
 
   using Base::shape_, Base::rank_;
+  const int64_t row_;
+  const Divider by_tiles_, by_vectors_;
   typename Engine::Operand held_[kHeld];
 };
 

@@ -54,8 +54,8 @@ struct ClusterMma {
   }
 
   // Where value k of row n is in a state: as operand B of the instruction, a lane's two words together.
-  FR_DEVICE static int64_t place(int n, int64_t k) {
-    const int word = static_cast<int>(k % kDepth) / kPerWord, lane = n % 8 * 4 + word % 4;
+  FR_DEVICE static uint32_t place(uint32_t n, uint32_t k) {
+    const uint32_t word = k % kDepth / kPerWord, lane = n % 8 * 4 + word % 4;
     return ((k / kDepth * NT + n / 8) * 64 + lane * 2 + word / 4) * kPerWord + k % kPerWord;
   }
 
@@ -119,7 +119,7 @@ struct ClusterFma {
     return held;
   }
 
-  FR_DEVICE static int64_t place(int n, int64_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
+  FR_DEVICE static uint32_t place(uint32_t n, uint32_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
 
   FR_DEVICE static Operand operand(const Held& held) { return held; }
 

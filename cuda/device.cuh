@@ -83,6 +83,10 @@ FR_DEVICE int64_t blocks_x();
 FR_DEVICE int blocks_y();
 FR_DEVICE int blocks_z();
 
+// The value itself; a compiler that runs out of registers keeps it rather than compute it again where it is used.
+FR_DEVICE int64_t keep(int64_t value);
+FR_DEVICE uint32_t keep(uint32_t value);
+
 // -------------------------------------------------------------------------------------------------- synchronisation
 // Every thread of the block arrives before any goes on; what they wrote before is seen after. All threads of a block
 // reach it equally often; none may have returned.

@@ -145,6 +145,15 @@ FR_DEVICE int cluster_blocks() {
   return static_cast<int>(blocks);
 }
 
+FR_DEVICE int64_t keep(int64_t value) {
+  asm volatile("" : "+l"(value));
+  return value;
+}
+FR_DEVICE uint32_t keep(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 FR_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 FR_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 

@@ -101,7 +101,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
 
   // Value `part` of unit u, which is this block's, in the state of a turn.
   FR_DEVICE void put(int64_t turn, int n, int part, int u, E value) const {
-    const int64_t k = (static_cast<int64_t>(rank_) * shape_.handed + part) * shape_.units + u;
+    const int k = (rank_ * shape_.handed + part) * shape_.units + u;
     door::store(state(turn) + Engine::place(n, k), value);
   }
 

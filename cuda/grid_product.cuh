@@ -33,7 +33,7 @@ struct GridFma {
     return ClusterFma<NT>::gather(rows, at, left);
   }
 
-  FR_DEVICE static int64_t place(int n, int64_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
+  FR_DEVICE static uint32_t place(uint32_t n, uint32_t k) { return (k / kDepth * 8 * NT + n) * kDepth + k % kDepth; }
 
   FR_DEVICE static Operand operand(const Held& held) { return held; }
 

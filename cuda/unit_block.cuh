@@ -7,13 +7,27 @@
 
 namespace fusedrnn::cuda {
 
+// Divides by a number that is the same all the time, by a multiplication: exact as long as n * divisor < 2^31.
+class Divider {
+ public:
+  FR_DEVICE explicit Divider(int divisor)
+      : share_(
+            door::keep(((uint32_t{1} << 31) + static_cast<uint32_t>(divisor) - 1) / static_cast<uint32_t>(divisor))) {}
+  FR_DEVICE int quotient(int n) const {
+    return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * share_ >> 31);
+  }
+
+ private:
+  const uint32_t share_;
+};
+
 // `Block` says what its row() and lane() are: its first row of the batch, and which of the arguments' lanes it has.
 template <class Block, int NT>
 class UnitBlock {
  public:
   static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1;
 
-  FR_DEVICE UnitBlock(const ClusterShape& shape, int rank) : shape_(shape), rank_(rank) {}
+  FR_DEVICE UnitBlock(const ClusterShape& shape, int rank) : shape_(shape), rank_(rank), by_units_(shape.units) {}
 
   FR_DEVICE int rank() const { return rank_; }  // among the blocks of its rows and lane
   FR_DEVICE int64_t unit() const { return static_cast<int64_t>(rank_) * shape_.units; }  // the first
@@ -23,9 +37,12 @@ class UnitBlock {
   // They are the same in every step, so what it keeps of them in shared memory is its own.
   template <class Run>
   FR_DEVICE void each_item(int64_t B, int64_t units, Run&& run) const {
+    const int64_t b0 = row(), u0 = unit();
+    const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
+    const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
     for (int i = door::thread(); i < items(); i += kClusterThreads) {
-      const int n = i / shape_.units, u = i % shape_.units;
-      if (row() + n < B && unit() + u < units) run(i, n, u, row() + n, unit() + u);
+      const int n = by_units_.quotient(i), u = i - n * shape_.units;
+      if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
     }
   }
 
@@ -37,15 +54,22 @@ class UnitBlock {
     return lengths;
   }
 
-  // The sum of row m of R by batch row n: runs of k are added in order.
-  FR_DEVICE float sum(int m, int n) const {
-    const door::Shared<float> at = sums() + m * kSumPitch + n;
-    float sum = at[0];
+  // The sums of rows u, units + u, ... of R by batch row n: runs of k are added in order.
+  template <int G>
+  FR_DEVICE void sum(int u, int n, float (&out)[G]) const {
+    door::Shared<float> at = sums() + u * kSumPitch + n;
+    const int gate = shape_.units * kSumPitch;
+    FR_UNROLL
+    for (int g = 0; g < G; ++g) out[g] = at[g * gate];
+    FR_UNROLL_BY(1)
     for (int i = 1; i < shape_.splits; ++i) {
-      const float part = at[i * shape_.sums_pitch];
-      sum = sum + part;
+      at += shape_.sums_pitch;
+      FR_UNROLL
+      for (int g = 0; g < G; ++g) {
+        const float part = at[g * gate];
+        out[g] = out[g] + part;
+      }
     }
-    return sum;
   }
 
  protected:
@@ -56,6 +80,7 @@ class UnitBlock {
 
   const ClusterShape& shape_;
   const int rank_;
+  const Divider by_units_;
 };
 
 }  // namespace fusedrnn::cuda

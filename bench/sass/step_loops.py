@@ -78,14 +78,10 @@ def _warps(things: int) -> int:
 
 @dataclass(frozen=True)
 class Rule:
-    """Turns of a loop by its source line, for so many executions of what is around it.
-
-    A loop that the compiler may have unrolled has a `mark`: an opcode that one turn executes once.
-    """
+    """Turns of a loop by its source line, for so many executions of what is around it."""
 
     line: str
     turns: Callable[[Shape, float], float]
-    mark: str = ""
 
 
 RULES = (
@@ -93,7 +89,7 @@ RULES = (
     Rule(r"i < items\(\)", lambda shape, outer: _warps(shape.items)),
     Rule(r"job < shape_\.jobs", lambda shape, outer: shape.jobs),
     Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
-    Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1), "LDS"),
+    Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1)),
     Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
     Rule(r"while \(", lambda shape, outer: outer),  # a wait that is over at once
     Rule(r"q < shape_\.blocks", lambda shape, outer: outer),
@@ -112,8 +108,6 @@ RARE = re.compile(
 # Fragments in registers: of a warp's first job, or of its run of k. There is room for `most_held`, and `held`
 # are used.
 HELD = re.compile(r"\.add\(held_\[")
-# A turn of the loop over splits; what remains of it beside its copies counts with the last of these.
-SPLITS, SPLITS_BODY = re.compile(r"i < shape_\.splits"), re.compile(r"at\[i \* |part = at\[")
 
 
 def line_of(kernel: Kernel, loop: Loop) -> tuple[str, tuple[Frame, ...]]:
@@ -136,7 +130,6 @@ def executions(kernel: Kernel, shape: Shape) -> tuple[Loop | None, dict[int, flo
     step = max(over_steps, key=lambda loop: len(loop.blocks), default=None)
     loops = [loop for loop in kernel.loops if step is None or loop.blocks <= step.blocks]
     times: dict[int, float] = {}
-    copies: dict[tuple[int, tuple[Frame, ...]], list[Loop]] = {}
     for loop in sorted(loops, key=lambda loop: -len(loop.blocks)):
         outer = times.get(id(loop.parent), shape.warps)
         rule = _rule(kernel, loop)
@@ -144,35 +137,9 @@ def executions(kernel: Kernel, shape: Shape) -> tuple[Loop | None, dict[int, flo
             text, frames = line_of(kernel, loop)
             print(f"{kernel.name}: a loop without a rule counts once: {frames[:1]} {text}", file=sys.stderr)
             times[id(loop)] = outer
-        elif rule.mark:
-            copies.setdefault((id(loop.parent), line_of(kernel, loop)[1]), []).append(loop)
         else:
             times[id(loop)] = rule.turns(shape, outer)
-    for (around, _), members in copies.items():
-        _share_turns(kernel, shape, times.get(around, shape.warps), members, times)
     return step, times
-
-
-def _share_turns(
-    kernel: Kernel, shape: Shape, outer: float, copies: Sequence[Loop], times: dict[int, float]
-) -> None:
-    """Copies of an unrolled loop: the longest takes the turns that go into it, the last one what remains."""
-
-    def unrolled(loop: Loop) -> int:
-        rule = _rule(kernel, loop)
-        assert rule is not None
-        opcodes = [i.opcode for b in loop.blocks for i in kernel.blocks[b].instructions]
-        return max(1, sum(opcode.split(".")[0] == rule.mark for opcode in opcodes))
-
-    ordered = sorted(copies, key=unrolled, reverse=True)
-    rule = _rule(kernel, ordered[0])
-    assert rule is not None
-    left = rule.turns(shape, outer) / outer
-    for loop in ordered:
-        each = unrolled(loop)
-        turns = left / each if loop is ordered[-1] else left // each
-        times[id(loop)] = turns * outer
-        left -= turns * each
 
 
 def weight(kernel: Kernel, block: Block, around: Loop | None, texts: Sequence[str], shape: Shape) -> float:
@@ -184,7 +151,4 @@ def weight(kernel: Kernel, block: Block, around: Loop | None, texts: Sequence[st
     if any(HELD.search(text) for text in texts):
         busy = shape.splits / shape.warps if shape.slot else min(shape.jobs, shape.warps) / shape.jobs
         return busy * shape.held / shape.most_held
-    if any(SPLITS_BODY.search(text) for text in texts):
-        in_copy = around is not None and SPLITS.search(line_of(kernel, around)[0])
-        return 1.0 if in_copy else 0.0
     return 1.0

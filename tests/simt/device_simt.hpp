@@ -20,6 +20,9 @@ FR_DEVICE int64_t blocks_x() { return simt::here->blocks[0]; }
 FR_DEVICE int blocks_y() { return static_cast<int>(simt::here->blocks[1]); }
 FR_DEVICE int blocks_z() { return static_cast<int>(simt::here->blocks[2]); }
 
+FR_DEVICE int64_t keep(int64_t value) { return value; }
+FR_DEVICE uint32_t keep(uint32_t value) { return value; }
+
 FR_DEVICE void barrier() { simt::barrier(); }
 FR_DEVICE void warp_barrier() { simt::warp_barrier(); }
 
