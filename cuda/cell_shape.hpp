@@ -37,7 +37,7 @@ inline CellShape shape_of(CellKind kind) {
   using M = Math<float>;
   if (kind == CellKind::lstm) return shape_of<Lstm<M>>();
   if (kind == CellKind::gru) return shape_of<Gru<M>>();
-  return shape_of<Elman<M, Tanh>>();
+  return shape_of<ElmanTanh<M>>();
 }
 
 }  // namespace fusedrnn::cuda

@@ -3,14 +3,6 @@
 #include "grid.cuh"
 
 namespace fusedrnn::cuda {
-namespace {
-
-template <class M>
-using ElmanTanh = Elman<M, Tanh>;
-template <class M>
-using ElmanRelu = Elman<M, Relu>;
-
-}  // namespace
 
 GridSteps rnn_tanh_grid() { return grid_of<ElmanTanh>(); }
 GridSteps rnn_relu_grid() { return grid_of<ElmanRelu>(); }

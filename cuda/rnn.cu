@@ -3,14 +3,6 @@
 #include "step.cuh"
 
 namespace fusedrnn::cuda {
-namespace {
-
-template <class M>
-using ElmanTanh = Elman<M, Tanh>;
-template <class M>
-using ElmanRelu = Elman<M, Relu>;
-
-}  // namespace
 
 CellSteps rnn_tanh_steps() { return steps_of<ElmanTanh>(); }
 CellSteps rnn_relu_steps() { return steps_of<ElmanRelu>(); }

@@ -42,4 +42,9 @@ struct Elman {
   }
 };
 
+template <class M>
+using ElmanTanh = Elman<M, Tanh>;
+template <class M>
+using ElmanRelu = Elman<M, Relu>;
+
 }  // namespace fusedrnn

@@ -22,9 +22,9 @@ Status with_cell(CellKind kind, Do&& run) {
   using M = Math<T>;
   switch (kind) {
     case CellKind::rnn_tanh:
-      return run(Instance<Elman<M, Tanh>, T>());
+      return run(Instance<ElmanTanh<M>, T>());
     case CellKind::rnn_relu:
-      return run(Instance<Elman<M, Relu>, T>());
+      return run(Instance<ElmanRelu<M>, T>());
     case CellKind::gru:
       return run(Instance<Gru<M>, T>());
     case CellKind::lstm:

@@ -105,11 +105,6 @@ constexpr ProbeFunction backward(const char* name) {
           cell_backward<double, Cell<Math<double>>>};
 }
 
-template <class M>
-using TanhCell = Elman<M, Tanh>;
-template <class M>
-using ReluCell = Elman<M, Relu>;
-
 using F = Math<float>;
 using D = Math<double>;
 using LF = Lanes<float>;
@@ -138,10 +133,10 @@ constexpr ProbeFunction kFunctions[] = {
     {"arithmetic", 2, 5, arithmetic<float>, arithmetic<double>},
     {"split", 1, 2, split<float>, split<double>},
     {"pow2", 1, 1, pow2<float>, pow2<double>},
-    forward<TanhCell>("rnn_tanh forward"),
-    backward<TanhCell>("rnn_tanh backward"),
-    forward<ReluCell>("rnn_relu forward"),
-    backward<ReluCell>("rnn_relu backward"),
+    forward<ElmanTanh>("rnn_tanh forward"),
+    backward<ElmanTanh>("rnn_tanh backward"),
+    forward<ElmanRelu>("rnn_relu forward"),
+    backward<ElmanRelu>("rnn_relu backward"),
     forward<Gru>("gru forward"),
     backward<Gru>("gru backward"),
     forward<Lstm>("lstm forward"),

@@ -17,14 +17,10 @@
 namespace {
 
 using check::require;
-using fusedrnn::Elman;
+using fusedrnn::ElmanRelu;
+using fusedrnn::ElmanTanh;
 using fusedrnn::Gru;
 using fusedrnn::Lstm;
-
-template <class M>
-using TanhCell = Elman<M, fusedrnn::Tanh>;
-template <class M>
-using ReluCell = Elman<M, fusedrnn::Relu>;
 
 // ------------------------------------------------------------------------------------------------ number systems
 using Complex = std::complex<double>;
@@ -293,8 +289,8 @@ template <class T>
 void all_lanes(const char* type, double tolerance, uint64_t expected) {
   for (const Probe* probe : probes()) {
     Hash hash;
-    lanes<TanhCell, T>("rnn_tanh", hash, *probe, tolerance);
-    lanes<ReluCell, T>("rnn_relu", hash, *probe, tolerance);
+    lanes<ElmanTanh, T>("rnn_tanh", hash, *probe, tolerance);
+    lanes<ElmanRelu, T>("rnn_relu", hash, *probe, tolerance);
     lanes<Gru, T>("gru", hash, *probe, tolerance);
     lanes<Lstm, T>("lstm", hash, *probe, tolerance);
     require(hash.value() == expected, "%s, %s: the bits of the cells hash to 0x%016llx, pinned are 0x%016llx",
@@ -305,16 +301,16 @@ void all_lanes(const char* type, double tolerance, uint64_t expected) {
 }  // namespace
 
 int main() {
-  prove<TanhCell, ComplexMath>("rnn_tanh", 1);
-  prove<ReluCell, ComplexMath>("rnn_relu", 2);
+  prove<ElmanTanh, ComplexMath>("rnn_tanh", 1);
+  prove<ElmanRelu, ComplexMath>("rnn_relu", 2);
   prove<Gru, ComplexMath>("gru", 3);
   prove<Lstm, ComplexMath>("lstm", 4);
-  prove<TanhCell, HardSigmoidMath>("rnn_tanh, hard activations", 5);
+  prove<ElmanTanh, HardSigmoidMath>("rnn_tanh, hard activations", 5);
   prove<Gru, HardSigmoidMath>("gru, hard activations", 6);
   prove<Lstm, HardSigmoidMath>("lstm, hard activations", 7);
   for (uint64_t seed = 0; seed < 20; ++seed) {
-    chain<TanhCell>("rnn_tanh", seed);
-    chain<ReluCell>("rnn_relu", seed);
+    chain<ElmanTanh>("rnn_tanh", seed);
+    chain<ElmanRelu>("rnn_relu", seed);
     chain<Gru>("gru", seed);
     chain<Lstm>("lstm", seed);
   }
