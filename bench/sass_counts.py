@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -36,9 +36,10 @@ ELEMENTS = {
 }
 CELLS = {"lstm": ("Lstm", 4), "gru": ("Gru", 3)}
 PLANS = ("cluster", "grid", "step")
-SHAPES = [f"{e}:{B}:{H}" for e in ("ieee", "tf32", "bf16") for H in (128, 256, 512) for B in (1, 64)]
+SHAPES = [
+    f"{e}:{B}:{H}" for e in ("ieee", "tf32", "tf32x3", "bf16") for H in (128, 256, 512) for B in (1, 64)
+]
 LANES, SCHEDULERS, SHARED_BYTES = 32, 4, 128  # of a warp, of a multiprocessor; shared memory's a clock
-SLOT_BYTES = 1024  # kGridSlotBytes
 
 # Kinds of instructions by the first part of their opcode, and for how many clocks one of a warp takes a unit
 # of its scheduler. The last kind is all that is left, branches, uniform registers, constants: one of issue.
@@ -140,22 +141,11 @@ def count(kernel: Kernel, shape: Shape) -> tuple[dict[str, Counts], list[str]]:
     return phases, lines
 
 
-def cluster_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> dict[str, Shape]:
-    """What the plan `cluster` takes, forward and backward, as far as it fits."""
+def plan_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> dict[str, Shape]:
+    """What the plan `cluster` or `grid` takes, forward and backward, as far as it fits."""
     command = [str(program), cell, arithmetic, str(B), str(H)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return {(values := json.loads(line)).pop("pass"): Shape(**values, warps=8) for line in lines}
-
-
-def grid_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> dict[str, Shape]:
-    """The same of the plan `grid` (cuda/grid.hpp)."""
-    shapes = {}
-    for which, shape in cluster_shapes(program, cell, arithmetic, B, H).items():
-        depth = 8 if arithmetic.startswith("tf32") else 16
-        slot = SLOT_BYTES // (depth * shape.rows * shape.element)
-        most_held = 8 if shape.tiles == 3 else 32 // shape.tiles
-        shapes[which] = replace(shape, slot=slot, most_held=most_held)
-    return shapes
 
 
 def step_shapes(gates: int, size: int, H: int) -> dict[str, Shape]:
@@ -246,12 +236,8 @@ def main() -> int:
         for text in options.shapes:
             arithmetic, B, H = text.split(":")
             plans: dict[str, dict[str, Shape]] = {}
-            if "cluster" in options.plans:
-                plans["cluster"] = cluster_shapes(
-                    programs["cluster"], options.cell, arithmetic, int(B), int(H)
-                )
-            if "grid" in options.plans:
-                plans["grid"] = grid_shapes(programs["grid"], options.cell, arithmetic, int(B), int(H))
+            for plan, program in programs.items():
+                plans[plan] = plan_shapes(program, options.cell, arithmetic, int(B), int(H))
             if "step" in options.plans:
                 plans["step"] = step_shapes(gates, ELEMENTS[arithmetic][1], int(H))
             report(kernels, plans, options.cell, text, options.phases, options.loops)

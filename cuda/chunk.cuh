@@ -7,6 +7,30 @@
 
 namespace fusedrnn::cuda {
 
+// run(E(), the number of batch tiles as a constant) for what both plans compute: one tile of 8 rows, or many, which are
+// kFloatTiles in ieee.
+template <int kFloatTiles, class Run>
+Status with_tiles(Element e, int rows, Run&& run) {
+  const auto with_rows = [&](auto zero) {
+    constexpr int kMany = std::is_same_v<decltype(zero), float> ? kFloatTiles : 4;
+    return rows == 8 ? run(zero, std::integral_constant<int, 1>()) : run(zero, std::integral_constant<int, kMany>());
+  };
+  switch (e) {
+    case Element::f32:
+      return with_rows(float());
+    case Element::tf32:
+      return with_rows(Tf32());
+    case Element::bf16:
+      return with_rows(Bf16());
+    case Element::fp16:
+      return with_rows(Fp16());
+    case Element::tf32x3:
+      return with_rows(Tf32x3());
+    default:
+      return fail(Status::unsupported, "plans cluster and grid compute in float32 and less");
+  }
+}
+
 // ---------------------------------------------------------------------------------------------------------- forward
 template <class Cell, class E, class Args, class Block>
 FR_DEVICE void run_forward(const Args& a, Block& block) {

@@ -1,25 +1,15 @@
 // The plan `cluster`: where things lie in a block's shared memory, and which clusters a stack gets.
-#include "cluster.hpp"
-
+#include "chunk.hpp"
 #include "sequence.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
 
-// Beyond these nothing fits, and what follows need not be counted in more than 64 bits.
-constexpr int64_t kMostHidden = 4096, kMostRows = int64_t{1} << 24;
-
-int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
-
 // Clocks of a step, roughly: what shared memory, tensor cores and FMA units take for the products, the cell, and what
 // waits cost. It ranks shapes by what limits them, and knows nothing more of a GPU than its data sheet says.
 int64_t clocks_of_step(Element e, const ClusterShape& shape) {
   const int64_t batch_tiles = shape.rows / 8, jobs = quotient_up(shape.jobs, kClusterWarps) * kClusterWarps;
-  const int64_t products = jobs * shape.job_depth * batch_tiles *
-                           (e == Element::f32      ? 12
-                            : e == Element::tf32x3 ? 7
-                                                   : 3);
+  const int64_t products = jobs * shape.job_depth * batch_tiles * clocks_of_fragment(e);
   const int64_t resident = (shape.bytes - shape.r_at) / 128, cell = shape.units * shape.rows * shape.gates / 2;
   const int64_t sent = (shape.blocks - 1) * (shape.units * shape.rows * shape.handed * bytes_of(e)) / 10;
   return 300 + products + resident + cell + (shape.blocks > 1 ? 500 + sent : 0);
@@ -35,18 +25,17 @@ int64_t clocks_of(Element e, const ClusterShape& shape, int64_t B, int32_t direc
 
 }  // namespace
 
-ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
-                           int32_t inputs) {
+ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, const UnitShape& unit) {
   constexpr int32_t kTurn = 4;
   const FragmentShape fragment = fragment_shape(e);
   ClusterShape s{};
   s.rows = rows;
   s.units = static_cast<int32_t>(round_up(quotient_up(H, blocks), fragment.depth));
   s.blocks = static_cast<int32_t>(quotient_up(H, s.units));
-  s.gates = gates;
-  s.handed = handed;
-  s.tiles = static_cast<int32_t>(quotient_up(gates * s.units, fragment.rows));
-  const int64_t depth = static_cast<int64_t>(s.blocks) * handed * s.units / fragment.depth;
+  s.gates = unit.gates;
+  s.handed = unit.handed;
+  s.tiles = static_cast<int32_t>(quotient_up(s.gates * s.units, fragment.rows));
+  const int64_t depth = static_cast<int64_t>(s.blocks) * s.handed * s.units / fragment.depth;
   const int64_t most_splits = s.tiles < kClusterWarps ? kClusterWarps / s.tiles : 1;
   const int64_t splits = most_splits < quotient_up(depth, kTurn) ? most_splits : quotient_up(depth, kTurn);
   s.splits = static_cast<int32_t>(splits);
@@ -54,25 +43,17 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, i
   s.job_depth = static_cast<int32_t>(round_up(quotient_up(depth, splits), kTurn));
   s.state_bytes = splits * s.job_depth * rows * fragment.depth * bytes_of(e);
 
-  const int64_t items = static_cast<int64_t>(s.units) * rows, jobs = s.jobs;
+  const int64_t jobs = s.jobs;
   const int32_t most_held = held_fragments(e, rows);
   s.held = s.job_depth < most_held ? s.job_depth : most_held;
   const int64_t resident = jobs * s.job_depth - (jobs < kClusterWarps ? jobs : kClusterWarps) * s.held;
-  int64_t at = 2 * static_cast<int64_t>(sizeof(door::Mbarrier));
-  const auto take = [&at](int64_t bytes) {
-    const int64_t here = at;
-    at += round_up(bytes, 16);
-    return here;
-  };
-  s.lengths_at = take(rows * static_cast<int64_t>(sizeof(int64_t)));
-  s.bias_at = take(gates * s.units * 4);
-  s.carry_at = take(items * 4);
-  s.input_at = take(2 * inputs * items * 4);
+  Places places(2 * static_cast<int64_t>(sizeof(door::Mbarrier)));
+  places.take_items(s, unit.inputs);
   s.sums_pitch = s.tiles * fragment.rows * (rows + 1);
-  s.sums_at = take(splits * s.sums_pitch * 4);
-  s.state_at = take(2 * s.state_bytes);
-  s.r_at = take(resident * kFragmentBytes);
-  s.bytes = at;
+  s.sums_at = places.take(splits * s.sums_pitch * 4);
+  s.state_at = places.take(2 * s.state_bytes);
+  s.r_at = places.take(resident * kFragmentBytes);
+  s.bytes = places.end();
   return s;
 }
 
@@ -90,9 +71,7 @@ Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& li
       if (desc.row_groups != 0 && rows != desc.row_groups) continue;
       for (int32_t blocks = 1; blocks <= most; ++blocks) {
         if (desc.unit_groups != 0 && blocks != desc.unit_groups) continue;
-        const ClusterShape tried =
-            backward ? cluster_shape(e, desc.H, blocks, rows, 1, cell.gates, cell.tape_blocks + kBackwardInputs)
-                     : cluster_shape(e, desc.H, blocks, rows, cell.gates, 1, cell.gates);
+        const ClusterShape tried = cluster_shape(e, desc.H, blocks, rows, unit_shape(cell, backward));
         if (tried.bytes > static_cast<int64_t>(limits.shared_per_block)) continue;
         const int64_t clocks = clocks_of(e, tried, desc.B, desc.directions, limits.multiprocessors);
         if (clocks >= least) continue;

@@ -23,28 +23,6 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kClusterThreads, 1) cluster_backward(const FR_CO
   }
 }
 
-// run(E(), the number of batch tiles as a constant) for what the plan computes.
-template <class Run>
-Status with_cluster(Element e, int rows, Run&& run) {
-  const auto with_rows = [&](auto zero) {
-    return rows == 8 ? run(zero, std::integral_constant<int, 1>()) : run(zero, std::integral_constant<int, 4>());
-  };
-  switch (e) {
-    case Element::f32:
-      return with_rows(float());
-    case Element::tf32:
-      return with_rows(Tf32());
-    case Element::bf16:
-      return with_rows(Bf16());
-    case Element::fp16:
-      return with_rows(Fp16());
-    case Element::tf32x3:
-      return with_rows(Tf32x3());
-    default:
-      return fail(Status::unsupported, "plan cluster computes in float32 and less");
-  }
-}
-
 inline door::Grid cluster_grid(const ClusterShape& shape, int64_t B, int32_t directions) {
   const int64_t clusters = (B + shape.rows - 1) / shape.rows;
   return {{clusters * shape.blocks, directions}, kClusterThreads, static_cast<size_t>(shape.bytes), shape.blocks};
@@ -52,7 +30,7 @@ inline door::Grid cluster_grid(const ClusterShape& shape, int64_t B, int32_t dir
 
 template <template <class> class Cell>
 Status cluster_room(Element e, bool backward, const ClusterShape& shape, int32_t* clusters) {
-  return with_cluster(e, shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<4>(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
     const door::Grid grid = cluster_grid(shape, 1, 1);
@@ -63,7 +41,7 @@ Status cluster_room(Element e, bool backward, const ClusterShape& shape, int32_t
 
 template <template <class> class Cell>
 Status launch_cluster_forward(Element e, const ClusterForward& a, Stream stream) {
-  return with_cluster(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<4>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return door::launch<cluster_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(
         cluster_grid(a.shape, a.step.B, a.step.directions), stream, a);
   });
@@ -71,7 +49,7 @@ Status launch_cluster_forward(Element e, const ClusterForward& a, Stream stream)
 
 template <template <class> class Cell>
 Status launch_cluster_backward(Element e, const ClusterBackward& a, Stream stream) {
-  return with_cluster(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<4>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return door::launch<cluster_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(
         cluster_grid(a.shape, a.step.B, a.step.directions), stream, a);
   });

@@ -42,10 +42,13 @@ struct ClusterShape {
   int32_t sums_pitch;   // from the sums of one run of k to those of the next, in floats
 };
 
-// Clusters of at most `blocks` blocks and `rows` rows, 8 or 32, for units of `gates` rows of R that hand on `handed`
-// values and take `inputs` that come from global memory.
-ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, int32_t gates, int32_t handed,
-                           int32_t inputs);
+// Of a unit in a pass: rows of R, values it hands on, and values it takes from global memory in a step.
+struct UnitShape {
+  int32_t gates, handed, inputs;
+};
+
+// Clusters of at most `blocks` blocks and `rows` rows, 8 or 32.
+ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, const UnitShape& unit);
 
 // What a stack gets of the plan. Two layers run at once where there are clusters enough for both.
 struct ClusterPlan {

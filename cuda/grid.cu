@@ -2,77 +2,61 @@
 // groups a stack gets.
 #include "grid.hpp"
 
+#include "chunk.hpp"
 #include "plan_table.hpp"
 #include "sequence.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
 
-// Beyond these nothing fits, and what follows need not be counted in more than 64 bits.
-constexpr int64_t kMostHidden = 4096, kMostRows = int64_t{1} << 24;
-
-int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
-
 // Is the plan one for these sizes?
 bool possible(const SequenceDesc& desc, Element e) {
-  const bool element = e == Element::f32 || e == Element::tf32 || e == Element::bf16 || e == Element::fp16;
-  return element && desc.B > 0 && desc.B <= kMostRows && desc.H <= kMostHidden;
+  return e != Element::f64 && desc.B > 0 && desc.B <= kMostRows && desc.H <= kMostHidden;
 }
 
 GridShape shape_for(const SequenceDesc& desc, Element e, bool backward, bool many) {
-  const CellShape cell = shape_of(desc.cell);
-  const int32_t rows = grid_rows(e, many);
-  return backward ? grid_shape(e, desc.H, rows, 1, cell.gates, cell.tape_blocks + kBackwardInputs)
-                  : grid_shape(e, desc.H, rows, cell.gates, 1, cell.gates);
+  return grid_shape(e, desc.H, grid_rows(e, many), unit_shape(shape_of(desc.cell), backward));
 }
 
 // Clocks of a step, roughly, as data sheets have it: products, R and the state on their way through shared memory, the
 // state on its way from L2, the cell, and what it takes until others have heard of it.
 int64_t clocks_of_step(Element e, const GridShape& shape) {
   const int64_t products =
-      int64_t{kClusterWarps} * shape.job_depth * shape.tiles * (shape.rows / 8) * (e == Element::f32 ? 12 : 3);
+      int64_t{kClusterWarps} * shape.job_depth * shape.tiles * (shape.rows / 8) * clocks_of_fragment(e);
   const int64_t resident = (shape.bytes - shape.r_at) / 128, state = shape.state_bytes / 24;
   return 1800 + products + resident + state + shape.units * shape.rows * shape.gates / 2;
 }
 
 }  // namespace
 
-GridShape grid_shape(Element e, int64_t H, int32_t rows, int32_t gates, int32_t handed, int32_t inputs) {
+GridShape grid_shape(Element e, int64_t H, int32_t rows, const UnitShape& unit) {
   const FragmentShape fragment = grid_fragment(e);
   const int64_t bytes_of_fragment = fragment.depth * rows * bytes_of(e), slot = kGridSlotBytes / bytes_of_fragment;
   GridShape s{};
   s.rows = rows;
   s.units = fragment.rows;
   s.blocks = static_cast<int32_t>(quotient_up(H, s.units));
-  s.gates = s.tiles = gates;
-  s.handed = handed;
-  s.depth = static_cast<int32_t>(quotient_up(int64_t{s.blocks} * handed * s.units, fragment.depth));
+  s.gates = s.tiles = unit.gates;
+  s.handed = unit.handed;
+  s.depth = static_cast<int32_t>(quotient_up(int64_t{s.blocks} * s.handed * s.units, fragment.depth));
   s.job_depth = static_cast<int32_t>(quotient_up(s.depth, kClusterWarps));
   s.splits = static_cast<int32_t>(quotient_up(s.depth, s.job_depth));
   s.jobs = s.tiles * s.splits;
-  s.held = s.job_depth < grid_held(s.tiles) ? s.job_depth : grid_held(s.tiles);
+  const int32_t most_held = grid_held(e, s.tiles);
+  s.held = s.job_depth < most_held ? s.job_depth : most_held;
   s.state_bytes = s.depth * bytes_of_fragment;
   s.flag_bytes = round_up(s.blocks * static_cast<int64_t>(sizeof(uint32_t)), 128);
   s.group_bytes = round_up(s.flag_bytes + 2 * s.state_bytes, 128);
 
-  const int64_t items = static_cast<int64_t>(s.units) * rows, slots = quotient_up(s.job_depth, slot);
-  const int64_t ring = (slots < kGridSlots ? slots : kGridSlots) * kGridSlotBytes;
+  const int64_t slots = quotient_up(s.job_depth, slot);
+  const int64_t ring = (slots < grid_slots(e) ? slots : grid_slots(e)) * kGridSlotBytes;
   const int64_t sums = round_up(s.tiles * fragment.rows * (rows + 1) * 4, 16);
-  int64_t at = 0;
-  const auto take = [&at](int64_t bytes) {
-    const int64_t here = at;
-    at += round_up(bytes, 16);
-    return here;
-  };
-  s.lengths_at = take(rows * static_cast<int64_t>(sizeof(int64_t)));
-  s.bias_at = take(gates * s.units * 4);
-  s.carry_at = take(items * 4);
-  s.input_at = take(2 * inputs * items * 4);
+  Places places(0);
+  places.take_items(s, unit.inputs);
   s.sums_pitch = static_cast<int32_t>((ring < sums ? sums : ring) / 4);
-  s.sums_at = take(s.splits * int64_t{s.sums_pitch} * 4);
-  s.r_at = take(int64_t{kClusterWarps} * (s.job_depth - s.held) * s.tiles * kFragmentBytes);
-  s.bytes = at;
+  s.sums_at = places.take(s.splits * int64_t{s.sums_pitch} * 4);
+  s.r_at = places.take(int64_t{kClusterWarps} * (s.job_depth - s.held) * s.tiles * kFragmentBytes);
+  s.bytes = places.end();
   return s;
 }
 

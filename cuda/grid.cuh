@@ -18,27 +18,6 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kClusterThreads, 1) grid_backward(const FR_CONST
   run_backward<Cell, E>(a, block);
 }
 
-// run(E(), the number of batch tiles as a constant) for what the plan computes.
-template <class Run>
-Status with_grid(Element e, int rows, Run&& run) {
-  const auto with_rows = [&](auto zero) {
-    constexpr int kMany = std::is_same_v<decltype(zero), float> ? 2 : 4;
-    return rows == 8 ? run(zero, std::integral_constant<int, 1>()) : run(zero, std::integral_constant<int, kMany>());
-  };
-  switch (e) {
-    case Element::f32:
-      return with_rows(float());
-    case Element::tf32:
-      return with_rows(Tf32());
-    case Element::bf16:
-      return with_rows(Bf16());
-    case Element::fp16:
-      return with_rows(Fp16());
-    default:
-      return fail(Status::unsupported, "plan grid computes in float32 and less");
-  }
-}
-
 inline door::Grid grid_of_blocks(const GridShape& shape, int64_t groups) {
   door::Grid grid{{groups * shape.blocks}, kClusterThreads, static_cast<size_t>(shape.bytes)};
   grid.cooperative = true;
@@ -47,7 +26,7 @@ inline door::Grid grid_of_blocks(const GridShape& shape, int64_t groups) {
 
 template <template <class> class Cell>
 Status grid_room(Element e, bool backward, const GridShape& shape, int32_t* blocks) {
-  return with_grid(e, shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<2>(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
     const door::Grid grid = grid_of_blocks(shape, 1);
@@ -71,7 +50,7 @@ Status by_groups(Args a, Launch&& launch) {
 
 template <template <class> class Cell>
 Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
-  return with_grid(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return by_groups(a, [&](const door::Grid& grid, const GridForward& some) {
       return door::launch<grid_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });
@@ -80,7 +59,7 @@ Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
 
 template <template <class> class Cell>
 Status launch_grid_backward(Element e, const GridBackward& a, Stream stream) {
-  return with_grid(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return by_groups(a, [&](const door::Grid& grid, const GridBackward& some) {
       return door::launch<grid_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });

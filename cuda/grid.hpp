@@ -18,12 +18,16 @@ constexpr FragmentShape grid_fragment(Element e) {
 // Rows of the batch that a group may take.
 constexpr int32_t grid_rows(Element e, bool many) { return !many ? 8 : e == Element::f32 ? 16 : 32; }
 
-// What a warp reads of the state at a time, and how many of these are on their way or in use at most.
+// What a warp reads of the state at a time, and how many of these are on their way or in use at most: tf32x3, which
+// multiplies for longer, has fewer and so has room for an LSTM of H 1024.
 constexpr int64_t kGridSlotBytes = 1024;
-constexpr int32_t kGridSlots = 4;
+constexpr int32_t grid_slots(Element e) { return e == Element::tf32x3 ? 3 : 4; }
 
-// How deep the part of R is that a warp keeps in registers, of each of its tiles: 32 fragments or fewer in all.
-constexpr int32_t grid_held(int32_t tiles) { return tiles == 3 ? 8 : 32 / tiles; }
+// How deep the part of R is that a warp keeps in registers, of each of its tiles: 32 fragments or fewer in all. Those
+// of tf32x3 are split there, and take twice as many.
+constexpr int32_t grid_held(Element e, int32_t tiles) {
+  return (e == Element::tf32x3 ? 16 : 32) / (tiles == 3 ? 4 : tiles);
+}
 
 // A block of a group of `blocks`. Of the fields before, `splits` are the warps that have a run of k, `job_depth` its
 // fragments, and `sums` lie where a warp has read the state before.
@@ -35,7 +39,7 @@ struct GridShape : ClusterShape {
 };
 
 // The shape of groups of `rows` rows; the rest is as with cluster_shape.
-GridShape grid_shape(Element e, int64_t H, int32_t rows, int32_t gates, int32_t handed, int32_t inputs);
+GridShape grid_shape(Element e, int64_t H, int32_t rows, const UnitShape& unit);
 
 // Groups of all rows and directions.
 inline int64_t grid_groups(const GridShape& shape, int64_t B, int32_t directions) {

@@ -26,7 +26,8 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
   using Base::each_item, Base::kSumPitch;
   // Fragments of a slot of the ring, and how many of each tile are in registers.
   static constexpr int kSlotElements = kGridSlotBytes / sizeof(E), kSlot = kSlotElements / Engine::kStateElements;
-  static constexpr int kHeld = grid_held(TILES);
+  static constexpr int kSlots = grid_slots(ElementTraits<E>::kElement);
+  static constexpr int kHeld = grid_held(ElementTraits<E>::kElement, TILES);
   static_assert(kSlot > 0 && kHeld % kSlot == 0, "slots are read from registers or from shared memory");
 
   FR_DEVICE GridBlock(const GridShape& shape, const GridExchange& exchange, int lanes)
@@ -146,18 +147,18 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
       const int left = (count_ - slot * kSlot) * Engine::kStateElements;
       for (int i = door::lane() * kVector; i < (left < kSlotElements ? left : kSlotElements);
            i += door::kWarp * kVector)
-        door::copy_async16(ring + (slot % kGridSlots * kSlotElements + i), from + slot * kSlotElements + i);
+        door::copy_async16(ring + (slot % kSlots * kSlotElements + i), from + slot * kSlotElements + i);
       door::commit_copies();
     };
     // The next slot, all others of the ring but the one before it being on their way.
     const auto arrive = [&](int slot) {
-      door::wait_copies<kGridSlots - 2>();
+      door::wait_copies<kSlots - 2>();
       door::warp_barrier();
-      fetch(slot + kGridSlots - 1);
-      return ring + slot % kGridSlots * kSlotElements;
+      fetch(slot + kSlots - 1);
+      return ring + slot % kSlots * kSlotElements;
     };
     FR_UNROLL
-    for (int slot = 0; slot < kGridSlots - 1; ++slot) fetch(slot);
+    for (int slot = 0; slot < kSlots - 1; ++slot) fetch(slot);
     FR_UNROLL
     for (int slot = 0; slot < kHeld / kSlot; ++slot) {
       if (slot * kSlot >= count_) break;

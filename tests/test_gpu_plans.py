@@ -231,7 +231,7 @@ def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch)
 
 
 @EACH_CELL
-@pytest.mark.parametrize("precision", ["ieee", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32", "tf32x3", "bf16", "fp16"])
 @pytest.mark.parametrize(
     ("forced", "sizes", "directions"),
     [
@@ -263,6 +263,7 @@ def test_grids(cell: str, forced: str, sizes: dict[str, int], directions: int, p
         ("lstm", "bf16", 530),
         ("gru", "tf32", 290),
         ("gru", "ieee", 280),
+        ("lstm", "tf32x3", 270),
         ("rnn_relu", "fp16", 700),
     ],
     ids=str,
@@ -287,10 +288,24 @@ def test_a_grid_for_many_rows_or_for_few() -> None:
 def test_what_fits_no_grid_goes_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"T": 3, "B": 3, "num_directions": 1}
     _native.force_plan("grid")
-    fits = [("lstm", "bf16", 2048), ("lstm", "ieee", 1056), ("lstm", "tf32", 1216), ("gru", "tf32", 1472)]
+    fits = [
+        ("lstm", "bf16", 2048),
+        ("lstm", "ieee", 1056),
+        ("lstm", "tf32", 1216),
+        ("gru", "tf32", 1472),
+        ("lstm", "tf32x3", 1024),
+        ("gru", "tf32x3", 1280),
+        ("rnn_relu", "tf32x3", 2112),
+    ]
     for cell, precision, H in fits:
         assert plan_of(cell, sizes | {"H": H}, precision)["name"] == "grid", (cell, precision, H)
-    for cell, precision, H in [("rnn_tanh", "bf16", 2113), ("lstm", "ieee", 1057), ("lstm", "tf32", 1536)]:
+    for cell, precision, H in [
+        ("rnn_tanh", "bf16", 2113),
+        ("lstm", "ieee", 1057),
+        ("lstm", "tf32", 1536),
+        ("lstm", "tf32x3", 1025),
+        ("gru", "tf32x3", 1281),
+    ]:
         assert plan_of(cell, sizes | {"H": H}, precision)["name"] == "step", (cell, precision, H)
     assert plan_of("lstm", sizes | {"H": 4097})["name"] == "step"
     numbers = {"num_layers": 1, "I": 4, "threads": 1, "H": 8}

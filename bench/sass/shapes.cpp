@@ -36,6 +36,8 @@ GridSteps rnn_relu_grid() { return steps_with_room(); }
 GridSteps gru_grid() { return steps_with_room(); }
 GridSteps lstm_grid() { return steps_with_room(); }
 Status choose(const SequenceDesc& desc, Element e, Chosen* plan) { return plan_grid(desc, e, kH200, plan); }
+int most_held(Element e, const GridShape& s) { return grid_held(e, s.tiles); }
+int64_t slot(Element e, const GridShape& s) { return kGridSlotBytes / (grid_fragment(e).depth * s.rows * bytes_of(e)); }
 #else
 constexpr PlanKind kPlan = PlanKind::cluster;
 using Chosen = ClusterPlan;
@@ -48,6 +50,8 @@ CellSteps steps_of(CellKind) {
   return steps;
 }
 Status choose(const SequenceDesc& desc, Element e, Chosen* plan) { return plan_clusters(desc, e, kH200, plan); }
+int most_held(Element e, const ClusterShape& s) { return held_fragments(e, s.rows); }
+int64_t slot(Element, const ClusterShape&) { return 0; }
 #endif
 
 namespace {
@@ -56,10 +60,11 @@ template <class Shape>
 void print(const char* pass, const Shape& s, Element e) {
   std::printf(
       "{\"pass\": \"%s\", \"blocks\": %d, \"rows\": %d, \"units\": %d, \"gates\": %d, \"handed\": %d, \"tiles\": %d, "
-      "\"splits\": %d, \"jobs\": %d, \"job_depth\": %d, \"held\": %d, \"bytes\": %lld, \"resident\": %lld, "
-      "\"element\": %d, \"clocks\": %lld}\n",
+      "\"splits\": %d, \"jobs\": %d, \"job_depth\": %d, \"held\": %d, \"most_held\": %d, \"slot\": %lld, "
+      "\"bytes\": %lld, \"resident\": %lld, \"element\": %d, \"clocks\": %lld}\n",
       pass, s.blocks, s.rows, s.units, s.gates, s.handed, s.tiles, s.splits, s.jobs, s.job_depth, s.held,
-      static_cast<long long>(s.bytes), static_cast<long long>(s.bytes - s.r_at), static_cast<int>(bytes_of(e)),
+      most_held(e, s), static_cast<long long>(slot(e, s)), static_cast<long long>(s.bytes),
+      static_cast<long long>(s.bytes - s.r_at), static_cast<int>(bytes_of(e)),
       static_cast<long long>(clocks_of_step(e, s)));
 }
 

@@ -96,6 +96,7 @@ RULES = (
     Rule(r"i < \(left < kSlotElements", lambda shape, outer: 2 * outer),
     Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
+    Rule(r"k < kDepth<E>; k \+= kStep", lambda shape, outer: 2 * outer),  # of tf32x3; others are unrolled
     Rule(r"i < kStepRows \* U", lambda shape, outer: _warps(shape.items)),
     Rule(r"i < G \* U", lambda shape, outer: _warps(shape.gates * shape.units)),
 )
