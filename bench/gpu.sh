@@ -8,7 +8,8 @@ usage() {
 bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each within 8 minutes
 
   build       pip install without build isolation, into build-gpu/site: the Python used stays as it is
-  parity      the parity suite on the GPU: pytest --backend cuda -m parity
+  alone       the parity suite on the GPU, kernel behind kernel: FUSEDRNN_OVERLAP=0 FUSEDRNN_GRAPHS=0
+  parity      the same with steps that overlap, and graphs: pytest --backend cuda -m parity
   arrays      device arrays as a user has them: modules, streams, graphs and their replay, whole training steps
   limits      the GPU's rates, bandwidths and latencies; clusters that fit; gaps between kernels; cuDNN's time a step
   cluster     the parity suite with one plan forced: FUSEDRNN_PLAN=cluster
@@ -42,7 +43,7 @@ readonly LIMIT=${FUSEDRNN_STAGE_SECONDS:-480}  # of a stage
 readonly ROWS_REMAIN=75 NOT_RUN=77             # statuses of a stage that are no failures
 readonly TOOLS=(memcheck racecheck initcheck synccheck)
 readonly TABLES=(steps optim bench)
-readonly STAGES=(build parity arrays limits cluster grid cublaslt "${TOOLS[@]}" leaks repeat training "${TABLES[@]}")
+readonly STAGES=(build alone parity arrays limits cluster grid cublaslt "${TOOLS[@]}" leaks repeat training "${TABLES[@]}")
 readonly PYTHON=${PYTHON:-python3}
 # A stage of a sanitizer is slow by 10 to 100 times: the plans' own small shapes, which go through every kernel.
 readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_gpu_plans.py::test_clusters
@@ -104,6 +105,7 @@ suite() {
   [[ -z $emulator ]] || selection=(tests/test_gru.py -m parity)
   within "$PYTHON" -m pytest -q -p no:cacheprovider --backend "$backend" "${selection[@]}" "$@" --junitxml="$out/$name.xml"
 }
+alone() { FUSEDRNN_OVERLAP=0 FUSEDRNN_GRAPHS=0 suite alone; }
 parity() { suite parity; }
 cublaslt() {
   "$PYTHON" -c 'import torch'  # whose copy of the library is taken

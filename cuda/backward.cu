@@ -246,6 +246,7 @@ Status sequence_backward(const SequenceDesc* desc, const BackwardArgs* args, voi
   key.add(same);
   for (int i = 0; i < desc->layers * desc->directions; ++i) key.add(args->dweights[i]);
   key.add(workspace);
+  key.add(plan.overlaps);
   return by_graph(std::move(key), desc->T * desc->layers, stream, run);
 }
 

@@ -199,6 +199,7 @@ Status sequence_forward(const SequenceDesc* desc, const ForwardArgs* args, void*
   add_desc(key, *desc);
   key.add(*args);
   key.add(workspace);
+  key.add(plan.overlaps);
   return by_graph(std::move(key), desc->T * desc->layers, stream, run);
 }
 

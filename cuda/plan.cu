@@ -1,6 +1,7 @@
 // The choice of a plan, and the plan as data.
 #include "plan.hpp"
 
+#include "dispatch/switches.hpp"
 #include "plan_table.hpp"
 #include "sequence.hpp"
 
@@ -44,7 +45,7 @@ Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan) {
   FR_TRY(door::device_limits(&limits));
   *plan = PlanChoice{};
   plan->kind = desc.plan == PlanKind::automatic ? measured_plan(desc, limits.compute_major) : desc.plan;
-  plan->overlaps = limits.overlaps;
+  plan->overlaps = limits.overlaps && overlap_wanted();
   const bool cluster = plan->kind == PlanKind::cluster;
   if (!cluster && plan->kind != PlanKind::grid) return Status::ok;
   FR_TRY(cluster ? plan_clusters(desc, e, limits, &plan->cluster) : plan_grid(desc, e, limits, &plan->grid));

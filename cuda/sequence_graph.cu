@@ -4,7 +4,7 @@
 #include <list>
 #include <mutex>
 //
-#include "dispatch/graphs.hpp"
+#include "dispatch/switches.hpp"
 
 namespace fusedrnn::cuda {
 namespace {

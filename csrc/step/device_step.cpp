@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <tuple>
 
-#include "dispatch/graphs.hpp"
+#include "dispatch/switches.hpp"
 
 namespace fusedrnn::step {
 namespace {

@@ -1,6 +1,6 @@
 // Notes which kernels ran and how, for tests/cuda_budgets.py: with FUSEDRNN_SIMT_LAUNCHES=FILE a line for each kernel
 // is added to the file when the process ends, its mangled name, the most threads of a block and the most shared memory.
-// And counts launches, for who asks fusedrnn_simt_launches().
+// And counts launches, for who asks fusedrnn_simt_launches() or fusedrnn_simt_overlapping().
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -42,13 +42,14 @@ class Notes {
   std::map<const char*, Most> kernels_;
 };
 
-std::atomic<int64_t> launches{0};
+std::atomic<int64_t> launches{0}, overlapping{0};
 
 }  // namespace
 
 void note_launch(const char* kernel, const LaunchShape& shape) {
   static Notes notes;
   ++launches;
+  overlapping += shape.overlaps;
   notes.add(kernel, shape);
 }
 
@@ -57,4 +58,8 @@ void note_launch(const char* kernel, const LaunchShape& shape) {
 // How many launches of kernels there have been in this process.
 extern "C" __attribute__((visibility("default"))) int64_t fusedrnn_simt_launches() {
   return fusedrnn::cuda::simt::launches;
+}
+// And how many of these may begin before the launch before them has ended.
+extern "C" __attribute__((visibility("default"))) int64_t fusedrnn_simt_overlapping() {
+  return fusedrnn::cuda::simt::overlapping;
 }

@@ -8,6 +8,7 @@
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
 extern "C" int64_t fusedrnn_simt_launches();
+extern "C" int64_t fusedrnn_simt_overlapping();
 
 namespace {
 
@@ -152,6 +153,25 @@ void few_steps() {
   for (int i = 0; i < 3; ++i) check::require(net.train() == launches, "few launches are launched");
 }
 
+// FUSEDRNN_OVERLAP=0, set and unset between calls.
+void without_overlap() {
+  Net& net = made(20);
+  const auto overlapping = [&net] {
+    const int64_t before = fusedrnn_simt_overlapping();
+    net.train();
+    return fusedrnn_simt_overlapping() - before;
+  };
+  const int64_t most = 2 * (net.T - 1);
+  check::require(overlapping() == most, "all steps but the first of a pass overlap");
+  const auto expected = net.results();
+  setenv("FUSEDRNN_OVERLAP", "0", 1);
+  check::require(overlapping() == 0, "no step overlaps");
+  check::require(net.results() == expected, "bits without overlap");
+  unsetenv("FUSEDRNN_OVERLAP");
+  check::require(overlapping() == most, "a graph is of one of both");
+  check::require(net.results() == expected, "bits of either");
+}
+
 // The caller's own graph gets the kernels.
 void while_captured() {
   const Stream stream = reinterpret_cast<Stream>(0x7000);
@@ -214,6 +234,7 @@ int main() {
     replays();
   }
   few_steps();
+  without_overlap();
   while_captured();
   many_calls();
   on_threads();
