@@ -366,8 +366,17 @@ struct Launch {
       return check(cudaFuncSetAttribute(function, attribute, value), grid, place, "cudaFuncSetAttribute");
     };
     Status status = Status::ok;
-    if (grid.shared_bytes > kWithoutAsking)
-      status = ask(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared_bytes));
+    if (grid.shared_bytes > kWithoutAsking) {
+      // All that a block can have, whatever this one takes: the setting is the kernel's, and a thread that asked for
+      // less would take it from another's launch.
+      int device = 0, most = 0;
+      status = door::check(cudaGetDevice(&device), place, "cudaGetDevice");
+      if (status == Status::ok)
+        status = door::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), place,
+                             "cudaDeviceGetAttribute(%d, %d)",
+                             static_cast<int>(cudaDevAttrMaxSharedMemoryPerBlockOptin), device);
+      if (status == Status::ok) status = ask(cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+    }
     if (status == Status::ok && grid.cluster > kPortableCluster)
       status = ask(cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
