@@ -223,4 +223,4 @@ def test_options_out_of_range(arguments: list[str], message: str, capsys: pytest
 
 
 def test_more_threads_than_there_can_be(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--threads: n must be" in failure(capsys, str(book), "--threads", "1000000", status=2)
+    assert "--threads must be" in failure(capsys, str(book), "--threads", "1000000", status=2)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/device_array.hpp"
+#include "runtime/error.hpp"
 #include "runtime/memory.hpp"
 
 namespace fusedrnn {
@@ -342,7 +343,8 @@ py::array fresh(Element element, const std::vector<int64_t>& sizes, const char* 
   std::vector<int64_t> with_bytes = sizes;
   with_bytes.push_back(bytes_of(element));
   void* memory = nullptr;
-  if (host_alloc(static_cast<size_t>(product(name, with_bytes)), &memory) != Status::ok) throw std::bad_alloc();
+  const auto bytes = static_cast<size_t>(product(name, with_bytes));
+  if (host_alloc(bytes, &memory) != Status::ok) no_memory(name, bytes);
   const py::capsule owner(memory, [](void* p) { host_free(p); });
   return py::array(numpy_of(element), sizes, memory, owner);
 }

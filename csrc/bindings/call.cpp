@@ -15,7 +15,9 @@ const Backend& backend_of(const Backend* device) { return device != nullptr ? *d
 Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
   if (bytes == 0) return;
   if (backend.alloc_on == nullptr) {
-    check(backend, backend.alloc(bytes, &data_), what);
+    const Status status = backend.alloc(bytes, &data_);
+    if (status == Status::out_of_memory) no_memory(what, bytes);
+    check(backend, status, what);
     return;
   }
   block_ = Block::allocate(backend, bytes, what);

@@ -19,6 +19,10 @@ class OutOfMemory : public std::bad_alloc {
 
 }  // namespace
 
+void no_memory(const std::string& what, size_t bytes) {
+  throw OutOfMemory(what + ": there is no memory for " + std::to_string(bytes) + " bytes");
+}
+
 void check(const Backend& backend, Status status, const char* call) {
   if (status == Status::ok) return;
   std::string reason = backend.status_text();

@@ -2,11 +2,17 @@
 // std::bad_alloc into MemoryError and std::runtime_error into RuntimeError.
 #pragma once
 
+#include <cstddef>
+#include <string>
+
 #include "backend.hpp"
 
 namespace fusedrnn {
 
 // Throws unless `status` is ok. `call` names the operation in the message.
 void check(const Backend& backend, Status status, const char* call);
+
+// Throws std::bad_alloc with a text: `what` would have been that large.
+[[noreturn]] void no_memory(const std::string& what, size_t bytes);
 
 }  // namespace fusedrnn

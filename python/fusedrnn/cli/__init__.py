@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, Interrupted):
             return error.status
         return 2 if isinstance(error, UsageError) else 1
+    except MemoryError as error:
+        print(f"fusedrnn {parsed.command}: not enough memory: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -22,4 +22,4 @@ def prepare_backend(threads: int | None) -> None:
         try:
             fr.set_num_threads(threads)
         except ValueError as error:
-            raise UsageError(f"--threads: {error}") from None
+            raise UsageError(f"--threads{str(error).removeprefix('n')}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
+from fusedrnn._weights import MAX_LAYERS
 from fusedrnn.cli.errors import CommandError, UsageError
 
 CELLS = ("lstm", "gru", "rnn")
@@ -26,7 +27,7 @@ class TrainConfig:
     """
 
     cell: str = option("model", "recurrent cell", "lstm", choices=CELLS)
-    layers: int = option("model", "recurrent layers on top of each other", 1, low=1)
+    layers: int = option("model", "recurrent layers on top of each other", 1, low=1, high=MAX_LAYERS)
     hidden: int = option("model", "hidden units of each layer", 512, low=1)
     embedding: int = option("model", "numbers that stand for a character", 64, low=1)
     dropout: float = option(

@@ -55,7 +55,7 @@ class RunOptions:
 
 
 def number(kind: type, **limits: float) -> Callable[[str], Any]:
-    """An argparse type for numbers within limits: low <=, above <, below >."""
+    """An argparse type for numbers within limits: low <=, high >=, above <, below >."""
 
     def parse(text: str) -> Any:
         try:
@@ -66,6 +66,8 @@ def number(kind: type, **limits: float) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"must be finite, it is {text}")
         if "low" in limits and value < limits["low"]:
             raise argparse.ArgumentTypeError(f"must be at least {limits['low']}, it is {text}")
+        if "high" in limits and value > limits["high"]:
+            raise argparse.ArgumentTypeError(f"must be at most {limits['high']}, it is {text}")
         if "above" in limits and value <= limits["above"]:
             raise argparse.ArgumentTypeError(f"must be above {limits['above']}, it is {text}")
         if "below" in limits and value >= limits["below"]:

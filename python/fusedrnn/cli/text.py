@@ -134,6 +134,8 @@ class Streams:
         self.windows = max(0, per_stream // length)
         self.batch = batch
         self.length = length
+        if self.windows == 0:
+            return  # and no list of as many streams as somebody asked for
         used = self.windows * length
         starts = [row * per_stream for row in range(batch)]
         self._ids: Ids = np.stack([ids[start : start + used + 1] for start in starts], axis=1)

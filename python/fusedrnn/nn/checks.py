@@ -13,12 +13,14 @@ from fusedrnn import _native
 Seed = int | np.random.Generator | None
 
 
-def positive_int(name: str, value: Any) -> int:
-    """`value` as an int of at least 1."""
+def positive_int(name: str, value: Any, most: int | None = None) -> int:
+    """`value` as an int of at least 1, and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an int, it is {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, it is {value}")
+    if most is not None and int(value) > most:
+        raise ValueError(f"{name} must be at most {most}, it is {value}")
     return int(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
 
 
 def _zeros(size: int, dtype: DTypeLike, device: str) -> Any:
+    if size * np.dtype(dtype).itemsize >= 1 << 62:  # which neither NumPy nor a device could count
+        raise MemoryError(f"there is no memory for parameters of {size} elements")
     return aligned_zeros(size, dtype) if device == "cpu" else _native.device_zeros((size,), dtype)
 
 
@@ -112,7 +115,7 @@ class FlatBuffer:
         itemsize = float_dtype(dtype).itemsize
         ends = [0]
         for shape in shapes.values():
-            ends.append(ends[-1] + _padded(int(np.prod(shape, dtype=np.int64)), itemsize))
+            ends.append(ends[-1] + _padded(math.prod(shape), itemsize))
         buffer = cls(ends[-1], dtype, device)
         return {
             name: Parameter._within(buffer, offset, shape, name)
@@ -178,7 +181,7 @@ class Parameter:
         self._buffer = buffer
         self._offset = offset
         self._shape = tuple(int(n) for n in shape)
-        self._size = int(np.prod(self._shape, dtype=np.int64))
+        self._size = math.prod(self._shape)
         if buffer.device != "cpu":
             self._data: Any = buffer.data._piece(offset, self._shape, readonly=True)
             self._grad: Any = buffer.grad._piece(offset, self._shape, readonly=False)

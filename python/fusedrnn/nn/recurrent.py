@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn._weights import StackShape
+from fusedrnn._weights import MAX_LAYERS, StackShape
 from fusedrnn.device import check_algo, check_precision, resolve_device, shared
 from fusedrnn.functional.stack import single
 from fusedrnn.nn import checks, init
@@ -86,7 +86,7 @@ class Recurrent(Module):
     ) -> None:
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
-        self.num_layers = checks.positive_int("num_layers", num_layers)
+        self.num_layers = checks.positive_int("num_layers", num_layers, MAX_LAYERS)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
