@@ -104,29 +104,37 @@ def test_help_explains(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in text
 
 
-def test_wrong_options(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--epochs", "0", "must be at least 1, it is 0"),
+        ("--epochs", "many", "must be a whole number, it is 'many'"),
+        ("--seed", "-1", "must be at least 0, it is -1"),
+        ("--plot", "/no/x.png", "cannot write /no/x.png: there is no directory /no"),
+    ],
+)
+def test_wrong_options(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        digits.main(["--epochs", "0"])
+        digits.main([option, value])
     assert caught.value.code == 2
-    assert "must be at least 1, it is 0" in capsys.readouterr().err
+    assert f"argument {option}: {message}" in capsys.readouterr().err
 
 
 def test_missing_package_and_unwritable_picture(tmp_path: Path) -> None:
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text("raise ModuleNotFoundError('none', name='sklearn')\n")
     places = os.pathsep.join([str(tmp_path), str(Path(fr.__file__).parents[1])])
-    command = [sys.executable, "-m", "fusedrnn.examples.digits", "--epochs", "1"]
+    picture = tmp_path / "x.png"
+    picture.mkdir()
 
-    def error(path: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": path}
-        arguments = [*command, "--plot", str(tmp_path / "no" / "x.png")]
-        result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
+    def error(name: str) -> str:
+        command = [sys.executable, "-m", f"fusedrnn.examples.{name}", "--epochs", "1", "--plot", str(picture)]
+        environment = {**os.environ, "PYTHONPATH": places}
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
         assert result.returncode == 1
         assert "Traceback" not in result.stderr
         return result.stderr.splitlines()[-1]
 
     missing = "this example needs sklearn, which is not installed: pip install 'fusedrnn[examples]'"
-    assert error(places) == f"error: {missing}"
-    assert error(str(Path(fr.__file__).parents[1])).startswith(
-        f"error: cannot write {tmp_path}/no/x.png: No such"
-    )
+    assert error("digits") == f"error: {missing}"
+    assert error("bare_rnn") == f"error: cannot write {picture}: Is a directory"

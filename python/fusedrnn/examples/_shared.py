@@ -56,13 +56,13 @@ def need(module: str) -> Any:
 def parser(text: str, *, epochs: int, what: str = "passes over the data") -> argparse.ArgumentParser:
     """Command line of an example: its text, and the options all examples have."""
     result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--epochs", type=_positive, default=epochs, help=f"{what} (default: {epochs})")
-    result.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    result.add_argument("--epochs", type=_number(1), default=epochs, help=f"{what} (default: {epochs})")
+    result.add_argument("--seed", type=_number(0), default=0, help="seed of all random numbers (default: 0)")
     result.add_argument(
         "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute (default: cpu)"
     )
     result.add_argument(
-        "--plot", type=Path, metavar="PNG", help="picture to write (default: the example's name)"
+        "--plot", type=_picture, metavar="PNG", help="picture to write (default: the example's name)"
     )
     return result
 
@@ -116,8 +116,24 @@ def curve(axes: Any, values: Sequence[float], label: str, **style: Any) -> None:
     axes.grid(alpha=0.3)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, it is {value}")
-    return value
+def _number(least: int) -> Callable[[str], int]:
+    """An argparse type for whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, it is {text!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, it is {value}")
+        return value
+
+    return parse
+
+
+def _picture(text: str) -> Path:
+    """An argparse type for a file to write, whose directory must be there before minutes of training."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {path}: there is no directory {path.parent}")
+    return path
