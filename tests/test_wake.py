@@ -23,7 +23,7 @@ pytestmark = [
     host_memory,
     pytest.mark.skipif(sys.platform != "linux", reason="counts context switches in /proc"),
 ]
-PAUSE = 0.005  # a hundred times as long as workers spin
+PAUSE = 0.005  # five times as long as workers wait for a call that follows
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,11 @@ def test_sleeping_workers_are_woken_for_much_work_only(work: Any) -> None:
     assert woken_by(little) == 0
 
 
+def test_packing_wakes_nobody() -> None:
+    weights = LSTM(3, 256, seed=1).state_dict()
+    assert woken_by(lambda: fr.functional.pack_weights(weights)) == 0
+
+
 @pytest.mark.skipif(fr.get_num_threads() < 2, reason="with one CPU nobody spins")
 @pytest.mark.parametrize("work", [forward, training])
 def test_little_work_is_shared_where_calls_follow_each_other(work: Any) -> None:
@@ -86,6 +91,20 @@ def test_little_work_is_shared_where_calls_follow_each_other(work: Any) -> None:
         for _ in range(100):
             call()
         time.sleep(PAUSE)  # long enough for a roused worker to sleep again, which is what is counted
+
+
+@pytest.mark.skipif(fr.get_num_threads() < 2, reason="with one CPU nobody spins")
+def test_workers_stay_awake_for_calls_a_little_apart() -> None:
+    """As those of a training loop that makes its next batch in between; on a busy machine a pause may take longer."""
+    call, calls = forward(40, 32, 128), 200
+    call()
+    before = worker_waits()
+    for _ in range(calls):
+        end = time.perf_counter() + 300e-6
+        while time.perf_counter() < end:
+            pass
+        call()
+    assert worker_waits() - before < calls / 2
 
 
 def test_the_plan_is_for_workers_that_are_awake() -> None:

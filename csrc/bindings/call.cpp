@@ -50,6 +50,13 @@ void CallStream::offer(SequenceDesc& desc) {
   desc.threads = 1;
 }
 
+void CallStream::offer_to_pack(SequenceDesc& desc) {
+  offer_threads(desc, threads());
+  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake()) return;
+  lease_->rouse();
+  desc.threads = 1;
+}
+
 void CallStream::finish() {
   finished_ = true;
   if (device_ != nullptr) mark_uses(*device_);

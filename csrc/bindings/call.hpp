@@ -68,6 +68,8 @@ class CallStream {
 
   // Plans with the threads there are: the team's, or one if it sleeps and the work is too little to wake it.
   void offer(SequenceDesc& desc);
+  // The same for packing weights: wakes nobody, but has a sleeping team awake for the pass that follows.
+  void offer_to_pack(SequenceDesc& desc);
   Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
   int32_t threads() const { return lease_ ? lease_->size() : 1; }
   void finish();

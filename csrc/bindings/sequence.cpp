@@ -81,7 +81,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
       PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
   py::gil_scoped_release release;
   CallStream on(device);
-  on.offer(desc);
+  on.offer_to_pack(desc);
   SequenceSizes sizes;
   check(backend, backend.sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");

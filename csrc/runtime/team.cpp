@@ -14,13 +14,14 @@ namespace fusedrnn {
 namespace {
 
 // How long a thread spins before it sleeps: longer than the hand-over of a running step and the Python between two
-// calls of a training loop, too short to be noticed by other work. Not at all with more threads than CPUs, where
-// whoever is waited for needs the CPU of the one who spins.
+// calls, too short to be noticed by other work. Not at all with more threads than CPUs, where whoever is waited for
+// needs the CPU of the one who spins.
 constexpr int64_t kSpinNs = 50'000;
 
-// Workers do not fall asleep while a call goes on that may have work for them, or the next one, unless it is a long
-// one.
-constexpr int64_t kLongCallNs = 1'000'000;
+// How long a worker spins where work is likely to come: while a call goes on, and where calls follow each other, which
+// is when one begins within this time after the one before. As long as waking may take, so never more than twice what
+// the best choice would have cost. A training loop that makes its next batch in less keeps its workers.
+constexpr int64_t kLikelyNs = 1'000'000;
 
 // A worker's door. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps. `awake` is 0
 // from when it goes to sleep until it is running again.
@@ -38,6 +39,12 @@ class ProcessTeam : public Team {
   ProcessTeam() : Team{1, &ProcessTeam::run, &ProcessTeam::wait_at} {}
 
   bool try_lock() { return __atomic_exchange_n(&locked_, true, __ATOMIC_ACQUIRE) == false; }
+  // With the lock just taken: whether the call before has ended just now.
+  bool follows() {
+    const bool follows = spin_ns() > 0 && now_ns() - ended_ns_ < kLikelyNs;
+    __atomic_store_n(&follows_, follows, __ATOMIC_RELAXED);
+    return follows;
+  }
   void unlock() {
     ended_ns_ = now_ns();
     __atomic_store_n(&locked_, false, __ATOMIC_RELEASE);
@@ -47,7 +54,6 @@ class ProcessTeam : public Team {
   bool all_awake() const {
     return std::all_of(doors_, doors_ + (size - 1), [](const Door& door) { return load(&door.awake) != 0; });
   }
-  bool just_used() const { return now_ns() - ended_ns_ < spin_ns(); }
   void rouse() {
     for (int32_t i = 0; i < size - 1; ++i)
       if (__atomic_fetch_and(&doors_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping)
@@ -122,12 +128,12 @@ class ProcessTeam : public Team {
     const auto called = [&] { return (load(&door.word) & ~kSleeping) != old; };
     for (;;) {
       __atomic_store_n(&door.awake, 1, __ATOMIC_RELAXED);
-      const int64_t latest = spin_ns() > 0 ? now_ns() + kLongCallNs : 0;
-      bool lent;
+      const int64_t latest = spin_ns() > 0 ? now_ns() + kLikelyNs : 0;
+      bool likely;
       do {
-        lent = __atomic_load_n(&locked_, __ATOMIC_RELAXED);
+        likely = __atomic_load_n(&locked_, __ATOMIC_RELAXED) || __atomic_load_n(&follows_, __ATOMIC_RELAXED);
         if (spin_until(called, spin_ns())) return;
-      } while (lent && now_ns() < latest);
+      } while (likely && now_ns() < latest);
       __atomic_store_n(&door.awake, 0, __ATOMIC_RELAXED);
       uint32_t expected = old;
       __atomic_compare_exchange_n(&door.word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -171,6 +177,7 @@ class ProcessTeam : public Team {
 
   bool locked_ = false;
   int64_t ended_ns_ = 0;  // when the last lease did
+  bool follows_ = false;  // whether the present or last lease began close to the end of the one before
   int32_t workers_ = 0;
   int64_t spin_ns_ = kSpinNs;
   void (*body_)(void*, int32_t) = nullptr;
@@ -229,7 +236,7 @@ TeamLease::TeamLease() : team_(&alone) {
   if (!team->try_lock()) return;
   team->resize(n);
   team_ = team;
-  follows_ = team->just_used();
+  follows_ = team->follows();
 }
 
 bool TeamLease::awake() const { return team_ != &alone && static_cast<ProcessTeam*>(team_)->all_awake(); }

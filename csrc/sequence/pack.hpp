@@ -57,7 +57,8 @@ template <class Cell, class T>
 void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* packed, Team* team) {
   const StackSize<Cell, T> size(desc);
   const int64_t elements = int64_t(Cell::gates) * desc.H * (desc.H + desc.I) * size.stacks();
-  const int32_t threads = elements < 65536 ? 1 : team->size;
+  const int32_t offered = desc.threads < team->size ? desc.threads : team->size;
+  const int32_t threads = elements < 65536 ? 1 : offered;
   parallel(team, threads, [&](int32_t thread) {
     for (int i = 0; i < size.stacks(); ++i) {
       const PackedLayer<T> to = packed_layer<Cell, T>(desc, packed, i);

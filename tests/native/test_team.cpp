@@ -128,7 +128,7 @@ void check_awake() {
   for (int round = 0; round < 5; ++round) {
     wait_until(used, "workers spin after a region");
     wait_until(asleep, "workers fall asleep");
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
     {
       TeamLease late;
       late.rouse();
