@@ -95,7 +95,7 @@ def test_little_work_is_shared_where_calls_follow_each_other(work: Any) -> None:
 
 @pytest.mark.skipif(fr.get_num_threads() < 2, reason="with one CPU nobody spins")
 def test_workers_stay_awake_for_calls_a_little_apart() -> None:
-    """As those of a training loop that makes its next batch in between; on a busy machine a pause may take longer."""
+    """As those of a training loop that makes its batches; on a busy machine a pause may take longer."""
     call, calls = forward(40, 32, 128), 200
     call()
     before = worker_waits()
