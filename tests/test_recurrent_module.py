@@ -294,3 +294,16 @@ def test_dropout_without_a_second_layer_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fr.nn.GRU(I, H, 2, dropout=0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_packed_again_for_another_instruction_set(kind: str) -> None:
+    """A packing is computed with by the backend that made it."""
+    module, before = KINDS[kind](I, H, seed=0).eval(), _native.backend()
+    try:
+        for name in _native.available_backends():
+            _native.set_backend(name)
+            module(np.ones((T, B, I), np.float32))
+            assert module._packed[2].backend == name
+    finally:
+        _native.set_backend(before)
