@@ -59,6 +59,15 @@ def test_precisions(build) -> None:
         build(precision="float8")
 
 
+def test_precisions_are_of_float32() -> None:
+    assert device.check_precision("ieee", "cuda", np.dtype(np.float64)) == "ieee"
+    assert device.check_precision("bf16", "cuda", np.dtype(np.float32)) == "bf16"
+    with pytest.raises(
+        ValueError, match="precision='bf16' is an arithmetic of float32 modules, this one is float64"
+    ):
+        device.check_precision("bf16", "cuda", np.dtype(np.float64))
+
+
 def test_cuda_says_why_not() -> None:
     reason = fr.cuda.why_not()
     assert fr.cuda.is_available() is (reason is None)

@@ -46,14 +46,14 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-def check_precision(precision: str, device: str) -> str:
-    """The argument `precision` of a module on `device`, checked.
+def check_precision(precision: str, device: str, dtype: Any = np.float32) -> str:
+    """The argument `precision` of a module of that dtype on `device`, checked.
 
     Parameters are float32 or float64 whatever it says; it is a policy for the arithmetic on CUDA. The CPU
     computes in the parameters' own type, which is "ieee".
 
     Raises:
-        ValueError: precision is unknown, or not offered on this device.
+        ValueError: precision is unknown, or not offered on this device or for this dtype.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}")
@@ -61,6 +61,8 @@ def check_precision(precision: str, device: str) -> str:
         raise ValueError(
             f"precision={precision!r} is an arithmetic of CUDA devices: on the CPU only 'ieee' is offered"
         )
+    if precision != "ieee" and dtype != np.float32:
+        raise ValueError(f"precision={precision!r} is an arithmetic of float32 modules, this one is {dtype}")
     return precision
 
 

@@ -93,7 +93,7 @@ class Recurrent(Module):
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.dtype = float_dtype(dtype)
         self.device = resolve_device(device)
-        self.precision = check_precision(precision, self.device)
+        self.precision = check_precision(precision, self.device, self.dtype)
         self.algo = check_algo(algo, self.device)
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
