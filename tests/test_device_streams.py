@@ -374,6 +374,7 @@ def test_memory_is_not_freed_before_a_consumer_has_read_it(stream: int | None) -
         streams.add(theirs, managed.tensor.data, address(out), 1, X.size)
         dlpack.free(managed)
     with fr.cuda.stream(A):
+        streams.synchronize(A)  # x is written: nothing but their read holds its memory now
         other = fr.asarray(np.zeros_like(X))
         streams.synchronize(A)
     streams.synchronize(theirs)
@@ -391,6 +392,9 @@ def test_the_interface_names_the_stream_to_wait_for() -> None:
     x.numpy()
     assert named(x) is None
     with fr.cuda.stream(A):
+        busy = fr.asarray(X)
+        for _ in range(100):  # whoever asks how far the device is has it do a piece of its work
+            busy.fill(0)
         x = fr.asarray(X)
         assert named(x) == A
         with fr.cuda.stream(OF_THREAD):
@@ -398,6 +402,7 @@ def test_the_interface_names_the_stream_to_wait_for() -> None:
     # A may be gone by now: the legacy stream has to wait in its place.
     out = fr.asarray(np.zeros_like(X))
     assert named(x) == LEGACY
+    assert pending(A) > 0
     streams.add(LEGACY, address(x), address(out), 1, X.size)
     np.testing.assert_array_equal(out.numpy(), X + 1)
 
