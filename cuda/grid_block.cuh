@@ -120,7 +120,8 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
         shape_(shape),
         flags_(reinterpret_cast<uint32_t*>(static_cast<char*>(exchange.memory) + group * shape.group_bytes)),
         epoch_(exchange.epoch),
-        first_(door::warp() * shape.job_depth),
+        // Of a lane: so a compiler knows that the warp has one, and that it stays together.
+        first_(door::shuffle(door::warp(), 0) * shape.job_depth),
         count_(first_ + shape.job_depth < shape.depth ? shape.job_depth : shape.depth - first_) {}
 
   FR_DEVICE E* state(int64_t turn) const {
@@ -140,14 +141,18 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
       door::flag_poll(flags_ + q, epoch_ + static_cast<uint32_t>(turn));
     door::warp_barrier();
 
-    const E* const from = state(turn) + static_cast<int64_t>(first_) * Engine::kStateElements;
+    // A lane has the same 16 bytes of every 512, and so addresses that are constants beyond its first.
+    constexpr int kVector = 16 / sizeof(E), kRound = door::kWarp * kVector;
+    static_assert(kSlotElements % kRound == 0, "a slot is whole rounds of the warp");
+    const int own = door::lane() * kVector, left = count_ * Engine::kStateElements - own;
+    const E* const from = state(turn) + static_cast<int64_t>(first_) * Engine::kStateElements + own;
     const door::Shared<E> ring = door::recast<E>(Base::sums() + door::warp() * shape_.sums_pitch);
     const auto fetch = [&](int slot) {
-      constexpr int kVector = 16 / sizeof(E);
-      const int left = (count_ - slot * kSlot) * Engine::kStateElements;
-      for (int i = door::lane() * kVector; i < (left < kSlotElements ? left : kSlotElements);
-           i += door::kWarp * kVector)
-        door::copy_async16(ring + (slot % kSlots * kSlotElements + i), from + slot * kSlotElements + i);
+      FR_UNROLL
+      for (int i = 0; i < kSlotElements; i += kRound) {
+        const int at = slot * kSlotElements + i;
+        if (at < left) door::copy_async16(ring + (slot % kSlots * kSlotElements + i + own), from + at);
+      }
       door::commit_copies();
     };
     // The next slot, all others of the ring but the one before it being on their way.

@@ -93,7 +93,6 @@ RULES = (
     Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
     Rule(r"while \(", lambda shape, outer: outer),  # a wait that is over at once
     Rule(r"q < shape_\.blocks", lambda shape, outer: outer),
-    Rule(r"i < \(left < kSlotElements", lambda shape, outer: 2 * outer),
     Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
     Rule(r"k < kDepth<E>; k \+= kStep", lambda shape, outer: 2 * outer),  # of tf32x3; others are unrolled
@@ -107,8 +106,8 @@ RARE = re.compile(
     r"before_time == 0|d\.hidden|resets_stride|copy\(to \+ place\(i\), rows_"
 )
 # Fragments in registers: of a warp's first job, or of its run of k. There is room for `most_held`, and `held`
-# are used.
-HELD = re.compile(r"\.add\(held_\[")
+# are used, and slots of the state for them fetched.
+HELD = re.compile(r"\.add\(held_\[|= arrive\(slot\)")
 
 
 def line_of(kernel: Kernel, loop: Loop) -> tuple[str, tuple[Frame, ...]]:
