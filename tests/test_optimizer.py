@@ -225,9 +225,12 @@ def test_table_follows_parameters_that_moved() -> None:
 
 
 # ------------------------------------------------------------------------------------- saving and loading
-def test_loading_continues_to_the_same_bits(rule: Any) -> None:
+@pytest.mark.parametrize("steps", [0, 2], ids=["new", "used"])
+def test_loading_continues_to_the_same_bits(rule: Any, steps: int) -> None:
     params, others = parameters(), parameters()
     a, b = rule(params), rule(others)
+    for _ in range(steps):  # states of its own, which are to be forgotten
+        b.step()
     for _ in range(3):
         a.step(clip_norm=1.0)
     a.lr = 0.01

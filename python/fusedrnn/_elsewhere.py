@@ -38,6 +38,7 @@ NN = {
     "CrossEntropyLoss": _LOSS.format("cross_entropy"),
     "MSELoss": _LOSS.format("mse"),
     **dict.fromkeys(("BCELoss", "BCEWithLogitsLoss"), _LOSS.format("binary_cross_entropy (of logits)")),
+    "ModuleList": "set the modules as attributes, or use Sequential",
     "functional": "use fr.functional and fr.losses",
     "utils": "clipping is fr.optim.clip_grad_norm_ and step(clip_norm=...); " + _LENGTHS,
     **dict.fromkeys(
