@@ -108,3 +108,15 @@ def test_results_are_aligned_and_the_callers_own() -> None:
     results = [_native.dropout(x, 0.0, 0, 0) for _ in range(8)]
     assert all(r.ctypes.data % 64 == 0 and r.flags.writeable and r.flags.c_contiguous for r in results)
     assert len({r.ctypes.data for r in results}) == 8
+
+
+def test_memory_that_is_shared_by_any_piece_is_refused() -> None:
+    memory, ids = np.zeros(18, np.float32), np.array([0, 1, 1])
+    dy = memory[5:11].reshape(3, 2)
+    for start in range(14):
+        dweight = memory[start : start + 4].reshape(2, 2)
+        if start + 4 <= 5 or start >= 11:
+            _native.embedding_backward(dy, ids, dweight)
+            continue
+        with pytest.raises(ValueError, match="dweight must not share memory with dy, it does"):
+            _native.embedding_backward(dy, ids, dweight)

@@ -92,3 +92,10 @@ def test_schedules() -> None:
         assert rates[(total + 4) // 2] == pytest.approx(2 * middle, rel=0.05)
         assert rates[total] == pytest.approx(2.0 if schedule == "constant" else 0.1)
         assert np.all(np.diff(rates[4:]) <= 0)
+
+
+def test_streams_start_at_equal_distances_whatever_is_left_of_each() -> None:
+    streams = Streams(np.arange(31), batch=3, length=4)  # 10 to a stream, of which two windows take 8
+    assert streams.windows == 2
+    assert streams.window(0)[0][0].tolist() == [0, 10, 20]
+    assert streams.window(1)[1][-1].tolist() == [8, 18, 28]
