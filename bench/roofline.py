@@ -231,6 +231,12 @@ def _compile(compiler: str, runtime: Sequence[Path], path: Path) -> None:
             Path(leftover).unlink(missing_ok=True)
 
 
+def inner_pieces(limits: Limits) -> tuple[float, float]:
+    """GFLOP/s of the register tile with panels in L2, and seconds of an LSTM's cell a unit; on one thread."""
+    library, isa = load(), limits.isa.encode()
+    return library.roofline_tile(isa, limits.l2_bytes // 2), library.roofline_lstm(isa)
+
+
 def print_pieces(limits: Limits) -> None:
     """Prints how fast the kernels' inner pieces are alone, on one thread and fusedrnn's path."""
     library, isa = load(), limits.isa.encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from cuda_limits import CudaLimits, CudaStack
 from cuda_limits import stack_limit as cuda_limit
 from limits import CELLS, Stack, stack_limit
+from pieces import Pieces
+from pieces import seconds as pieces_seconds
+from pieces import table as pieces_table
 from roofline import Limits, Roof
 
 # 2 GFLOP/s: a multiply-add a nanosecond. Caches that hold everything, bandwidths that cost nothing.
@@ -159,3 +163,39 @@ def test_a_gpu_moves_every_array_once() -> None:
     rates = {**slow.rates, "copy_gbytes": 0.5, "read_gbytes": 0.25}
     half = CudaLimits(rates, l2_bytes=bytes_forward // 4)
     assert cuda_limit(GRU, half).seconds == pytest.approx(bytes_forward * 0.75 * 2e-9)
+
+
+PIECES = Pieces(lanes=4, tile_flops=1e9, cell_seconds=1e-6, slot_flops=1e9, copy_bytes=1e9)
+
+
+def test_pieces_fill_vectors_as_the_packing_does() -> None:
+    # H 6 in vectors of 4: a full one of units, then 4 gates of 2 units side by side: 4 + 2 vectors of gates.
+    infer = Stack("lstm", T=3, B=2, I=5, H=6, L=1, train=False)
+    forward = 6 * 2 * (6 * 4) * (5 + 6) * 1e-9 + 6 * 8 * 1e-6
+    assert pieces_seconds(infer, PIECES) == pytest.approx(forward)
+    backward = 6 * 2 * 2 * (4 * 6) * (8 + 8) * 1e-9 + 6 * 8 * 2 * CELLS["lstm"].backward_slots * 1e-9
+    packing = 2 * 3 * 4 * (24 * (5 + 6)) * 1e-9
+    assert pieces_seconds(replace(infer, train=True), PIECES) == pytest.approx(forward + backward + packing)
+
+
+def test_a_second_layer_has_the_first_ones_outputs() -> None:
+    first, second = (Stack("lstm", T=3, B=2, I=inputs, H=8, L=1, train=True) for inputs in (4, 8))
+    both = pieces_seconds(first, PIECES) + pieces_seconds(second, PIECES)
+    assert pieces_seconds(replace(first, L=2), PIECES) == pytest.approx(both)
+
+
+def test_pieces_are_told_of_lstm_rows_with_tiles_to_fill() -> None:
+    def row(name: str, group: str) -> dict[str, Any]:
+        peers = {"PyTorch": {"1 thread": {"median": 9.0}, "2 threads": {"median": 4.0}}}
+        return {"name": name, "group": group, "ours": {"median": 2.0}, "peers": peers}
+
+    names = [
+        "lstm train 3 16 8 8 1",
+        "gru train 3 16 8 8 1",
+        "lstm train 3 1 8 8 1",
+        "lstm train ragged 3 16 8 8 1",
+    ]
+    lines = pieces_table([row(name, "lstm train") for name in names], PIECES)
+    assert [line.split()[:2] for line in lines] == [["row", "ours"], ["lstm", "train"], ["lstm", "train,"]]
+    stack = Stack("lstm", T=3, B=16, I=8, H=8, L=1, train=True)
+    assert lines[-1].split()[-2:] == ["2.00", f"{4.0 / pieces_seconds(stack, PIECES):.2f}"]
