@@ -94,7 +94,8 @@ def ask(
             "cudaOccupancyMaxActiveBlocksPerMultiprocessor",
             f"cudaOccupancyMaxActiveBlocksPerMultiprocessor of {LAUNCH}, cooperative",
         ),
-        ("blocks_at_once", "cudaDeviceGetAttribute", r"cudaDeviceGetAttribute\(16, 2\)"),
+        ("blocks_at_once", "cudaDeviceGetAttribute 16", r"cudaDeviceGetAttribute\(16, 2\)"),
+        ("launch", "cudaDeviceGetAttribute 97", r"cudaDeviceGetAttribute\(97, 2\)"),
     ],
 )
 def test_failures_name_call_and_place(door: ctypes.CDLL, what: str, call: str, text: str) -> None:
@@ -115,6 +116,13 @@ def test_copies_of_pinned_memory_are_waited_for(door: ctypes.CDLL) -> None:
     status, message = ask(door, "copy", "cudaStreamSynchronize", LAUNCH_FAILED, pinned=True)
     assert status == DEVICE_ERROR
     assert message.startswith("cudaStreamSynchronize(")
+
+
+@pytest.mark.parametrize("what", ["launch", "cooperative launch", "blocks_at_once"])
+def test_kernels_may_have_all_shared_memory(door: ctypes.CDLL, what: str) -> None:
+    """A kernel's limit is one for all threads: what this launch needs would be too little for another's."""
+    assert ask(door, what) == (0, "")
+    assert door.allowed() == 200000
 
 
 def test_work_under_way_is_no_failure(door: ctypes.CDLL) -> None:

@@ -7,6 +7,7 @@
 extern const char* failing;
 extern int error;
 extern bool pinned, captured;
+extern int shared_asked;
 extern int device_index, calls;
 
 namespace {
@@ -92,6 +93,8 @@ extern "C" __attribute__((visibility("default"))) int device_of(size_t address) 
 }
 
 extern "C" __attribute__((visibility("default"))) int blocks() { return blocks_at_once; }
+
+extern "C" __attribute__((visibility("default"))) int allowed() { return shared_asked; }
 
 extern "C" __attribute__((visibility("default"))) int why_not(const char* call, int with, char* text, size_t bytes) {
   failing = call;

@@ -10,6 +10,7 @@ bool pinned = false;       // whether memory is the host's own, pinned
 bool captured = false;     // whether streams are being captured
 int device_index = 2;      // of the calling thread's device
 int calls = 0;             // of what takes back what another call has made
+int shared_asked = 0;      // bytes of shared memory that a kernel was last allowed
 
 namespace {
 
@@ -62,7 +63,10 @@ cudaError_t cudaFuncGetName(const char** name, const void*) {
   *name = "a_kernel";
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return result_of("cudaFuncSetAttribute"); }
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) shared_asked = value;
+  return result_of("cudaFuncSetAttribute");
+}
 cudaError_t cudaLaunchKernelExC(const void* config, const void*, void**) {
   const bool together = cooperative(*static_cast<const cudaLaunchConfig_t*>(config));
   return result_of(together ? "cudaLaunchKernelExC, cooperative" : "cudaLaunchKernelExC");
@@ -82,8 +86,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return result_of("cudaGetDeviceCount");
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 7 : attribute == cudaDevAttrMemoryPoolsSupported ? 1 : 5;
-  return result_of("cudaDeviceGetAttribute");
+  *value = attribute == cudaDevAttrComputeCapabilityMajor         ? 7
+           : attribute == cudaDevAttrMemoryPoolsSupported         ? 1
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 200000
+                                                                  : 5;
+  char call[40];
+  std::snprintf(call, sizeof call, "cudaDeviceGetAttribute %d", static_cast<int>(attribute));
+  return result_of(call);
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
   *blocks = 3;
