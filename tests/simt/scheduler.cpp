@@ -553,6 +553,7 @@ void Launch::begin_early(const KernelCall& call) {
 Status Launch::run(const KernelCall& call) {
   if (early_) {
     early_ = false;
+    host_race_fiber_ = races::current();  // another thread of the host may have begun it
     wake(waiting_for_previous_);
   } else {
     prepare(call);
