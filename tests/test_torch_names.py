@@ -26,9 +26,7 @@ def test_state_dicts_go_both_ways(kind: str, options: dict[str, Any]) -> None:
 
     ours = getattr(fr.nn, kind)(3, 5, 2, bidirectional=True, **options, dtype=np.float64, seed=0)
     theirs = getattr(torch.nn, kind)(3, 5, 2, bidirectional=True, **options, dtype=torch.float64)
-    x = np.random.default_rng(0).standard_normal((7, 2, 3))
     theirs.load_state_dict({name: torch.from_numpy(a) for name, a in ours.state_dict().items()})
-    np.testing.assert_allclose(ours(x)[0], theirs(torch.from_numpy(x))[0].detach(), rtol=1e-12)
     again = getattr(fr.nn, kind)(3, 5, 2, bidirectional=True, **options, dtype=np.float64, seed=1)
     again.load_state_dict(theirs.state_dict())
     assert all(np.array_equal(a, again.state_dict()[name]) for name, a in ours.state_dict().items())
@@ -101,7 +99,8 @@ def test_parameters_are_arrays_to_numpy() -> None:
 
 
 def messages() -> list[tuple[Any, type[Exception], str]]:
-    torch = pytest.importorskip("torch")
+    import torch
+
     m = model()
     x = np.zeros((5, 2, 3), np.float32)
     return [
