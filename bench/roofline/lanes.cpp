@@ -76,7 +76,7 @@ void tile(const float* panels, int64_t count, float* into) {
   const float* rows[kRows];
   for (int r = 0; r < kRows; ++r) rows[r] = panels + r * kChunk;
   for (int64_t p = 0; p < count; ++p)
-    Dot<float>::run<kRows, kVectors>(kChunk, rows, 0, panels + p * kChunk * kVectors * L::N, into, true);
+    Dot<float, false>::run<kRows, kVectors>(kChunk, rows, 0, panels + p * kChunk * kVectors * L::N, into, panels);
 }
 
 // gates: for each vector what i f g o get from x, from h, and c.

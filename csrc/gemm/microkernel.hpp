@@ -29,15 +29,25 @@ constexpr int tile_rows() {
 #endif
 }
 
-// One chunk's chain for a whole tile: element(r, k) is that of A, b the panel at the chunk's first k.
-template <class T, int MR, int NV, class Element>
-FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][NV], const Element& element) {
+// Asks for a line, into the second-level cache. The empty assembly is there because GCC takes a function that only asks
+// (a lambda, say) for one without effect and drops the call.
+FR_INLINE void ask(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+  asm volatile("" ::"r"(p));
+}
+
+// One chunk's chain for a whole tile: element(r, k) is that of A, b the panel at the chunk's first k; each(k) comes
+// with every step.
+template <class T, int MR, int NV, class Element, class Each>
+FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][NV], const Element& element,
+                     const Each& each) {
   using L = Lanes<T>;
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) sum[r][v] = L::zero();
   for (int64_t k = 0; k < count; ++k, b += NV * L::N) {
+    each(k);
     typename L::V column[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) column[v] = L::load(b + v * L::N);
@@ -50,26 +60,31 @@ FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][
   }
 }
 
-// Rows by pointer: a chunk of them from k on, count <= kChunk. The tile is contiguous; `first` writes it without
-// reading it, later chunks add.
-template <class T>
+// Rows by pointer: a chunk of them from k on, count <= kChunk. The tile is contiguous; the first chunk writes it
+// without reading it, later ones add. With Ahead every step asks for a vector from `ahead` on, memory that need not be
+// there.
+template <class T, bool Ahead>
 struct Dot {
-  using Kernel = void (*)(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, bool first);
+  using Kernel = void (*)(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, const T* ahead);
 
   template <int MR, int NV>
-  static void run(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, bool first) {
+  static void run(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, const T* ahead) {
     using L = Lanes<T>;
     const T* row[MR];
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r) row[r] = a[r] + k;
     typename L::V sum[MR][NV];
-    chain<T, MR, NV>(count, b, sum, [&](int r, int64_t i) { return row[r][i]; });
+    chain<T, MR, NV>(
+        count, b, sum, [&](int r, int64_t i) { return row[r][i]; },
+        [&](int64_t i) {
+          if (Ahead) ask(ahead + i * L::N);
+        });
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) {
         T* to = tile + (r * NV + v) * L::N;
-        L::store(to, first ? sum[r][v] : L::load(to) + sum[r][v]);
+        L::store(to, k == 0 ? sum[r][v] : L::load(to) + sum[r][v]);
       }
   }
 };
@@ -84,7 +99,7 @@ struct Outer {
     using L = Lanes<T>;
     constexpr int N = L::N, pitch = tile_rows<kOuterVectors>();
     typename L::V sum[MR][NV];
-    chain<T, MR, NV>(K, b, sum, [&](int r, int64_t k) { return a[k * pitch + r]; });
+    chain<T, MR, NV>(K, b, sum, [&](int r, int64_t k) { return a[k * pitch + r]; }, [](int64_t) {});
     const bool full = columns >= NV * N;
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r)

@@ -93,18 +93,58 @@ void pack_panels(T* packed, const T* from, int64_t n_stride, int64_t k_stride, i
   }
 }
 
+constexpr int64_t kOwnCache = 1 << 20;  // second-level cache a thread has to itself, in bytes
+
+// `multiply` with panels that do not fit a thread's own cache. A chunk of a panel passes up to kTogether tiles of rows
+// before the next one, so that it comes from far away once for all of them, and while their sums run they ask for the
+// next, each for one of its vectors.
+template <class T, int NV, class Prepare, class Epilogue>
+void multiply_far(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
+                  int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
+  constexpr int N = Lanes<T>::N, MR = tile_rows<NV>(), kTogether = 8;
+  alignas(64) T sums[kTogether][MR * NV * N];
+  const int64_t tiles = (rows + MR - 1) / MR, chunks = (K + kChunk - 1) / kChunk;
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t begin = panels.begin(p);
+    const int wide = panels.wide(p);
+    const T* const panel = packed + begin * N * K;
+    const T* const after = packed + panels.begin(p + 1 < last ? p + 1 : first) * N * K;
+    for (int64_t tile = 0; tile < tiles; tile += kTogether) {
+      const int64_t end = tile + kTogether < tiles ? tile + kTogether : tiles;
+      for (int64_t c = 0; c < chunks; ++c) {
+        const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
+        const T* const next = c + 1 < chunks ? panel + (k + count) * wide * N : end < tiles ? panel : after;
+        for (int64_t i = tile; i < end; ++i) {
+          const int64_t row = share(rows, tiles, i), part = i - tile < wide ? i - tile : wide - 1;
+          const int tall = static_cast<int>(share(rows, tiles, i + 1) - row);
+          T* const to = sums[i - tile];
+          prepare(begin, row, tall, wide, c, chunks);
+          pick_kernel<Dot<T, true>, NV>(tall, wide)(count, a + row, k, panel + k * wide * N, to,
+                                                    next + part * kChunk * N);
+          if (c + 1 == chunks) epilogue(begin, row, tall, wide, static_cast<const T*>(to));
+        }
+      }
+    }
+  }
+}
+
 // Runs the tiles of rows a[0 .. rows) times panels first <= p < last and hands each to
 // epilogue(panel's first vector, first row, rows of the tile, vectors of the panel, tile); row i of the tile is at
-// tile + i * vectors * N. Panels outside, rows inside: a panel's chunk stays in the second-level cache while the rows
-// pass. Rows are shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
+// tile + i * vectors * N. Panels outside, rows inside: a panel stays in the second-level cache while the rows pass.
+// Rows are shared out evenly, so 32 rows are 6 6 5 5 5 5 and not 6 6 6 6 6 2.
 //
 // prepare(panel's first vector, first row, rows of the tile, vectors of the panel, part, parts) comes before each of
 // the `parts` chunks of a tile's sums and may ask for a part of the memory that its epilogue will touch. In parts,
 // because a core waits once too many lines are on their way.
+//
+// There are two loops that call them, so both want to be inlined by name where they are long.
 template <class T, int NV, class Prepare, class Epilogue>
 void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
               int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
+  const int64_t elements = (panels.begin(last) - panels.begin(first)) * N * K;
+  if (elements * static_cast<int64_t>(sizeof(T)) > kOwnCache)
+    return multiply_far<T, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
   alignas(64) T tile[MR * NV * N];
   const int64_t tiles = (rows + MR - 1) / MR, chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {
@@ -114,11 +154,11 @@ void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& pa
     int64_t row = 0;
     for (int64_t i = 0; i < tiles; ++i) {
       const int tall = static_cast<int>((rows - row + (tiles - i) - 1) / (tiles - i));
-      const auto kernel = pick_kernel<Dot<T>, NV>(tall, wide);
+      const auto kernel = pick_kernel<Dot<T, false>, NV>(tall, wide);
       for (int64_t c = 0; c < chunks; ++c) {
         const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
         prepare(begin, row, tall, wide, c, chunks);
-        kernel(count, a + row, k, panel + k * wide * N, tile, c == 0);
+        kernel(count, a + row, k, panel + k * wide * N, tile, nullptr);
       }
       epilogue(begin, row, tall, wide, static_cast<const T*>(tile));
       row += tall;

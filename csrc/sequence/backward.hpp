@@ -185,7 +185,7 @@ class Backward {
                 for (int64_t r = part; r < tall; r += parts)
                   for (int v = 0; v < wide; ++v) ask_for(row_[row + r], (begin + v) * N);
               },
-          [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
+          [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) __attribute__((always_inline)) {
             for (int r = 0; r < tall; ++r)
               for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (begin + v) * N, L::load(tile));
           });
@@ -213,7 +213,7 @@ class Backward {
     }
 
     // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
-    void finish(const Row& row, int64_t unit, V dh) const {
+    FR_INLINE void finish(const Row& row, int64_t unit, V dh) const {
       const int64_t H = f_.desc_.H;
       V tape[Cell::tape_blocks + 1], da[blocks];
       for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = get(row.gates + k * H, unit);

@@ -145,15 +145,16 @@ class Forward {
     void step(int l, int d, const PackedLayer<T>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
       gather_rows(l, d, walk, s, active);
       multiply<T, NV>(operand_, active, weights.r, panels_, f_.desc_.H, first_panel_, last_panel_,
-                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
-                        const T* x = pre + row * pre_stride_ + (begin - first_vector_) * N;
-                        for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
-                          finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N);
-                      });
+                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile)
+                          __attribute__((always_inline)) {
+                            const T* x = pre + row * pre_stride_ + (begin - first_vector_) * N;
+                            for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
+                              finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N);
+                          });
     }
 
     // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
-    void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h) const {
+    FR_INLINE void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h) const {
       static_assert(U == 1 || G == 1,
                     "a panel has the gates of one vector of units, or vectors of units with one gate");
       for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {

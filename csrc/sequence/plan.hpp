@@ -13,7 +13,6 @@ namespace fusedrnn::FUSEDRNN_ISA {
 constexpr int64_t kChunkRows = 256;       // rows of a chunk of steps: enough for a GEMM, few enough to stay cached
 constexpr double kFlopsPerBarrier = 8e3;  // work a thread of a row group must have for a step to be worth a barrier
 constexpr double kFlopsPerFork = 100e3;   // and for a region to be worth it, with workers awake (dispatch/wake.hpp)
-constexpr int64_t kOwnCache = 1 << 20;    // second-level cache a thread has to itself, in bytes
 constexpr int64_t kFullTileRows = 24;     // rows a thread needs to hide streaming its weights from further away
 
 // Where a thread stands in the grid. Threads of a row group are neighbours.

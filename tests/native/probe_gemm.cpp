@@ -20,26 +20,28 @@ int rows_of(int panel) {
 
 // Chunk by chunk, as `multiply` does.
 template <class T, int NV>
-void tile_of(int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to) {
+void tile_of(int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to, bool ahead) {
   int64_t k = 0;
   do {
     const int64_t count = K - k < kChunk ? K - k : kChunk;
-    pick_kernel<Dot<T>, NV>(rows, vectors)(count, a, k, b + k * vectors * Lanes<T>::N, to, k == 0);
+    const auto kernel =
+        ahead ? pick_kernel<Dot<T, true>, NV>(rows, vectors) : pick_kernel<Dot<T, false>, NV>(rows, vectors);
+    kernel(count, a, k, b + k * vectors * Lanes<T>::N, to, b);
     k += count;
   } while (k < K);
 }
 
 template <class T>
-void tile(int panel, int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to) {
+void tile(int panel, int rows, int vectors, int64_t K, const T* const* a, const T* b, T* to, bool ahead) {
   switch (panel) {
     case 1:
-      return tile_of<T, 1>(rows, vectors, K, a, b, to);
+      return tile_of<T, 1>(rows, vectors, K, a, b, to, ahead);
     case 2:
-      return tile_of<T, 2>(rows, vectors, K, a, b, to);
+      return tile_of<T, 2>(rows, vectors, K, a, b, to, ahead);
     case 3:
-      return tile_of<T, 3>(rows, vectors, K, a, b, to);
+      return tile_of<T, 3>(rows, vectors, K, a, b, to, ahead);
     default:
-      return tile_of<T, 4>(rows, vectors, K, a, b, to);
+      return tile_of<T, 4>(rows, vectors, K, a, b, to, ahead);
   }
 }
 

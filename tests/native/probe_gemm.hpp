@@ -10,9 +10,12 @@ struct GemmProbe {
   // Rows of the tallest tile when panels have `panel` <= 4 vectors.
   int (*tile_rows)(int panel);
 
-  // The kernel that a tile of `rows` x `vectors` gets where full panels have `panel` vectors.
-  void (*tile32)(int panel, int rows, int vectors, int64_t K, const float* const* a, const float* b, float* tile);
-  void (*tile64)(int panel, int rows, int vectors, int64_t K, const double* const* a, const double* b, double* tile);
+  // The kernel that a tile of `rows` x `vectors` gets where full panels have `panel` vectors; with `ahead` the one that
+  // asks for memory ahead.
+  void (*tile32)(int panel, int rows, int vectors, int64_t K, const float* const* a, const float* b, float* tile,
+                 bool ahead);
+  void (*tile64)(int panel, int rows, int vectors, int64_t K, const double* const* a, const double* b, double* tile,
+                 bool ahead);
 };
 
 extern "C" {

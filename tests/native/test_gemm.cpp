@@ -78,12 +78,12 @@ int lanes(const GemmProbe& probe, float) { return probe.lanes32; }
 int lanes(const GemmProbe& probe, double) { return probe.lanes64; }
 
 void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const float* const* a, const float* b,
-              float* tile) {
-  p.tile32(panel, rows, vectors, K, a, b, tile);
+              float* tile, bool ahead) {
+  p.tile32(panel, rows, vectors, K, a, b, tile, ahead);
 }
 void run_tile(const GemmProbe& p, int panel, int rows, int vectors, int64_t K, const double* const* a, const double* b,
-              double* tile) {
-  p.tile64(panel, rows, vectors, K, a, b, tile);
+              double* tile, bool ahead) {
+  p.tile64(panel, rows, vectors, K, a, b, tile, ahead);
 }
 
 // Rows in memory of their own, of exactly K elements; with three or more rows the last is the first
@@ -104,17 +104,19 @@ void one_tile(const GemmProbe& probe, int panel, int rows, int vectors, int64_t 
   }
   Guarded<T> b(static_cast<size_t>(K * width), Guard::after), tile(static_cast<size_t>(rows * width), Guard::after);
   fill(b.begin(), b.end(), data, random);
-  for (T& v : tile) v = T(__builtin_nan(""));
-  run_tile(probe, panel, rows, vectors, K, a.data(), b.data(), tile.data());
-  for (int r = 0; r < rows; ++r)
-    for (int n = 0; n < width; ++n) {
-      const auto left = [&](int64_t k) { return a[r][k]; };
-      const auto right = [&](int64_t k) { return b[static_cast<size_t>(k * width + n)]; };
-      const T got = tile[static_cast<size_t>(r * width + n)];
-      const T must = data == Data::integers ? integer_sum<T>(K, left, right) : promised_sum<T>(K, left, right);
-      require(got == must, "%s: tile %d of %d x %d, K = %d: [%d][%d] is %a, must be %a", probe.isa, panel, rows,
-              vectors, static_cast<int>(K), r, n, double(got), double(must));
-    }
+  for (const bool ahead : {false, true}) {
+    for (T& v : tile) v = T(__builtin_nan(""));
+    run_tile(probe, panel, rows, vectors, K, a.data(), b.data(), tile.data(), ahead);
+    for (int r = 0; r < rows; ++r)
+      for (int n = 0; n < width; ++n) {
+        const auto left = [&](int64_t k) { return a[r][k]; };
+        const auto right = [&](int64_t k) { return b[static_cast<size_t>(k * width + n)]; };
+        const T got = tile[static_cast<size_t>(r * width + n)];
+        const T must = data == Data::integers ? integer_sum<T>(K, left, right) : promised_sum<T>(K, left, right);
+        require(got == must, "%s: tile %d of %d x %d, K = %d, ahead = %d: [%d][%d] is %a, must be %a", probe.isa, panel,
+                rows, vectors, static_cast<int>(K), ahead, r, n, double(got), double(must));
+      }
+  }
 }
 
 template <class T>
@@ -269,6 +271,8 @@ void products(const Backend& backend) {
     // Large enough to be shared out, M above what one block of row pointers holds, K above the outer product's.
     one_product<T>(backend, {kind, 131, 37, 65, false, kind != GemmKind::tn, 3}, Data::reals, random);
     one_product<T>(backend, {kind, 7, 33, 1500, true, false, 2}, Data::reals, random);
+    // B beyond a thread's own cache, with more tiles of rows than its panels pass at once, on every path.
+    one_product<T>(backend, {kind, 61, 70, 4001, true, false, 1}, Data::reals, random);
   }
 }
 
