@@ -97,7 +97,8 @@ constexpr int64_t kOwnCache = 1 << 20;  // second-level cache a thread has to it
 
 // `multiply` with panels that do not fit a thread's own cache. A chunk of a panel passes up to kTogether tiles of rows
 // before the next one, so that it comes from far away once for all of them, and while their sums run they ask for the
-// next, each for one of its vectors.
+// next, each for one of its vectors. Fewer tiles than a panel has vectors would ask for a part of it, which is slower
+// than to leave it to the processor's own prefetching.
 template <class T, int NV, class Prepare, class Epilogue>
 void multiply_far(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
                   int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
@@ -142,11 +143,11 @@ template <class T, int NV, class Prepare, class Epilogue>
 void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
               int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
-  const int64_t elements = (panels.begin(last) - panels.begin(first)) * N * K;
-  if (elements * static_cast<int64_t>(sizeof(T)) > kOwnCache)
+  const int64_t tiles = (rows + MR - 1) / MR, elements = (panels.begin(last) - panels.begin(first)) * N * K;
+  if (tiles >= NV && elements * static_cast<int64_t>(sizeof(T)) > kOwnCache)
     return multiply_far<T, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
   alignas(64) T tile[MR * NV * N];
-  const int64_t tiles = (rows + MR - 1) / MR, chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
+  const int64_t chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {
     const int64_t begin = panels.begin(p);
     const int wide = panels.wide(p);
