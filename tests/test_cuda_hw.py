@@ -1,6 +1,6 @@
-"""The door's host side as nvcc compiles it: every failure of a CUDA call names the call, its place and why.
+"""The hardware layer's host side by nvcc: every failure of a CUDA call names the call, its place and why.
 
-Over a CUDA runtime made for the purpose (door/runtime.cpp), so that no GPU is needed; nvcc is.
+Over a CUDA runtime made for the purpose (hw/runtime.cpp), so that no GPU is needed; nvcc is.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-DOOR = Path(__file__).with_name("door")
-ROOT = DOOR.parents[1]
+HW = Path(__file__).with_name("hw")
+ROOT = HW.parents[1]
 OUT_OF_MEMORY, DEVICE_ERROR = 2, 4  # of backend.hpp's Status
 NO_MEMORY, LAUNCH_FAILED, BAD_ADDRESS = 2, 719, 700  # of cudaError_t
 LAUNCH = r"a_kernel over 7 x 2 x 1 blocks of 128 threads, clusters of 1, 65536 bytes of shared memory"
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The door over that runtime."""
+def hw(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The layer over that runtime."""
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
     if nvcc is None:
-        pytest.skip("no nvcc to compile the door with")
-    library = tmp_path_factory.mktemp("door") / "libdoor.so"
+        pytest.skip("no nvcc to compile it with")
+    library = tmp_path_factory.mktemp("hw") / "libhw.so"
     options = ["-std=c++17", "-arch=sm_80", "-cudart=none", "-shared", "-Xcompiler=-fPIC,-fvisibility=hidden"]
-    paths = [f"-I{ROOT}/cuda", f"-I{ROOT}/csrc", DOOR / "door.cu", DOOR / "runtime.cpp", "-o", library]
+    paths = [f"-I{ROOT}/cuda", f"-I{ROOT}/csrc", HW / "hw.cu", HW / "runtime.cpp", "-o", library]
     built = subprocess.run([nvcc, *options, *map(str, paths)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     loaded = ctypes.CDLL(str(library))
@@ -36,12 +36,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return loaded
 
 
-def ask(
-    door: ctypes.CDLL, what: str, call: str = "", error: int = 0, pinned: bool = False
-) -> tuple[int, str]:
-    """Status and text of a function of the door while a call of the runtime fails."""
+def ask(hw: ctypes.CDLL, what: str, call: str = "", error: int = 0, pinned: bool = False) -> tuple[int, str]:
+    """Status and text of a function of the layer while a call of the runtime fails."""
     text = ctypes.create_string_buffer(1024)
-    status = door.ask(what.encode(), call.encode(), error, int(pinned), text, len(text))
+    status = hw.ask(what.encode(), call.encode(), error, int(pinned), text, len(text))
     return status, text.value.decode()
 
 
@@ -67,11 +65,11 @@ def ask(
         ),
         ("alloc_on", "cudaMallocFromPoolAsync", r"cudaMallocFromPoolAsync\(1048576, 0x6000\)"),
         ("free_on", "cudaFreeAsync", r"cudaFreeAsync\(0x1000, 0x6000\)"),
-        ("mark_create", "cudaEventCreateWithFlags", "cudaEventCreateWithFlags"),
-        ("mark_free", "cudaEventDestroy", r"cudaEventDestroy\(0x3000\)"),
-        ("mark", "cudaEventRecord", r"cudaEventRecord\(0x3000, 0x6000\)"),
-        ("wait_mark", "cudaStreamWaitEvent", r"cudaStreamWaitEvent\(0x6000, 0x3000\)"),
-        ("reached", "cudaEventQuery", r"cudaEventQuery\(0x3000\)"),
+        ("event_create", "cudaEventCreateWithFlags", "cudaEventCreateWithFlags"),
+        ("event_free", "cudaEventDestroy", r"cudaEventDestroy\(0x3000\)"),
+        ("event_record", "cudaEventRecord", r"cudaEventRecord\(0x3000, 0x6000\)"),
+        ("event_wait", "cudaStreamWaitEvent", r"cudaStreamWaitEvent\(0x6000, 0x3000\)"),
+        ("event_query", "cudaEventQuery", r"cudaEventQuery\(0x3000\)"),
         ("capturing", "cudaStreamIsCapturing", r"cudaStreamIsCapturing\(0x6000\)"),
         ("capture_begin", "cudaStreamCreateWithFlags", "cudaStreamCreateWithFlags"),
         ("capture_begin", "cudaStreamBeginCapture", r"cudaStreamBeginCapture\(0x6000\)"),
@@ -98,61 +96,61 @@ def ask(
         ("launch", "cudaDeviceGetAttribute 97", r"cudaDeviceGetAttribute\(97, 2\)"),
     ],
 )
-def test_failures_name_call_and_place(door: ctypes.CDLL, what: str, call: str, text: str) -> None:
-    assert ask(door, what) == (0, "")
-    place = r" at (tests/door/door\.cu|cuda/device_cuda\.cuh):\d+: "
+def test_failures_name_call_and_place(hw: ctypes.CDLL, what: str, call: str, text: str) -> None:
+    assert ask(hw, what) == (0, "")
+    place = r" at (tests/hw/hw\.cu|cuda/hw/device_cuda\.cuh):\d+: "
     for error in (LAUNCH_FAILED, BAD_ADDRESS):
-        status, message = ask(door, what, call, error)
+        status, message = ask(hw, what, call, error)
         assert status == DEVICE_ERROR
         assert re.fullmatch(f"{text}{place}error {error}", message), message
-    status, message = ask(door, what, call, NO_MEMORY)
+    status, message = ask(hw, what, call, NO_MEMORY)
     assert status == OUT_OF_MEMORY
     assert re.fullmatch(f"{text}{place}out of memory", message), message
-    assert ask(door, what) == (0, "")
+    assert ask(hw, what) == (0, "")
 
 
-def test_copies_of_pinned_memory_are_waited_for(door: ctypes.CDLL) -> None:
-    assert ask(door, "copy", "cudaStreamSynchronize", LAUNCH_FAILED) == (0, "")
-    status, message = ask(door, "copy", "cudaStreamSynchronize", LAUNCH_FAILED, pinned=True)
+def test_copies_of_pinned_memory_are_waited_for(hw: ctypes.CDLL) -> None:
+    assert ask(hw, "copy", "cudaStreamSynchronize", LAUNCH_FAILED) == (0, "")
+    status, message = ask(hw, "copy", "cudaStreamSynchronize", LAUNCH_FAILED, pinned=True)
     assert status == DEVICE_ERROR
     assert message.startswith("cudaStreamSynchronize(")
 
 
 @pytest.mark.parametrize("what", ["launch", "cooperative launch", "blocks_at_once"])
-def test_kernels_may_have_all_shared_memory(door: ctypes.CDLL, what: str) -> None:
+def test_kernels_may_have_all_shared_memory(hw: ctypes.CDLL, what: str) -> None:
     """A kernel's limit is one for all threads: what this launch needs would be too little for another's."""
-    assert ask(door, what) == (0, "")
-    assert door.allowed() == 200000
+    assert ask(hw, what) == (0, "")
+    assert hw.allowed() == 200000
 
 
-def test_work_under_way_is_no_failure(door: ctypes.CDLL) -> None:
+def test_work_under_way_is_no_failure(hw: ctypes.CDLL) -> None:
     not_ready = 600
-    assert ask(door, "reached") == (0, "")
-    status, message = ask(door, "reached", "cudaEventQuery", not_ready)
+    assert ask(hw, "event_query") == (0, "")
+    status, message = ask(hw, "event_query", "cudaEventQuery", not_ready)
     assert (status, message) == (1, "not yet")
 
 
-def test_captured_streams(door: ctypes.CDLL) -> None:
+def test_captured_streams(hw: ctypes.CDLL) -> None:
     """Memory is not made a part of somebody's graph unasked; what a graph shall hold needs one."""
-    status, message = ask(door, "capture_hold")
+    status, message = ask(hw, "capture_hold")
     assert status == DEVICE_ERROR
     assert re.fullmatch(
-        r"capture_hold at tests/door/door\.cu:\d+: stream 0x6000 is not being captured .*", message
+        r"capture_hold at tests/hw/hw\.cu:\d+: stream 0x6000 is not being captured .*", message
     )
-    door.capture(1)
+    hw.capture(1)
     try:
-        assert ask(door, "capture_hold") == (0, "")
+        assert ask(hw, "capture_hold") == (0, "")
         for call in ("cudaUserObjectCreate", "cudaGraphRetainUserObject", "cudaStreamGetCaptureInfo"):
-            status, message = ask(door, "capture_hold", call, LAUNCH_FAILED)
+            status, message = ask(hw, "capture_hold", call, LAUNCH_FAILED)
             assert (status, message.startswith(call)) == (DEVICE_ERROR, True)
         for what in ("alloc_on", "free_on"):
-            status, message = ask(door, what)
+            status, message = ask(hw, what)
             assert status == DEVICE_ERROR
             assert re.fullmatch(
-                what + r" at tests/door/door\.cu:\d+: stream 0x6000 is being captured into a graph", message
+                what + r" at tests/hw/hw\.cu:\d+: stream 0x6000 is being captured into a graph", message
             )
     finally:
-        door.capture(0)
+        hw.capture(0)
 
 
 @pytest.mark.parametrize(
@@ -167,33 +165,33 @@ def test_captured_streams(door: ctypes.CDLL) -> None:
     ],
 )
 def test_nothing_of_a_capture_is_left(
-    door: ctypes.CDLL, what: str, call: str, status: int, destroyed: int
+    hw: ctypes.CDLL, what: str, call: str, status: int, destroyed: int
 ) -> None:
     """Its stream, and the graph that an executable one was made of."""
-    assert ask(door, what, call, LAUNCH_FAILED)[0] == status
-    assert door.destroyed() == destroyed
+    assert ask(hw, what, call, LAUNCH_FAILED)[0] == status
+    assert hw.destroyed() == destroyed
 
 
-def test_whose_memory_it_is(door: ctypes.CDLL) -> None:
-    assert ask(door, "alloc") == (0, "")
-    assert door.device_of(0x1000) == 3
-    assert door.device_of(0) == -1
-    ask(door, "alloc", pinned=True)
-    assert door.device_of(0x1000) == -1
+def test_whose_memory_it_is(hw: ctypes.CDLL) -> None:
+    assert ask(hw, "alloc") == (0, "")
+    assert hw.device_of(0x1000) == 3
+    assert hw.device_of(0) == -1
+    ask(hw, "alloc", pinned=True)
+    assert hw.device_of(0x1000) == -1
 
 
-def test_how_many_blocks_run_at_once(door: ctypes.CDLL) -> None:
+def test_how_many_blocks_run_at_once(hw: ctypes.CDLL) -> None:
     """Three on each of five multiprocessors."""
-    assert ask(door, "blocks_at_once") == (0, "")
-    assert door.blocks() == 15
+    assert ask(hw, "blocks_at_once") == (0, "")
+    assert hw.blocks() == 15
 
 
-def test_machine(door: ctypes.CDLL) -> None:
+def test_machine(hw: ctypes.CDLL) -> None:
     """A GPU of capability 7.5 before kernels for 8.0; a driver that cannot count devices."""
     text = ctypes.create_string_buffer(1024)
-    assert not door.why_not(b"", 0, text, len(text))
+    assert not hw.why_not(b"", 0, text, len(text))
     assert text.value.startswith(b"GPU has compute capability 7.5, and this build has kernels for 8.0")
-    assert not door.why_not(b"cudaGetDeviceCount", LAUNCH_FAILED, text, len(text))
+    assert not hw.why_not(b"cudaGetDeviceCount", LAUNCH_FAILED, text, len(text))
     assert text.value.startswith(b"the NVIDIA driver does not answer: error 719")
-    assert not door.why_not(b"cudaGetDeviceCount", 100, text, len(text))
+    assert not hw.why_not(b"cudaGetDeviceCount", 100, text, len(text))
     assert text.value.startswith(b"the NVIDIA driver finds no GPU")

@@ -1,7 +1,7 @@
 // How a CPU kernel reports failure: `return fail(Status::unsupported, "why")`. The text must be a literal.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {

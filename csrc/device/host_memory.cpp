@@ -1,9 +1,9 @@
-#include "dispatch/staged.hpp"
+#include "device/host_memory.hpp"
 
 #include <atomic>
 #include <vector>
 
-#include "dispatch/stage.hpp"
+#include "device/staging.hpp"
 #include "runtime/memory.hpp"
 
 namespace fusedrnn {
@@ -33,11 +33,11 @@ const char* status_text() {
 Status describe(char* text, size_t bytes) { return inner().describe(text, bytes); }
 
 // ------------------------------------------------------------------------------------------------------ sequences
-Status plan(const SequenceDesc* desc, Plan* result) { return inner().plan(desc, result); }
+Status plan(const SequenceDesc* desc, Plan* result) { return inner().sequence->plan(desc, result); }
 
 // Scratch is the device's own affair.
 Status sizes(const SequenceDesc* desc, SequenceSizes* result) {
-  const Status status = inner().sizes(desc, result);
+  const Status status = inner().sequence->sizes(desc, result);
   result->forward = result->backward = 0;
   return status;
 }
@@ -49,7 +49,7 @@ int64_t width_of_input(const SequenceDesc& desc, int32_t index) {
 Status pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed, Stream) {
   Stage stage(inner(), kStream);
   SequenceSizes sizes;
-  const Status status = inner().sizes(desc, &sizes);
+  const Status status = inner().sequence->sizes(desc, &sizes);
   if (status != Status::ok) return status;
   const int64_t bytes = bytes_of(desc->dtype), rows = gates_of(desc->cell) * desc->H;
   std::vector<LayerWeights> layers(weights, weights + desc->layers * desc->directions);
@@ -62,7 +62,7 @@ Status pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed,
     l.bias_hh = stage.in(l.bias_hh, contiguous(bytes, rows));
   }
   packed = stage.out(packed, contiguous(1, static_cast<int64_t>(sizes.packed)));
-  return stage.finish([&] { return inner().pack(desc, layers.data(), packed, kStream); });
+  return stage.finish([&] { return inner().sequence->pack(desc, layers.data(), packed, kStream); });
 }
 
 // What forward and backward read alike.
@@ -82,7 +82,7 @@ Status forward(const SequenceDesc* given, const ForwardArgs* args, void*, Stream
   Stage stage(inner(), kStream);
   SequenceDesc desc = *given;
   SequenceSizes sizes;
-  const Status status = inner().sizes(given, &sizes);
+  const Status status = inner().sequence->sizes(given, &sizes);
   if (status != Status::ok) return status;
   const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
   ForwardArgs a = *args;
@@ -92,14 +92,14 @@ Status forward(const SequenceDesc* given, const ForwardArgs* args, void*, Stream
   a.cn = stage.out(a.cn, bytes, stacks, desc.B, desc.H);
   a.tape = stage.out(a.tape, contiguous(1, static_cast<int64_t>(sizes.tape)));
   void* workspace = stage.scratch(sizes.forward);
-  return stage.finish([&] { return inner().forward(&desc, &a, workspace, kStream); });
+  return stage.finish([&] { return inner().sequence->forward(&desc, &a, workspace, kStream); });
 }
 
 Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stream) {
   Stage stage(inner(), kStream);
   SequenceDesc desc = *given;
   SequenceSizes sizes;
-  const Status status = inner().sizes(given, &sizes);
+  const Status status = inner().sequence->sizes(given, &sizes);
   if (status != Status::ok) return status;
   const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
   const int64_t rows = gates_of(desc.cell) * desc.H;
@@ -123,12 +123,12 @@ Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stre
   }
   a.dweights = grads.data();
   void* workspace = stage.scratch(sizes.backward);
-  return stage.finish([&] { return inner().backward(&desc, &a, workspace, kStream); });
+  return stage.finish([&] { return inner().sequence->backward(&desc, &a, workspace, kStream); });
 }
 
 // Tapes lie in host memory and hold no addresses: where in them something is, the device's own function knows.
 Status tape_view(const SequenceDesc* desc, const void* tape, int32_t index, TapeView* view) {
-  return inner().tape_view(desc, tape, index, view);
+  return inner().sequence->tape_view(desc, tape, index, view);
 }
 
 // --------------------------------------------------------------------------------------------------------- matrix
@@ -144,15 +144,15 @@ Status gemm(const GemmArgs* args, void*, Stream) {
   a.bias = stage.in(a.bias, contiguous(bytes, a.N));
   const Extent c = matrix(bytes, a.M, a.N, a.ldc);
   a.c = a.accumulate ? stage.update(a.c, c) : stage.out(a.c, c);
-  void* workspace = stage.scratch(inner().gemm_workspace(&a, 1));
-  return stage.finish([&] { return inner().gemm(&a, workspace, kStream); });
+  void* workspace = stage.scratch(inner().dense->gemm_workspace(&a, 1));
+  return stage.finish([&] { return inner().dense->gemm(&a, workspace, kStream); });
 }
 
 Status column_sum(DType dtype, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum, Stream) {
   Stage stage(inner(), kStream);
   a = stage.in(a, matrix(bytes_of(dtype), rows, columns, lda));
   sum = stage.update(sum, contiguous(bytes_of(dtype), columns));
-  return stage.finish([&] { return inner().column_sum(dtype, rows, columns, a, lda, sum, kStream); });
+  return stage.finish([&] { return inner().dense->column_sum(dtype, rows, columns, a, lda, sum, kStream); });
 }
 
 // --------------------------------------------------------------------------------------------------------- layers
@@ -162,7 +162,7 @@ Status embedding_forward(const EmbeddingArgs* args, Stream) {
   a.ids = stage.in(a.ids, sizeof(int64_t));
   a.weight = stage.in(a.weight, contiguous(bytes_of(a.dtype), a.rows * a.width));
   a.y = stage.out(a.y, contiguous(bytes_of(a.dtype), a.count * a.width));
-  return stage.finish([&] { return inner().embedding_forward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->embedding_forward(&a, kStream); });
 }
 
 Status embedding_backward(const EmbeddingArgs* args, Stream) {
@@ -171,7 +171,7 @@ Status embedding_backward(const EmbeddingArgs* args, Stream) {
   a.ids = stage.in(a.ids, sizeof(int64_t));
   a.dy = stage.in(a.dy, bytes_of(a.dtype));
   a.dweight = stage.update(a.dweight, contiguous(bytes_of(a.dtype), a.rows * a.width));
-  return stage.finish([&] { return inner().embedding_backward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->embedding_backward(&a, kStream); });
 }
 
 Status layer_norm_forward(const LayerNormArgs* args, Stream) {
@@ -184,7 +184,7 @@ Status layer_norm_forward(const LayerNormArgs* args, Stream) {
   a.y = stage.out(a.y, contiguous(bytes, a.rows * a.width));
   a.mean = stage.out(a.mean, contiguous(bytes, a.rows));
   a.rstd = stage.out(a.rstd, contiguous(bytes, a.rows));
-  return stage.finish([&] { return inner().layer_norm_forward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->layer_norm_forward(&a, kStream); });
 }
 
 Status layer_norm_backward(const LayerNormArgs* args, Stream) {
@@ -199,7 +199,7 @@ Status layer_norm_backward(const LayerNormArgs* args, Stream) {
   a.dx = stage.out(a.dx, contiguous(bytes, a.rows * a.width));
   a.dweight = stage.update(a.dweight, contiguous(bytes, a.width));
   a.dbias = stage.update(a.dbias, contiguous(bytes, a.width));
-  return stage.finish([&] { return inner().layer_norm_backward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->layer_norm_backward(&a, kStream); });
 }
 
 Status dropout(const DropoutArgs* args, Stream) {
@@ -208,7 +208,7 @@ Status dropout(const DropoutArgs* args, Stream) {
   a.key_at = stage.in(a.key_at, contiguous(sizeof(uint64_t), 1));
   a.x = stage.in(a.x, bytes_of(a.dtype));
   a.y = stage.out(a.y, contiguous(bytes_of(a.dtype), a.count));
-  return stage.finish([&] { return inner().dropout(&a, kStream); });
+  return stage.finish([&] { return inner().dense->dropout(&a, kStream); });
 }
 
 Status last_forward(const LastArgs* args, Stream) {
@@ -217,7 +217,7 @@ Status last_forward(const LastArgs* args, Stream) {
   a.lengths = stage.in(a.lengths, contiguous(sizeof(int64_t), a.B));
   a.x = stage.in(a.x, bytes_of(a.dtype), a.T, a.B, a.N);
   a.y = stage.out(a.y, matrix(bytes_of(a.dtype), a.B, a.N, a.y_stride));
-  return stage.finish([&] { return inner().last_forward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->last_forward(&a, kStream); });
 }
 
 Status last_backward(const LastArgs* args, Stream) {
@@ -226,7 +226,7 @@ Status last_backward(const LastArgs* args, Stream) {
   a.lengths = stage.in(a.lengths, contiguous(sizeof(int64_t), a.B));
   a.x = stage.out(a.x, bytes_of(a.dtype), a.T, a.B, a.N);
   a.y = stage.in(a.y, matrix(bytes_of(a.dtype), a.B, a.N, a.y_stride));
-  return stage.finish([&] { return inner().last_backward(&a, kStream); });
+  return stage.finish([&] { return inner().dense->last_backward(&a, kStream); });
 }
 
 // --------------------------------------------------------------------------------------------------------- losses
@@ -243,7 +243,7 @@ Status loss(const LossArgs* args, Stream) {
                                                             : contiguous(sizeof(double), 1));
   a.dpred = stage.out(a.dpred, contiguous(bytes, elements));
   a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(partials) * sizeof(double)));
-  return stage.finish([&] { return inner().loss(&a, kStream); });
+  return stage.finish([&] { return inner().losses->loss(&a, kStream); });
 }
 
 // ----------------------------------------------------------------------------------------------------- optimizers
@@ -264,7 +264,7 @@ Status optimizer(const OptimizerArgs* args, Stream) {
   const std::vector<Segment> segments = updated_segments(stage, a);
   a.segment = segments.data();
   a.clip_factor = stage.in(a.clip_factor, contiguous(sizeof(double), 1));
-  return stage.finish([&] { return inner().optimizer(&a, kStream); });
+  return stage.finish([&] { return inner().optim->optimizer(&a, kStream); });
 }
 
 Status norm(const NormArgs* args, Stream) {
@@ -280,7 +280,7 @@ Status norm(const NormArgs* args, Stream) {
   a.norm = stage.out(a.norm, contiguous(sizeof(double), 1));
   a.clip_factor = stage.out(a.clip_factor, contiguous(sizeof(double), 1));
   a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(chunks) * sizeof(double)));
-  return stage.finish([&] { return inner().norm(&a, kStream); });
+  return stage.finish([&] { return inner().optim->norm(&a, kStream); });
 }
 
 Status clipped_update(const ClippedUpdateArgs* args, Stream) {
@@ -300,7 +300,7 @@ Status clipped_update(const ClippedUpdateArgs* args, Stream) {
   a.group = groups.data();
   a.norm = stage.out(a.norm, contiguous(sizeof(double), 1));
   a.partials = static_cast<double*>(stage.scratch(static_cast<size_t>(chunks) * sizeof(double)));
-  return stage.finish([&] { return inner().clipped_update(&a, kStream); });
+  return stage.finish([&] { return inner().optim->clipped_update(&a, kStream); });
 }
 
 std::vector<Segment> updated_grads(Stage& stage, DType dtype, int64_t count, const Segment* segment) {
@@ -315,54 +315,26 @@ Status scale(DType dtype, int64_t count, const Segment* segment, const double* f
   Stage stage(inner(), kStream);
   const std::vector<Segment> segments = updated_grads(stage, dtype, count, segment);
   factor = stage.in(factor, contiguous(sizeof(double), 1));
-  return stage.finish([&] { return inner().scale(dtype, count, segments.data(), factor, kStream); });
+  return stage.finish([&] { return inner().optim->scale(dtype, count, segments.data(), factor, kStream); });
 }
 
 Status clip_value(DType dtype, int64_t count, const Segment* segment, double limit, Stream) {
   Stage stage(inner(), kStream);
   const std::vector<Segment> segments = updated_grads(stage, dtype, count, segment);
-  return stage.finish([&] { return inner().clip_value(dtype, count, segments.data(), limit, kStream); });
+  return stage.finish([&] { return inner().optim->clip_value(dtype, count, segments.data(), limit, kStream); });
 }
 
+constexpr SequenceOps kSequenceOps = {plan, sizes, pack, forward, backward, tape_view};
+constexpr DenseOps kDenseOps = {
+    gemm_workspace,      gemm,    column_sum,   embedding_forward, embedding_backward, layer_norm_forward,
+    layer_norm_backward, dropout, last_forward, last_backward};
+constexpr LossOps kLossOps = {loss};
+constexpr OptimOps kOptimOps = {optimizer, norm, clipped_update, scale, clip_value};
+
 Backend table() {
-  Backend t{};
-  t.abi = inner().abi;
-  t.size = inner().size;
-  t.name = inner().name;
-  t.status_text = status_text;
-  t.describe = describe;
-  t.alloc = host_alloc;
-  t.free = host_free;
-  t.copy = host_copy;
-  t.fill = host_fill;
-  t.synchronize = host_synchronize;
-  t.memory = kHostMemory;
-  t.device = host_device;
-  t.device_of = host_device_of;
-  t.plan = plan;
-  t.sizes = sizes;
-  t.pack = pack;
-  t.forward = forward;
-  t.backward = backward;
-  t.tape_view = tape_view;
-  t.gemm_workspace = gemm_workspace;
-  t.gemm = gemm;
-  t.column_sum = column_sum;
-  t.check_values = nullptr;  // these arrays are where whoever wants to can look
-  t.embedding_forward = embedding_forward;
-  t.embedding_backward = embedding_backward;
-  t.layer_norm_forward = layer_norm_forward;
-  t.layer_norm_backward = layer_norm_backward;
-  t.dropout = dropout;
-  t.last_forward = last_forward;
-  t.last_backward = last_backward;
-  t.loss = loss;
-  t.optimizer = optimizer;
-  t.norm = norm;
-  t.clipped_update = clipped_update;
-  t.scale = scale;
-  t.clip_value = clip_value;
-  return t;
+  return {inner().abi,    inner().size,  inner().name, status_text,      describe,    host_alloc,
+          host_free,      host_copy,     host_fill,    host_synchronize, kHostMemory, host_device,
+          host_device_of, &kSequenceOps, &kDenseOps,   &kLossOps,        &kOptimOps,  nullptr};
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // results back. For tests and comparisons: NumPy arrays in and out, at the price of every copy. Never chosen unasked.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

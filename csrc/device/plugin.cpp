@@ -1,4 +1,4 @@
-#include "dispatch/plugin.hpp"
+#include "device/plugin.hpp"
 
 #include <dlfcn.h>
 #include <unistd.h>

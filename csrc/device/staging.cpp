@@ -1,4 +1,4 @@
-#include "dispatch/stage.hpp"
+#include "device/staging.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

@@ -1,4 +1,4 @@
-#include "bindings/device_memory.hpp"
+#include "device/stream_memory.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -46,34 +46,34 @@ StreamId id_of(Stream stream, int32_t device) {
 
 StreamId id_of_current(int32_t device) { return id_of(current.stream, device); }
 
-// -------------------------------------------------------------------------------------------------- marks and remains
-// Marks that serve again; one stays a device's own. Never destroyed, like what follows: memory may be given up while
-// the process ends.
-struct Marks {
+// -------------------------------------------------------------------------------------------------- events and remains
+// EventPool that serve again; one stays a device's own. Never destroyed, like what follows: memory may be given up
+// while the process ends.
+struct EventPool {
   std::mutex mutex;
-  std::map<std::pair<const Backend*, int32_t>, std::vector<Mark>> idle;
+  std::map<std::pair<const Backend*, int32_t>, std::vector<Event>> idle;
 };
 
-Marks& marks() {
-  static Marks* m = new Marks;
+EventPool& event_pool() {
+  static EventPool* m = new EventPool;
   return *m;
 }
 
-std::shared_ptr<const Moment> moment_now(const Backend& backend, Stream stream) {
+std::shared_ptr<const EventRef> event_now(const Backend& backend, Stream stream) {
   const int32_t device = backend.device();
-  Mark mark = nullptr;
+  Event event = nullptr;
   {
-    const std::lock_guard<std::mutex> lock(marks().mutex);
-    std::vector<Mark>& idle = marks().idle[{&backend, device}];
+    const std::lock_guard<std::mutex> lock(event_pool().mutex);
+    std::vector<Event>& idle = event_pool().idle[{&backend, device}];
     if (!idle.empty()) {
-      mark = idle.back();
+      event = idle.back();
       idle.pop_back();
     }
   }
-  if (mark == nullptr) check(backend, backend.mark_create(&mark), "mark_create");
-  const auto moment = std::make_shared<const Moment>(backend, id_of(stream, device), mark);
-  check(backend, backend.mark(mark, stream), "mark");
-  return moment;
+  if (event == nullptr) check(backend, backend.async->event_create(&event), "event_create");
+  const auto ref = std::make_shared<const EventRef>(backend, id_of(stream, device), event);
+  check(backend, backend.async->event_record(event, stream), "event_record");
+  return ref;
 }
 
 // What is left of a block whose uses are not all done.
@@ -83,10 +83,10 @@ struct Remains {
   int32_t device;
   bool pooled;
   std::shared_ptr<void> owner;
-  std::vector<std::shared_ptr<const Moment>> moments;
+  std::vector<std::shared_ptr<const EventRef>> events;
 
   bool done() const {
-    return std::all_of(moments.begin(), moments.end(), [](const auto& moment) { return moment->reached(); });
+    return std::all_of(events.begin(), events.end(), [](const auto& event) { return event->done(); });
   }
 };
 
@@ -104,7 +104,7 @@ Graveyard& graveyard() {
 // Memory of ours; that of others its owner gives back.
 void give_back(const Remains& remains) {
   if (remains.owner != nullptr) return;
-  if (!remains.pooled || remains.backend->free_on(remains.data, current.stream) != Status::ok)
+  if (!remains.pooled || remains.backend->async->free_on(remains.data, current.stream) != Status::ok)
     remains.backend->free(remains.data);  // failures are the device's, and come up where it is used next
 }
 
@@ -134,10 +134,10 @@ void bury(Remains remains) {
   const bool on_device = remains.backend->device() == remains.device && !stream_is_captured(*remains.backend);
   // In the order of the stream that all of it has happened on nobody needs to wait.
   const bool pooled = remains.owner == nullptr && remains.pooled;
-  const auto behind = [&](const std::shared_ptr<const Moment>& moment) {
-    return (pooled && moment->on() == here) || moment->reached();
+  const auto behind = [&](const std::shared_ptr<const EventRef>& event) {
+    return (pooled && event->on() == here) || event->done();
   };
-  if (on_device && std::all_of(remains.moments.begin(), remains.moments.end(), behind)) return give_back(remains);
+  if (on_device && std::all_of(remains.events.begin(), remains.events.end(), behind)) return give_back(remains);
   Graveyard& g = graveyard();
   const std::lock_guard<std::mutex> lock(g.mutex);
   g.remains.push_back(std::move(remains));
@@ -193,7 +193,7 @@ Stream set_current_stream(Stream stream) {
 bool stream_is_captured(const Backend& backend) {
   if (is_legacy(current.stream)) return false;  // it cannot be
   int32_t yes = 0;
-  return backend.capturing(current.stream, &yes) == Status::ok && yes != 0;
+  return backend.async->capturing(current.stream, &yes) == Status::ok && yes != 0;
 }
 
 void require_no_capture(const Backend& backend, const char* what) {
@@ -204,17 +204,19 @@ void require_no_capture(const Backend& backend, const char* what) {
                            ", which is being captured into a graph: do it before or after the capture");
 }
 
-Moment::~Moment() {
-  const std::lock_guard<std::mutex> lock(marks().mutex);
-  marks().idle[{&backend_, on_.device}].push_back(mark_);
+EventRef::~EventRef() {
+  const std::lock_guard<std::mutex> lock(event_pool().mutex);
+  event_pool().idle[{&backend_, on_.device}].push_back(event_);
 }
 
-bool Moment::reached() const {
+bool EventRef::done() const {
   int32_t yes = 0;
-  return backend_.reached(mark_, &yes) != Status::ok || yes != 0;
+  return backend_.async->event_query(event_, &yes) != Status::ok || yes != 0;
 }
 
-void Moment::wait_on(Stream stream) const { check(backend_, backend_.wait_mark(stream, mark_), "wait_mark"); }
+void EventRef::wait_on(Stream stream) const {
+  check(backend_, backend_.async->event_wait(stream, event_), "event_wait");
+}
 
 // -------------------------------------------------------------------------------------------------------------- blocks
 Block::Block(const Backend& backend, void* data, bool pooled, std::shared_ptr<void> owner)
@@ -230,7 +232,7 @@ std::shared_ptr<Block> Block::allocate(const Backend& backend, size_t bytes, con
   void* data = nullptr;
   const size_t some = bytes > 0 ? bytes : 1;  // an empty array has an address too
   const auto allocate = [&] {
-    return pooled ? backend.alloc_on(some, &data, current.stream) : backend.alloc(some, &data);
+    return pooled ? backend.async->alloc_on(some, &data, current.stream) : backend.alloc(some, &data);
   };
   Status status = allocate();
   if (status == Status::out_of_memory && pooled) {
@@ -246,14 +248,14 @@ std::shared_ptr<Block> Block::allocate(const Backend& backend, size_t bytes, con
 std::shared_ptr<Block> Block::adopt(const Backend& backend, void* data, std::shared_ptr<void> owner) {
   std::shared_ptr<Block> block(new Block(backend, data, false, std::move(owner)));
   // Ready on this stream means: other streams have to wait for it.
-  if (!stream_is_captured(backend)) block->set(moment_now(backend, current.stream), Access::write);
+  if (!stream_is_captured(backend)) block->set(event_now(backend, current.stream), Access::write);
   return block;
 }
 
 Block::~Block() {
   Remains remains{&backend_, data_, device_, pooled_, std::move(owner_), {}};
-  if (written_ != nullptr) remains.moments.push_back(std::move(written_));
-  for (Read& read : reads_) remains.moments.push_back(std::move(read.moment));
+  if (written_ != nullptr) remains.events.push_back(std::move(written_));
+  for (Read& read : reads_) remains.events.push_back(std::move(read.event));
   bury(std::move(remains));
 }
 
@@ -263,33 +265,33 @@ void Block::use(Access access) {
   if (written_ == nullptr) return;
   const StreamId here = id_of_current(device_);
   const bool others = !(written_->on() == here) || std::any_of(reads_.begin(), reads_.end(), [&](const Read& read) {
-    return !(read.moment->on() == here);
+    return !(read.event->on() == here);
   });
   // What was before a capture is not for the graph to wait for: who launches it does.
   if (!others || stream_is_captured(backend_)) return;
   if (!(written_->on() == here)) written_->wait_on(current.stream);
   if (access == Access::read) return;
   for (Read& read : reads_) {
-    if (!(read.moment->on() == here)) read.moment->wait_on(current.stream);
+    if (!(read.event->on() == here)) read.event->wait_on(current.stream);
     read.waited_for = true;
   }
 }
 
-void Block::set(const std::shared_ptr<const Moment>& moment, Access access) {
+void Block::set(const std::shared_ptr<const EventRef>& event, Access access) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (access == Access::write) {
-    written_ = moment;
+    written_ = event;
     reads_.erase(std::remove_if(reads_.begin(), reads_.end(), [](const Read& read) { return read.waited_for; }),
                  reads_.end());
     return;
   }
-  if (written_ == nullptr) written_ = moment;  // of a capture: its graph runs when it does
+  if (written_ == nullptr) written_ = event;  // of a capture: its graph runs when it does
   for (Read& read : reads_) {
-    if (!(read.moment->on() == moment->on())) continue;
-    read = {moment, false};
+    if (!(read.event->on() == event->on())) continue;
+    read = {event, false};
     return;
   }
-  reads_.push_back({moment, false});
+  reads_.push_back({event, false});
 }
 
 StreamId Block::given_to(Stream stream) {
@@ -302,13 +304,13 @@ StreamId Block::given_to(Stream stream) {
 void Block::left_by(const StreamId& consumer) {
   const bool there = is_legacy(consumer.stream) || consumer == id_of_current(device_);
   if (!there || backend_.device() != device_ || stream_is_captured(backend_)) return;
-  set(moment_now(backend_, consumer.stream), Access::read);
+  set(event_now(backend_, consumer.stream), Access::read);
 }
 
 Stream Block::writing_stream() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (stream_is_captured(backend_)) return current.stream;
-  if (written_ == nullptr || written_->reached()) return nullptr;
+  if (written_ == nullptr || written_->done()) return nullptr;
   const StreamId& on = written_->on();
   const auto legacy = reinterpret_cast<Stream>(kLegacy);
   if (is_legacy(on.stream) || on == id_of_current(device_)) return on.stream;
@@ -323,15 +325,15 @@ void mark_uses(const Backend& backend) {
       const std::shared_ptr<Block> block = use.block.lock();
       if (block == nullptr) continue;
       auto hold = std::make_unique<Hold>(block);
-      check(backend, backend.capture_hold(current.stream, hold.get(), release), "capture_hold");
+      check(backend, backend.async->capture_hold(current.stream, hold.get(), release), "capture_hold");
       (void)hold.release();
     }
     return;
   }
   if (!all.empty()) {
-    const std::shared_ptr<const Moment> moment = moment_now(backend, current.stream);
+    const std::shared_ptr<const EventRef> event = event_now(backend, current.stream);
     for (const Use& use : all)
-      if (const std::shared_ptr<Block> block = use.block.lock()) block->set(moment, use.access);
+      if (const std::shared_ptr<Block> block = use.block.lock()) block->set(event, use.access);
   }
   clear_released();
   clear_graveyard();
@@ -345,7 +347,7 @@ void drop_uses() {
 
 void wait_for(const Backend& backend, Stream other) {
   const int32_t device = backend.device();
-  if (!(id_of(other, device) == id_of_current(device))) moment_now(backend, other)->wait_on(current.stream);
+  if (!(id_of(other, device) == id_of_current(device))) event_now(backend, other)->wait_on(current.stream);
 }
 
 void copy_to_host(const Backend& backend, void* to, const void* from, size_t bytes, const char* what) {

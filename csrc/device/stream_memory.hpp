@@ -16,7 +16,7 @@
 #include <mutex>
 #include <vector>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 
@@ -42,21 +42,21 @@ struct StreamId {
 };
 
 // A point in a stream's work.
-class Moment {
+class EventRef {
  public:
-  Moment(const Backend& backend, const StreamId& on, Mark mark) : backend_(backend), on_(on), mark_(mark) {}
-  ~Moment();
-  Moment(const Moment&) = delete;
-  Moment& operator=(const Moment&) = delete;
+  EventRef(const Backend& backend, const StreamId& on, Event event) : backend_(backend), on_(on), event_(event) {}
+  ~EventRef();
+  EventRef(const EventRef&) = delete;
+  EventRef& operator=(const EventRef&) = delete;
 
   const StreamId& on() const { return on_; }
-  bool reached() const;               // or failed, as all work behind it then
+  bool done() const;                  // or failed, as all work behind it then
   void wait_on(Stream stream) const;  // the stream's work waits
 
  private:
   const Backend& backend_;
   const StreamId on_;
-  const Mark mark_;
+  const Event event_;
 };
 
 enum class Access { read, write };
@@ -90,13 +90,13 @@ class Block : public std::enable_shared_from_this<Block> {
 
  private:
   struct Read {
-    std::shared_ptr<const Moment> moment;
+    std::shared_ptr<const EventRef> event;
     bool waited_for;  // by whoever is about to write
   };
   friend void mark_uses(const Backend& backend);
 
   Block(const Backend& backend, void* data, bool pooled, std::shared_ptr<void> owner);
-  void set(const std::shared_ptr<const Moment>& moment, Access access);
+  void set(const std::shared_ptr<const EventRef>& event, Access access);
 
   const Backend& backend_;
   void* const data_;
@@ -104,7 +104,7 @@ class Block : public std::enable_shared_from_this<Block> {
   const bool pooled_;  // allocated in the order of a stream
   std::shared_ptr<void> owner_;
   std::mutex mutex_;  // of what follows
-  std::shared_ptr<const Moment> written_;
+  std::shared_ptr<const EventRef> written_;
   std::vector<Read> reads_;
 };
 

@@ -31,7 +31,7 @@ constexpr int tile_rows() {
 
 // Asks for a line, into the second-level cache. The empty assembly is there because GCC takes a function that only asks
 // (a lambda, say) for one without effect and drops the call.
-FR_INLINE void ask(const void* p) {
+FR_INLINE void prefetch(const void* p) {
   __builtin_prefetch(p, 0, 2);
   asm volatile("" ::"r"(p));
 }
@@ -61,9 +61,9 @@ FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][
 }
 
 // Rows by pointer: a chunk of them from k on, count <= kChunk. The tile is contiguous; the first chunk writes it
-// without reading it, later ones add. With Ahead every step asks for a vector from `ahead` on, memory that need not be
-// there.
-template <class T, bool Ahead>
+// without reading it, later ones add. With PrefetchNext every step asks for a vector from `ahead` on, memory that need
+// not be there.
+template <class T, bool PrefetchNext>
 struct Dot {
   using Kernel = void (*)(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, const T* ahead);
 
@@ -77,7 +77,7 @@ struct Dot {
     chain<T, MR, NV>(
         count, b, sum, [&](int r, int64_t i) { return row[r][i]; },
         [&](int64_t i) {
-          if (Ahead) ask(ahead + i * L::N);
+          if (PrefetchNext) prefetch(ahead + i * L::N);
         });
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r)

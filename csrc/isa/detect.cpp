@@ -1,4 +1,4 @@
-#include "dispatch/isa.hpp"
+#include "isa/detect.hpp"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

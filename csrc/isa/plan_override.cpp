@@ -1,4 +1,4 @@
-#include "dispatch/forced_plan.hpp"
+#include "isa/plan_override.hpp"
 
 #include <atomic>
 #include <cstdio>
@@ -71,7 +71,7 @@ bool plan_kind(const std::string& name, PlanKind& kind) {
   return false;
 }
 
-ForcedPlan forced_plan() {
+PlanOverride plan_override() {
   uint32_t packed = forced.load(std::memory_order_relaxed);
   if (packed == kUnread) {
     const char* text = std::getenv("FUSEDRNN_PLAN");
@@ -79,8 +79,8 @@ ForcedPlan forced_plan() {
     if (!parse(wanted, packed)) throw std::runtime_error("FUSEDRNN_PLAN" + (kMust + wanted) + "'");
     forced.store(packed, std::memory_order_relaxed);
   }
-  return ForcedPlan{static_cast<int32_t>(packed >> 16 & 0xFF), static_cast<int32_t>(packed >> 8 & 0xFF),
-                    static_cast<int32_t>(packed & 0xFF), static_cast<PlanKind>(packed >> kKindShift)};
+  return PlanOverride{static_cast<int32_t>(packed >> 16 & 0xFF), static_cast<int32_t>(packed >> 8 & 0xFF),
+                      static_cast<int32_t>(packed & 0xFF), static_cast<PlanKind>(packed >> kKindShift)};
 }
 
 void force_plan(const std::string& text) {
@@ -92,7 +92,7 @@ void force_plan(const std::string& text) {
 void offer_threads(SequenceDesc& desc, int32_t threads) {
   desc.threads = threads;
   if (desc.plan_required) return;
-  const ForcedPlan forced = forced_plan();
+  const PlanOverride forced = plan_override();
   desc.direction_groups = forced.direction_groups;
   desc.row_groups = forced.row_groups;
   desc.unit_groups = forced.unit_groups;

@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <string>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 
-struct ForcedPlan {
+struct PlanOverride {
   int32_t direction_groups, row_groups, unit_groups;  // all 0: no grid is forced
   PlanKind kind;
 };
 
 // The last force_plan, else FUSEDRNN_PLAN. Throws std::runtime_error when that variable is malformed.
-ForcedPlan forced_plan();
+PlanOverride plan_override();
 
 // "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step", "cluster" or "grid", or
 // "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks, and "cluster:ROWSxBLOCKSx1", which keeps

@@ -1,12 +1,12 @@
-#include "dispatch/registry.hpp"
+#include "isa/registry.hpp"
 
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
-#include "dispatch/isa.hpp"
-#include "dispatch/plugin.hpp"
-#include "dispatch/staged.hpp"
+#include "device/host_memory.hpp"
+#include "device/plugin.hpp"
+#include "isa/detect.hpp"
 
 extern "C" {
 #if defined(FUSEDRNN_HAS_SCALAR)

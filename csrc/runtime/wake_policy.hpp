@@ -1,7 +1,7 @@
 // When sleeping workers are worth waking. Backends plan for threads that are awake.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

@@ -3,10 +3,10 @@
 
 #include <atomic>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "runtime/error.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 class Buffer {
  public:
@@ -40,4 +40,4 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

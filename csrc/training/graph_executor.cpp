@@ -1,12 +1,12 @@
-#include "step/device_step.hpp"
+#include "training/graph_executor.hpp"
 
 #include <cmath>
 #include <stdexcept>
 #include <tuple>
 
-#include "dispatch/switches.hpp"
+#include "device/env_flags.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 namespace {
 
 constexpr size_t kMostGraphs = 64;  // kept at a time: more begin anew
@@ -66,7 +66,7 @@ DeviceStep::~DeviceStep() { forget(); }
 
 void DeviceStep::forget() {
   for (const auto& [key, recorded] : graphs_)
-    if (recorded.graph) backend_.graph_free(recorded.graph);
+    if (recorded.graph) backend_.async->graph_free(recorded.graph);
   graphs_.clear();
   chain_.forget_form();
 }
@@ -99,7 +99,7 @@ void DeviceStep::fit(const Form& form) {
   if (Buffer::growths() == before) return;
   for (auto& [key, recorded] : graphs_)
     if (recorded.graph) {
-      backend_.graph_free(recorded.graph);
+      backend_.async->graph_free(recorded.graph);
       recorded.graph = nullptr;
     }
 }
@@ -108,7 +108,7 @@ void DeviceStep::own(Buffer& kept, const Source& from, int64_t bytes, Stream str
   if (!from.elements.data) return;
   const size_t all = static_cast<size_t>(count_of(from.elements) * bytes);
   if (from.host)
-    check(backend_, backend_.upload(kept.data(), from.elements.data, all, stream), "train_step");
+    check(backend_, backend_.async->upload(kept.data(), from.elements.data, all, stream), "train_step");
   else
     gathers_.push_back({from.elements, kept.data(), bytes});
 }
@@ -123,9 +123,9 @@ void DeviceStep::take(const Form& form, const DeviceCall& call, Stream stream) {
   own(lengths_, call.lengths, 8, stream);
   own(resets_, call.resets, 1, stream);
   for (size_t i = 0; i < call.states.size(); ++i) own(*states_[i], {call.states[i]}, element, stream);
-  check(backend_, backend_.gather(gathers_.data(), static_cast<int64_t>(gathers_.size()), stream), "train_step");
+  check(backend_, backend_.async->gather(gathers_.data(), static_cast<int64_t>(gathers_.size()), stream), "train_step");
   if (*call.keys == counted_) return;
-  check(backend_, backend_.upload(keys(), call.keys->data(), call.keys->size() * sizeof(uint64_t), stream),
+  check(backend_, backend_.async->upload(keys(), call.keys->data(), call.keys->size() * sizeof(uint64_t), stream),
         "train_step");
 }
 
@@ -143,7 +143,7 @@ void DeviceStep::check_values(const Form& form, Stream stream) {
       a.ignore_index = form.loss.ignore_index;
     }
     a.fault = &report()->fault;
-    check(backend_, backend_.check_values(&a, stream), "train_step");
+    check(backend_, backend_.async->check_values(&a, stream), "train_step");
   };
   if (chain_.embedding()) look(Checked::ids, x_, form.x.shape.count(), chain_.embedding()->rows() - 1);
   if (form.lengths) look(Checked::lengths, lengths_, rows_of(form), steps_of(form));
@@ -173,7 +173,7 @@ void DeviceStep::compute(const Form& form, const DeviceCall& call, Stream stream
   chain_.forward(form, inputs, &report()->loss, &report()->fault, stream);
   chain_.backward(inputs, stream);
   update(call, stream);
-  check(backend_, backend_.count_up(keys(), static_cast<int64_t>(keys_.bytes() / sizeof(uint64_t)), stream),
+  check(backend_, backend_.async->increment(keys(), static_cast<int64_t>(keys_.bytes() / sizeof(uint64_t)), stream),
         "train_step");
 }
 
@@ -185,7 +185,7 @@ void DeviceStep::update(const DeviceCall& call, Stream stream) {
                                call.clip >= 0 || call.skip ? &report()->norm : nullptr,
                                static_cast<double*>(partials_.data()),
                                &report()->fault};
-  check(backend_, backend_.clipped_update(&a, stream), "train_step");
+  check(backend_, backend_.optim->clipped_update(&a, stream), "train_step");
 }
 
 void DeviceStep::give(const Form& form, const DeviceResults& results, Stream stream) {
@@ -194,16 +194,16 @@ void DeviceStep::give(const Form& form, const DeviceResults& results, Stream str
   for (size_t i = 0; i < results.finals.size(); ++i)
     if (results.finals[i])
       gathers_.push_back(copy_of(finals_[i]->data(), states_of(form, i), results.finals[i], bytes_of(chain_.dtype())));
-  check(backend_, backend_.gather(gathers_.data(), static_cast<int64_t>(gathers_.size()), stream), "train_step");
+  check(backend_, backend_.async->gather(gathers_.data(), static_cast<int64_t>(gathers_.size()), stream), "train_step");
 }
 
 // Made when a form comes the second time: a form that comes once is not worth one.
 Graph DeviceStep::graph_of(const Form& form, const DeviceCall& call) {
   if (!graphs_wanted()) return nullptr;
-  const Key key = {&form, call.skip, call.clip, form.loss.ignore_index, forced_plan()};
+  const Key key = {&form, call.skip, call.clip, form.loss.ignore_index, plan_override()};
   if (graphs_.size() == kMostGraphs && graphs_.count(key) == 0) {
     for (const auto& [other, recorded] : graphs_)
-      if (recorded.graph) backend_.graph_free(recorded.graph);
+      if (recorded.graph) backend_.async->graph_free(recorded.graph);
     graphs_.clear();
   }
   Recorded& recorded = graphs_[key];
@@ -212,14 +212,14 @@ Graph DeviceStep::graph_of(const Form& form, const DeviceCall& call) {
     return recorded.graph;
   }
   Stream stream = nullptr;
-  check(backend_, backend_.capture_begin(&stream), "train_step");
+  check(backend_, backend_.async->capture_begin(&stream), "train_step");
   try {
     compute(form, call, stream);
   } catch (...) {
-    backend_.capture_end(stream, nullptr);
+    backend_.async->capture_end(stream, nullptr);
     throw;
   }
-  check(backend_, backend_.capture_end(stream, &recorded.graph), "train_step");
+  check(backend_, backend_.async->capture_end(stream, &recorded.graph), "train_step");
   return recorded.graph;
 }
 
@@ -235,10 +235,10 @@ void DeviceStep::run(const Form& form, const DeviceCall& call, const DeviceResul
   counted_ = *call.keys;
   for (uint64_t& key : counted_) ++key;
   if (graph)
-    check(backend_, backend_.graph_launch(graph, stream), "train_step");
+    check(backend_, backend_.async->graph_launch(graph, stream), "train_step");
   else
     compute(form, call, stream);
   give(form, results, stream);
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -15,10 +15,10 @@
 #include <memory>
 #include <vector>
 
-#include "step/chain.hpp"
-#include "step/train_step.hpp"
+#include "training/host_executor.hpp"
+#include "training/layer_chain.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // Where an argument of a call is: a device's memory, or contiguous host memory.
 struct Source {
@@ -84,7 +84,7 @@ class DeviceStep {
     bool skip;
     double clip;
     int64_t ignored;
-    ForcedPlan plan;
+    PlanOverride plan;
     bool operator<(const Key& other) const;
   };
   struct Recorded {
@@ -116,4 +116,4 @@ class DeviceStep {
   std::map<Key, Recorded> graphs_;
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -1,11 +1,11 @@
-#include "step/train_step.hpp"
+#include "training/host_executor.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "step/tasks.hpp"
+#include "training/tasks.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 namespace {
 
 // Elements from which on a kernel has its own ways of sharing work out, and up to which one thread does it all.
@@ -88,7 +88,7 @@ void TrainStep::update(const double* factor, Team* team) {
   const bool shared = team->size > 1 && !pieces_.empty();
   for (OptimizerArgs& update : updates_) {
     update.clip_factor = factor;
-    if (!shared) check(backend_, backend_.optimizer(&update, team), "train_step");
+    if (!shared) check(backend_, backend_.optim->optimizer(&update, team), "train_step");
   }
   if (!shared) return;
   const Status status = side_by_side(team, static_cast<int32_t>(pieces_.size()), [&](int32_t i) {
@@ -96,7 +96,7 @@ void TrainStep::update(const double* factor, Team* team) {
     OptimizerArgs a = updates_[piece.update];
     a.segments = static_cast<int64_t>(piece.segments.size());
     a.segment = piece.segments.data();
-    return backend_.optimizer(&a, solo_team());
+    return backend_.optim->optimizer(&a, solo_team());
   });
   check(backend_, status, "train_step");
 }
@@ -121,4 +121,4 @@ Outcome TrainStep::run(const Form& form, const Call& call, Team* team) {
   return outcome;
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -9,10 +9,10 @@
 #include <memory>
 #include <vector>
 
-#include "step/chain.hpp"
-#include "step/norm.hpp"
+#include "training/layer_chain.hpp"
+#include "training/norm.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // What is different at every call.
 struct Call {
@@ -82,4 +82,4 @@ class TrainStep {
   double flops_ = 0;
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

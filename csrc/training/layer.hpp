@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "step/buffer.hpp"
-#include "step/view.hpp"
+#include "training/buffer.hpp"
+#include "training/view.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // What the sequence arguments of the step are at this call; the same for all stages. Contiguous copies.
 struct Sequence {
@@ -43,4 +43,4 @@ class Stage {
   virtual void set_key_at(const uint64_t*) {}
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -1,13 +1,13 @@
-#include "step/chain.hpp"
+#include "training/layer_chain.hpp"
 
 #include <algorithm>
 
-#include "step/loss.hpp"
+#include "training/loss.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 namespace {
 
-bool same(const ForcedPlan& a, const ForcedPlan& b) {
+bool same(const PlanOverride& a, const PlanOverride& b) {
   return a.direction_groups == b.direction_groups && a.row_groups == b.row_groups && a.unit_groups == b.unit_groups &&
          a.kind == b.kind;
 }
@@ -29,7 +29,7 @@ Chain::Chain(const Backend& backend, DType dtype, std::vector<std::unique_ptr<St
       workspace_(backend),
       partials_(backend) {
   for (size_t i = 0; i < stages_.size(); ++i) outputs_.push_back(std::make_unique<Buffer>(backend));
-  for (auto& way : way_back_) way = std::make_unique<Buffer>(backend);
+  for (auto& way : grad_buffers_) way = std::make_unique<Buffer>(backend);
   embedding_ = dynamic_cast<const EmbeddingStage*>(stages_.front().get());
   for (const auto& stage : stages_) {
     if (auto* recurrent = dynamic_cast<RecurrentStage*>(stage.get())) {
@@ -42,7 +42,7 @@ Chain::Chain(const Backend& backend, DType dtype, std::vector<std::unique_ptr<St
 }
 
 bool Chain::fits(const Form& form, int32_t threads) const {
-  return fitted_ == &form && threads_ == threads && same(forced_, forced_plan());
+  return fitted_ == &form && threads_ == threads && same(override_, plan_override());
 }
 
 void Chain::fit(const Form& form, int32_t threads) {
@@ -61,12 +61,12 @@ void Chain::fit(const Form& form, int32_t threads) {
     widest = std::max(widest, bytes);
     flops_ += stages_[i]->flops();
   }
-  for (auto& way : way_back_) way->reserve(widest);
+  for (auto& way : grad_buffers_) way->reserve(widest);
   workspace_.reserve(workspace);
   partials_.reserve(static_cast<size_t>(loss_chunks(form.loss)) * sizeof(double));
   fitted_ = &form;
   threads_ = threads;
-  forced_ = forced_plan();
+  override_ = plan_override();
 }
 
 void Chain::forward(const Form& form, const Inputs& inputs, double* loss, const Fault* fault, Stream stream) {
@@ -80,17 +80,17 @@ void Chain::forward(const Form& form, const Inputs& inputs, double* loss, const 
   a.mask.data = inputs.mask;
   a.loss = loss;
   a.fault = fault;
-  a.dpred = way_back_[stages_.size() % 2]->data();
+  a.dpred = grad_buffers_[stages_.size() % 2]->data();
   a.partials = static_cast<double*>(partials_.data());
-  check(backend_, backend_.loss(&a, stream), "train_step");
+  check(backend_, backend_.losses->loss(&a, stream), "train_step");
 }
 
 void Chain::backward(const Inputs& inputs, Stream stream) {
   for (size_t i = stages_.size(); i-- > 0;) {
-    const View dy = contiguous(inputs_[i + 1].shape, way_back_[(i + 1) % 2]->data());
-    void* dx = i > 0 ? way_back_[i % 2]->data() : nullptr;
+    const View dy = contiguous(inputs_[i + 1].shape, grad_buffers_[(i + 1) % 2]->data());
+    void* dx = i > 0 ? grad_buffers_[i % 2]->data() : nullptr;
     check(backend_, stages_[i]->backward(inputs_[i], dy, dx, inputs.sequence, workspace_.data(), stream), "train_step");
   }
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

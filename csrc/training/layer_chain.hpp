@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "dispatch/forced_plan.hpp"
-#include "step/layers.hpp"
-#include "step/recurrent.hpp"
+#include "isa/plan_override.hpp"
+#include "training/layers.hpp"
+#include "training/recurrent.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // One shape of call: its input, and its loss but for what is different at every call. Pointers are not looked at.
 struct Form {
@@ -63,12 +63,12 @@ class Chain {
   bool batch_first_ = false;
   std::vector<View> inputs_;  // of every stage, and of the loss
   std::vector<std::unique_ptr<Buffer>> outputs_;
-  std::unique_ptr<Buffer> way_back_[2];  // gradients of inputs_, in turn
+  std::unique_ptr<Buffer> grad_buffers_[2];  // gradients of inputs_, in turn
   Buffer workspace_, partials_;
   const Form* fitted_ = nullptr;
   int32_t threads_ = 0;
   double flops_ = 0;
-  ForcedPlan forced_ = {};
+  PlanOverride override_ = {};
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -1,9 +1,9 @@
-#include "step/layers.hpp"
+#include "training/layers.hpp"
 
 #include <algorithm>
 #include <utility>
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 namespace {
 
 size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
@@ -83,14 +83,14 @@ Status EmbeddingStage::forward(const View& x, void* y, const Sequence&, void*, S
   EmbeddingArgs a = args(x);
   a.weight = weight_.data;
   a.y = y;
-  return backend_.embedding_forward(&a, stream);
+  return backend_.dense->embedding_forward(&a, stream);
 }
 
 Status EmbeddingStage::backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.dy = dy.rows;
   a.dweight = weight_.grad;
-  return backend_.embedding_backward(&a, stream);
+  return backend_.dense->embedding_backward(&a, stream);
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -119,7 +119,7 @@ Status LayerNormStage::forward(const View& x, void* y, const Sequence&, void*, S
   LayerNormArgs a = args(x);
   a.bias = bias_.data;
   a.y = y;
-  return backend_.layer_norm_forward(&a, stream);
+  return backend_.dense->layer_norm_forward(&a, stream);
 }
 
 Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace,
@@ -129,7 +129,7 @@ Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const S
   a.dx = dx ? dx : workspace;
   a.dweight = weight_.grad;
   a.dbias = bias_.grad;
-  return backend_.layer_norm_backward(&a, stream);
+  return backend_.dense->layer_norm_backward(&a, stream);
 }
 
 // ------------------------------------------------------------------------------------------------ dropout, last
@@ -142,7 +142,7 @@ Status DropoutStage::drop(const View& from, void* to, Stream stream) const {
   a.key_at = key_at_;
   a.x = from.elements;
   a.y = to;
-  return backend_.dropout(&a, stream);
+  return backend_.dense->dropout(&a, stream);
 }
 
 Shape LastStage::output(const Shape& input) const {
@@ -168,14 +168,14 @@ LastArgs LastStage::args(const View& x, const Sequence& sequence) const {
 Status LastStage::forward(const View& x, void* y, const Sequence& sequence, void*, Stream stream) {
   LastArgs a = args(x, sequence);
   a.y = y;
-  return backend_.last_forward(&a, stream);
+  return backend_.dense->last_forward(&a, stream);
 }
 
 Status LastStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Stream stream) {
   if (!dx) return Status::ok;
   LastArgs a = args(contiguous(x.shape, dx), sequence);
   a.y = const_cast<void*>(dy.rows.data);
-  return backend_.last_backward(&a, stream);
+  return backend_.dense->last_backward(&a, stream);
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

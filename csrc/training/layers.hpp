@@ -1,10 +1,10 @@
 // The stages of all layers but the recurrent ones: Linear, Embedding, LayerNorm, Dropout, Last.
 #pragma once
 
-#include "layers/linear.hpp"
-#include "step/stage.hpp"
+#include "training/layer.hpp"
+#include "training/linear.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // A parameter and its gradient; absent where `data` is nullptr.
 struct Weight {
@@ -117,4 +117,4 @@ class LastStage : public Stage {
   const bool batch_first_;
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

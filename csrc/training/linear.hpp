@@ -2,7 +2,7 @@
 // largest blocks that one stride walks, ordinary arrays in one.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 
@@ -27,7 +27,7 @@ class Linear {
   Status forward(void* workspace, Stream stream) const {
     return for_blocks([&](int64_t first, int64_t count) {
       const GemmArgs g = y_gemm(first, count);
-      return backend_.gemm(&g, workspace, stream);
+      return backend_.dense->gemm(&g, workspace, stream);
     });
   }
 
@@ -36,14 +36,14 @@ class Linear {
       Status status = Status::ok;
       if (a_.dx) {
         const GemmArgs g = dx_gemm(first, count);
-        status = backend_.gemm(&g, workspace, stream);
+        status = backend_.dense->gemm(&g, workspace, stream);
       }
       if (a_.dweight && status == Status::ok) {
         const GemmArgs g = dweight_gemm(first, count);
-        status = backend_.gemm(&g, workspace, stream);
+        status = backend_.dense->gemm(&g, workspace, stream);
       }
       if (a_.dbias && status == Status::ok)
-        status = backend_.column_sum(a_.dtype, count, a_.out, at(a_.dy, first), stride(a_.dy), a_.dbias, stream);
+        status = backend_.dense->column_sum(a_.dtype, count, a_.out, at(a_.dy, first), stride(a_.dy), a_.dbias, stream);
       return status;
     });
   }
@@ -51,12 +51,12 @@ class Linear {
   // Bytes of workspace for either.
   size_t forward_workspace(int32_t threads) const {
     const GemmArgs g = y_gemm(0, block());
-    return backend_.gemm_workspace(&g, threads);
+    return backend_.dense->gemm_workspace(&g, threads);
   }
   size_t backward_workspace(int32_t threads) const {
     const GemmArgs dx = dx_gemm(0, block()), dweight = dweight_gemm(0, block());
-    const size_t one = a_.dx ? backend_.gemm_workspace(&dx, threads) : 0;
-    const size_t other = a_.dweight ? backend_.gemm_workspace(&dweight, threads) : 0;
+    const size_t one = a_.dx ? backend_.dense->gemm_workspace(&dx, threads) : 0;
+    const size_t other = a_.dweight ? backend_.dense->gemm_workspace(&dweight, threads) : 0;
     return one > other ? one : other;
   }
 

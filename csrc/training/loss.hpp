@@ -1,9 +1,9 @@
 // How much scratch a loss needs.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // Doubles that LossArgs::partials must have room for.
 inline int64_t loss_chunks(const LossArgs& a) {
@@ -11,4 +11,4 @@ inline int64_t loss_chunks(const LossArgs& a) {
   return by_rows ? a.rows : a.rows * a.classes / kReduceChunk + 1;
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

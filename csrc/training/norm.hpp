@@ -4,10 +4,10 @@
 #include <cmath>
 #include <vector>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "runtime/error.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // Gradients by dtype: float32 first.
 struct Gradients {
@@ -45,7 +45,7 @@ inline Norm norm_of(const Backend& backend, const Gradients& g, double max_norm,
                         &result[d].norm,
                         &result[d].factor,
                         partials};
-    check(backend, backend.norm(&a, team), "global_norm");
+    check(backend, backend.optim->norm(&a, team), "global_norm");
   }
   if (g.of[1].empty()) return result[0];
   if (g.of[0].empty()) return result[1];
@@ -53,4 +53,4 @@ inline Norm norm_of(const Backend& backend, const Gradients& g, double max_norm,
   return {norm, factor > 1 ? 1 : factor};
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -1,11 +1,11 @@
-#include "step/recurrent.hpp"
+#include "training/recurrent.hpp"
 
 #include <algorithm>
 #include <utility>
 
-#include "dispatch/forced_plan.hpp"
+#include "isa/plan_override.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 Shape RecurrentStage::output(const Shape& input) const {
   Shape shape = input;
@@ -25,7 +25,7 @@ size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t thre
   desc_.has_resets = sequence.resets != nullptr;
   offer_threads(desc_, threads);
   SequenceSizes sizes;
-  check(backend_, backend_.sizes(&desc_, &sizes), "train_step");
+  check(backend_, backend_.sequence->sizes(&desc_, &sizes), "train_step");
   packed_.reserve(sizes.packed);
   tape_.reserve(sizes.tape);
   states_.reserve(static_cast<size_t>(stacks() * desc_.B * desc_.H) * sizeof(double));
@@ -40,7 +40,9 @@ int64_t RecurrentStage::preparation() const {
 
 // The weights are packed at every step: an update has just changed them, or whoever wrote to them since. So no packing
 // of this step is ever older than the weights.
-Status RecurrentStage::prepare(Stream stream) { return backend_.pack(&desc_, weights_.data(), packed_.data(), stream); }
+Status RecurrentStage::prepare(Stream stream) {
+  return backend_.sequence->pack(&desc_, weights_.data(), packed_.data(), stream);
+}
 
 Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
   const int64_t B = desc_.B, H = desc_.H;
@@ -57,7 +59,7 @@ Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence,
   a.hn = Array3{hn_ ? hn_ : states_.data(), B * H, H};
   if (desc_.cell == CellKind::lstm) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
   a.tape = tape_.data();
-  return backend_.forward(&desc_, &a, workspace, stream);
+  return backend_.sequence->forward(&desc_, &a, workspace, stream);
 }
 
 // Final states are taken to have no influence on the loss, and nobody asks for the gradient of the initial ones.
@@ -76,7 +78,7 @@ Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const S
   a.dy = time_first(dy.sequence);
   if (dx) a.dx = time_first(contiguous(x.shape, dx).sequence);
   a.dweights = grads_.data();
-  return backend_.backward(&desc_, &a, workspace, stream);
+  return backend_.sequence->backward(&desc_, &a, workspace, stream);
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

@@ -3,10 +3,10 @@
 
 #include <vector>
 
-#include "dispatch/wake.hpp"
-#include "step/stage.hpp"
+#include "runtime/wake_policy.hpp"
+#include "training/layer.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 class RecurrentStage : public Stage {
  public:
@@ -61,4 +61,4 @@ class RecurrentStage : public Stage {
   void *hn_ = nullptr, *cn_ = nullptr;
 };
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

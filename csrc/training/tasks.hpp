@@ -5,7 +5,7 @@
 
 #include "runtime/team.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 // run(i) for i in [0, count), each by whichever thread is free, which has itself alone for a team. Returns the first
 // failure of any. `run` must not throw.
@@ -34,4 +34,4 @@ Status side_by_side(Team* team, int32_t count, const Run& run) {
   return work.status.load(std::memory_order_relaxed);
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

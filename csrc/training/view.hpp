@@ -1,9 +1,9 @@
 // Arrays between the stages of a training step.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
-namespace fusedrnn::step {
+namespace fusedrnn::training {
 
 constexpr int32_t kMaxRank = kMaxAxes;
 
@@ -51,4 +51,4 @@ inline View contiguous(const Shape& shape, const void* data) {
   return view;
 }
 
-}  // namespace fusedrnn::step
+}  // namespace fusedrnn::training

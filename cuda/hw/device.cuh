@@ -1,7 +1,7 @@
-// The door: the only way from this folder to the hardware. Kernels and the code that launches them name no CUDA
-// built-in, no inline PTX and no call of the CUDA runtime; they use what is declared here. Two implementations follow
-// the same contract: device_cuda.cuh for nvcc, and tests/simt/device_simt.hpp (FUSEDRNN_SIMT), which runs the same
-// sources on the host with every CUDA thread a fiber and finds their faults.
+// The hardware layer (`hw`): the only way from this folder to the hardware. Kernels and the code that launches them
+// name no CUDA built-in, no inline PTX and no call of the CUDA runtime; they use what is declared here. Two
+// implementations follow the same contract: device_cuda.cuh for nvcc, and tests/simt/device_simt.hpp (FUSEDRNN_SIMT),
+// which runs the same sources on the host with every CUDA thread a fiber and finds their faults.
 //
 // A kernel takes one trivially copyable struct by value:
 //
@@ -19,9 +19,9 @@
 
 #include <type_traits>
 
-#include "backend.hpp"
-#include "failure.hpp"
-#include "machine.hpp"
+#include "backend/backend.hpp"
+#include "hw/failure.hpp"
+#include "hw/machine.hpp"
 
 #if defined(FUSEDRNN_SIMT)
 #define FR_KERNEL
@@ -41,7 +41,7 @@
 #define FR_UNROLL _Pragma("unroll")
 #define FR_PRAGMA(text) _Pragma(#text)
 #define FR_UNROLL_BY(count) FR_PRAGMA(unroll(count))
-namespace fusedrnn::cuda::door {
+namespace fusedrnn::cuda::hw {
 template <class T>
 using Shared = T*;
 // A place in the shared memory of a block of the cluster.
@@ -50,10 +50,10 @@ struct Remote {
   uint32_t address;
   FR_DEVICE Remote operator+(int n) const { return {address + n * static_cast<uint32_t>(sizeof(T))}; }
 };
-}  // namespace fusedrnn::cuda::door
+}  // namespace fusedrnn::cuda::hw
 #endif
 
-namespace fusedrnn::cuda::door {
+namespace fusedrnn::cuda::hw {
 
 constexpr int kWarp = 32;
 
@@ -156,12 +156,12 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m);
 
 // ------------------------------------------------------------------------------------------------ kernels that overlap
 // A kernel launched with Grid::overlaps may begin before the one launched before it on the stream has ended: once all
-// of that one's blocks have let it or ended. What that one writes is there after wait_for_previous(), which each thread
-// calls once before it returns; before, a thread reads nothing of it and writes nothing. let_next_begin() comes after
-// the wait: so no more than two kernels are under way, and what the one before the previous wrote is there from the
-// start. In kernels that overlap with nothing, and below compute capability 9.0, both do nothing.
-FR_DEVICE void wait_for_previous();
-FR_DEVICE void let_next_begin();
+// of that one's blocks have let it or ended. What that one writes is there after wait_on_dependency(), which each
+// thread calls once before it returns; before, a thread reads nothing of it and writes nothing. launch_dependents()
+// comes after the wait: so no more than two kernels are under way, and what the one before the previous wrote is there
+// from the start. In kernels that overlap with nothing, and below compute capability 9.0, both do nothing.
+FR_DEVICE void wait_on_dependency();
+FR_DEVICE void launch_dependents();
 
 // ------------------------------------------------------------------------------------------------------------ flags
 // A flag is a number in global memory, aligned, by which blocks of a cooperative launch (Grid::cooperative) tell each
@@ -263,73 +263,75 @@ struct KernelArgs<void (*)(Args)> {
 // Runs the kernel on the stream; returns before it has ended. A grid without blocks is no work and no error.
 template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
-              Place place = Place::here());
+              SourceLocation location = SourceLocation::here());
 
 // How many clusters of such a launch the device runs at once; 0 where it has no room for even one.
 template <auto kernel>
-Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place = Place::here());
+Status clusters_at_once(const Grid& grid, int32_t* clusters, SourceLocation location = SourceLocation::here());
 
 // How many blocks of such a launch the device runs at once, on all its multiprocessors: what a cooperative one may
 // have.
 template <auto kernel>
-Status blocks_at_once(const Grid& grid, int32_t* blocks, Place place = Place::here());
+Status blocks_at_once(const Grid& grid, int32_t* blocks, SourceLocation location = SourceLocation::here());
 
 // Device memory, aligned to 64 bytes at least; not initialised. 0 bytes give nullptr. free() takes nullptr, and waits
 // for all work of the device.
-Status alloc(size_t bytes, void** memory, Place place = Place::here());
-Status free(void* memory, Place place = Place::here());
+Status alloc(size_t bytes, void** memory, SourceLocation location = SourceLocation::here());
+Status free(void* memory, SourceLocation location = SourceLocation::here());
 
 // The same in the order of a stream: nobody waits. The memory is there for what comes behind alloc_on in the stream,
 // and for other streams' work that waits for that, and is gone for what comes behind free_on. It may be freed on any
 // stream, which then has to wait for its last use on the others, or by free(). Failures while the stream is captured:
 // memory of graphs is made before.
-Status alloc_on(size_t bytes, void** memory, Stream stream, Place place = Place::here());
-Status free_on(void* memory, Stream stream, Place place = Place::here());
+Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location = SourceLocation::here());
+Status free_on(void* memory, Stream stream, SourceLocation location = SourceLocation::here());
 
 // In the order of the stream. Either side of a copy may be host memory; the host side may be used again when copy
 // returns, and holds the bytes then.
-Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place = Place::here());
-Status fill(void* to, int value, size_t bytes, Stream stream, Place place = Place::here());
+Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location = SourceLocation::here());
+Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location = SourceLocation::here());
 
 // Waits for the stream's work and reports what went wrong in it. A failure while the stream is captured, as copies of
 // host memory are.
-Status synchronize(Stream stream, Place place = Place::here());
+Status synchronize(Stream stream, SourceLocation location = SourceLocation::here());
 
 // Before another library is asked to put work into the stream. On a GPU that comes behind ours by itself; on the host
 // the library works at once, and ours is done first.
-Status hand_over(Stream stream, Place place = Place::here());
+Status hand_over(Stream stream, SourceLocation location = SourceLocation::here());
 
-// A mark is where in a stream's work mark() was called last. Behind wait_mark() the stream's work waits for that point;
-// of a mark that was nowhere yet it does not wait. reached() asks whether work has come there, without waiting, and
-// reports what went wrong before. Marks set in a captured stream are for streams of that capture alone, and marks set
-// outside not for captured streams.
-Status mark_create(Mark* mark, Place place = Place::here());
-Status mark_free(Mark mark, Place place = Place::here());
-Status mark(Mark mark, Stream stream, Place place = Place::here());
-Status wait_mark(Stream stream, Mark mark, Place place = Place::here());
-Status reached(Mark mark, bool* yes, Place place = Place::here());
+// An event is where in a stream's work event_record() was called last. Behind event_wait() the stream's work waits for
+// that point; of an event that was recorded nowhere yet it does not wait. event_query() asks whether work has come
+// there, without waiting, and reports what went wrong before. Events recorded in a captured stream are for streams of
+// that capture alone, and events recorded outside not for captured streams.
+Status event_create(Event* event, SourceLocation location = SourceLocation::here());
+Status event_free(Event event, SourceLocation location = SourceLocation::here());
+Status event_record(Event event, Stream stream, SourceLocation location = SourceLocation::here());
+Status event_wait(Stream stream, Event event, SourceLocation location = SourceLocation::here());
+Status event_query(Event event, bool* yes, SourceLocation location = SourceLocation::here());
 
 // Whether what is put into the stream is recorded in a graph instead of being run, which the caller's may be at any
 // time. Kernels are launched plainly then, with their arguments as they are now.
-Status capturing(Stream stream, bool* yes, Place place = Place::here());
+Status capturing(Stream stream, bool* yes, SourceLocation location = SourceLocation::here());
 
 // Calls release(object), on any thread, when nothing can run the graph any more that the stream is captured into. It
-// must not come back through the door. On failure the object stays the caller's.
-Status capture_hold(Stream stream, void* object, void (*release)(void* object), Place place = Place::here());
+// must not come back through it. On failure the object stays the caller's.
+Status capture_hold(Stream stream, void* object, void (*release)(void* object),
+                    SourceLocation location = SourceLocation::here());
 
 // Own graphs. What is put into the new stream is recorded; capture_end() makes the graph of it, or with nullptr throws
-// it away, and ends the stream in any case. The thread calls nothing of the door in between that allocates, frees or
-// waits. A graph may be launched again while it runs, and then runs after that; graph_free() does not wait for it.
-Status capture_begin(Stream* stream, Place place = Place::here());
-Status capture_end(Stream stream, Graph* graph, Place place = Place::here());
-Status graph_launch(Graph graph, Stream stream, Place place = Place::here());
-Status graph_free(Graph graph, Place place = Place::here());
+// it away, and ends the stream in any case. The thread calls nothing of the hardware layer in between that allocates,
+// frees or waits. A graph may be launched again while it runs, and then runs after that; graph_free() does not wait for
+// it.
+Status capture_begin(Stream* stream, SourceLocation location = SourceLocation::here());
+Status capture_end(Stream stream, Graph* graph, SourceLocation location = SourceLocation::here());
+Status graph_launch(Graph graph, Stream stream, SourceLocation location = SourceLocation::here());
+Status graph_free(Graph graph, SourceLocation location = SourceLocation::here());
 
 // The index of the calling thread's device.
-Status current_device(int32_t* device, Place place = Place::here());
+Status current_device(int32_t* device, SourceLocation location = SourceLocation::here());
 
 // Whose memory it is: a device's index, -1 where it is no device's.
-Status device_of(const void* memory, int32_t* device, Place place = Place::here());
+Status device_of(const void* memory, int32_t* device, SourceLocation location = SourceLocation::here());
 
 // What the driver says of this machine.
 Machine machine();
@@ -340,19 +342,19 @@ struct Limits {
   size_t shared_per_block, argument_bytes;
   bool overlaps;  // whether Grid::overlaps may be asked for
 };
-Status device_limits(Limits* limits, Place place = Place::here());
+Status device_limits(Limits* limits, SourceLocation location = SourceLocation::here());
 
 struct DeviceInfo {
   char name[256];
   int32_t index, compute_major, compute_minor, multiprocessors;
   size_t memory, shared_per_block, shared_per_multiprocessor;
 };
-Status device_info(DeviceInfo* info, Place place = Place::here());
+Status device_info(DeviceInfo* info, SourceLocation location = SourceLocation::here());
 
-}  // namespace fusedrnn::cuda::door
+}  // namespace fusedrnn::cuda::hw
 
 #if defined(FUSEDRNN_SIMT)
 #include "device_simt.hpp"
 #else
-#include "device_cuda.cuh"
+#include "hw/device_cuda.cuh"
 #endif

@@ -1,4 +1,4 @@
-// The door's implementation for nvcc. The contract of each function is in device.cuh.
+// The hardware layer's implementation for nvcc. The contract of each function is in device.cuh.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 
-namespace fusedrnn::cuda::door {
+namespace fusedrnn::cuda::hw {
 
 FR_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 FR_DEVICE int threads() { return static_cast<int>(blockDim.x); }
@@ -48,13 +48,13 @@ FR_DEVICE Shared<U> recast(Shared<T> s) {
   return reinterpret_cast<U*>(s);
 }
 
-FR_DEVICE void wait_for_previous() {
+FR_DEVICE void wait_on_dependency() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-FR_DEVICE void let_next_begin() {
+FR_DEVICE void launch_dependents() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
@@ -337,7 +337,8 @@ FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 
 // ------------------------------------------------------------------------------------------------------------- host
 // `result` of the CUDA call whose text the format makes, as a Status.
-__attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Place place, const char* format, ...) {
+__attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, SourceLocation location,
+                                                          const char* format, ...) {
   if (result == cudaSuccess) return Status::ok;
   char call[512];
   std::va_list arguments;
@@ -345,7 +346,7 @@ __attribute__((format(printf, 3, 4))) inline Status check(cudaError_t result, Pl
   std::vsnprintf(call, sizeof call, format, arguments);
   va_end(arguments);
   return fail(result == cudaErrorMemoryAllocation ? Status::out_of_memory : Status::device_error, "%s at %s:%d: %s",
-              call, source_name(place.file), place.line, cudaGetErrorString(result));
+              call, source_name(location.file), location.line, cudaGetErrorString(result));
 }
 
 // A launch on its way to the runtime.
@@ -359,22 +360,22 @@ struct Launch {
   Launch(const Launch&) = delete;
 
   // What has to be asked for before the kernel can be launched like that.
-  Status prepare(const Grid& grid, Place place) {
+  Status prepare(const Grid& grid, SourceLocation location) {
     constexpr size_t kWithoutAsking = 48 * 1024;
     constexpr int32_t kPortableCluster = 8;
     const auto ask = [&](cudaFuncAttribute attribute, int value) {
-      return check(cudaFuncSetAttribute(function, attribute, value), grid, place, "cudaFuncSetAttribute");
+      return check(cudaFuncSetAttribute(function, attribute, value), grid, location, "cudaFuncSetAttribute");
     };
     Status status = Status::ok;
     if (grid.shared_bytes > kWithoutAsking) {
       // All that a block can have, whatever this one takes: the setting is the kernel's, and a thread that asked for
       // less would take it from another's launch.
       int device = 0, most = 0;
-      status = door::check(cudaGetDevice(&device), place, "cudaGetDevice");
+      status = hw::check(cudaGetDevice(&device), location, "cudaGetDevice");
       if (status == Status::ok)
-        status = door::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), place,
-                             "cudaDeviceGetAttribute(%d, %d)",
-                             static_cast<int>(cudaDevAttrMaxSharedMemoryPerBlockOptin), device);
+        status = hw::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), location,
+                           "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+                           device);
       if (status == Status::ok) status = ask(cudaFuncAttributeMaxDynamicSharedMemorySize, most);
     }
     if (status == Status::ok && grid.cluster > kPortableCluster)
@@ -403,51 +404,51 @@ struct Launch {
     return status;
   }
 
-  Status check(cudaError_t result, const Grid& grid, Place place, const char* call) const {
+  Status check(cudaError_t result, const Grid& grid, SourceLocation location, const char* call) const {
     if (result == cudaSuccess) return Status::ok;
     const char* name = "a kernel";
     if (cudaFuncGetName(&name, function) != cudaSuccess) (void)cudaGetLastError();
-    return door::check(
-        result, place,
-        "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory%s", call, name,
-        static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads, grid.cluster,
-        grid.shared_bytes, grid.cooperative ? ", cooperative" : "");
+    return hw::check(result, location,
+                     "%s of %s over %lld x %d x %d blocks of %d threads, clusters of %d, %zu bytes of shared memory%s",
+                     call, name, static_cast<long long>(grid.blocks.x), grid.blocks.y, grid.blocks.z, grid.threads,
+                     grid.cluster, grid.shared_bytes, grid.cooperative ? ", cooperative" : "");
   }
 };
 
 template <auto kernel>
-Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
+Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
+              SourceLocation location) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return Status::ok;
   Launch<kernel> launch;
-  const Status status = launch.prepare(grid, place);
+  const Status status = launch.prepare(grid, location);
   if (status != Status::ok) return status;
   launch.config.stream = static_cast<cudaStream_t>(stream);
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))};
-  return launch.check(cudaLaunchKernelExC(&launch.config, launch.function, pointers), grid, place,
+  return launch.check(cudaLaunchKernelExC(&launch.config, launch.function, pointers), grid, location,
                       "cudaLaunchKernelExC");
 }
 
 template <auto kernel>
-Status clusters_at_once(const Grid& grid, int32_t* clusters, Place place) {
+Status clusters_at_once(const Grid& grid, int32_t* clusters, SourceLocation location) {
   Launch<kernel> launch;
-  const Status status = launch.prepare(grid, place);
+  const Status status = launch.prepare(grid, location);
   if (status != Status::ok) return status;
-  return launch.check(cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config), grid, place,
+  return launch.check(cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config), grid, location,
                       "cudaOccupancyMaxActiveClusters");
 }
 
 template <auto kernel>
-Status blocks_at_once(const Grid& grid, int32_t* blocks, Place place) {
+Status blocks_at_once(const Grid& grid, int32_t* blocks, SourceLocation location) {
   Launch<kernel> launch;
-  Status status = launch.prepare(grid, place);
+  Status status = launch.prepare(grid, location);
   int on_each = 0, device = 0, multiprocessors = 0;
   if (status == Status::ok)
     status = launch.check(
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&on_each, launch.function, grid.threads, grid.shared_bytes), grid,
-        place, "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-  if (status == Status::ok) status = check(cudaGetDevice(&device), place, "cudaGetDevice");
+        location, "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  if (status == Status::ok) status = check(cudaGetDevice(&device), location, "cudaGetDevice");
   if (status == Status::ok)
-    status = check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), place,
+    status = check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), location,
                    "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMultiProcessorCount), device);
   *blocks = on_each * multiprocessors;
   return status;
@@ -466,75 +467,75 @@ class Relaxed {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-inline Status alloc(size_t bytes, void** memory, Place place) {
+inline Status alloc(size_t bytes, void** memory, SourceLocation location) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
   const Relaxed relaxed;
-  return check(cudaMalloc(memory, bytes), place, "cudaMalloc(%zu)", bytes);
+  return check(cudaMalloc(memory, bytes), location, "cudaMalloc(%zu)", bytes);
 }
 
-inline Status free(void* memory, Place place) {
+inline Status free(void* memory, SourceLocation location) {
   const Relaxed relaxed;
-  return check(cudaFree(memory), place, "cudaFree(%p)", memory);
+  return check(cudaFree(memory), location, "cudaFree(%p)", memory);
 }
 
-inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
+inline Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location) {
   if (bytes == 0) return Status::ok;
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
-  const Status status = check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, on), place,
+  const Status status = check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, on), location,
                               "cudaMemcpyAsync(%p, %p, %zu)", to, from, bytes);
   if (status != Status::ok) return status;
   // Copies of pageable memory have ended or were buffered by now; those of pinned memory are under way.
   for (const void* side : {static_cast<const void*>(to), from}) {
     cudaPointerAttributes attributes;
     const Status known =
-        check(cudaPointerGetAttributes(&attributes, side), place, "cudaPointerGetAttributes(%p)", side);
+        check(cudaPointerGetAttributes(&attributes, side), location, "cudaPointerGetAttributes(%p)", side);
     if (known != Status::ok) return known;
-    if (attributes.type == cudaMemoryTypeHost) return synchronize(stream, place);
+    if (attributes.type == cudaMemoryTypeHost) return synchronize(stream, location);
   }
   return Status::ok;
 }
 
-inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
+inline Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location) {
   if (bytes == 0) return Status::ok;
-  return check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), place,
+  return check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), location,
                "cudaMemsetAsync(%p, %d, %zu)", to, value, bytes);
 }
 
-inline Status synchronize(Stream stream, Place place) {
-  return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), place, "cudaStreamSynchronize(%p)", stream);
+inline Status synchronize(Stream stream, SourceLocation location) {
+  return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), location, "cudaStreamSynchronize(%p)", stream);
 }
 
-inline Status hand_over(Stream, Place) { return Status::ok; }
+inline Status hand_over(Stream, SourceLocation) { return Status::ok; }
 
 // ----------------------------------------------------------------------------------------------------------- streams
 // The calling thread's device's pool for alloc_on, never destroyed; nullptr where the device has none. It is not the
 // device's default pool, which belongs to the process. What is freed stays in it: the default is to give all that is
 // free back at every synchronisation, and to take it anew costs as much as cudaMalloc.
-inline Status own_pool(cudaMemPool_t* pool, Place place) {
+inline Status own_pool(cudaMemPool_t* pool, SourceLocation location) {
   constexpr int kDevices = 64;
   static std::mutex mutex;
   static cudaMemPool_t pools[kDevices];
   static bool asked[kDevices];
   int32_t device = 0;
-  Status status = current_device(&device, place);
+  Status status = current_device(&device, location);
   if (status != Status::ok) return status;
   if (device >= kDevices) return fail(Status::unsupported, "device %d: at most %d are provided for", device, kDevices);
   const std::lock_guard<std::mutex> lock(mutex);
   *pool = pools[device];
   if (asked[device]) return Status::ok;
   int supported = 0;
-  status = check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device), place,
+  status = check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device), location,
                  "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMemoryPoolsSupported), device);
   if (status == Status::ok && supported != 0) {
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location.type = cudaMemLocationTypeDevice;
     properties.location.id = device;
-    status = check(cudaMemPoolCreate(pool, &properties), place, "cudaMemPoolCreate on device %d", device);
+    status = check(cudaMemPoolCreate(pool, &properties), location, "cudaMemPoolCreate on device %d", device);
     uint64_t all = UINT64_MAX;
     if (status == Status::ok)
-      status = check(cudaMemPoolSetAttribute(*pool, cudaMemPoolAttrReleaseThreshold, &all), place,
+      status = check(cudaMemPoolSetAttribute(*pool, cudaMemPoolAttrReleaseThreshold, &all), location,
                      "cudaMemPoolSetAttribute(cudaMemPoolAttrReleaseThreshold)");
   }
   if (status != Status::ok) return status;
@@ -543,80 +544,80 @@ inline Status own_pool(cudaMemPool_t* pool, Place place) {
   return Status::ok;
 }
 
-inline Status capturing(Stream stream, bool* yes, Place place) {
+inline Status capturing(Stream stream, bool* yes, SourceLocation location) {
   cudaStreamCaptureStatus now = cudaStreamCaptureStatusNone;
-  const Status status =
-      check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &now), place, "cudaStreamIsCapturing(%p)", stream);
+  const Status status = check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &now), location,
+                              "cudaStreamIsCapturing(%p)", stream);
   *yes = now != cudaStreamCaptureStatusNone;
   return status;
 }
 
 // The runtime would make memory a part of the graph.
-inline Status require_no_capture(Stream stream, const char* call, Place place) {
+inline Status require_no_capture(Stream stream, const char* call, SourceLocation location) {
   bool captured = false;
-  const Status status = capturing(stream, &captured, place);
+  const Status status = capturing(stream, &captured, location);
   if (status != Status::ok || !captured) return status;
   return fail(Status::device_error, "%s at %s:%d: stream %p is being captured into a graph", call,
-              source_name(place.file), place.line, stream);
+              source_name(location.file), location.line, stream);
 }
 
-inline Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
+inline Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
-  Status status = require_no_capture(stream, "alloc_on", place);
+  Status status = require_no_capture(stream, "alloc_on", location);
   cudaMemPool_t pool = nullptr;
   const Relaxed relaxed;
-  if (status == Status::ok) status = own_pool(&pool, place);
+  if (status == Status::ok) status = own_pool(&pool, location);
   if (status != Status::ok) return status;
-  if (pool == nullptr) return alloc(bytes, memory, place);
-  return check(cudaMallocFromPoolAsync(memory, bytes, pool, static_cast<cudaStream_t>(stream)), place,
+  if (pool == nullptr) return alloc(bytes, memory, location);
+  return check(cudaMallocFromPoolAsync(memory, bytes, pool, static_cast<cudaStream_t>(stream)), location,
                "cudaMallocFromPoolAsync(%zu, %p)", bytes, stream);
 }
 
-inline Status free_on(void* memory, Stream stream, Place place) {
+inline Status free_on(void* memory, Stream stream, SourceLocation location) {
   if (memory == nullptr) return Status::ok;
-  Status status = require_no_capture(stream, "free_on", place);
+  Status status = require_no_capture(stream, "free_on", location);
   cudaMemPool_t pool = nullptr;
   const Relaxed relaxed;
-  if (status == Status::ok) status = own_pool(&pool, place);
+  if (status == Status::ok) status = own_pool(&pool, location);
   if (status != Status::ok) return status;
-  if (pool == nullptr) return free(memory, place);
-  return check(cudaFreeAsync(memory, static_cast<cudaStream_t>(stream)), place, "cudaFreeAsync(%p, %p)", memory,
+  if (pool == nullptr) return free(memory, location);
+  return check(cudaFreeAsync(memory, static_cast<cudaStream_t>(stream)), location, "cudaFreeAsync(%p, %p)", memory,
                stream);
 }
 
-inline Status mark_create(Mark* mark, Place place) {
-  cudaEvent_t event = nullptr;
+inline Status event_create(Event* event, SourceLocation location) {
+  cudaEvent_t made = nullptr;
   const Status status =
-      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), place, "cudaEventCreateWithFlags");
-  *mark = event;
+      check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), location, "cudaEventCreateWithFlags");
+  *event = made;
   return status;
 }
 
-inline Status mark_free(Mark mark, Place place) {
-  return check(cudaEventDestroy(static_cast<cudaEvent_t>(mark)), place, "cudaEventDestroy(%p)", mark);
+inline Status event_free(Event event, SourceLocation location) {
+  return check(cudaEventDestroy(static_cast<cudaEvent_t>(event)), location, "cudaEventDestroy(%p)", event);
 }
 
-inline Status mark(Mark mark, Stream stream, Place place) {
-  return check(cudaEventRecord(static_cast<cudaEvent_t>(mark), static_cast<cudaStream_t>(stream)), place,
-               "cudaEventRecord(%p, %p)", mark, stream);
+inline Status event_record(Event event, Stream stream, SourceLocation location) {
+  return check(cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)), location,
+               "cudaEventRecord(%p, %p)", event, stream);
 }
 
-inline Status wait_mark(Stream stream, Mark mark, Place place) {
-  return check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(mark), 0), place,
-               "cudaStreamWaitEvent(%p, %p)", stream, mark);
+inline Status event_wait(Stream stream, Event event, SourceLocation location) {
+  return check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event), 0), location,
+               "cudaStreamWaitEvent(%p, %p)", stream, event);
 }
 
-inline Status reached(Mark mark, bool* yes, Place place) {
+inline Status event_query(Event event, bool* yes, SourceLocation location) {
   const Relaxed relaxed;
-  const cudaError_t result = cudaEventQuery(static_cast<cudaEvent_t>(mark));
+  const cudaError_t result = cudaEventQuery(static_cast<cudaEvent_t>(event));
   *yes = result == cudaSuccess;
-  if (result != cudaErrorNotReady) return check(result, place, "cudaEventQuery(%p)", mark);
+  if (result != cudaErrorNotReady) return check(result, location, "cudaEventQuery(%p)", event);
   (void)cudaGetLastError();  // no failure, though the runtime keeps it as one
   return Status::ok;
 }
 
-inline Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
+inline Status capture_hold(Stream stream, void* object, void (*release)(void*), SourceLocation location) {
   cudaStreamCaptureStatus now = cudaStreamCaptureStatusNone;
   cudaGraph_t graph = nullptr;
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
@@ -625,26 +626,26 @@ inline Status capture_hold(Stream stream, void* object, void (*release)(void*), 
 #else
   const cudaError_t asked = cudaStreamGetCaptureInfo_v2(on, &now, nullptr, &graph);
 #endif
-  Status status = check(asked, place, "cudaStreamGetCaptureInfo(%p)", stream);
+  Status status = check(asked, location, "cudaStreamGetCaptureInfo(%p)", stream);
   if (status != Status::ok) return status;
   if (now != cudaStreamCaptureStatusActive)
     return fail(Status::device_error, "capture_hold at %s:%d: stream %p is not being captured into a graph",
-                source_name(place.file), place.line, stream);
+                source_name(location.file), location.line, stream);
   cudaUserObject_t kept = nullptr;
-  status = check(cudaUserObjectCreate(&kept, object, release, 1, cudaUserObjectNoDestructorSync), place,
+  status = check(cudaUserObjectCreate(&kept, object, release, 1, cudaUserObjectNoDestructorSync), location,
                  "cudaUserObjectCreate(%p)", object);
   if (status != Status::ok) return status;
   // Without the graph's reference releasing ours would call `release`; the object stays the caller's, so ours stays.
-  return check(cudaGraphRetainUserObject(graph, kept, 1, cudaGraphUserObjectMove), place,
+  return check(cudaGraphRetainUserObject(graph, kept, 1, cudaGraphUserObjectMove), location,
                "cudaGraphRetainUserObject(%p)", object);
 }
 
-inline Status capture_begin(Stream* stream, Place place) {
+inline Status capture_begin(Stream* stream, SourceLocation location) {
   cudaStream_t on = nullptr;
   *stream = nullptr;
-  Status status = check(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), place, "cudaStreamCreateWithFlags");
+  Status status = check(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), location, "cudaStreamCreateWithFlags");
   if (status != Status::ok) return status;
-  status = check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), place, "cudaStreamBeginCapture(%p)",
+  status = check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), location, "cudaStreamBeginCapture(%p)",
                  static_cast<void*>(on));
   if (status == Status::ok)
     *stream = on;
@@ -653,45 +654,46 @@ inline Status capture_begin(Stream* stream, Place place) {
   return status;
 }
 
-inline Status capture_end(Stream stream, Graph* graph, Place place) {
+inline Status capture_end(Stream stream, Graph* graph, SourceLocation location) {
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
   cudaGraph_t recorded = nullptr;
   cudaGraphExec_t made = nullptr;
   if (graph != nullptr) *graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(on, &recorded);
-  Status status = graph == nullptr ? Status::ok : check(ended, place, "cudaStreamEndCapture(%p)", stream);
+  Status status = graph == nullptr ? Status::ok : check(ended, location, "cudaStreamEndCapture(%p)", stream);
   if (ended != cudaSuccess) (void)cudaGetLastError();  // told, or expected of what is thrown away
-  const Status destroyed = check(cudaStreamDestroy(on), place, "cudaStreamDestroy(%p)", stream);
+  const Status destroyed = check(cudaStreamDestroy(on), location, "cudaStreamDestroy(%p)", stream);
   if (graph != nullptr && status == Status::ok) {
-    status = check(cudaGraphInstantiate(&made, recorded, 0), place, "cudaGraphInstantiate(%p)",
+    status = check(cudaGraphInstantiate(&made, recorded, 0), location, "cudaGraphInstantiate(%p)",
                    static_cast<void*>(recorded));
     *graph = made;
   }
   if (recorded != nullptr) {
-    const Status freed = check(cudaGraphDestroy(recorded), place, "cudaGraphDestroy(%p)", static_cast<void*>(recorded));
+    const Status freed =
+        check(cudaGraphDestroy(recorded), location, "cudaGraphDestroy(%p)", static_cast<void*>(recorded));
     if (status == Status::ok) status = freed;
   }
   return status != Status::ok ? status : destroyed;
 }
 
-inline Status graph_launch(Graph graph, Stream stream, Place place) {
-  return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), static_cast<cudaStream_t>(stream)), place,
+inline Status graph_launch(Graph graph, Stream stream, SourceLocation location) {
+  return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), static_cast<cudaStream_t>(stream)), location,
                "cudaGraphLaunch(%p, %p)", graph, stream);
 }
 
-inline Status graph_free(Graph graph, Place place) {
-  return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), place, "cudaGraphExecDestroy(%p)", graph);
+inline Status graph_free(Graph graph, SourceLocation location) {
+  return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), location, "cudaGraphExecDestroy(%p)", graph);
 }
 
-inline Status current_device(int32_t* device, Place place) {
-  return check(cudaGetDevice(device), place, "cudaGetDevice");
+inline Status current_device(int32_t* device, SourceLocation location) {
+  return check(cudaGetDevice(device), location, "cudaGetDevice");
 }
 
-inline Status device_of(const void* memory, int32_t* device, Place place) {
+inline Status device_of(const void* memory, int32_t* device, SourceLocation location) {
   *device = -1;
   cudaPointerAttributes attributes;
   const Status status =
-      check(cudaPointerGetAttributes(&attributes, memory), place, "cudaPointerGetAttributes(%p)", memory);
+      check(cudaPointerGetAttributes(&attributes, memory), location, "cudaPointerGetAttributes(%p)", memory);
   if (status != Status::ok) return status;
   if (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) *device = attributes.device;
   return Status::ok;
@@ -721,29 +723,30 @@ inline Machine machine() {
   return m;
 }
 
-inline Status device_limits(Limits* limits, Place place) {
+inline Status device_limits(Limits* limits, SourceLocation location) {
   constexpr int kLongArgumentsSince = 12010, kOverlapsInGraphsSince = 12030;
   int device = 0, major = 0, multiprocessors = 0, shared = 0, driver = 0;
   const auto ask = [&](int* value, cudaDeviceAttr attribute) {
-    return check(cudaDeviceGetAttribute(value, attribute, device), place, "cudaDeviceGetAttribute(%d, %d)",
+    return check(cudaDeviceGetAttribute(value, attribute, device), location, "cudaDeviceGetAttribute(%d, %d)",
                  static_cast<int>(attribute), device);
   };
-  Status status = check(cudaGetDevice(&device), place, "cudaGetDevice");
+  Status status = check(cudaGetDevice(&device), location, "cudaGetDevice");
   if (status == Status::ok) status = ask(&major, cudaDevAttrComputeCapabilityMajor);
   if (status == Status::ok) status = ask(&multiprocessors, cudaDevAttrMultiProcessorCount);
   if (status == Status::ok) status = ask(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  if (status == Status::ok) status = check(cudaDriverGetVersion(&driver), place, "cudaDriverGetVersion");
+  if (status == Status::ok) status = check(cudaDriverGetVersion(&driver), location, "cudaDriverGetVersion");
   *limits = {major, multiprocessors, static_cast<size_t>(shared),
              driver >= kLongArgumentsSince ? kLongArgument : kArgument, major >= 9 && driver >= kOverlapsInGraphsSince};
   return status;
 }
 
-inline Status device_info(DeviceInfo* info, Place place) {
+inline Status device_info(DeviceInfo* info, SourceLocation location) {
   *info = {};
-  Status status = current_device(&info->index, place);
+  Status status = current_device(&info->index, location);
   if (status != Status::ok) return status;
   cudaDeviceProp properties;
-  status = check(cudaGetDeviceProperties(&properties, info->index), place, "cudaGetDeviceProperties(%d)", info->index);
+  status =
+      check(cudaGetDeviceProperties(&properties, info->index), location, "cudaGetDeviceProperties(%d)", info->index);
   if (status != Status::ok) return status;
   std::snprintf(info->name, sizeof info->name, "%s", properties.name);
   info->compute_major = properties.major;
@@ -755,4 +758,4 @@ inline Status device_info(DeviceInfo* info, Place place) {
   return Status::ok;
 }
 
-}  // namespace fusedrnn::cuda::door
+}  // namespace fusedrnn::cuda::hw

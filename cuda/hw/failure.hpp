@@ -1,20 +1,23 @@
 // How host code of the CUDA plugin reports failure: a Status, and a sentence kept for the calling thread that names the
-// call, its place and the reason: "cudaMalloc(1048576) at cuda/lstm.cu:42: out of memory".
+// call, its place and the reason: "cudaMalloc(1048576) at cuda/recurrent/lstm.cu:42: out of memory".
 #pragma once
 
 #include <cstdarg>
 #include <cstdio>
 #include <initializer_list>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::cuda {
 
-// Where a call was written. `Place place = Place::here()` as a parameter is the place of the function's caller.
-struct Place {
+// Where a call was written. `SourceLocation place = SourceLocation::here()` as a parameter is the place of the
+// function's caller.
+struct SourceLocation {
   const char* file;
   int line;
-  static constexpr Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+  static constexpr SourceLocation here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
 
 inline thread_local char last_failure[1024] = "no failure";

@@ -3,7 +3,7 @@
 // Its matrices are column-major: a row-major C (M, N) is its D (N, M), so that our B is its A and the other way round.
 // Only algorithms that sum each element in one piece, without workspace, are asked for: no reduction whose order could
 // differ from run to run.
-#include "cublaslt.hpp"
+#include "products/cublaslt.hpp"
 
 #include <dlfcn.h>
 
@@ -15,7 +15,7 @@
 #include <string>
 #include <tuple>
 
-#include "cublaslt_abi.hpp"
+#include "products/cublaslt_abi.hpp"
 
 namespace fusedrnn::cuda::cublaslt {
 namespace {
@@ -185,7 +185,7 @@ class Plans {
 
   bool run(Element e, const Product& p, Stream stream) {
     int32_t device = 0;
-    if (door::current_device(&device) != Status::ok) return false;
+    if (hw::current_device(&device) != Status::ok) return false;
     const std::lock_guard<std::mutex> lock(mutex_);
     Handle& handle = handles_[device];
     if (!handle && f_.create(&handle) != 0) handle = nullptr;
@@ -249,7 +249,7 @@ class Plans {
 
   bool launch(Handle handle, const Plan& plan, Element e, const Product& p, Stream stream) const {
     if (p.bias && !set_bias(plan, p)) return false;
-    if (door::hand_over(stream) != Status::ok) return false;
+    if (hw::hand_over(stream) != Status::ok) return false;
     const double one = 1, beta = p.accumulate ? 1 : 0;
     const float one_f = 1, beta_f = p.accumulate ? 1 : 0;
     const bool wide = e == Element::f64;

@@ -9,7 +9,7 @@
 // copy a process has would decide the bits of its results, too.
 #pragma once
 
-#include "gemm.hpp"
+#include "products/gemm.hpp"
 
 namespace fusedrnn::cuda::cublaslt {
 

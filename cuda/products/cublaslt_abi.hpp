@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::cuda::cublaslt {
 

@@ -19,12 +19,12 @@
 // big * small + big * big. Left out is small * small, at most 2^-22 of the product.
 #pragma once
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::cuda {
 
-using door::Bf16;
-using door::Fp16;
+using hw::Bf16;
+using hw::Fp16;
 
 // A float whose low 13 bits are zero.
 struct Tf32 {
@@ -53,7 +53,7 @@ struct ElementTraits<Tf32> {
   static constexpr Element kElement = Element::tf32;
   FR_DEVICE static float widen(Tf32 e) { return e.value; }
   FR_DEVICE static Tf32 narrow(float c) {
-    const uint32_t bits = door::to_tf32(c);
+    const uint32_t bits = hw::to_tf32(c);
     Tf32 e;
     __builtin_memcpy(&e, &bits, sizeof e);
     return e;
@@ -80,16 +80,16 @@ template <>
 struct ElementTraits<Bf16> {
   using C = float;
   static constexpr Element kElement = Element::bf16;
-  FR_DEVICE static float widen(Bf16 e) { return door::to_float(e); }
-  FR_DEVICE static Bf16 narrow(float c) { return door::to_bf16(c); }
+  FR_DEVICE static float widen(Bf16 e) { return hw::to_float(e); }
+  FR_DEVICE static Bf16 narrow(float c) { return hw::to_bf16(c); }
 };
 
 template <>
 struct ElementTraits<Fp16> {
   using C = float;
   static constexpr Element kElement = Element::fp16;
-  FR_DEVICE static float widen(Fp16 e) { return door::to_float(e); }
-  FR_DEVICE static Fp16 narrow(float c) { return door::to_fp16(c); }
+  FR_DEVICE static float widen(Fp16 e) { return hw::to_float(e); }
+  FR_DEVICE static Fp16 narrow(float c) { return hw::to_fp16(c); }
 };
 
 // The accumulator type that goes with E.
@@ -114,7 +114,7 @@ FR_DEVICE Halves split(uint32_t bits) {
   float value, big, small;
   __builtin_memcpy(&value, &bits, sizeof value);
   Halves halves;
-  halves.big = door::to_tf32(value);
+  halves.big = hw::to_tf32(value);
   __builtin_memcpy(&big, &halves.big, sizeof big);
   small = value - big;
   __builtin_memcpy(&halves.small, &small, sizeof small);

@@ -1,7 +1,7 @@
 // Reading arrays of the API, element by element.
 #pragma once
 
-#include "device.cuh"
+#include "hw/device.cuh"
 #include "math.cuh"
 //
 #include "simd/strided.hpp"

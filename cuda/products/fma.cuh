@@ -6,7 +6,7 @@
 #pragma once
 
 #include "math.cuh"
-#include "tile.cuh"
+#include "products/tile.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -31,7 +31,7 @@ struct Fma {
   static constexpr int kLanesM = 4, kLanesN = 8;
   static constexpr int kRows = kLanesM * TM, kColumns = kLanesN * TN;  // of a warp
   static constexpr int V = 16 / sizeof(E);
-  using Vector = door::Vec<E, V>;
+  using Vector = hw::Vec<E, V>;
 
   C acc[TM][TN];
 
@@ -51,8 +51,8 @@ struct Fma {
 
   // V values of k for each of a lane's rows.
   template <Major M, int Lanes, int N, int Pitch>
-  FR_DEVICE static void fetch(door::Shared<E> tile, int lane, int k, C (&out)[N][V]) {
-    const door::Shared<Vector> vectors = door::recast<Vector>(tile);
+  FR_DEVICE static void fetch(hw::Shared<E> tile, int lane, int k, C (&out)[N][V]) {
+    const hw::Shared<Vector> vectors = hw::recast<Vector>(tile);
     if constexpr (M == Major::k) {
       FR_UNROLL
       for (int i = 0; i < N; ++i) {
@@ -76,8 +76,8 @@ struct Fma {
 
   // acc += A B over the kDepth values of k that two tiles hold; both begin at the warp's first row.
   template <Major MA, Major MB, int PitchA, int PitchB>
-  FR_DEVICE void accumulate(door::Shared<E> a, door::Shared<E> b) {
-    const int lane_m = door::lane() / kLanesN, lane_n = door::lane() % kLanesN;
+  FR_DEVICE void accumulate(hw::Shared<E> a, hw::Shared<E> b) {
+    const int lane_m = hw::lane() / kLanesN, lane_n = hw::lane() % kLanesN;
     FR_UNROLL
     for (int k = 0; k < kDepth<E>; k += V) {
       C x[TM][V], y[TN][V];
@@ -95,8 +95,8 @@ struct Fma {
   }
 
   template <Major MA, Major MB, int Pitch>
-  FR_DEVICE void store(door::Shared<C> sums) const {
-    const int lane_m = door::lane() / kLanesN, lane_n = door::lane() % kLanesN;
+  FR_DEVICE void store(hw::Shared<C> sums) const {
+    const int lane_m = hw::lane() / kLanesN, lane_n = hw::lane() % kLanesN;
     FR_UNROLL
     for (int i = 0; i < TM; ++i) {
       FR_UNROLL

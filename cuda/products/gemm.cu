@@ -1,8 +1,8 @@
 // Products of matrices and sums of columns: the choice of kernels, and the table's entries.
 #include "dtype.hpp"
-#include "gemm.cuh"
+#include "products/gemm.cuh"
 
-#include "cublaslt.hpp"
+#include "products/cublaslt.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -12,7 +12,7 @@ constexpr int64_t kLeastRun = 256;      // values of k that are worth a partial 
 
 template <class C>
 FR_KERNEL void add_partials_kernel(const FR_CONSTANT Partials p) {
-  const int64_t i = door::block_x() * door::threads() + door::thread();
+  const int64_t i = hw::block_x() * hw::threads() + hw::thread();
   if (i >= p.blocks * p.count * p.N) return;
   const int64_t n = i % p.N, u = i / p.N % p.count, block = i / p.N / p.count, rows = p.blocks * p.pitch;
   const C* from = static_cast<const C*>(p.from) + (block * p.pitch + u) * p.N + n;
@@ -28,22 +28,22 @@ constexpr int kSumColumns = 32, kSumRows = 8;
 template <class E>
 FR_KERNEL void column_sum_kernel(const FR_CONSTANT ColumnSum s) {
   using C = Accumulator<E>;
-  const int lane = door::thread() % kSumColumns, group = door::thread() / kSumColumns;
-  const int64_t column = door::block_x() * kSumColumns + lane, run = (s.rows + s.splits - 1) / s.splits;
-  const int64_t first = door::block_z() * run, last = first + run < s.rows ? first + run : s.rows;
+  const int lane = hw::thread() % kSumColumns, group = hw::thread() / kSumColumns;
+  const int64_t column = hw::block_x() * kSumColumns + lane, run = (s.rows + s.splits - 1) / s.splits;
+  const int64_t first = hw::block_z() * run, last = first + run < s.rows ? first + run : s.rows;
   C sum = 0;
   if (column < s.columns)
     for (int64_t row = first + group; row < last; row += kSumRows)
       sum = sum + widen(static_cast<const E*>(s.a)[row * s.lda + column]);
-  const door::Shared<C> sums = door::shared<C>(0, kSumRows * kSumColumns);
+  const hw::Shared<C> sums = hw::shared<C>(0, kSumRows * kSumColumns);
   sums[group * kSumColumns + lane] = sum;
-  door::barrier();
+  hw::barrier();
   if (group > 0 || column >= s.columns) return;
   for (int g = 1; g < kSumRows; ++g) {
     const C part = sums[g * kSumColumns + lane];
     sum = sum + part;
   }
-  C* const to = static_cast<C*>(s.sums) + door::block_z() * s.columns + column;
+  C* const to = static_cast<C*>(s.sums) + hw::block_z() * s.columns + column;
   *to = s.accumulate ? *to + sum : sum;
 }
 
@@ -82,18 +82,18 @@ int32_t splits_for(int64_t M, int64_t N, int64_t K) {
 }
 
 Status add_partials(Element e, const Partials& p, Stream stream) {
-  const door::Grid grid{{(p.blocks * p.count * p.N + 255) / 256}, 256};
-  return e == Element::f64 ? door::launch<add_partials_kernel<double>>(grid, stream, p)
-                           : door::launch<add_partials_kernel<float>>(grid, stream, p);
+  const hw::Grid grid{{(p.blocks * p.count * p.N + 255) / 256}, 256};
+  return e == Element::f64 ? hw::launch<add_partials_kernel<double>>(grid, stream, p)
+                           : hw::launch<add_partials_kernel<float>>(grid, stream, p);
 }
 
 Status sum_columns(Element e, const ColumnSum& s, Stream stream) {
   return with_element(e, [&](auto zero) {
     using E = decltype(zero);
-    const door::Grid grid{{(s.columns + kSumColumns - 1) / kSumColumns, 1, s.splits},
-                          kSumColumns * kSumRows,
-                          kSumColumns * kSumRows * sizeof(Accumulator<E>)};
-    return door::launch<column_sum_kernel<E>>(grid, stream, s);
+    const hw::Grid grid{{(s.columns + kSumColumns - 1) / kSumColumns, 1, s.splits},
+                        kSumColumns * kSumRows,
+                        kSumColumns * kSumRows * sizeof(Accumulator<E>)};
+    return hw::launch<column_sum_kernel<E>>(grid, stream, s);
   });
 }
 

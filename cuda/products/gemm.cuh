@@ -3,9 +3,9 @@
 
 #include <type_traits>
 
-#include "fma.cuh"
-#include "gemm.hpp"
-#include "mma.cuh"
+#include "products/fma.cuh"
+#include "products/gemm.hpp"
+#include "products/mma.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -36,12 +36,12 @@ template <class E, Major MA, Major MB>
 FR_KERNEL void FR_LAUNCH_BOUNDS(128, 3) gemm_tiles(const FR_CONSTANT GemmTask<E> task) {
   using T = GemmTile<E, MA, MB>;
   using C = Accumulator<E>;
-  const int64_t m0 = door::block_x() * T::BM, n0 = static_cast<int64_t>(door::block_y()) * T::BN;
-  const int64_t first = door::block_z() * task.split_k;
+  const int64_t m0 = hw::block_x() * T::BM, n0 = static_cast<int64_t>(hw::block_y()) * T::BN;
+  const int64_t first = hw::block_z() * task.split_k;
   const int64_t last = first + task.split_k < task.K ? first + task.split_k : task.K;
   const typename T::Sums sums = T::multiply(task.a, m0, task.b, n0, first, last);
-  C* const c = task.c + door::block_z() * task.M * task.ldc;
-  for (int i = door::thread(); i < T::BM * T::BN; i += T::kThreads) {
+  C* const c = task.c + hw::block_z() * task.M * task.ldc;
+  for (int i = hw::thread(); i < T::BM * T::BN; i += T::kThreads) {
     const int64_t m = m0 + i / T::BN, n = n0 + i % T::BN;
     if (m >= task.M || n >= task.N) continue;
     C sum = sums.at(i / T::BN, i % T::BN);
@@ -64,15 +64,15 @@ struct PlainTask {
 template <class E>
 FR_KERNEL void gemm_plain(const FR_CONSTANT PlainTask<E> task) {
   using C = Accumulator<E>;
-  const int64_t i = door::block_x() * door::threads() + door::thread();
+  const int64_t i = hw::block_x() * hw::threads() + hw::thread();
   if (i >= task.M * task.N) return;
-  const int64_t m = i / task.N, n = i % task.N, first = door::block_z() * task.split_k;
+  const int64_t m = i / task.N, n = i % task.N, first = hw::block_z() * task.split_k;
   const int64_t last = first + task.split_k < task.K ? first + task.split_k : task.K;
   const E *a = task.a + m * task.a_row, *b = task.b + n * task.b_row;
   C sum = 0;
   for (int64_t k = first; k < last; ++k) sum = add_product(sum, a[k * task.a_k], b[k * task.b_k]);
   if (task.bias) sum = sum + task.bias[n];
-  C* const to = task.c + (door::block_z() * task.M + m) * task.ldc + n;
+  C* const to = task.c + (hw::block_z() * task.M + m) * task.ldc + n;
   *to = task.accumulate ? *to + sum : sum;
 }
 
@@ -94,7 +94,7 @@ Status launch_plain(const Product& p, int64_t split_k, Stream stream) {
                           nt ? p.ldb : 1,
                           nt ? 1 : p.ldb,
                           p.accumulate};
-  return door::launch<gemm_plain<E>>({{(p.M * p.N + 127) / 128, 1, p.splits}, 128}, stream, task);
+  return hw::launch<gemm_plain<E>>({{(p.M * p.N + 127) / 128, 1, p.splits}, 128}, stream, task);
 }
 
 template <class E, Major MA, Major MB>
@@ -118,8 +118,8 @@ Status launch_tiles(const Product& p, int64_t split_k, Stream stream) {
                          p.ldc,
                          split_k,
                          p.accumulate};
-  const door::Blocks blocks{(p.M + T::BM - 1) / T::BM, static_cast<int32_t>((p.N + T::BN - 1) / T::BN), p.splits};
-  return door::launch<gemm_tiles<E, MA, MB>>({blocks, T::kThreads, T::kSharedBytes}, stream, task);
+  const hw::Blocks blocks{(p.M + T::BM - 1) / T::BM, static_cast<int32_t>((p.N + T::BN - 1) / T::BN), p.splits};
+  return hw::launch<gemm_tiles<E, MA, MB>>({blocks, T::kThreads, T::kSharedBytes}, stream, task);
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,7 +1,7 @@
 // Products of whole matrices, for the host: what the sequence schedule and the table's `gemm` are made of.
 #pragma once
 
-#include "element.cuh"
+#include "products/element.cuh"
 
 namespace fusedrnn::cuda {
 

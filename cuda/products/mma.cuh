@@ -6,7 +6,7 @@
 // pairs of 16-bit values are put together from two reads.
 #pragma once
 
-#include "tile.cuh"
+#include "products/tile.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -27,17 +27,17 @@ struct Words<Tf32x3, N> {
 };
 
 // d += A B of a tile by one instruction, of tf32x3 by three.
-FR_DEVICE void mma(float (&d)[4], const Words<Tf32, 4>& a, const Words<Tf32, 2>& b) { door::mma_tf32(d, a.v, b.v); }
-FR_DEVICE void mma(float (&d)[4], const Words<Bf16, 4>& a, const Words<Bf16, 2>& b) { door::mma_bf16(d, a.v, b.v); }
-FR_DEVICE void mma(float (&d)[4], const Words<Fp16, 4>& a, const Words<Fp16, 2>& b) { door::mma_fp16(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Tf32, 4>& a, const Words<Tf32, 2>& b) { hw::mma_tf32(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Bf16, 4>& a, const Words<Bf16, 2>& b) { hw::mma_bf16(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Fp16, 4>& a, const Words<Fp16, 2>& b) { hw::mma_fp16(d, a.v, b.v); }
 
 // A sum of its own for each tile, added to d by the ordinary units: tensor cores cut off what does not fit a sum
 // instead of rounding it, and over many steps of k in one direction that would cost digits which are wanted here.
 FR_DEVICE void mma(float (&d)[4], const Words<Tf32x3, 4>& a, const Words<Tf32x3, 2>& b) {
   float sum[4] = {0, 0, 0, 0};
-  door::mma_tf32(sum, a.small, b.big);
-  door::mma_tf32(sum, a.big, b.small);
-  door::mma_tf32(sum, a.big, b.big);
+  hw::mma_tf32(sum, a.small, b.big);
+  hw::mma_tf32(sum, a.big, b.small);
+  hw::mma_tf32(sum, a.big, b.big);
   FR_UNROLL
   for (int e = 0; e < 4; ++e) d[e] = d[e] + sum[e];
 }
@@ -67,21 +67,21 @@ struct Mma {
 
   // The word that holds k = kPerWord * word .. of one row.
   template <Major M, int Pitch>
-  FR_DEVICE static uint32_t fetch(door::Shared<E> tile, int row, int word) {
+  FR_DEVICE static uint32_t fetch(hw::Shared<E> tile, int row, int word) {
     if constexpr (M == Major::k) {
-      return door::recast<uint32_t>(tile)[row * (Pitch / kPerWord) + word];
+      return hw::recast<uint32_t>(tile)[row * (Pitch / kPerWord) + word];
     } else if constexpr (kPerWord == 1) {
-      return door::recast<uint32_t>(tile)[word * Pitch + row];
+      return hw::recast<uint32_t>(tile)[word * Pitch + row];
     } else {
       const E low = tile[2 * word * Pitch + row], high = tile[(2 * word + 1) * Pitch + row];
-      return door::pair(low, high);
+      return hw::pair(low, high);
     }
   }
 
   // acc += A B over the kDepth values of k that two tiles hold; both begin at the warp's first row.
   template <Major MA, Major MB, int PitchA, int PitchB>
-  FR_DEVICE void accumulate(door::Shared<E> a, door::Shared<E> b) {
-    const int g = door::lane() / 4, t = door::lane() % 4;
+  FR_DEVICE void accumulate(hw::Shared<E> a, hw::Shared<E> b) {
+    const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL_BY(kUnrolled)
     for (int k = 0; k < kDepth<E>; k += kStep) {
       const int word = k / kPerWord + t;
@@ -103,8 +103,8 @@ struct Mma {
   }
 
   template <Major MA, Major MB, int Pitch>
-  FR_DEVICE void store(door::Shared<float> sums) const {
-    const int g = door::lane() / 4, t = door::lane() % 4;
+  FR_DEVICE void store(hw::Shared<float> sums) const {
+    const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL
     for (int i = 0; i < MT; ++i) {
       FR_UNROLL

@@ -14,7 +14,7 @@
 // side, and k ends with the source or after whole buffers.
 #pragma once
 
-#include "element.cuh"
+#include "products/element.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -65,7 +65,7 @@ struct Tile {
 
   // The finished tile in shared memory.
   struct Sums {
-    door::Shared<C> all;
+    hw::Shared<C> all;
 
     FR_DEVICE C at(int m, int n) const {
       C sum = all[m * kSumPitch + n];
@@ -84,7 +84,7 @@ struct Tile {
   template <class SourceA, class SourceB, class AIsThere>
   FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
                                  int64_t last, const AIsThere& a_is_there) {
-    const int group = door::thread() / kGroupThreads, member = door::thread() % kGroupThreads;
+    const int group = hw::thread() / kGroupThreads, member = hw::thread() % kGroupThreads;
     const int64_t buffers = (last - first + kDepth<E> - 1) / kDepth<E>, share = (buffers + KS - 1) / KS;
     const int64_t begin = first + share * group * kDepth<E>;
     const int64_t end = begin + share * kDepth<E> < last ? begin + share * kDepth<E> : last;
@@ -92,7 +92,7 @@ struct Tile {
     const auto buffer = [&](int step) {
       return static_cast<int64_t>(sizeof(E)) * kStage * (group * kStages + step % kStages);
     };
-    const auto place = [&](int step) { return door::shared<E>(buffer(step), kStage); };
+    const auto location = [&](int step) { return hw::shared<E>(buffer(step), kStage); };
     const auto k_of = [&](int step) { return begin + static_cast<int64_t>(step) * kDepth<E>; };
     const Share<MA, BM, kPitchA, SourceA> of_a(a, m0, member);
     const Share<MB, BN, kPitchB, SourceB> of_b(b, n0, member);
@@ -112,24 +112,24 @@ struct Tile {
     FR_UNROLL
     for (int step = 0; step < kStages - 1; ++step) {
       fetch_a(step);
-      door::commit_copies();
+      hw::commit_copies();
     }
     for (int step = 0; step < steps; ++step) {
-      door::wait_copies<kStages - 2>();
+      hw::wait_copies<kStages - 2>();
       group_barrier();
       // Into the buffer that the group has read in the step before; the first kStages of B are there already.
       fetch_a(step + kStages - 1);
       if (step > 0) fetch_b(step + kStages - 1);
-      door::commit_copies();
-      const door::Shared<E> from = place(step);
+      hw::commit_copies();
+      const hw::Shared<E> from = place(step);
       engine.template accumulate<MA, MB, kPitchA, kPitchB>(from + (MA == Major::k ? m * kPitchA : m),
                                                            from + kElementsA + (MB == Major::k ? n * kPitchB : n));
     }
-    door::wait_copies<0>();
-    door::barrier();
-    const door::Shared<C> sums = door::shared<C>(0, KS * BM * kSumPitch);
+    hw::wait_copies<0>();
+    hw::barrier();
+    const hw::Shared<C> sums = hw::shared<C>(0, KS * BM * kSumPitch);
     engine.template store<MA, MB, kSumPitch>(sums + (group * BM + m) * kSumPitch + n);
-    door::barrier();
+    hw::barrier();
     return {sums};
   }
 
@@ -142,9 +142,9 @@ struct Tile {
  private:
   FR_DEVICE static void group_barrier() {
     if constexpr (WM * WN == 1)
-      door::warp_barrier();
+      hw::warp_barrier();
     else
-      door::barrier();
+      hw::barrier();
   }
 
   // What a thread copies into every buffer of an operand of `Rows` rows: the same columns of some lines. Where k is
@@ -172,13 +172,13 @@ struct Tile {
     }
 
     // kDepth values of k, from k to at most `end`.
-    FR_DEVICE void load(door::Shared<E> to, int64_t k, int64_t end) const {
+    FR_DEVICE void load(hw::Shared<E> to, int64_t k, int64_t end) const {
       const int64_t column = (M == Major::k ? k : first_) + at_;
       if constexpr (kKept) {
         const int count = valid(end - column);
         if (count == V && source_.aligned) {
           FR_UNROLL
-          for (int i = 0; i < kCopies; ++i) door::copy_async16_if(to + place(i), rows_[i] + column, there(i));
+          for (int i = 0; i < kCopies; ++i) hw::copy_async16_if(to + place(i), rows_[i] + column, there(i));
           return;
         }
         FR_UNROLL
@@ -201,10 +201,10 @@ struct Tile {
     FR_DEVICE static int valid(int64_t left) { return left <= 0 ? 0 : left < V ? static_cast<int>(left) : V; }
 
     // V elements from a column of a row on, those from `count` on zero.
-    FR_DEVICE void copy(door::Shared<E> to, const E* row, int64_t column, int count) const {
+    FR_DEVICE void copy(hw::Shared<E> to, const E* row, int64_t column, int count) const {
       const E* const from = count > 0 ? row + column : source_.data;
       if (source_.aligned) {
-        door::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
+        hw::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
       } else {
         FR_UNROLL
         for (int e = 0; e < V; ++e) to[e] = e < count ? from[e] : E{};

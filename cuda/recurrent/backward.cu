@@ -1,9 +1,9 @@
 // Back-propagation through time of a recurrent stack, last step first, both directions at once: per piece of the
 // sequence a kernel per step, or one of clusters for all of them, for dgates R and the cell's backward, and dX as a
 // product over its rows; per chunk dW, dR and db likewise. Clusters may have two layers side by side.
-#include "rows.hpp"
-#include "sequence.hpp"
-#include "sequence_graph.hpp"
+#include "recurrent/rows.hpp"
+#include "recurrent/sequence.hpp"
+#include "recurrent/sequence_graph.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -163,7 +163,7 @@ class Backward {
     const void* const h_part = call_.e_at(dgates(lane, 0), size_.cell.h_first * size_.Hp);
     if (grads.weight_ih) {
       const void* const below = l == 0 ? nullptr : tape((l - 1) * desc_.directions).hidden;
-      FR_TRY(stage_input(call_, walk_, args_.x, below, l, d, piece.chunk, piece.chunk_end, scratch_.xs));
+      FR_TRY(reorder_input(call_, walk_, args_.x, below, l, d, piece.chunk, piece.chunk_end, scratch_.xs));
       FR_TRY(weight(x_part, size_.cell.x_gate, scratch_.xs, pitch, size_.inputs(l), rows, grads.weight_ih));
     }
     if (grads.weight_hh) {

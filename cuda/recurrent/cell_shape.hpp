@@ -1,10 +1,10 @@
 // What the schedule must know of a cell: the constants of its header, as data.
 #pragma once
 
-#include "backend.hpp"
-#include "cells/elman.hpp"
+#include "backend/backend.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/rnn.hpp"
 #include "math.cuh"
 
 namespace fusedrnn::cuda {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "math.cuh"
-#include "step.hpp"
+#include "recurrent/step.hpp"
 
 namespace fusedrnn::cuda {
 

@@ -2,9 +2,9 @@
 // x W + b_ih, then a kernel per step, or one of clusters for all of them, for h R and the cell. Clusters may have two
 // layers side by side. Everything between runs in the order of steps (walk.cuh), so that lengths, resets and reversal
 // concern only where rows come from and go to.
-#include "rows.hpp"
-#include "sequence.hpp"
-#include "sequence_graph.hpp"
+#include "recurrent/rows.hpp"
+#include "recurrent/sequence.hpp"
+#include "recurrent/sequence_graph.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -155,8 +155,8 @@ class Forward {
   Status input_part(const Part& part) const {
     const int l = part.layer;
     const PackedLayer weights = packed_layer(size_, args_.packed, index(part));
-    FR_TRY(stage_input(call_, walk_, args_.x, l == 0 ? nullptr : hidden(l - 1), l, part.direction, part.first, part.end,
-                       scratch_.xs));
+    FR_TRY(reorder_input(call_, walk_, args_.x, l == 0 ? nullptr : hidden(l - 1), l, part.direction, part.first,
+                         part.end, scratch_.xs));
     const int64_t pitch = size_.input_pitch(l);
     return multiply(
         call_.e, call_.plain,
@@ -175,8 +175,8 @@ class Forward {
 
 }  // namespace
 
-Status stage_input(const Call& call, const Walk& walk, const Array3& x, const void* below, int l, int d, int64_t first,
-                   int64_t end, void* xs) {
+Status reorder_input(const Call& call, const Walk& walk, const Array3& x, const void* below, int l, int d,
+                     int64_t first, int64_t end, void* xs) {
   const SequenceDesc& desc = call.desc;
   const int64_t width = call.size.inputs(l);
   const double p = l > 0 && desc.train ? desc.dropout : 0;

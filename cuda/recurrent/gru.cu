@@ -1,7 +1,7 @@
 // The GRU cell's steps.
 #include "cells/gru.hpp"
 
-#include "step.cuh"
+#include "recurrent/step.cuh"
 
 namespace fusedrnn::cuda {
 

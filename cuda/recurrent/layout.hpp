@@ -5,10 +5,10 @@
 // 16 bytes. Of the plan depends only what `grid` has for itself.
 #pragma once
 
-#include "cell_shape.hpp"
-#include "element.cuh"
-#include "gemm.hpp"
-#include "grid.hpp"
+#include "products/element.cuh"
+#include "products/gemm.hpp"
+#include "recurrent/cell_shape.hpp"
+#include "recurrent/grid/grid.hpp"
 #include "sequence/arena.hpp"
 
 namespace fusedrnn::cuda {

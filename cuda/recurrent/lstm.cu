@@ -1,7 +1,7 @@
 // The LSTM cell's steps.
 #include "cells/lstm.hpp"
 
-#include "step.cuh"
+#include "recurrent/step.cuh"
 
 namespace fusedrnn::cuda {
 

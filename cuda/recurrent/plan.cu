@@ -1,9 +1,9 @@
 // The choice of a plan, and the plan as data.
-#include "plan.hpp"
+#include "recurrent/plan.hpp"
 
-#include "dispatch/switches.hpp"
-#include "plan_table.hpp"
-#include "sequence.hpp"
+#include "device/env_flags.hpp"
+#include "recurrent/plan_table.hpp"
+#include "recurrent/sequence.hpp"
 
 namespace fusedrnn::cuda {
 
@@ -41,8 +41,8 @@ Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan) {
     return fail(Status::unsupported,
                 "plan %dx%dx%d is a grid of CPU threads: on CUDA a plan is reference, step, cluster or grid",
                 desc.direction_groups, desc.row_groups, desc.unit_groups);
-  door::Limits limits;
-  FR_TRY(door::device_limits(&limits));
+  hw::Limits limits;
+  FR_TRY(hw::device_limits(&limits));
   *plan = PlanChoice{};
   plan->kind = desc.plan == PlanKind::automatic ? measured_plan(desc, limits.compute_major) : desc.plan;
   plan->overlaps = limits.overlaps && overlap_wanted();

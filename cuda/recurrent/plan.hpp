@@ -1,9 +1,9 @@
 // Which kernels compute a stack, on the calling thread's device.
 #pragma once
 
-#include "cluster.hpp"
-#include "element.cuh"
-#include "grid.hpp"
+#include "products/element.cuh"
+#include "recurrent/cluster/cluster.hpp"
+#include "recurrent/grid/grid.hpp"
 
 namespace fusedrnn::cuda {
 
@@ -20,9 +20,9 @@ struct PlanChoice {
 Status choose_plan(const SequenceDesc& desc, Element e, PlanChoice* plan);
 
 // The clusters that a stack gets on this device, if any.
-Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& limits, ClusterPlan* plan);
+Status plan_clusters(const SequenceDesc& desc, Element e, const hw::Limits& limits, ClusterPlan* plan);
 
 // Likewise the groups of blocks of the plan `grid`.
-Status plan_grid(const SequenceDesc& desc, Element e, const door::Limits& limits, GridPlan* plan);
+Status plan_grid(const SequenceDesc& desc, Element e, const hw::Limits& limits, GridPlan* plan);
 
 }  // namespace fusedrnn::cuda

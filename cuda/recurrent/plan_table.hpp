@@ -4,7 +4,7 @@
 // Nothing has been measured yet: every entry is step.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::cuda {
 

@@ -1,6 +1,6 @@
 // The Elman cell's steps, tanh and relu.
-#include "cells/elman.hpp"
-#include "step.cuh"
+#include "cells/rnn.hpp"
+#include "recurrent/step.cuh"
 
 namespace fusedrnn::cuda {
 

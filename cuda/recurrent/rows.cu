@@ -1,5 +1,5 @@
 // Rows on their way into and out of the order of steps, and the ends of a walk: one warp per row.
-#include "rows.hpp"
+#include "recurrent/rows.hpp"
 #include "warp_rows.cuh"
 
 namespace fusedrnn::cuda {
@@ -11,7 +11,7 @@ FR_DEVICE C dropped(const Dropout& d, C value, int64_t element) {
 }
 
 template <class From, class E>
-FR_KERNEL void stage_kernel(const FR_CONSTANT RowMove m) {
+FR_KERNEL void reorder_kernel(const FR_CONSTANT RowMove m) {
   using C = Accumulator<E>;
   const int64_t row = warp_row();
   if (row >= m.steps * m.B) return;
@@ -20,7 +20,7 @@ FR_KERNEL void stage_kernel(const FR_CONSTANT RowMove m) {
   const From* const from = row_of<const From>(m.array, t, b);
   E* const to = static_cast<E*>(m.rows) + row * m.pitch;
   const Dropout dropout = m.dropout.read();
-  for (int64_t k = door::lane(); k < m.width; k += door::kWarp) {
+  for (int64_t k = hw::lane(); k < m.width; k += hw::kWarp) {
     C value = s < length ? C(widen(from[k])) : C(0);
     if (m.drops) value = dropped(dropout, value, (t * m.B + b) * m.width + k);
     to[k] = narrow<E>(value);
@@ -28,7 +28,7 @@ FR_KERNEL void stage_kernel(const FR_CONSTANT RowMove m) {
 }
 
 template <class C>
-FR_KERNEL void unstage_kernel(const FR_CONSTANT RowMove m) {
+FR_KERNEL void restore_order_kernel(const FR_CONSTANT RowMove m) {
   const int64_t row = warp_row();
   if (row >= m.steps * m.B) return;
   const int64_t b = row % m.B, s = m.s0 + row / m.B, length = m.walk.length(b);
@@ -36,7 +36,7 @@ FR_KERNEL void unstage_kernel(const FR_CONSTANT RowMove m) {
   const C* const from = static_cast<const C*>(m.rows) + row * m.pitch;
   C* const to = row_of<C>(m.array, t, b);
   const Dropout dropout = m.dropout.read();
-  for (int64_t k = door::lane(); k < m.width; k += door::kWarp) {
+  for (int64_t k = hw::lane(); k < m.width; k += hw::kWarp) {
     C value = s < length ? from[k] : C(0);
     if (m.drops) value = dropped(dropout, value, (t * m.B + b) * m.width + k);
     to[k] = m.add ? to[k] + value : value;
@@ -53,7 +53,7 @@ FR_KERNEL void clear_kernel(const FR_CONSTANT ClearTask a) {
   const int64_t row = warp_row();
   if (row >= a.T * a.B) return;
   C* const to = row_of<C>(a.array, row / a.B, row % a.B);
-  for (int64_t k = door::lane(); k < a.width; k += door::kWarp) to[k] = 0;
+  for (int64_t k = hw::lane(); k < a.width; k += hw::kWarp) to[k] = 0;
 }
 
 template <class E>
@@ -65,7 +65,7 @@ FR_KERNEL void first_state_kernel(const FR_CONSTANT FirstState a) {
   const bool starts = a.h0 && length > 0 && !a.walk.cut(0, b, length, a.reverse != 0);
   const C* const from = static_cast<const C*>(a.h0) + b * a.stride;
   E* const to = static_cast<E*>(a.before) + b * a.Hp;
-  for (int64_t u = door::lane(); u < a.H; u += door::kWarp) to[u] = narrow<E>(starts ? from[u] : C(0));
+  for (int64_t u = hw::lane(); u < a.H; u += hw::kWarp) to[u] = narrow<E>(starts ? from[u] : C(0));
 }
 
 template <class C>
@@ -75,8 +75,7 @@ FR_KERNEL void empty_rows_kernel(const FR_CONSTANT EmptyRows a) {
   const int64_t i = row / a.B, b = row % a.B;
   if (a.walk.length(b) > 0) return;
   C* const to = row_of<C>(a.to, i, b);
-  for (int64_t u = door::lane(); u < a.H; u += door::kWarp)
-    to[u] = a.from.data ? row_of<const C>(a.from, i, b)[u] : C(0);
+  for (int64_t u = hw::lane(); u < a.H; u += hw::kWarp) to[u] = a.from.data ? row_of<const C>(a.from, i, b)[u] : C(0);
 }
 
 // A tile of 32 columns and 32 units of one gate, transposed in shared memory: both copies are written side by side.
@@ -85,10 +84,10 @@ constexpr int kTile = 32, kTilePitch = kTile + 1, kTileRows = 8;
 template <class E>
 FR_KERNEL void pack_kernel(const FR_CONSTANT PackWeight a) {
   using C = Accumulator<E>;
-  const int lane = door::thread() % kTile, first = door::thread() / kTile;
+  const int lane = hw::thread() % kTile, first = hw::thread() / kTile;
   const int64_t tiles = (a.Hp + kTile - 1) / kTile;
-  const int64_t gate = door::block_y() / tiles, u0 = door::block_y() % tiles * kTile, n0 = door::block_x() * kTile;
-  const door::Shared<C> tile = door::shared<C>(0, kTile * kTilePitch);
+  const int64_t gate = hw::block_y() / tiles, u0 = hw::block_y() % tiles * kTile, n0 = hw::block_x() * kTile;
+  const hw::Shared<C> tile = hw::shared<C>(0, kTile * kTilePitch);
   for (int i = first; i < kTile; i += kTileRows) {
     const int64_t u = u0 + i, n = n0 + lane;
     const bool inside = u < a.H && n < a.columns;
@@ -96,7 +95,7 @@ FR_KERNEL void pack_kernel(const FR_CONSTANT PackWeight a) {
     if (inside) static_cast<E*>(a.to)[(gate * a.H + u) * a.pitch + n] = narrow<E>(value);
     tile[i * kTilePitch + lane] = value;
   }
-  door::barrier();
+  hw::barrier();
   for (int i = first; i < kTile; i += kTileRows) {
     const int64_t n = n0 + i, u = u0 + lane;
     if (n >= a.columns || u >= a.Hp) continue;
@@ -113,7 +112,7 @@ struct BiasTask {
 
 template <class C>
 FR_KERNEL void bias_kernel(const FR_CONSTANT BiasTask a) {
-  const int64_t i = door::block_x() * door::threads() + door::thread();
+  const int64_t i = hw::block_x() * hw::threads() + hw::thread();
   if (i < a.count) static_cast<C*>(a.to)[i] = a.from ? static_cast<const C*>(a.from)[i] : C(0);
 }
 
@@ -122,51 +121,51 @@ FR_KERNEL void bias_kernel(const FR_CONSTANT BiasTask a) {
 Status stage(Element e, bool stored, const RowMove& m, Stream stream) {
   return with_element(e, [&](auto zero) {
     using E = decltype(zero);
-    const door::Grid grid = warp_per_row(m.steps * m.B);
-    return stored ? door::launch<stage_kernel<E, E>>(grid, stream, m)
-                  : door::launch<stage_kernel<Accumulator<E>, E>>(grid, stream, m);
+    const hw::Grid grid = warp_per_row(m.steps * m.B);
+    return stored ? hw::launch<reorder_kernel<E, E>>(grid, stream, m)
+                  : hw::launch<reorder_kernel<Accumulator<E>, E>>(grid, stream, m);
   });
 }
 
 Status unstage(Element e, const RowMove& m, Stream stream) {
-  const door::Grid grid = warp_per_row(m.steps * m.B);
-  return e == Element::f64 ? door::launch<unstage_kernel<double>>(grid, stream, m)
-                           : door::launch<unstage_kernel<float>>(grid, stream, m);
+  const hw::Grid grid = warp_per_row(m.steps * m.B);
+  return e == Element::f64 ? hw::launch<restore_order_kernel<double>>(grid, stream, m)
+                           : hw::launch<restore_order_kernel<float>>(grid, stream, m);
 }
 
 Status clear(Element e, const Array3& array, int64_t T, int64_t B, int64_t width, Stream stream) {
-  const door::Grid grid = warp_per_row(T * B);
+  const hw::Grid grid = warp_per_row(T * B);
   const ClearTask task{array, T, B, width};
-  return e == Element::f64 ? door::launch<clear_kernel<double>>(grid, stream, task)
-                           : door::launch<clear_kernel<float>>(grid, stream, task);
+  return e == Element::f64 ? hw::launch<clear_kernel<double>>(grid, stream, task)
+                           : hw::launch<clear_kernel<float>>(grid, stream, task);
 }
 
 Status first_state(Element e, const FirstState& a, Stream stream) {
   return with_element(
-      e, [&](auto zero) { return door::launch<first_state_kernel<decltype(zero)>>(warp_per_row(a.B), stream, a); });
+      e, [&](auto zero) { return hw::launch<first_state_kernel<decltype(zero)>>(warp_per_row(a.B), stream, a); });
 }
 
 Status copy_empty_rows(Element e, const EmptyRows& a, Stream stream) {
-  const door::Grid grid = warp_per_row(a.stacks * a.B);
-  return e == Element::f64 ? door::launch<empty_rows_kernel<double>>(grid, stream, a)
-                           : door::launch<empty_rows_kernel<float>>(grid, stream, a);
+  const hw::Grid grid = warp_per_row(a.stacks * a.B);
+  return e == Element::f64 ? hw::launch<empty_rows_kernel<double>>(grid, stream, a)
+                           : hw::launch<empty_rows_kernel<float>>(grid, stream, a);
 }
 
 Status pack_weight(Element e, const PackWeight& a, Stream stream) {
   return with_element(e, [&](auto zero) {
     using E = decltype(zero);
-    const door::Blocks blocks{(a.columns + kTile - 1) / kTile,
-                              static_cast<int32_t>((a.Hp + kTile - 1) / kTile * a.gates)};
-    return door::launch<pack_kernel<E>>({blocks, kTile * kTileRows, kTile * kTilePitch * sizeof(Accumulator<E>)},
-                                        stream, a);
+    const hw::Blocks blocks{(a.columns + kTile - 1) / kTile,
+                            static_cast<int32_t>((a.Hp + kTile - 1) / kTile * a.gates)};
+    return hw::launch<pack_kernel<E>>({blocks, kTile * kTileRows, kTile * kTilePitch * sizeof(Accumulator<E>)}, stream,
+                                      a);
   });
 }
 
 Status pack_bias(Element e, const void* from, void* to, int64_t count, Stream stream) {
-  const door::Grid grid{{(count + 255) / 256}, 256};
+  const hw::Grid grid{{(count + 255) / 256}, 256};
   const BiasTask task{from, to, count};
-  return e == Element::f64 ? door::launch<bias_kernel<double>>(grid, stream, task)
-                           : door::launch<bias_kernel<float>>(grid, stream, task);
+  return e == Element::f64 ? hw::launch<bias_kernel<double>>(grid, stream, task)
+                           : hw::launch<bias_kernel<float>>(grid, stream, task);
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,9 +1,9 @@
 // Rows on their way into and out of the order of steps, and the ends of a walk, for the host.
 #pragma once
 
-#include "element.cuh"
 #include "math.cuh"
-#include "walk.cuh"
+#include "products/element.cuh"
+#include "recurrent/walk.cuh"
 //
 #include "layers/philox.hpp"
 

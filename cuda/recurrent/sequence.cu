@@ -1,8 +1,8 @@
 // Sizes, packing and the view of the tape of a recurrent stack.
-#include "sequence.hpp"
+#include "recurrent/sequence.hpp"
 
-#include "cublaslt.hpp"
-#include "rows.hpp"
+#include "products/cublaslt.hpp"
+#include "recurrent/rows.hpp"
 
 namespace fusedrnn::cuda {
 

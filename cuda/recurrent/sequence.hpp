@@ -1,9 +1,9 @@
 // The sequence entries of the table (backend.hpp), and what they share.
 #pragma once
 
-#include "layout.hpp"
-#include "plan.hpp"
-#include "step.hpp"
+#include "recurrent/layout.hpp"
+#include "recurrent/plan.hpp"
+#include "recurrent/step.hpp"
 
 namespace fusedrnn::cuda {
 
@@ -61,12 +61,12 @@ bool many_launches(const SequenceDesc& desc, const PlanChoice& plan);
 // Flags and states of the plan `grid` as a pass finds them: zero.
 inline Status clear_exchange(const Call& call, const GridShape& shape, const Scratch& scratch) {
   const int64_t groups = grid_groups(shape, call.desc.B, call.desc.directions);
-  return door::fill(scratch.exchange, 0, static_cast<size_t>(groups * shape.group_bytes), call.stream);
+  return hw::fill(scratch.exchange, 0, static_cast<size_t>(groups * shape.group_bytes), call.stream);
 }
 
 // xs = the input of layer l at steps [first, end) of direction d: of x, or of `below`, the outputs of the layer below.
-Status stage_input(const Call& call, const Walk& walk, const Array3& x, const void* below, int l, int d, int64_t first,
-                   int64_t end, void* xs);
+Status reorder_input(const Call& call, const Walk& walk, const Array3& x, const void* below, int l, int d,
+                     int64_t first, int64_t end, void* xs);
 
 Status sequence_plan(const SequenceDesc* desc, Plan* plan);
 Status sequence_sizes(const SequenceDesc* desc, SequenceSizes* sizes);

@@ -1,10 +1,10 @@
 // The cache of graphs.
-#include "sequence_graph.hpp"
+#include "recurrent/sequence_graph.hpp"
 
 #include <list>
 #include <mutex>
 //
-#include "dispatch/switches.hpp"
+#include "device/env_flags.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -29,10 +29,10 @@ Graphs& graphs() {
 
 Status record(const std::function<Status(Stream)>& run, Graph* graph) {
   Stream recorded = nullptr;
-  Status status = door::capture_begin(&recorded);
+  Status status = hw::capture_begin(&recorded);
   if (status != Status::ok) return status;
   status = run(recorded);
-  const Status ended = door::capture_end(recorded, status == Status::ok ? graph : nullptr);
+  const Status ended = hw::capture_end(recorded, status == Status::ok ? graph : nullptr);
   return status == Status::ok ? ended : status;
 }
 
@@ -48,11 +48,11 @@ void add_desc(GraphKey& key, const SequenceDesc& desc) {
 Status by_graph(GraphKey key, int64_t launches, Stream stream, const std::function<Status(Stream)>& run) {
   bool captured = false;
   if (launches < kLeastLaunches || launches > kMostLaunches || !graphs_wanted()) return run(stream);
-  Status status = door::capturing(stream, &captured);
+  Status status = hw::capturing(stream, &captured);
   if (status != Status::ok) return status;
   if (captured) return run(stream);
   int32_t device = 0;
-  status = door::current_device(&device);
+  status = hw::current_device(&device);
   if (status != Status::ok) return status;
   key.add(device);
 
@@ -64,11 +64,11 @@ Status by_graph(GraphKey key, int64_t launches, Stream stream, const std::functi
     if (found != g.used.end()) {
       g.used.splice(g.used.begin(), g.used, found);
       if (found->graph == nullptr) status = record(run, &found->graph);
-      return status == Status::ok ? door::graph_launch(found->graph, stream) : status;
+      return status == Status::ok ? hw::graph_launch(found->graph, stream) : status;
     }
     g.used.push_front({key.bytes(), nullptr});
     if (g.used.size() > kKept) {
-      if (g.used.back().graph != nullptr) status = door::graph_free(g.used.back().graph);
+      if (g.used.back().graph != nullptr) status = hw::graph_free(g.used.back().graph);
       g.used.pop_back();
     }
   }

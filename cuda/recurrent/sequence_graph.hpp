@@ -11,7 +11,7 @@
 #include <functional>
 #include <string>
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::cuda {
 

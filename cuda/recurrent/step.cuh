@@ -10,9 +10,9 @@
 // behind the tile's buffers while the product runs.
 #pragma once
 
-#include "cluster.cuh"
-#include "finish.cuh"
-#include "gemm.cuh"
+#include "products/gemm.cuh"
+#include "recurrent/cluster/cluster.cuh"
+#include "recurrent/finish.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -40,17 +40,17 @@ struct GateRows {
 
 // Asks for a value, zero where `from` is null; `any` is an address that may be named then.
 template <class C>
-FR_DEVICE void copy_value(door::Shared<C> to, const C* from, const C* any) {
+FR_DEVICE void copy_value(hw::Shared<C> to, const C* from, const C* any) {
   const uint32_t* const words = reinterpret_cast<const uint32_t*>(from ? from : any);
   FR_UNROLL
   for (int i = 0; i < static_cast<int>(sizeof(C)) / 4; ++i)
-    door::copy_async4(door::recast<uint32_t>(to) + i, words + i, from ? 4 : 0);
+    hw::copy_async4(hw::recast<uint32_t>(to) + i, words + i, from ? 4 : 0);
 }
 
 // The rows and units of a block as items of its threads, which share nothing: run(i, row, unit), both of the tile.
 template <int Units, class Run>
 FR_DEVICE void each_item(const Run& run) {
-  for (int i = door::thread(); i < kStepRows * Units; i += kStepWarps * door::kWarp) run(i, i / Units, i % Units);
+  for (int i = hw::thread(); i < kStepRows * Units; i += kStepWarps * hw::kWarp) run(i, i / Units, i % Units);
 }
 
 template <class Cell, class E>
@@ -67,12 +67,12 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
   using Block = ForwardTile<Cell, E>;
   using C = typename Block::C;
   constexpr int G = Cell::gates, U = Block::kUnits;
-  const int direction = door::block_z();
+  const int direction = hw::block_z();
   const ForwardDirection& d = a.direction[direction];
-  const int64_t b0 = door::block_x() * kStepRows, u0 = static_cast<int64_t>(door::block_y()) * U;
+  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * U;
   const Matrix<E> before{static_cast<const E*>(d.before), a.Hp, a.B, a.H, true};
   const GateRows<E> r{static_cast<const E*>(d.r), a.H, a.Hp, u0, U};
-  const auto values = door::shared<C>(Block::T::kSharedBytes, Block::kValues);
+  const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const auto each_valid = [&](const auto& run) {
     each_item<U>([&](int i, int row, int unit) {
       if (b0 + row < a.B && u0 + unit < a.H) run(i, row, unit, b0 + row, u0 + unit);
@@ -85,11 +85,11 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
                               [&](int k, const C* from) { copy_value(values + (k * Block::kItems + i), from, from); });
   });
   const C* const bias = static_cast<const C*>(d.bias_h);
-  for (int i = door::thread(); i < G * U; i += Block::T::kThreads)
+  for (int i = hw::thread(); i < G * U; i += Block::T::kThreads)
     copy_value(values + (Block::kBias + i), u0 + i % U < a.H ? bias + i / U * a.H + u0 + i % U : nullptr, bias);
   const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, [&] {
-    door::wait_for_previous();
-    door::let_next_begin();
+    hw::wait_on_dependency();
+    hw::launch_dependents();
     each_valid([&](int i, int, int, int64_t b, int64_t u) {
       const int64_t length = a.walk.length(b);
       if (a.s < length)
@@ -128,14 +128,14 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   using C = typename Block::C;
   using In = BackwardInputs<Cell>;
   constexpr int U = Block::kUnits;
-  const int direction = door::block_z();
+  const int direction = hw::block_z();
   const bool reverse = direction == 1;
   const BackwardDirection& d = a.direction[direction];
-  const int64_t b0 = door::block_x() * kStepRows, u0 = static_cast<int64_t>(door::block_y()) * U;
+  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * U;
   const int64_t K = a.s == a.walk.T - 1 ? 0 : Cell::gates * a.Hp;
   const Matrix<E> next{static_cast<const E*>(d.next) + Cell::h_first * a.Hp, Cell::dgate_blocks * a.Hp, a.B, K, true};
   const Matrix<E> r{static_cast<const E*>(d.r_back), Cell::gates * a.Hp, a.H, K, true};
-  const auto values = door::shared<C>(Block::T::kSharedBytes, Block::kValues);
+  const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const any = static_cast<const C*>(d.carry);
   const auto each_step = [&](const auto& run) {
     each_item<U>([&](int i, int row, int unit) {
@@ -151,8 +151,8 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
                              [&](int k, const C* from) { copy_value(values + (k * Block::kItems + i), from, any); });
   });
   const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, [&] {
-    door::wait_for_previous();
-    door::let_next_begin();
+    hw::wait_on_dependency();
+    hw::launch_dependents();
     if constexpr (Cell::carry_gradient)
       each_step([&](int i, int64_t b, int64_t u, int64_t length) {
         copy_value(values + (In::kHanded * Block::kItems + i), handed_carry<C>(a, d, b, u, length), any);
@@ -173,9 +173,9 @@ template <class Cell, class E>
 FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
   using C = Accumulator<E>;
   constexpr int G = Cell::gates;
-  const int64_t i = door::block_x() * door::threads() + door::thread(), b = i / a.H, u = i % a.H;
+  const int64_t i = hw::block_x() * hw::threads() + hw::thread(), b = i / a.H, u = i % a.H;
   if (b >= a.B) return;
-  const int direction = door::block_z();
+  const int direction = hw::block_z();
   const ForwardDirection& d = a.direction[direction];
   const int64_t length = a.walk.length(b);
   C x[G] = {}, h[G] = {}, carry = 0;
@@ -195,9 +195,9 @@ FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
 template <class Cell, class E>
 FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
   using C = Accumulator<E>;
-  const int64_t i = door::block_x() * door::threads() + door::thread(), b = i / a.Hp, u = i % a.Hp;
+  const int64_t i = hw::block_x() * hw::threads() + hw::thread(), b = i / a.Hp, u = i % a.Hp;
   if (b >= a.B) return;
-  const int direction = door::block_z();
+  const int direction = hw::block_z();
   const BackwardDirection& d = a.direction[direction];
   const int64_t length = a.walk.length(b);
   C sum = 0;
@@ -221,13 +221,13 @@ Status launch_forward(Element e, StepKernel kernel, const ForwardStep& a, Stream
     using E = decltype(zero);
     using Of = Cell<Math<Accumulator<E>>>;
     if (kernel == StepKernel::plain)
-      return door::launch<forward_plain<Of, E>>({{(a.B * a.H + 127) / 128, 1, a.directions}, 128}, stream, a);
+      return hw::launch<forward_plain<Of, E>>({{(a.B * a.H + 127) / 128, 1, a.directions}, 128}, stream, a);
     using Block = ForwardTile<Of, E>;
-    const door::Blocks blocks{(a.B + kStepRows - 1) / kStepRows,
-                              static_cast<int32_t>((a.H + Block::kUnits - 1) / Block::kUnits), a.directions};
-    door::Grid grid{blocks, Block::T::kThreads, Block::kSharedBytes};
+    const hw::Blocks blocks{(a.B + kStepRows - 1) / kStepRows,
+                            static_cast<int32_t>((a.H + Block::kUnits - 1) / Block::kUnits), a.directions};
+    hw::Grid grid{blocks, Block::T::kThreads, Block::kSharedBytes};
     grid.overlaps = kernel == StepKernel::overlapping;
-    return door::launch<forward_tiles<Of, E>>(grid, stream, a);
+    return hw::launch<forward_tiles<Of, E>>(grid, stream, a);
   });
 }
 
@@ -237,13 +237,13 @@ Status launch_backward(Element e, StepKernel kernel, const BackwardStep& a, Stre
     using E = decltype(zero);
     using Of = Cell<Math<Accumulator<E>>>;
     if (kernel == StepKernel::plain)
-      return door::launch<backward_plain<Of, E>>({{(a.B * a.Hp + 127) / 128, 1, a.directions}, 128}, stream, a);
+      return hw::launch<backward_plain<Of, E>>({{(a.B * a.Hp + 127) / 128, 1, a.directions}, 128}, stream, a);
     using Block = BackwardTile<Of, E>;
-    const door::Blocks blocks{(a.B + kStepRows - 1) / kStepRows,
-                              static_cast<int32_t>((a.Hp + Block::kUnits - 1) / Block::kUnits), a.directions};
-    door::Grid grid{blocks, Block::T::kThreads, Block::kSharedBytes};
+    const hw::Blocks blocks{(a.B + kStepRows - 1) / kStepRows,
+                            static_cast<int32_t>((a.Hp + Block::kUnits - 1) / Block::kUnits), a.directions};
+    hw::Grid grid{blocks, Block::T::kThreads, Block::kSharedBytes};
     grid.overlaps = kernel == StepKernel::overlapping;
-    return door::launch<backward_tiles<Of, E>>(grid, stream, a);
+    return hw::launch<backward_tiles<Of, E>>(grid, stream, a);
   });
 }
 

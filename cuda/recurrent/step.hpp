@@ -1,8 +1,8 @@
 // One step of the recurrent part for both directions at once, for the host: arguments, and who runs them.
 #pragma once
 
-#include "element.cuh"
-#include "walk.cuh"
+#include "products/element.cuh"
+#include "recurrent/walk.cuh"
 
 namespace fusedrnn::cuda {
 

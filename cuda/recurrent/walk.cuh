@@ -5,7 +5,7 @@
 // padding; they are given time s in either direction, which makes time a permutation of [0, T).
 #pragma once
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::cuda {
 

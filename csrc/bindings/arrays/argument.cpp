@@ -1,10 +1,10 @@
-#include "bindings/array.hpp"
+#include "bindings/arrays/argument.hpp"
 
 #include <cmath>
 #include <limits>
 #include <utility>
 
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
 #include "runtime/memory.hpp"
 

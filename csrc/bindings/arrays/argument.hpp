@@ -6,7 +6,7 @@
 //   writable if (bias_object.is_none()) ...                             // or optional_input / optional_output: absent
 //   when None disjoint({&d}, {&x, &w});                                  // outputs share no memory with inputs or each
 //   other py::array y = fresh(x.element(), {T, B, H}, "y");          // 64-byte aligned, not initialised {
-//   py::gil_scoped_release release; TeamLease lease; check(backend, backend.gemm(...), "linear_forward"); }
+//   py::gil_scoped_release release; TeamLease lease; check(backend, backend.dense->gemm(...), "linear_forward"); }
 //
 // Axes are written as in the documentation; one without a size accepts any, and {"..."} in front stands for any number
 // of leading axes. A wrong type or dtype raises TypeError; a wrong shape, stride or value ValueError. Each message
@@ -25,7 +25,7 @@
 #include <string>
 #include <vector>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

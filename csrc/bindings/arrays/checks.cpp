@@ -1,7 +1,7 @@
-#include "bindings/checks.hpp"
+#include "bindings/arrays/checks.hpp"
 
+#include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
-#include "bindings/strided.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -50,7 +50,7 @@ Fault first_wrong(const char* name, const CheckArgs& args, const Backend* device
   // No call of its own, which would end the one that asks: all is done when this returns.
   require_no_capture(*device, name);
   check(*device, device->fill(there.data(), 0, sizeof fault, current_stream()), "check of values");
-  check(*device, device->check_values(&a, current_stream()), "check of values");
+  check(*device, device->async->check_values(&a, current_stream()), "check of values");
   copy_to_host(*device, &fault, there.data(), sizeof fault, "check of values");
   return fault;
 }

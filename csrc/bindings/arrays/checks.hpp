@@ -2,7 +2,7 @@
 // device are looked at there, and the answer is waited for.
 #pragma once
 
-#include "bindings/array.hpp"
+#include "bindings/arrays/argument.hpp"
 
 namespace fusedrnn {
 

@@ -1,10 +1,10 @@
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/device_array.hpp"
 
 #include <pybind11/stl.h>
 
 #include <limits>
 
-#include "dispatch/plugin.hpp"
+#include "device/plugin.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -210,7 +210,7 @@ void DeviceArray::assign(py::handle source) {
   // A little travels as a kernel's argument: a copy from memory that nobody has pinned may wait for the stream.
   constexpr size_t kLittle = 2048;
   if (device == nullptr && bytes <= kLittle)
-    check(*backend_, backend_->upload(data_, from, bytes, current_stream()), "copy");
+    check(*backend_, backend_->async->upload(data_, from, bytes, current_stream()), "copy");
   else
     check(*backend_, backend_->copy(data_, from, bytes, current_stream()), "copy");
   mark_uses(*backend_);

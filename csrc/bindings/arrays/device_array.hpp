@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "bindings/array.hpp"
-#include "bindings/device_memory.hpp"
+#include "bindings/arrays/argument.hpp"
+#include "device/stream_memory.hpp"
 
 namespace fusedrnn {
 

@@ -2,7 +2,7 @@
 // without a copy.
 #include <pybind11/stl.h>
 
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {

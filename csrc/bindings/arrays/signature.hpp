@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/device_array.hpp"
 
 namespace fusedrnn {
 

@@ -1,4 +1,4 @@
-#include "bindings/strided.hpp"
+#include "bindings/arrays/strided.hpp"
 
 namespace fusedrnn {
 

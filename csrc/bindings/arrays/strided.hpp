@@ -1,7 +1,7 @@
 // From checked arguments to what kernels read.
 #pragma once
 
-#include "bindings/array.hpp"
+#include "bindings/arrays/argument.hpp"
 
 namespace fusedrnn {
 

@@ -2,11 +2,11 @@
 #include <cmath>
 #include <string>
 
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
-#include "bindings/checks.hpp"
-#include "bindings/strided.hpp"
-#include "layers/linear.hpp"
 #include "runtime/error.hpp"
+#include "training/linear.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -24,11 +24,11 @@ void run(const Backend* device, const char* name, const BytesFor& bytes_for, con
 
 // Runs an entry of the table without the GIL.
 template <class Args>
-void run(const Backend* device, const char* name, Status (*Backend::*entry)(const Args*, Stream), const Args& args) {
+void run(const Backend* device, const char* name, Status (*DenseOps::*entry)(const Args*, Stream), const Args& args) {
   const Backend& backend = backend_of(device);
   py::gil_scoped_release release;
   CallStream on(device);
-  check(backend, (backend.*entry)(&args, on.stream()), name);
+  check(backend, (backend.dense->*entry)(&args, on.stream()), name);
   on.finish();
 }
 
@@ -117,7 +117,7 @@ py::object embedding_forward(py::handle ids_object, py::handle weight_object) {
   a.ids = elements_of(ids);
   a.weight = weight.data();
   a.y = y.data;
-  run(device, "embedding_forward", &Backend::embedding_forward, a);
+  run(device, "embedding_forward", &DenseOps::embedding_forward, a);
   return y.object;
 }
 
@@ -138,7 +138,7 @@ void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle 
   a.ids = elements_of(ids);
   a.dy = rows_of(dy);
   a.dweight = dweight.data();
-  run(device, "embedding_backward", &Backend::embedding_backward, a);
+  run(device, "embedding_backward", &DenseOps::embedding_backward, a);
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -168,7 +168,7 @@ py::tuple layer_norm_forward(py::handle x_object, py::handle weight_object, py::
   a.y = y.data;
   a.mean = mean.data;
   a.rstd = rstd.data;
-  run(device, "layer_norm_forward", &Backend::layer_norm_forward, a);
+  run(device, "layer_norm_forward", &DenseOps::layer_norm_forward, a);
   return py::make_tuple(y.object, mean.object, rstd.object);
 }
 
@@ -198,7 +198,7 @@ py::object layer_norm_backward(py::handle dy_object, py::handle x_object, py::ha
   a.dx = dx.data;
   a.dweight = dweight.data();
   a.dbias = dbias.data();
-  run(device, "layer_norm_backward", &Backend::layer_norm_backward, a);
+  run(device, "layer_norm_backward", &DenseOps::layer_norm_backward, a);
   return dx.object;
 }
 
@@ -215,7 +215,7 @@ py::object dropout(py::handle x_object, py::handle p, py::handle key, py::handle
   a.stream = static_cast<uint32_t>(integer("stream", stream, 0, UINT32_MAX));
   a.x = elements_of(x);
   a.y = y.data;
-  run(device, "dropout", &Backend::dropout, a);
+  run(device, "dropout", &DenseOps::dropout, a);
   return y.object;
 }
 
@@ -228,7 +228,7 @@ py::object last_forward(py::handle x_object, py::handle lengths_object, bool bat
   const Result y = fresh_on(device, x.element(), {B, x.size(2)}, "y");
   const LastArgs a = {x.dtype(), T,        B, x.size(2), lengths.as<const int64_t>(), x.array3(batch_first),
                       y.data,    x.size(2)};
-  run(device, "last_forward", &Backend::last_forward, a);
+  run(device, "last_forward", &DenseOps::last_forward, a);
   return y.object;
 }
 
@@ -241,7 +241,7 @@ py::object last_backward(py::handle dy_object, py::handle steps, py::handle leng
   const Result dx = fresh_on(device, dy.element(), sizes, "dx");
   const Array3 to = {dx.data, batch_first ? N : B * N, batch_first ? T * N : N};
   const LastArgs a = {dy.dtype(), T, B, N, lengths.as<const int64_t>(), to, dy.data(), dy.stride(0)};
-  run(device, "last_backward", &Backend::last_backward, a);
+  run(device, "last_backward", &DenseOps::last_backward, a);
   return dx.object;
 }
 

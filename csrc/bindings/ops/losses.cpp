@@ -1,13 +1,13 @@
 // Losses: arguments checked, targets looked through, loss and gradient allocated, the backend called.
-#include "bindings/losses.hpp"
+#include "bindings/ops/losses.hpp"
 
 #include <string>
 
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/device_array.hpp"
 #include "bindings/call.hpp"
-#include "bindings/checks.hpp"
-#include "bindings/device_array.hpp"
 #include "runtime/error.hpp"
-#include "step/loss.hpp"
+#include "training/loss.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -94,10 +94,10 @@ py::tuple run(const std::string& name, py::handle pred_object, py::handle target
   const Backend& backend = backend_of(device);
   {
     py::gil_scoped_release release;
-    const Memory partials(backend, static_cast<size_t>(step::loss_chunks(a)) * sizeof(double), "partial sums");
+    const Memory partials(backend, static_cast<size_t>(training::loss_chunks(a)) * sizeof(double), "partial sums");
     a.partials = partials.as<double>();
     CallStream on(device);
-    check(backend, backend.loss(&a, on.stream()), "loss");
+    check(backend, backend.losses->loss(&a, on.stream()), "loss");
     on.finish();
   }
   return py::make_tuple(whole ? total.object() : losses.object, dpred.object);

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bindings/strided.hpp"
+#include "bindings/arrays/strided.hpp"
 
 namespace fusedrnn {
 

@@ -3,17 +3,17 @@
 #include <cmath>
 #include <string>
 
+#include "bindings/arrays/device_array.hpp"
+#include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
-#include "bindings/device_array.hpp"
-#include "bindings/optim.hpp"
-#include "bindings/strided.hpp"
+#include "bindings/ops/optim.hpp"
 #include "runtime/error.hpp"
-#include "step/norm.hpp"
+#include "training/norm.hpp"
 
 namespace fusedrnn {
 namespace {
 
-using step::Gradients;
+using training::Gradients;
 
 OptimizerKind kind_of(const std::string& name) {
   if (name == "sgd") return OptimizerKind::sgd;
@@ -138,7 +138,7 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
   } else if (factor != 1) {
     a.clip_factor = &factor;
   }
-  check(backend, backend.optimizer(&a, on.stream()), "optimizer_step");
+  check(backend, backend.optim->optimizer(&a, on.stream()), "optimizer_step");
   on.finish();
 }
 
@@ -181,7 +181,7 @@ void measure(const Backend& backend, const Gradients& g, double max_norm, double
   const auto run = [&](DType dtype, const Segment* segment, size_t segments, double* to) {
     const NormArgs a = {
         dtype, static_cast<int64_t>(segments), segment, max_norm, to, scratch.factor(), scratch.partials()};
-    check(backend, backend.norm(&a, stream), "global_norm");
+    check(backend, backend.optim->norm(&a, stream), "global_norm");
   };
   const bool both = !g.of[0].empty() && !g.of[1].empty();
   for (size_t d = 0; d < 2; ++d)
@@ -233,7 +233,7 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
     a.norm = measured ? norm.data() : nullptr;
     a.partials = partials.as<double>();
     CallStream on(device);
-    check(backend, backend.clipped_update(&a, on.stream()), "clipped_update");
+    check(backend, backend.optim->clipped_update(&a, on.stream()), "clipped_update");
     on.finish();
   }
   return measured ? norm.object() : py::none();
@@ -274,7 +274,7 @@ py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object
     CallStream on(g.device);
     measure(backend, g.gradients, max_norm, norm.data(), scratch, on.stream());
     change(backend, g.gradients, "clip_by_global_norm", [&](DType dtype, int64_t count, const Segment* segment) {
-      return backend.scale(dtype, count, segment, scratch.factor(), on.stream());
+      return backend.optim->scale(dtype, count, segment, scratch.factor(), on.stream());
     });
     on.finish();
   }
@@ -288,7 +288,7 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   py::gil_scoped_release release;
   CallStream on(g.device);
   change(backend, g.gradients, "clip_by_value", [&](DType dtype, int64_t count, const Segment* segment) {
-    return backend.clip_value(dtype, count, segment, limit, on.stream());
+    return backend.optim->clip_value(dtype, count, segment, limit, on.stream());
   });
   on.finish();
 }

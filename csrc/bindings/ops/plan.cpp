@@ -1,7 +1,7 @@
 // Cells by name, and the plan of a stack as data.
-#include "bindings/sequence.hpp"
-#include "dispatch/forced_plan.hpp"
-#include "dispatch/registry.hpp"
+#include "bindings/ops/sequence.hpp"
+#include "isa/plan_override.hpp"
+#include "isa/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/threads.hpp"
 
@@ -34,7 +34,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   desc.train = 1;
   const Backend& backend = current_backend();
   Plan plan;
-  check(backend, backend.plan(&desc, &plan), "plan");
+  check(backend, backend.sequence->plan(&desc, &plan), "plan");
   py::dict result;
   result["name"] = plan.name;
   result["direction_groups"] = plan.direction_groups;

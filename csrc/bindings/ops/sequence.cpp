@@ -1,10 +1,10 @@
 // Recurrent stacks: check arguments, release the GIL, call the backend.
-#include "bindings/sequence.hpp"
+#include "bindings/ops/sequence.hpp"
 
 #include <pybind11/stl.h>
 
-#include "bindings/checks.hpp"
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -83,9 +83,9 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   CallStream on(device);
   on.offer_to_pack(desc);
   SequenceSizes sizes;
-  check(backend, backend.sizes(&desc, &sizes), "pack_weights");
+  check(backend, backend.sequence->sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
-  check(backend, backend.pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
+  check(backend, backend.sequence->pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
   on.finish();
   return packed;
 }
@@ -247,13 +247,13 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
     CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
-    check(backend, backend.sizes(&desc, &sizes), "forward");
+    check(backend, backend.sequence->sizes(&desc, &sizes), "forward");
     if (train) {
       tape->memory = std::make_unique<Memory>(backend, sizes.tape, "tape");
       args.tape = tape->memory->data();
     }
     const Memory workspace(backend, sizes.forward, "workspace of forward");
-    check(backend, backend.forward(&desc, &args, workspace.data(), on.stream()), "forward");
+    check(backend, backend.sequence->forward(&desc, &args, workspace.data(), on.stream()), "forward");
     on.finish();
   }
   tape->desc = desc;
@@ -320,9 +320,9 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
     CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
-    check(backend, backend.sizes(&desc, &sizes), "backward");
+    check(backend, backend.sequence->sizes(&desc, &sizes), "backward");
     const Memory workspace(backend, sizes.backward, "workspace of backward");
-    check(backend, backend.backward(&desc, &args, workspace.data(), on.stream()), "backward");
+    check(backend, backend.sequence->backward(&desc, &args, workspace.data(), on.stream()), "backward");
     on.finish();
   }
   return py::make_tuple(dx.object, dh0.object, dc0.object);

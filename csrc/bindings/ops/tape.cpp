@@ -1,8 +1,8 @@
 // What a tape shows of itself.
 #include <cstring>
 
-#include "bindings/device_array.hpp"
-#include "bindings/sequence.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "bindings/ops/sequence.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -28,7 +28,7 @@ py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
   const size_t row = static_cast<size_t>(width * bytes_of(element));
   for (int32_t i = 0; i < stacks; ++i) {
     TapeView seen;
-    check(backend, backend.tape_view(&desc, content, i, &seen), "tape");
+    check(backend, backend.sequence->tape_view(&desc, content, i, &seen), "tape");
     const Array3 from = pick(seen);
     for (int64_t t = 0; t < desc.T; ++t)
       for (int64_t b = 0; b < desc.B; ++b, to += row) {
@@ -57,7 +57,8 @@ py::object tape_cells(const Tape& tape) {
 
 py::object tape_gates(const Tape& tape) {
   TapeView seen;
-  check(tape.packed->backend, tape.packed->backend.tape_view(&tape.desc, tape.memory->read(), 0, &seen), "tape");
+  check(tape.packed->backend, tape.packed->backend.sequence->tape_view(&tape.desc, tape.memory->read(), 0, &seen),
+        "tape");
   if (seen.gate_blocks == 0) return py::none();
   return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
 }

@@ -1,12 +1,12 @@
-#include "bindings/forms.hpp"
+#include "bindings/training/call_shapes.hpp"
 
 #include <algorithm>
 
-#include "bindings/device_array.hpp"
+#include "bindings/arrays/device_array.hpp"
 
 namespace fusedrnn {
 
-using namespace step;
+using namespace training;
 
 namespace {
 

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "bindings/arrays/signature.hpp"
 #include "bindings/call.hpp"
-#include "bindings/losses.hpp"
-#include "bindings/signature.hpp"
-#include "step/train_step.hpp"
+#include "bindings/ops/losses.hpp"
+#include "training/host_executor.hpp"
 
 namespace fusedrnn {
 
@@ -35,7 +35,7 @@ struct StateForm {
 };
 
 struct Admitted {
-  step::Form form;
+  training::Form form;
   double flops = 0;
   int64_t T = 0, B = 0;
   int64_t reset_strides[2] = {};  // of t and b
@@ -47,7 +47,7 @@ struct Admitted {
 class Forms {
  public:
   // Of calls of a chain, whose arrays are the device's or, with nullptr, NumPy's.
-  Forms(const step::Chain& chain, std::string loss, const Backend* device);
+  Forms(const training::Chain& chain, std::string loss, const Backend* device);
 
   // The form of such a call, which has just succeeded; nullptr for arrays without elements, which layers treat in ways
   // of their own, arrays of very many axes, and on a device those that a Linear layer takes block by block, whose
@@ -61,7 +61,7 @@ class Forms {
   bool describe(const Arrays& arrays, bool ignores, Signature& signature) const;
   Admitted admitted(const Arrays& arrays, const Argument& x, py::handle ignore_index) const;
 
-  const step::Chain& chain_;
+  const training::Chain& chain_;
   const std::string loss_;
   const Backend* const device_;
   std::map<Signature, Admitted> forms_;
@@ -70,11 +70,11 @@ class Forms {
 };
 
 // Gradients to clear, from Python's list of their arrays, which are added to `kept`.
-std::vector<step::Cleared> gradient_blocks(const py::list& gradients, const Backend* device,
-                                           std::vector<Argument>& kept);
+std::vector<training::Cleared> gradient_blocks(const py::list& gradients, const Backend* device,
+                                               std::vector<Argument>& kept);
 
 // Whether any of a call's arrays is a view of gradients, which a step clears before it reads anything.
-bool in_gradients(const std::vector<step::Cleared>& gradients, const Arrays& arrays);
+bool in_gradients(const std::vector<training::Cleared>& gradients, const Arrays& arrays);
 
 // The resets of a call in host memory, as (T, B).
 void copy_resets(const Admitted& form, const void* from, std::vector<uint8_t>& to);
@@ -83,7 +83,7 @@ void copy_resets(const Admitted& form, const void* from, std::vector<uint8_t>& t
 struct FinalStates {
   void *h = nullptr, *c = nullptr;
 };
-FinalStates fresh_finals(const Backend* device, const step::RecurrentStage& stage, int64_t B, py::list& made);
+FinalStates fresh_finals(const Backend* device, const training::RecurrentStage& stage, int64_t B, py::list& made);
 
 // float32 or float64.
 DType dtype_named(py::handle dtype);

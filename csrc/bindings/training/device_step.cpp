@@ -1,20 +1,20 @@
 // The training step of a model on a device: nobody waits for it but who asks for its loss.
-#include "step/device_step.hpp"
+#include "training/graph_executor.hpp"
 
 #include <set>
 
-#include "bindings/checks.hpp"
-#include "bindings/device_array.hpp"
-#include "bindings/forms.hpp"
-#include "bindings/optim.hpp"
-#include "bindings/sequence.hpp"
-#include "bindings/stages.hpp"
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "bindings/ops/optim.hpp"
+#include "bindings/ops/sequence.hpp"
+#include "bindings/training/call_shapes.hpp"
+#include "bindings/training/layer_builder.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
 namespace {
 
-using namespace step;
+using namespace training;
 
 // What values were to be, of a form.
 struct Limits {

@@ -1,16 +1,16 @@
-#include "bindings/stages.hpp"
+#include "bindings/training/layer_builder.hpp"
 
 #include <cmath>
 #include <string>
 
-#include "bindings/sequence.hpp"
-#include "step/layers.hpp"
-#include "step/recurrent.hpp"
+#include "bindings/ops/sequence.hpp"
+#include "training/layers.hpp"
+#include "training/recurrent.hpp"
 
 namespace fusedrnn {
 namespace {
 
-using namespace step;
+using namespace training;
 
 // The arrays of one layer.
 class Weights {

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "bindings/array.hpp"
-#include "step/stage.hpp"
+#include "bindings/arrays/argument.hpp"
+#include "training/layer.hpp"
 
 namespace fusedrnn {
 
@@ -19,7 +19,7 @@ namespace fusedrnn {
 //
 // Arrays are the device's, or NumPy's with nullptr; they are added to `kept`, which must live as long as the stages.
 // There is at least one layer, else ValueError.
-std::vector<std::unique_ptr<step::Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
-                                                      const py::list& layers, std::vector<Argument>& kept);
+std::vector<std::unique_ptr<training::Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
+                                                          const py::list& layers, std::vector<Argument>& kept);
 
 }  // namespace fusedrnn

@@ -1,20 +1,20 @@
 // The training step of a model in one call, in host memory.
 #include <optional>
 
-#include "bindings/checks.hpp"
-#include "bindings/device_array.hpp"
-#include "bindings/forms.hpp"
-#include "bindings/optim.hpp"
-#include "bindings/sequence.hpp"
-#include "bindings/stages.hpp"
-#include "dispatch/registry.hpp"
-#include "dispatch/wake.hpp"
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "bindings/ops/optim.hpp"
+#include "bindings/ops/sequence.hpp"
+#include "bindings/training/call_shapes.hpp"
+#include "bindings/training/layer_builder.hpp"
+#include "isa/registry.hpp"
 #include "runtime/team.hpp"
+#include "runtime/wake_policy.hpp"
 
 namespace fusedrnn {
 namespace {
 
-using namespace step;
+using namespace training;
 
 class Step {
  public:
@@ -82,7 +82,7 @@ class Step {
       TeamLease lease;
       Team* team = lease.team();
       if (!lease.awake() && !worth_waking(form->flops, lease.size())) {
-        lease.rouse();
+        lease.prewake();
         team = solo_team();
       }
       outcome = step_.run(form->form, call, team);

@@ -2,8 +2,8 @@
 // blocks hand the state round is theirs (cluster_block.cuh, grid_block.cuh).
 #pragma once
 
-#include "finish.cuh"
-#include "unit_block.cuh"
+#include "recurrent/chunk/unit_block.cuh"
+#include "recurrent/finish.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -54,10 +54,10 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
       H, 0);
 
   const auto lengths = block.lengths(a.step.walk, B);
-  const auto bias = door::shared<C>(shape.bias_at, G * shape.units);
-  const auto carries = door::shared<C>(shape.carry_at, items);
-  const auto inputs = door::shared<C>(shape.input_at, 2 * G * items);
-  for (int i = door::thread(); i < G * shape.units; i += kClusterThreads) {
+  const auto bias = hw::shared<C>(shape.bias_at, G * shape.units);
+  const auto carries = hw::shared<C>(shape.carry_at, items);
+  const auto inputs = hw::shared<C>(shape.input_at, 2 * G * items);
+  for (int i = hw::thread(); i < G * shape.units; i += kClusterThreads) {
     const int64_t unit = block.unit() + i % shape.units;
     bias[i] = unit < H ? static_cast<const C*>(d.bias_h)[i / shape.units * H + unit] : C(0);
   }
@@ -70,10 +70,10 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
       block.each_item(B, H, [&](int i, int n, int u, int64_t, int64_t) {
         const C* const from = pre + (n * G * static_cast<int>(H) + u);  // of a tile of rows: 32 bits do
         FR_UNROLL
-        for (int g = 0; g < G; ++g) door::copy_async4(to + (g * items + i), from + g * H);
+        for (int g = 0; g < G; ++g) hw::copy_async4(to + (g * items + i), from + g * H);
       });
     }
-    door::commit_copies();
+    hw::commit_copies();
   };
   fetch(lane.first);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
@@ -89,7 +89,7 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
     const int64_t turn = s - lane.first;
     fetch(s + 1);
     block.multiply(turn);
-    door::wait_copies<1>();
+    hw::wait_copies<1>();
     const auto here = inputs + s % 2 * G * items;
     E* kept = nullptr;
     if (a.before_time > 0 && s + 1 < a.step.walk.T)
@@ -136,8 +136,8 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
   block.load([&](int m) { return block.unit() + m < H ? r + (block.unit() + m) * G * Hp : nullptr; }, H, Hp);
 
   const auto lengths = block.lengths(a.step.walk, B);
-  const auto dcarries = door::shared<C>(shape.carry_at, items);
-  const auto inputs = door::shared<C>(shape.input_at, 2 * kInputs * items);
+  const auto dcarries = hw::shared<C>(shape.carry_at, items);
+  const auto inputs = hw::shared<C>(shape.input_at, 2 * kInputs * items);
   const E* const next = static_cast<const E*>(d.next) + Cell::h_first * Hp;
   block.first_state(B, H, [&](int n, int part, int64_t unit) {
     return lane.end < a.step.walk.T ? next[((b0 + n) * N + part) * Hp + unit] : narrow<E>(C(0));
@@ -150,11 +150,11 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
         if (s >= length) return;
         backward_inputs<Cell, C>(a.step, d, reverse, s, b, unit, length, [&](int k, const C* from) {
           const C* const any = static_cast<const C*>(d.carry);
-          door::copy_async4(inputs + ((s % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
+          hw::copy_async4(inputs + ((s % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
         });
       });
     }
-    door::commit_copies();
+    hw::commit_copies();
   };
   fetch(lane.end - 1);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
@@ -167,7 +167,7 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
     const int64_t turn = lane.end - 1 - s;
     fetch(s - 1);
     block.multiply(turn);
-    door::wait_copies<1>();
+    hw::wait_copies<1>();
     E* const dgates = static_cast<E*>(d.dgates) + (s - lane.first) * B * N * Hp;
     block.each_item(B, Hp, [&](int i, int n, int u, int64_t b, int64_t unit) {
       const int64_t length = lengths[n];

@@ -2,8 +2,8 @@
 // shared memory.
 #pragma once
 
-#include "cell_shape.hpp"
-#include "cluster.hpp"
+#include "recurrent/cell_shape.hpp"
+#include "recurrent/cluster/cluster.hpp"
 
 namespace fusedrnn::cuda {
 
@@ -21,9 +21,9 @@ inline UnitShape unit_shape(const CellShape& cell, bool backward) {
 constexpr int64_t clocks_of_fragment(Element e) { return e == Element::f32 ? 12 : e == Element::tf32x3 ? 7 : 3; }
 
 // Places in shared memory one behind the other, each at 16 bytes.
-class Places {
+class SharedLayout {
  public:
-  explicit Places(int64_t first) : at_(first) {}
+  explicit SharedLayout(int64_t first) : at_(first) {}
   int64_t take(int64_t bytes) {
     const int64_t here = at_;
     at_ += round_up(bytes, 16);

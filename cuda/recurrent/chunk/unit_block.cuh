@@ -2,8 +2,8 @@
 // the batch, and the sums of their products along k.
 #pragma once
 
-#include "cluster.hpp"
-#include "walk.cuh"
+#include "recurrent/cluster/cluster.hpp"
+#include "recurrent/walk.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -11,8 +11,7 @@ namespace fusedrnn::cuda {
 class Divider {
  public:
   FR_DEVICE explicit Divider(int divisor)
-      : share_(
-            door::keep(((uint32_t{1} << 31) + static_cast<uint32_t>(divisor) - 1) / static_cast<uint32_t>(divisor))) {}
+      : share_(hw::keep(((uint32_t{1} << 31) + static_cast<uint32_t>(divisor) - 1) / static_cast<uint32_t>(divisor))) {}
   FR_DEVICE int quotient(int n) const {
     return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * share_ >> 31);
   }
@@ -40,16 +39,16 @@ class UnitBlock {
     const int64_t b0 = row(), u0 = unit();
     const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
     const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
-    for (int i = door::thread(); i < items(); i += kClusterThreads) {
+    for (int i = hw::thread(); i < items(); i += kClusterThreads) {
       const int n = by_units_.quotient(i), u = i - n * shape_.units;
       if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
     }
   }
 
   // The lengths of the block's rows, 0 past B; there behind the first barrier.
-  FR_DEVICE door::Shared<int64_t> lengths(const Walk& walk, int64_t B) const {
-    const door::Shared<int64_t> lengths = door::shared<int64_t>(shape_.lengths_at, kBatch);
-    for (int n = door::thread(); n < kBatch; n += kClusterThreads)
+  FR_DEVICE hw::Shared<int64_t> lengths(const Walk& walk, int64_t B) const {
+    const hw::Shared<int64_t> lengths = hw::shared<int64_t>(shape_.lengths_at, kBatch);
+    for (int n = hw::thread(); n < kBatch; n += kClusterThreads)
       lengths[n] = row() + n < B ? walk.length(row() + n) : 0;
     return lengths;
   }
@@ -57,7 +56,7 @@ class UnitBlock {
   // The sums of rows u, units + u, ... of R by batch row n: runs of k are added in order.
   template <int G>
   FR_DEVICE void sum(int u, int n, float (&out)[G]) const {
-    door::Shared<float> at = sums() + u * kSumPitch + n;
+    hw::Shared<float> at = sums() + u * kSumPitch + n;
     const int gate = shape_.units * kSumPitch;
     FR_UNROLL
     for (int g = 0; g < G; ++g) out[g] = at[g * gate];
@@ -74,8 +73,8 @@ class UnitBlock {
 
  protected:
   FR_DEVICE int64_t row() const { return static_cast<const Block*>(this)->row(); }
-  FR_DEVICE door::Shared<float> sums() const {
-    return door::shared<float>(shape_.sums_at, shape_.splits * shape_.sums_pitch);
+  FR_DEVICE hw::Shared<float> sums() const {
+    return hw::shared<float>(shape_.sums_at, shape_.splits * shape_.sums_pitch);
   }
 
   const ClusterShape& shape_;

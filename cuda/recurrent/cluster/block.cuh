@@ -11,8 +11,8 @@
 // after a block has returned.
 #pragma once
 
-#include "cluster_product.cuh"
-#include "unit_block.cuh"
+#include "recurrent/chunk/unit_block.cuh"
+#include "recurrent/cluster/product.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -27,12 +27,12 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   static constexpr int kHeld = held_fragments(ElementTraits<E>::kElement, kBatch);
 
   FR_DEVICE explicit ClusterBlock(const ClusterShape& shape)
-      : Base(shape, door::cluster_rank()),
-        row_(door::keep(door::block_x() / shape.blocks * kBatch)),
+      : Base(shape, hw::cluster_rank()),
+        row_(hw::keep(hw::block_x() / shape.blocks * kBatch)),
         by_tiles_(shape.tiles),
         by_vectors_(shape.handed * shape.units * kBatch * static_cast<int>(sizeof(E)) / 16) {}
 
-  FR_DEVICE static int lane() { return door::block_y(); }
+  FR_DEVICE static int lane() { return hw::block_y(); }
   FR_DEVICE int64_t row() const { return row_; }
 
   // Takes in this block's rows of R: row(m) is where row m begins, null for one of zeros, and the columns of value
@@ -41,7 +41,7 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   template <class Row>
   FR_DEVICE void load(const Row& row, int64_t H, int64_t part_pitch) {
     const int fragments = shape_.units / Engine::kDepth;  // of one value of one block
-    for (int pass = 0, job = door::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
+    for (int pass = 0, job = hw::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
       const E* rows[Engine::kLaneRows];
       FR_UNROLL
       for (int i = 0; i < Engine::kLaneRows; ++i) {
@@ -69,24 +69,24 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
         for (int f = 0; f < kHeld; ++f)
           if (f < shape_.job_depth) held_[f] = Engine::operand(next());
       }
-      const door::Shared<Held> rest = resident(job);
-      for (int f = held(job); f < shape_.job_depth; ++f) rest[(f - held(job)) * door::kWarp + door::lane()] = next();
+      const hw::Shared<Held> rest = resident(job);
+      for (int f = held(job); f < shape_.job_depth; ++f) rest[(f - held(job)) * hw::kWarp + hw::lane()] = next();
     }
-    const door::Shared<door::Vec<uint32_t, 4>> states =
-        door::shared<door::Vec<uint32_t, 4>>(shape_.state_at, 2 * shape_.state_bytes / 16);
-    for (int i = door::thread(); i < 2 * shape_.state_bytes / 16; i += kClusterThreads) states[i] = {{0, 0, 0, 0}};
-    if (door::thread() == 0) {
-      door::mbarrier_init(arrivals(0), 1);
-      door::mbarrier_init(arrivals(1), 1);
+    const hw::Shared<hw::Vec<uint32_t, 4>> states =
+        hw::shared<hw::Vec<uint32_t, 4>>(shape_.state_at, 2 * shape_.state_bytes / 16);
+    for (int i = hw::thread(); i < 2 * shape_.state_bytes / 16; i += kClusterThreads) states[i] = {{0, 0, 0, 0}};
+    if (hw::thread() == 0) {
+      hw::mbarrier_init(arrivals(0), 1);
+      hw::mbarrier_init(arrivals(1), 1);
     }
-    door::barrier();
+    hw::barrier();
   }
 
   // The state of turn 0: value(n, part, unit) of row n < B and unit < H of every block, zeros elsewhere.
   template <class Value>
   FR_DEVICE void first_state(int64_t B, int64_t H, const Value& value) const {
     const int of_block = shape_.handed * items();
-    for (int i = door::thread(); i < shape_.blocks * of_block; i += kClusterThreads) {
+    for (int i = hw::thread(); i < shape_.blocks * of_block; i += kClusterThreads) {
       const int q = i / of_block, part = i % of_block / items(), n = i % items() / shape_.units, u = i % shape_.units;
       const int64_t unit = static_cast<int64_t>(q) * shape_.units + u;
       if (unit < H && row() + n < B) state(0)[place(n, q, part, u)] = value(n, part, unit);
@@ -96,20 +96,19 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   // Between the first state and the first product.
   FR_DEVICE void begin() const {
     if (shape_.blocks > 1) {
-      door::cluster_arrive();
-      door::cluster_wait();
+      hw::cluster_arrive();
+      hw::cluster_wait();
     } else {
-      door::barrier();
+      hw::barrier();
     }
   }
 
   // The sums of all rows of R by the state of a turn, behind a barrier for all threads.
   FR_DEVICE void multiply(int64_t turn) const {
-    if (turn > 0 && shape_.blocks > 1) door::mbarrier_wait(arrivals(turn), static_cast<int>((turn - 1) / 2 % 2));
-    for (int pass = 0, job = door::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
+    if (turn > 0 && shape_.blocks > 1) hw::mbarrier_wait(arrivals(turn), static_cast<int>((turn - 1) / 2 % 2));
+    for (int pass = 0, job = hw::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
       const int split = by_tiles_.quotient(job);
-      const door::Shared<E> from =
-          state(turn) + static_cast<int64_t>(split) * shape_.job_depth * Engine::kStateElements;
+      const hw::Shared<E> from = state(turn) + static_cast<int64_t>(split) * shape_.job_depth * Engine::kStateElements;
       Engine engine;
       engine.clear();
       if (pass == 0) {
@@ -120,17 +119,17 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
           for (int i = 0; i < kTurn; ++i) engine.add(held_[f + i], from + (f + i) * Engine::kStateElements, i);
         }
       }
-      const door::Shared<Held> rest = resident(job) + door::lane();
+      const hw::Shared<Held> rest = resident(job) + hw::lane();
       for (int f = held(job); f < shape_.job_depth; f += kTurn) {
         Held r[kTurn];
         FR_UNROLL
-        for (int i = 0; i < kTurn; ++i) r[i] = rest[(f - held(job) + i) * door::kWarp];
+        for (int i = 0; i < kTurn; ++i) r[i] = rest[(f - held(job) + i) * hw::kWarp];
         FR_UNROLL
         for (int i = 0; i < kTurn; ++i) engine.add(Engine::operand(r[i]), from + (f + i) * Engine::kStateElements, i);
       }
       engine.store(sums() + job * Engine::kRows * kSumPitch, kSumPitch);
     }
-    door::barrier();
+    hw::barrier();
   }
 
   // Value `part` of unit u, which is this block's, in the state of a turn.
@@ -140,27 +139,25 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
 
   // Sends this block's slice of the state of a turn to the others. All threads have written theirs.
   FR_DEVICE void send(int64_t turn) const {
-    door::barrier();
+    hw::barrier();
     if (shape_.blocks == 1) return;
-    using Vector = door::Vec<uint32_t, 4>;
+    using Vector = hw::Vec<uint32_t, 4>;
     const int bytes = shape_.handed * shape_.units * kBatch * static_cast<int>(sizeof(E)), vectors = bytes / 16;
-    const door::Shared<Vector> slice = door::recast<Vector>(state(turn)) + rank_ * vectors;
-    if (door::thread() == 0) door::mbarrier_arrive_expect(arrivals(turn), (shape_.blocks - 1) * bytes);
-    for (int i = door::thread(); i < (shape_.blocks - 1) * vectors; i += kClusterThreads) {
+    const hw::Shared<Vector> slice = hw::recast<Vector>(state(turn)) + rank_ * vectors;
+    if (hw::thread() == 0) hw::mbarrier_arrive_expect(arrivals(turn), (shape_.blocks - 1) * bytes);
+    for (int i = hw::thread(); i < (shape_.blocks - 1) * vectors; i += kClusterThreads) {
       const int hops = by_vectors_.quotient(i), v = i - hops * vectors;
       const int hop = rank_ + 1 + hops, to = hop < shape_.blocks ? hop : hop - shape_.blocks;
       const Vector value = slice[v];
-      door::store_async(door::remote(slice + v, to), value, door::remote(arrivals(turn), to));
+      hw::store_async(hw::remote(slice + v, to), value, hw::remote(arrivals(turn), to));
     }
   }
 
  private:
-  FR_DEVICE door::Shared<door::Mbarrier> arrivals(int64_t turn) const {
-    return door::shared<door::Mbarrier>(0, 2) + turn % 2;
-  }
+  FR_DEVICE hw::Shared<hw::Mbarrier> arrivals(int64_t turn) const { return hw::shared<hw::Mbarrier>(0, 2) + turn % 2; }
 
-  FR_DEVICE door::Shared<E> state(int64_t turn) const {
-    return door::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
+  FR_DEVICE hw::Shared<E> state(int64_t turn) const {
+    return hw::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
   }
 
   // Where value `part` of unit u of block q lies in the state of row n.
@@ -170,10 +167,10 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
 
   // How many fragments of a job are in registers, and where the others begin.
   FR_DEVICE int held(int job) const { return job < kClusterWarps ? shape_.held : 0; }
-  FR_DEVICE door::Shared<Held> resident(int job) const {
+  FR_DEVICE hw::Shared<Held> resident(int job) const {
     const int first = job < kClusterWarps ? job : kClusterWarps;
     const int fragments = first * (shape_.job_depth - shape_.held) + (job - first) * shape_.job_depth;
-    return door::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * door::kWarp;
+    return hw::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * hw::kWarp;
   }
 
   using Base::shape_, Base::rank_;

@@ -1,6 +1,6 @@
 // The plan `cluster`: where things lie in a block's shared memory, and which clusters a stack gets.
-#include "chunk.hpp"
-#include "sequence.hpp"
+#include "recurrent/chunk/chunk.hpp"
+#include "recurrent/sequence.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -47,7 +47,7 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, c
   const int32_t most_held = held_fragments(e, rows);
   s.held = s.job_depth < most_held ? s.job_depth : most_held;
   const int64_t resident = jobs * s.job_depth - (jobs < kClusterWarps ? jobs : kClusterWarps) * s.held;
-  Places places(2 * static_cast<int64_t>(sizeof(door::Mbarrier)));
+  SharedLayout places(2 * static_cast<int64_t>(sizeof(hw::Mbarrier)));
   places.take_items(s, unit.inputs);
   s.sums_pitch = s.tiles * fragment.rows * (rows + 1);
   s.sums_at = places.take(splits * s.sums_pitch * 4);
@@ -57,7 +57,7 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, c
   return s;
 }
 
-Status plan_clusters(const SequenceDesc& desc, Element e, const door::Limits& limits, ClusterPlan* plan) {
+Status plan_clusters(const SequenceDesc& desc, Element e, const hw::Limits& limits, ClusterPlan* plan) {
   *plan = ClusterPlan{};
   if (e == Element::f64 || limits.compute_major < 9 || desc.B == 0) return Status::ok;
   if (desc.H > kMostHidden || desc.B > kMostRows) return Status::ok;

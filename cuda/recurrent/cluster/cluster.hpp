@@ -5,11 +5,11 @@
 // sends what they hand on to the others through shared memory. Clusters have nothing to do with each other.
 #pragma once
 
-#include "step.hpp"
+#include "recurrent/step.hpp"
 
 namespace fusedrnn::cuda {
 
-constexpr int kClusterWarps = 8, kClusterThreads = kClusterWarps * door::kWarp;
+constexpr int kClusterWarps = 8, kClusterThreads = kClusterWarps * hw::kWarp;
 constexpr int kMostClusterBlocks = 16;
 constexpr int kBackwardInputs = 3;  // of a unit and row of backward, beside what the tape has: two carries and dy
 
@@ -20,7 +20,7 @@ struct FragmentShape {
 constexpr FragmentShape fragment_shape(Element e) {
   return e == Element::f32 ? FragmentShape{32, 4} : FragmentShape{16, static_cast<int32_t>(32 / bytes_of(e))};
 }
-constexpr int64_t kFragmentBytes = 16 * door::kWarp;  // of R
+constexpr int64_t kFragmentBytes = 16 * hw::kWarp;  // of R
 
 // Fragments of R that a warp keeps in registers: what sums and the rest leave of 255. Those of tf32x3 are split there,
 // and take twice as many.

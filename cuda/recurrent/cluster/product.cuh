@@ -4,14 +4,14 @@
 // batch that the cluster has. Sums are float.
 #pragma once
 
-#include "cluster.hpp"
-#include "fma.cuh"
-#include "mma.cuh"
+#include "products/fma.cuh"
+#include "products/mma.cuh"
+#include "recurrent/cluster/cluster.hpp"
 
 namespace fusedrnn::cuda {
 
 // ---------------------------------------------------------------------------------------- products by fragments of R
-using Held = door::Vec<uint32_t, 4>;  // a lane's 16 bytes of a fragment
+using Held = hw::Vec<uint32_t, 4>;  // a lane's 16 bytes of a fragment
 
 // 16 rows of R by NT tiles of 8 rows of the batch on the tensor cores. One tile alone has two chains of sums, even and
 // odd fragments, so that one need not wait for the other.
@@ -20,7 +20,7 @@ struct ClusterMma {
   static constexpr int kRows = 16, kPerWord = 4 / sizeof(E), kDepth = 8 * kPerWord, kChains = NT == 1 ? 2 : 1;
   static constexpr int kStateElements = 8 * NT * kDepth;  // of a fragment of the state
   using Operand = Words<E, 4>;
-  using Pair = door::Vec<uint32_t, 2>;
+  using Pair = hw::Vec<uint32_t, 2>;
 
   float d[kChains][NT][4];
 
@@ -37,16 +37,16 @@ struct ClusterMma {
 
   // This lane's rows of a tile, and its share of a fragment: columns [at, at + kDepth) of which `left` are there.
   static constexpr int kLaneRows = 2;
-  FR_DEVICE static int lane_row(int i) { return door::lane() / 4 + 8 * i; }
+  FR_DEVICE static int lane_row(int i) { return hw::lane() / 4 + 8 * i; }
 
   FR_DEVICE static Held gather(const E* const (&rows)[kLaneRows], int64_t at, int64_t left) {
     Held held;
     FR_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const int k = (door::lane() % 4 + i / 2 * 4) * kPerWord;
+      const int k = (hw::lane() % 4 + i / 2 * 4) * kPerWord;
       const E* const row = rows[i % 2];
       uint32_t word = 0;
-      if (row && k < left) word = door::load_constant(reinterpret_cast<const uint32_t*>(row + at + k));
+      if (row && k < left) word = hw::load_constant(reinterpret_cast<const uint32_t*>(row + at + k));
       if (kPerWord == 2 && k + 1 >= left) word &= 0xffff;  // the row's last value
       held.v[i] = word;
     }
@@ -66,11 +66,11 @@ struct ClusterMma {
     return a;
   }
 
-  FR_DEVICE void add(const Operand& a, door::Shared<E> state, int chain) {
-    const door::Shared<Pair> pairs = door::recast<Pair>(state);
+  FR_DEVICE void add(const Operand& a, hw::Shared<E> state, int chain) {
+    const hw::Shared<Pair> pairs = hw::recast<Pair>(state);
     FR_UNROLL
     for (int n = 0; n < NT; ++n) {
-      const Pair pair = pairs[n * door::kWarp + door::lane()];
+      const Pair pair = pairs[n * hw::kWarp + hw::lane()];
       Words<E, 2> b;
       FR_UNROLL
       for (int i = 0; i < 2; ++i) b.set(i, pair.v[i]);
@@ -78,8 +78,8 @@ struct ClusterMma {
     }
   }
 
-  FR_DEVICE void store(door::Shared<float> sums, int pitch) const {
-    const int g = door::lane() / 4, t = door::lane() % 4;
+  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
+    const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL
     for (int n = 0; n < NT; ++n) {
       FR_UNROLL
@@ -98,7 +98,7 @@ template <int NT>
 struct ClusterFma {
   static constexpr int kRows = 32, kDepth = 4, kStateElements = 8 * NT * kDepth;
   using Operand = Held;
-  using Vector = door::Vec<float, 4>;
+  using Vector = hw::Vec<float, 4>;
 
   float d[8 * NT];
 
@@ -108,12 +108,12 @@ struct ClusterFma {
   }
 
   static constexpr int kLaneRows = 1;
-  FR_DEVICE static int lane_row(int) { return door::lane(); }
+  FR_DEVICE static int lane_row(int) { return hw::lane(); }
 
   FR_DEVICE static Held gather(const float* const (&rows)[kLaneRows], int64_t at, int64_t left) {
     Vector r;
     FR_UNROLL
-    for (int e = 0; e < kDepth; ++e) r.v[e] = rows[0] && e < left ? door::load_constant(rows[0] + at + e) : 0.0f;
+    for (int e = 0; e < kDepth; ++e) r.v[e] = rows[0] && e < left ? hw::load_constant(rows[0] + at + e) : 0.0f;
     Held held;
     __builtin_memcpy(&held, &r, sizeof r);
     return held;
@@ -123,10 +123,10 @@ struct ClusterFma {
 
   FR_DEVICE static Operand operand(const Held& held) { return held; }
 
-  FR_DEVICE void add(const Operand& a, door::Shared<float> state, int /*chain*/) {
+  FR_DEVICE void add(const Operand& a, hw::Shared<float> state, int /*chain*/) {
     Vector r;
     __builtin_memcpy(&r, &a, sizeof r);
-    const door::Shared<Vector> vectors = door::recast<Vector>(state);
+    const hw::Shared<Vector> vectors = hw::recast<Vector>(state);
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {
       const Vector h = vectors[n];
@@ -135,9 +135,9 @@ struct ClusterFma {
     }
   }
 
-  FR_DEVICE void store(door::Shared<float> sums, int pitch) const {
+  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
     FR_UNROLL
-    for (int n = 0; n < 8 * NT; ++n) sums[door::lane() * pitch + n] = d[n];
+    for (int n = 0; n < 8 * NT; ++n) sums[hw::lane() * pitch + n] = d[n];
   }
 };
 

@@ -12,9 +12,9 @@
 // state s - 1. So whoever overwrites state s - 1 has heard of every block that it has read it.
 #pragma once
 
-#include "grid.hpp"
-#include "grid_product.cuh"
-#include "unit_block.cuh"
+#include "recurrent/chunk/unit_block.cuh"
+#include "recurrent/grid/grid.hpp"
+#include "recurrent/grid/product.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -31,7 +31,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
   static_assert(kSlot > 0 && kHeld % kSlot == 0, "slots are read from registers or from shared memory");
 
   FR_DEVICE GridBlock(const GridShape& shape, const GridExchange& exchange, int lanes)
-      : GridBlock(shape, exchange, lanes, exchange.first_group + door::block_x() / shape.blocks) {}
+      : GridBlock(shape, exchange, lanes, exchange.first_group + hw::block_x() / shape.blocks) {}
 
   FR_DEVICE int lane() const { return lane_; }
   FR_DEVICE int64_t row() const { return row_; }
@@ -66,12 +66,12 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
       FR_UNROLL
       for (int t = 0; t < TILES; ++t) held_[f][t] = Engine::operand(held[t]);
     }
-    const door::Shared<Held> rest = resident();
+    const hw::Shared<Held> rest = resident();
     for (int f = kHeld; f < count_; ++f) {
       Held held[TILES];
       next(held);
       FR_UNROLL
-      for (int t = 0; t < TILES; ++t) rest[((f - kHeld) * TILES + t) * door::kWarp + door::lane()] = held[t];
+      for (int t = 0; t < TILES; ++t) rest[((f - kHeld) * TILES + t) * hw::kWarp + hw::lane()] = held[t];
     }
   }
 
@@ -91,74 +91,74 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
     FR_UNROLL
     for (int t = 0; t < TILES; ++t) engines[t].clear();
     if (count_ > 0) add_state(turn, engines);
-    door::warp_barrier();  // the sums come where the ring was
-    if (door::warp() < shape_.splits) {
-      const door::Shared<float> to = Base::sums() + door::warp() * shape_.sums_pitch;
+    hw::warp_barrier();  // the sums come where the ring was
+    if (hw::warp() < shape_.splits) {
+      const hw::Shared<float> to = Base::sums() + hw::warp() * shape_.sums_pitch;
       FR_UNROLL
       for (int t = 0; t < TILES; ++t) engines[t].store(to + t * Engine::kRows * kSumPitch, kSumPitch);
     }
-    door::barrier();
+    hw::barrier();
   }
 
   // Value `part` of unit u, which is this block's, in the state of a turn.
   FR_DEVICE void put(int64_t turn, int n, int part, int u, E value) const {
     const int k = (rank_ * shape_.handed + part) * shape_.units + u;
-    door::store(state(turn) + Engine::place(n, k), value);
+    hw::store(state(turn) + Engine::place(n, k), value);
   }
 
   // Tells the others that this block's slice of the state of a turn is there. All threads have written theirs.
   FR_DEVICE void send(int64_t turn) const {
-    door::barrier();
-    if (door::thread() == 0) door::flag_post(flags_ + rank_, epoch_ + static_cast<uint32_t>(turn));
+    hw::barrier();
+    if (hw::thread() == 0) hw::flag_post(flags_ + rank_, epoch_ + static_cast<uint32_t>(turn));
   }
 
  private:
   FR_DEVICE GridBlock(const GridShape& shape, const GridExchange& exchange, int lanes, int64_t group)
-      : Base(shape, static_cast<int>(door::block_x() % shape.blocks)),
+      : Base(shape, static_cast<int>(hw::block_x() % shape.blocks)),
         lane_(static_cast<int>(group % lanes)),
         row_(group / lanes * shape.rows),
         shape_(shape),
         flags_(reinterpret_cast<uint32_t*>(static_cast<char*>(exchange.memory) + group * shape.group_bytes)),
         epoch_(exchange.epoch),
         // Of a lane: so a compiler knows that the warp has one, and that it stays together.
-        first_(door::shuffle(door::warp(), 0) * shape.job_depth),
+        first_(hw::shuffle(hw::warp(), 0) * shape.job_depth),
         count_(first_ + shape.job_depth < shape.depth ? shape.job_depth : shape.depth - first_) {}
 
   FR_DEVICE E* state(int64_t turn) const {
     return reinterpret_cast<E*>(reinterpret_cast<char*>(flags_) + shape_.flag_bytes + turn % 2 * shape_.state_bytes);
   }
 
-  FR_DEVICE door::Shared<Held> resident() const {
-    const int fragments = door::warp() * (shape_.job_depth - shape_.held) * TILES;
-    return door::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * door::kWarp;
+  FR_DEVICE hw::Shared<Held> resident() const {
+    const int fragments = hw::warp() * (shape_.job_depth - shape_.held) * TILES;
+    return hw::shared<Held>(shape_.r_at, (shape_.bytes - shape_.r_at) / sizeof(Held)) + fragments * hw::kWarp;
   }
 
   // This warp's run of k, once those who make it have posted it.
   FR_DEVICE void add_state(int64_t turn, Engine (&engines)[TILES]) const {
     const int of_block = shape_.handed * shape_.units, end = (first_ + count_) * Engine::kDepth;
-    for (int q = first_ * Engine::kDepth / of_block + door::lane(); q < shape_.blocks && q * of_block < end;
-         q += door::kWarp)
-      door::flag_poll(flags_ + q, epoch_ + static_cast<uint32_t>(turn));
-    door::warp_barrier();
+    for (int q = first_ * Engine::kDepth / of_block + hw::lane(); q < shape_.blocks && q * of_block < end;
+         q += hw::kWarp)
+      hw::flag_poll(flags_ + q, epoch_ + static_cast<uint32_t>(turn));
+    hw::warp_barrier();
 
     // A lane has the same 16 bytes of every 512, and so addresses that are constants beyond its first.
-    constexpr int kVector = 16 / sizeof(E), kRound = door::kWarp * kVector;
+    constexpr int kVector = 16 / sizeof(E), kRound = hw::kWarp * kVector;
     static_assert(kSlotElements % kRound == 0, "a slot is whole rounds of the warp");
-    const int own = door::lane() * kVector, left = count_ * Engine::kStateElements - own;
+    const int own = hw::lane() * kVector, left = count_ * Engine::kStateElements - own;
     const E* const from = state(turn) + static_cast<int64_t>(first_) * Engine::kStateElements + own;
-    const door::Shared<E> ring = door::recast<E>(Base::sums() + door::warp() * shape_.sums_pitch);
+    const hw::Shared<E> ring = hw::recast<E>(Base::sums() + hw::warp() * shape_.sums_pitch);
     const auto fetch = [&](int slot) {
       FR_UNROLL
       for (int i = 0; i < kSlotElements; i += kRound) {
         const int at = slot * kSlotElements + i;
-        if (at < left) door::copy_async16(ring + (slot % kSlots * kSlotElements + i + own), from + at);
+        if (at < left) hw::copy_async16(ring + (slot % kSlots * kSlotElements + i + own), from + at);
       }
-      door::commit_copies();
+      hw::commit_copies();
     };
     // The next slot, all others of the ring but the one before it being on their way.
     const auto arrive = [&](int slot) {
-      door::wait_copies<kSlots - 2>();
-      door::warp_barrier();
+      hw::wait_copies<kSlots - 2>();
+      hw::warp_barrier();
       fetch(slot + kSlots - 1);
       return ring + slot % kSlots * kSlotElements;
     };
@@ -167,7 +167,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
     FR_UNROLL
     for (int slot = 0; slot < kHeld / kSlot; ++slot) {
       if (slot * kSlot >= count_) break;
-      const door::Shared<E> values = arrive(slot);
+      const hw::Shared<E> values = arrive(slot);
       FR_UNROLL
       for (int i = 0; i < kSlot; ++i) {
         if (slot * kSlot + i >= count_) break;
@@ -176,16 +176,16 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
           engines[t].add(held_[slot * kSlot + i][t], values + i * Engine::kStateElements, i);
       }
     }
-    const door::Shared<Held> rest = resident() + door::lane();
+    const hw::Shared<Held> rest = resident() + hw::lane();
     for (int slot = kHeld / kSlot; slot * kSlot < count_; ++slot) {
-      const door::Shared<E> values = arrive(slot);
+      const hw::Shared<E> values = arrive(slot);
       FR_UNROLL
       for (int i = 0; i < kSlot; ++i) {
         const int f = slot * kSlot + i;
         if (f >= count_) break;
         FR_UNROLL
         for (int t = 0; t < TILES; ++t) {
-          const Held held = rest[((f - kHeld) * TILES + t) * door::kWarp];
+          const Held held = rest[((f - kHeld) * TILES + t) * hw::kWarp];
           engines[t].add(Engine::operand(held), values + i * Engine::kStateElements, i);
         }
       }

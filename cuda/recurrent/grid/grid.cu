@@ -1,10 +1,10 @@
 // The plan `grid`: where things lie in a block's shared memory and in a group's part of global memory, and which
 // groups a stack gets.
-#include "grid.hpp"
+#include "recurrent/grid/grid.hpp"
 
-#include "chunk.hpp"
-#include "plan_table.hpp"
-#include "sequence.hpp"
+#include "recurrent/chunk/chunk.hpp"
+#include "recurrent/plan_table.hpp"
+#include "recurrent/sequence.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -51,7 +51,7 @@ GridShape grid_shape(Element e, int64_t H, int32_t rows, const UnitShape& unit) 
   const int64_t slots = quotient_up(s.job_depth, slot);
   const int64_t ring = (slots < grid_slots(e) ? slots : grid_slots(e)) * kGridSlotBytes;
   const int64_t sums = round_up(s.tiles * fragment.rows * (rows + 1) * 4, 16);
-  Places places(0);
+  SharedLayout places(0);
   places.take_items(s, unit.inputs);
   s.sums_pitch = static_cast<int32_t>((ring < sums ? sums : ring) / 4);
   s.sums_at = places.take(s.splits * int64_t{s.sums_pitch} * 4);
@@ -73,7 +73,7 @@ GridSteps grid_of(CellKind cell) {
   }
 }
 
-Status plan_grid(const SequenceDesc& desc, Element e, const door::Limits& limits, GridPlan* plan) {
+Status plan_grid(const SequenceDesc& desc, Element e, const hw::Limits& limits, GridPlan* plan) {
   *plan = GridPlan{};
   if (!possible(desc, e)) return Status::ok;
   const GridSteps steps = grid_of(desc.cell);

@@ -1,8 +1,8 @@
 // The kernels of the plan `grid`: a chunk of steps, forward and backward, by groups of blocks (grid_block.cuh).
 #pragma once
 
-#include "chunk.cuh"
-#include "grid_block.cuh"
+#include "recurrent/chunk/chunk.cuh"
+#include "recurrent/grid/block.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -18,8 +18,8 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kClusterThreads, 1) grid_backward(const FR_CONST
   run_backward<Cell, E>(a, block);
 }
 
-inline door::Grid grid_of_blocks(const GridShape& shape, int64_t groups) {
-  door::Grid grid{{groups * shape.blocks}, kClusterThreads, static_cast<size_t>(shape.bytes)};
+inline hw::Grid grid_of_blocks(const GridShape& shape, int64_t groups) {
+  hw::Grid grid{{groups * shape.blocks}, kClusterThreads, static_cast<size_t>(shape.bytes)};
   grid.cooperative = true;
   return grid;
 }
@@ -29,9 +29,9 @@ Status grid_room(Element e, bool backward, const GridShape& shape, int32_t* bloc
   return with_tiles<2>(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
-    const door::Grid grid = grid_of_blocks(shape, 1);
-    return backward ? door::blocks_at_once<grid_backward<Cell<Math<float>>, E, NT>>(grid, blocks)
-                    : door::blocks_at_once<grid_forward<Cell<Math<float>>, E, NT>>(grid, blocks);
+    const hw::Grid grid = grid_of_blocks(shape, 1);
+    return backward ? hw::blocks_at_once<grid_backward<Cell<Math<float>>, E, NT>>(grid, blocks)
+                    : hw::blocks_at_once<grid_forward<Cell<Math<float>>, E, NT>>(grid, blocks);
   });
 }
 
@@ -51,8 +51,8 @@ Status by_groups(Args a, Launch&& launch) {
 template <template <class> class Cell>
 Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
   return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
-    return by_groups(a, [&](const door::Grid& grid, const GridForward& some) {
-      return door::launch<grid_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
+    return by_groups(a, [&](const hw::Grid& grid, const GridForward& some) {
+      return hw::launch<grid_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });
   });
 }
@@ -60,8 +60,8 @@ Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
 template <template <class> class Cell>
 Status launch_grid_backward(Element e, const GridBackward& a, Stream stream) {
   return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
-    return by_groups(a, [&](const door::Grid& grid, const GridBackward& some) {
-      return door::launch<grid_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
+    return by_groups(a, [&](const hw::Grid& grid, const GridBackward& some) {
+      return hw::launch<grid_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });
   });
 }

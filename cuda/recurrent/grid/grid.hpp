@@ -6,7 +6,7 @@
 // to do with each other; a launch has as many as fit the device at once, and what is left over comes after it.
 #pragma once
 
-#include "cluster.hpp"
+#include "recurrent/cluster/cluster.hpp"
 
 namespace fusedrnn::cuda {
 

@@ -1,7 +1,7 @@
 // The GRU cell's kernels of the plan `grid`.
 #include "cells/gru.hpp"
 
-#include "grid.cuh"
+#include "recurrent/grid/grid.cuh"
 
 namespace fusedrnn::cuda {
 

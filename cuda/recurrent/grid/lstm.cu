@@ -1,7 +1,7 @@
 // The LSTM cell's kernels of the plan `grid`.
 #include "cells/lstm.hpp"
 
-#include "grid.cuh"
+#include "recurrent/grid/grid.cuh"
 
 namespace fusedrnn::cuda {
 

@@ -2,7 +2,7 @@
 // on the tensor cores, and with fewer rows and more of k at once on the ordinary units, where a block has few units.
 #pragma once
 
-#include "cluster_product.cuh"
+#include "recurrent/cluster/product.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -17,7 +17,7 @@ template <int NT>
 struct GridFma {
   static constexpr int kRows = 8, kDepth = 16, kStateElements = 8 * NT * kDepth, kLanes = 4;
   using Operand = Held;
-  using Vector = door::Vec<float, 4>;
+  using Vector = hw::Vec<float, 4>;
 
   float d[8 * NT];
 
@@ -27,8 +27,8 @@ struct GridFma {
   }
 
   static constexpr int kLaneRows = 1;
-  FR_DEVICE static int lane_row(int) { return door::lane() / kLanes; }
-  FR_DEVICE static int lane_k() { return door::lane() % kLanes * 4; }
+  FR_DEVICE static int lane_row(int) { return hw::lane() / kLanes; }
+  FR_DEVICE static int lane_k() { return hw::lane() % kLanes * 4; }
   FR_DEVICE static Held gather(const float* const (&rows)[kLaneRows], int64_t at, int64_t left) {
     return ClusterFma<NT>::gather(rows, at, left);
   }
@@ -37,10 +37,10 @@ struct GridFma {
 
   FR_DEVICE static Operand operand(const Held& held) { return held; }
 
-  FR_DEVICE void add(const Operand& a, door::Shared<float> state, int /*chain*/) {
+  FR_DEVICE void add(const Operand& a, hw::Shared<float> state, int /*chain*/) {
     Vector r;
     __builtin_memcpy(&r, &a, sizeof r);
-    const door::Shared<Vector> vectors = door::recast<Vector>(state) + door::lane() % kLanes;
+    const hw::Shared<Vector> vectors = hw::recast<Vector>(state) + hw::lane() % kLanes;
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {
       const Vector h = vectors[n * kLanes];
@@ -49,13 +49,13 @@ struct GridFma {
     }
   }
 
-  FR_DEVICE void store(door::Shared<float> sums, int pitch) const {
+  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {
       float sum = d[n];
-      sum = sum + door::shuffle_xor(sum, 1);
-      sum = sum + door::shuffle_xor(sum, 2);
-      if (n % kLanes == door::lane() % kLanes) sums[lane_row(0) * pitch + n] = sum;
+      sum = sum + hw::shuffle_xor(sum, 1);
+      sum = sum + hw::shuffle_xor(sum, 2);
+      if (n % kLanes == hw::lane() % kLanes) sums[lane_row(0) * pitch + n] = sum;
     }
   }
 };

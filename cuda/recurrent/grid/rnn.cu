@@ -1,6 +1,6 @@
 // The Elman cell's kernels of the plan `grid`, tanh and relu.
-#include "cells/elman.hpp"
-#include "grid.cuh"
+#include "cells/rnn.hpp"
+#include "recurrent/grid/grid.cuh"
 
 namespace fusedrnn::cuda {
 

@@ -98,12 +98,12 @@ def asarray(x: Any, device: str = "cuda") -> Any:
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', it is {device!r}")
     if device == "cpu":
-        x = shared(x)
+        x = as_device_array(x)
         return x.numpy() if isinstance(x, _native.DeviceArray) else np.asarray(x)
     reason = cuda.why_not()
     if reason is not None:
         raise RuntimeError(f"asarray: CUDA cannot be used: {reason}")
-    x = shared(x)
+    x = as_device_array(x)
     return x if isinstance(x, _native.DeviceArray) else _native.device_array(np.asarray(x))
 
 
@@ -114,7 +114,7 @@ def zeros(shape: Any, dtype: Any, beside: Any) -> Any:
     return np.zeros(shape, dtype)
 
 
-def shared(x: Any) -> Any:
+def as_device_array(x: Any) -> Any:
     """An array of another library on the device as a `DeviceArray` of the same memory; all else as it is."""
     if x is None or isinstance(x, (np.ndarray, _native.DeviceArray)) or not cuda.is_available():
         return x

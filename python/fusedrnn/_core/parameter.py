@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fusedrnn import _elsewhere, _native
-from fusedrnn.device import resolve_device
+from fusedrnn import _native
+from fusedrnn._core import torch_hints
+from fusedrnn._core.arrays import resolve_device
 
 Array = NDArray[Any]  # with device="cuda" a DeviceArray stands in its place
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any ISA path
@@ -277,7 +278,7 @@ class Parameter:
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> Any:
-            _elsewhere.missing(f"{type(self).__name__!r} object", name, _elsewhere.PARAMETER)
+            torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.PARAMETER)
 
     def _writable(self) -> Any:
         """The values as a writable array, for whoever calls `FlatBuffer.touch` afterwards."""
@@ -315,7 +316,7 @@ class Parameter:
         return f"Parameter({self.name!r}, shape={self._shape}, dtype={self.dtype})"
 
 
-def homes(parameters: Iterable[Parameter]) -> tuple[tuple[FlatBuffer, ...], tuple[Array, ...]]:
+def storages(parameters: Iterable[Parameter]) -> tuple[tuple[FlatBuffer, ...], tuple[Array, ...]]:
     """The buffers in which parameters live, and their gradients as the fewest arrays: a buffer's as one."""
     own: dict[FlatBuffer, dict[int, Parameter]] = {}
     for p in parameters:

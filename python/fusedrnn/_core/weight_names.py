@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-MAX_LAYERS = 1 << 16  # csrc/bindings/sequence.hpp has it, too
+MAX_LAYERS = 1 << 16  # csrc/bindings/ops/sequence.hpp has it, too
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
 
 

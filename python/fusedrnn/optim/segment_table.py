@@ -8,12 +8,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.nn.parameter import FlatBuffer, Parameter
+from fusedrnn._core.parameter import FlatBuffer, Parameter
 
 Array = NDArray[Any]
 
 
-def place(p: Parameter) -> tuple[int, int, int]:
+def storage_key(p: Parameter) -> tuple[int, int, int]:
     """Equal for parameters that are the same piece of memory."""
     return id(p._buffer), p._offset, p.size
 
@@ -30,7 +30,7 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
         if not isinstance(p, Parameter):
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
     require_one_device(given)
-    return list({place(p): p for p in given}.values())
+    return list({storage_key(p): p for p in given}.values())
 
 
 def require_no_module(params: Any) -> None:
@@ -62,8 +62,8 @@ class Table:
     ) -> None:
         self._names = names
         self._params = list(params)
-        self._homes = [p._buffer for p in params]
-        self._buffers: list[FlatBuffer] = list({id(home): home for home in self._homes}.values())
+        self._storages = [p._buffer for p in params]
+        self._buffers: list[FlatBuffer] = list({id(storage): storage for storage in self._storages}.values())
         self.segments = _native.Segments(
             kind,
             [
@@ -78,7 +78,7 @@ class Table:
 
     def fits(self, names: tuple[str | None, ...]) -> bool:
         """Whether the table still describes its parameters, for a rule that keeps the states `names`."""
-        return names == self._names and [p._buffer for p in self._params] == self._homes
+        return names == self._names and [p._buffer for p in self._params] == self._storages
 
     def touch(self) -> None:
         """Counts a write to every buffer involved."""

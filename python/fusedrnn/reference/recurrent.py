@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._weights import stack_shape
+from fusedrnn._core.weight_names import stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.cells import Cell, Step, make_cell
 from fusedrnn.reference.philox import drop
