@@ -119,7 +119,7 @@ class FusedStep:
         self._structure = structure
         self._parts = [module for module in model.modules() if module is not model]
         self._edits = self._count_edits(model)
-        self._layers = [layer.__dict__ for layer in structure.layers]
+        self._calls = [module._calls for module in model.modules()]
         self._recurrent = [layer for layer in structure.layers if isinstance(layer, Recurrent)]
         drawing = [layer for layer in structure.layers if isinstance(layer, (Recurrent, Dropout))]
         self._keyed = [a.__dict__ for a in drawing if (a.p if isinstance(a, Dropout) else a.dropout)]
@@ -240,8 +240,8 @@ class FusedStep:
             layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
 
     def _forget_tapes(self) -> None:
-        for layer in self._layers:
-            layer["_tape"] = None
+        for calls in self._calls:
+            calls.clear()
 
 
 def _native_layer(stage: Stage) -> tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]:
