@@ -8,15 +8,15 @@
 
 namespace fusedrnn::training {
 
-// What the sequence arguments of the step are at this call; the same for all stages. Contiguous copies.
+// The sequence arguments of a call; the same for all layers. Contiguous copies.
 struct Sequence {
   const int64_t* lengths = nullptr;  // (B,) or absent
   const uint8_t* resets = nullptr;   // (T, B) or absent
 };
 
-class Stage {
+class Layer {
  public:
-  virtual ~Stage() = default;
+  virtual ~Layer() = default;
 
   // Sizes of what it writes.
   virtual Shape output(const Shape& input) const = 0;

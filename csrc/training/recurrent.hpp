@@ -8,10 +8,10 @@
 
 namespace fusedrnn::training {
 
-class RecurrentStage : public Stage {
+class RecurrentLayer : public Layer {
  public:
   // Of `desc` what a stack's structure says: cell, dtype, layers, directions, has_bias, I, H, dropout.
-  RecurrentStage(const Backend& backend, const SequenceDesc& desc, bool batch_first, std::vector<LayerWeights> weights,
+  RecurrentLayer(const Backend& backend, const SequenceDesc& desc, bool batch_first, std::vector<LayerWeights> weights,
                  std::vector<LayerGrads> grads)
       : backend_(backend),
         desc_(desc),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -59,7 +59,7 @@ class Dropout(Module):
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "dropout", {"p": self.p}, ()
 
     def _describe(self) -> str:

@@ -12,7 +12,7 @@ from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, resolve_device
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -76,7 +76,7 @@ class Embedding(Module):
             dy = as_device_array(dy)
         _native.embedding_backward(dy, ids, self.weight.grad)
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "embedding", {}, (self.weight,)
 
     def _describe(self) -> str:

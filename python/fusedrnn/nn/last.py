@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ class Last(Module):
         _, T, lengths = self._recorded()
         return _native.last_backward(as_device_array(dy), T, lengths, self.batch_first)
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "last", {"batch_first": self.batch_first}, ()
 
     def _describe(self) -> str:

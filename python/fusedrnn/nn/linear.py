@@ -13,7 +13,7 @@ from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, check_precision, resolve_device
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ class Linear(Module):
             dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
         )
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "linear", {}, (self.weight, self.bias)
 
     def _describe(self) -> str:
