@@ -80,7 +80,7 @@ def test_lengths_and_resets(cell: Any, batch_first: bool, there: bool) -> None:
 
 
 def test_shapes_that_change() -> None:
-    """Each is a shape of its own; one seen before is found again, and its graph if no larger one came since."""
+    """One seen before is found again, and its graph if no larger one came since."""
     sizes = [(3, 2), (3, 2), (3, 2), (6, 4), (3, 2), (6, 4), (6, 4), (3, 2), (9, 7), (6, 4), (3, 2), (9, 7)]
     steps = [{"x": data(t, b, I, seed=t), "y": data(b, 2, seed=b), "clip": 1.0} for t, b in sizes]
     run(twins(regressor(GRU, device="cuda"), adam), "mse", steps, shapes=3)

@@ -1,9 +1,9 @@
 """A training step of a shape seen before allocates nothing but what it returns.
 
 Asserted here, over hundreds of steps of several shapes in turn: no call of the function that all memory of
-the backend and all returned arrays come from; no growth of Python's memory, traced, beyond a few numbers, and no
-peak as high as an array. `test_leak.py` asserts that the resident set does not grow. That C++ allocates
-nothing in between is what tests/native/test_step.cpp counts.
+the backend and all returned arrays come from; no growth of Python's memory, traced, beyond a few numbers,
+and no peak as high as an array. `test_leak.py` asserts that the resident set does not grow. That C++
+allocates nothing in between is what tests/native/test_step.cpp counts.
 """
 
 from __future__ import annotations

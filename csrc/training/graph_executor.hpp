@@ -1,4 +1,4 @@
-// The training step of a device: put into its stream, nobody waits for it.
+// The training step of a device: put into its stream, without waiting for it.
 //
 // One kernel gathers a call's arguments into memory of the step's own; from there on every call of a shape does the
 // same with the same addresses, so from its second call on it is a graph that is launched as a whole; loss, norm and

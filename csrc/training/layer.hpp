@@ -32,7 +32,7 @@ class Layer {
   virtual int64_t preparation() const { return 0; }
   virtual Status prepare(Stream) { return Status::ok; }
 
-  // x is the one of forward in both; y, dy and dx are in C order, dx is nullptr where nobody wants it.
+  // x is the one of forward in both; y, dy and dx are in C order, dx is nullptr where it is not wanted.
   virtual Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) = 0;
   virtual Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
                           Stream stream) = 0;

@@ -107,7 +107,7 @@ LayerNormArgs LayerNormLayer::args(const View& x) const {
   return a;
 }
 
-// The entry writes dx in any case: where nobody wants it, into the workspace.
+// The entry writes dx in any case: where it is not wanted, into the workspace.
 size_t LayerNormLayer::fit(const View& x, const Sequence&, int32_t) {
   const size_t rows = static_cast<size_t>(x.rows.rows) * bytes_of(dtype_);
   mean_.reserve(rows);

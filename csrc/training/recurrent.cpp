@@ -38,7 +38,7 @@ int64_t RecurrentLayer::preparation() const {
          desc_.directions;
 }
 
-// The weights are packed at every step: an update has just changed them, or whoever wrote to them since. So no packing
+// The weights are packed at every step: an update has just changed them, or the caller since. So no packing
 // of this step is ever older than the weights.
 Status RecurrentLayer::prepare(Stream stream) {
   return backend_.sequence->pack(&desc_, weights_.data(), packed_.data(), stream);
@@ -62,7 +62,7 @@ Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence,
   return backend_.sequence->forward(&desc_, &a, workspace, stream);
 }
 
-// Final states are taken to have no influence on the loss, and nobody asks for the gradient of the initial ones.
+// Final states are taken to have no influence on the loss, and the gradient of the initial ones is not asked for.
 Status RecurrentLayer::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
                                 Stream stream) {
   BackwardArgs a{};

@@ -28,7 +28,7 @@ class RecurrentLayer : public Layer {
   bool batch_first() const { return batch_first_; }
   int64_t stacks() const { return int64_t{desc_.layers} * desc_.directions; }
 
-  // (L * D, B, H) of this call; absent: zeros, or a final state that nobody wants. Cell states of an LSTM only.
+  // (L * D, B, H) of this call; absent: zeros, or a final state that is not wanted. Cell states of an LSTM only.
   void set_states(Array3 h0, Array3 c0, void* hn, void* cn) {
     h0_ = h0;
     c0_ = c0;
@@ -56,7 +56,7 @@ class RecurrentLayer : public Layer {
   const bool batch_first_;
   const std::vector<LayerWeights> weights_;
   const std::vector<LayerGrads> grads_;
-  Buffer packed_, tape_, states_;  // states_: final ones that nobody wants
+  Buffer packed_, tape_, states_;  // states_: final ones that are not wanted
   Array3 h0_ = {}, c0_ = {};
   void *hn_ = nullptr, *cn_ = nullptr;
 };

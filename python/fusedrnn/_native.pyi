@@ -214,25 +214,12 @@ class TrainStep:
     @property
     def usable(self) -> bool: ...
     def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
-    def register_shape(
-        self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
-    ) -> None: ...
+    def register_shape(self, given: tuple[Any, ...]) -> None:
+        """`given`: x, target, mask, lengths, resets, ignore_index, states; see `training.structure`."""
+
     def run(
         self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
+        given: tuple[Any, ...],
         keys: list[int],
         counts: list[int],
         clip_norm: float | None,

@@ -87,18 +87,18 @@ FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int
 CallShapeCache::CallShapeCache(const LayerChain& chain, std::string loss, const Backend* device)
     : chain_(chain), loss_(std::move(loss)), device_(device) {}
 
-bool CallShapeCache::describe(const Arrays& arrays, bool ignores, Signature& signature) const {
+bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) const {
   signature.clear();
-  signature.add(static_cast<int64_t>(ignores));
+  signature.add(static_cast<int64_t>(!arrays.ignore_index.is_none()));
   bool known = signature.add(arrays.x) && signature.add(arrays.target) && signature.add(arrays.mask) &&
                signature.add(arrays.lengths) && signature.add(arrays.resets);
   for (const py::handle state : arrays.states) known = known && signature.add(state);
   return known;
 }
 
-Entry* CallShapeCache::register_shape(const Arrays& arrays, py::handle ignore_index, bool* full) {
+Entry* CallShapeCache::register_shape(const Arrays& arrays, bool* full) {
   Signature signature;
-  if (!describe(arrays, !ignore_index.is_none(), signature)) return nullptr;
+  if (!describe(arrays, signature)) return nullptr;
   const Argument x =
       input("x", arrays.x, chain_.embedding() ? Element::int64 : element_of(chain_.dtype()), {{"..."}}, device_);
   if (x.rank() < 1 || x.rank() >= kMaxRank || x.count() == 0) return nullptr;
@@ -109,12 +109,12 @@ Entry* CallShapeCache::register_shape(const Arrays& arrays, py::handle ignore_in
     entries_.clear();
     current_ = nullptr;
   }
-  current_ = &*entries_.emplace(std::move(signature), make_entry(arrays, x, ignore_index)).first;
+  current_ = &*entries_.emplace(std::move(signature), make_entry(arrays, x)).first;
   return &current_->second;
 }
 
-Entry* CallShapeCache::find(const Arrays& arrays, bool ignores) {
-  if (!describe(arrays, ignores, asked_)) return nullptr;
+Entry* CallShapeCache::find(const Arrays& arrays) {
+  if (!describe(arrays, asked_)) return nullptr;
   if (current_ && current_->first == asked_) return &current_->second;
   const auto found = entries_.find(asked_);
   if (found == entries_.end()) return nullptr;
@@ -122,7 +122,7 @@ Entry* CallShapeCache::find(const Arrays& arrays, bool ignores) {
   return &current_->second;
 }
 
-Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x, py::handle ignore_index) const {
+Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x) const {
   const bool batch_first = chain_.batch_first();
   Entry a;
   View& view = a.shape.x;
@@ -151,7 +151,7 @@ Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x, py::ha
   const View pred = contiguous(shape, nullptr);
   a.shape.loss =
       loss_arguments(loss_, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
-                     arrays.target, arrays.mask, "mean", ignore_index);
+                     arrays.target, arrays.mask, "mean", arrays.ignore_index);
   a.x = a.shape.x.elements;
   a.target = a.shape.loss.target;
   a.mask = a.shape.loss.mask;

@@ -14,10 +14,23 @@
 
 namespace fusedrnn {
 
-// The arrays of a call, None where absent.
+// What a call is given, None where absent. `states` are h0 and c0 of every recurrent layer, or empty.
 struct Arrays {
-  py::handle x, target, mask, lengths, resets;
-  const py::list& states;
+  // From Python's tuple of them in this order.
+  explicit Arrays(const py::tuple& given)
+      : x(item(given, 0)),
+        target(item(given, 1)),
+        mask(item(given, 2)),
+        lengths(item(given, 3)),
+        resets(item(given, 4)),
+        ignore_index(item(given, 5)),
+        states(py::cast<py::list>(item(given, 6))) {}
+
+  py::handle x, target, mask, lengths, resets, ignore_index;
+  py::list states;
+
+ private:
+  static py::handle item(const py::tuple& given, Py_ssize_t i) { return PyTuple_GetItem(given.ptr(), i); }
 };
 
 // Where an array's first element is, nullptr for None.
@@ -51,14 +64,14 @@ class CallShapeCache {
   // The entry of such a call, which has just succeeded; nullptr for arrays without elements, which layers treat in ways
   // of their own, arrays of very many axes, and on a device those that a Linear layer takes block by block, whose
   // gradients are other bits where they are gathered first. `full` says whether all earlier entries are gone.
-  Entry* register_shape(const Arrays& arrays, py::handle ignore_index, bool* full);
+  Entry* register_shape(const Arrays& arrays, bool* full);
 
   // The entry of a call, nullptr where there is none.
-  Entry* find(const Arrays& arrays, bool ignores);
+  Entry* find(const Arrays& arrays);
 
  private:
-  bool describe(const Arrays& arrays, bool ignores, Signature& signature) const;
-  Entry make_entry(const Arrays& arrays, const Argument& x, py::handle ignore_index) const;
+  bool describe(const Arrays& arrays, Signature& signature) const;
+  Entry make_entry(const Arrays& arrays, const Argument& x) const;
 
   const training::LayerChain& chain_;
   const std::string loss_;

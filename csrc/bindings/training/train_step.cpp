@@ -59,10 +59,9 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
   }
 
   // A call with such arrays has just succeeded: later ones may run here.
-  void register_shape(py::handle x, py::handle target, py::handle mask, py::handle lengths, py::handle resets,
-                      const py::list& states, py::handle ignore_index) {
+  void register_shape(const py::tuple& given) {
     bool full = false;
-    Entry* entry = shapes_.register_shape({x, target, mask, lengths, resets, states}, ignore_index, &full);
+    Entry* entry = shapes_.register_shape(Arrays(given), &full);
     if (full) executor_->forget();
     if (!entry) return;
     if (device_ != nullptr) {
@@ -77,17 +76,16 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
 
   // (loss, norm or None, whether parameters were updated, final states or None), or None for an unknown call. On a
   // device whether it skips the update may not be known yet: None.
-  py::object run(py::handle x, py::handle target, py::handle mask, py::handle lengths, py::handle resets,
-                 const py::list& states, py::handle ignore_index, const py::list& keys, const py::list& counts,
-                 py::handle clip_norm, bool skip_nonfinite, bool want_states) {
-    const Arrays arrays = {x, target, mask, lengths, resets, states};
+  py::object run(const py::tuple& given, const py::list& keys, const py::list& counts, py::handle clip_norm,
+                 bool skip_nonfinite, bool want_states) {
+    const Arrays arrays(given);
     const Busy busy(busy_);
     if (!busy.mine || !usable()) return py::none();
-    Entry* entry = shapes_.find(arrays, !ignore_index.is_none());
+    Entry* entry = shapes_.find(arrays);
     if (!entry || in_gradients(gradients_, arrays)) return py::none();
     try {
       if (entry->shape.loss.has_ignore_index)
-        entry->shape.loss.ignore_index = integer("ignore_index", ignore_index, INT64_MIN, INT64_MAX);
+        entry->shape.loss.ignore_index = integer("ignore_index", arrays.ignore_index, INT64_MIN, INT64_MAX);
       if (device_ == nullptr) check_values(*entry, arrays);
     } catch (const py::builtin_exception&) {  // the separate calls raise it too, where they come to it
       return py::none();
@@ -273,10 +271,8 @@ void bind_step(py::module_& m) {
       .def_property_readonly("captured", &TrainStep::captured)
       .def_property_readonly("usable", &TrainStep::usable)
       .def("set_options", &TrainStep::set_options, arg("table"), arg("scalars"))
-      .def("register_shape", &TrainStep::register_shape, arg("x"), arg("target"), arg("mask"), arg("lengths"),
-           arg("resets"), arg("states"), arg("ignore_index"))
-      .def("run", &TrainStep::run, arg("x"), arg("target"), arg("mask"), arg("lengths"), arg("resets"), arg("states"),
-           arg("ignore_index"), arg("keys"), arg("counts"), arg("clip_norm"), arg("skip_nonfinite"),
+      .def("register_shape", &TrainStep::register_shape, arg("given"))
+      .def("run", &TrainStep::run, arg("given"), arg("keys"), arg("counts"), arg("clip_norm"), arg("skip_nonfinite"),
            arg("want_states"));
 }
 

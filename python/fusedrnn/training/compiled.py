@@ -44,8 +44,8 @@ class _HostPolicy:
     def fits(self) -> bool:
         return True
 
-    def inputs(self, given: Inputs, states: list[Array | None]) -> tuple[Inputs, list[Array | None]]:
-        return given, states
+    def arguments(self, given: Inputs) -> Inputs:
+        return given
 
     def step_numbers(self) -> list[int]:
         return [self._groups[g]["step"] + 1 for g in self._group_of]
@@ -66,10 +66,11 @@ class _DevicePolicy:
     def fits(self) -> bool:
         return _counters(self._optimizer) == self._counters
 
-    def inputs(self, given: Inputs, states: list[Array | None]) -> tuple[Inputs, list[Array | None]]:
+    def arguments(self, given: Inputs) -> Inputs:
         """The arrays of other libraries as DeviceArrays of the same memory."""
         x, y, mask, lengths, resets = map(as_device_array, given[:5])
-        return Inputs(x, y, mask, lengths, resets, *given[5:]), [as_device_array(state) for state in states]
+        states = [as_device_array(h) for h in given.state or ()]
+        return Inputs(x, y, mask, lengths, resets, given.ignore_index, states)
 
     def step_numbers(self) -> list[int]:
         for group, counters in zip(self._optimizer.param_groups, self._counters, strict=True):
@@ -160,36 +161,30 @@ class CompiledStep:
         self._options = [[tuple(v) if isinstance(v, list) else v for v in values] for values in options]
         return True
 
-    def register(self, given: Inputs, states: list[Array | None]) -> None:
-        """Tells the native step that a call with such arrays has just succeeded; `states` as in `run`."""
+    def register(self, given: Inputs) -> None:
+        """Tells the native step that a call with such arrays has just succeeded; the state as in `run`."""
         self._forget_tapes()  # first, so that what they hold makes room
-        (x, y, mask, lengths, resets, ignore_index, _), states = self._policy.inputs(given, states)
-        self._native.register_shape(x, y, mask, lengths, resets, states, ignore_index)
+        self._native.register_shape(self._policy.arguments(given))
 
     def run(
-        self,
-        given: Inputs,
-        states: list[Array | None],
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-        return_state: bool,
+        self, given: Inputs, clip_norm: float | None, skip_nonfinite: bool, return_state: bool
     ) -> tuple[Any, Any, list[Array] | None] | None:
         """Loss, norm and final states; None if no call of this shape is registered, or a value is wrong.
 
-        States are flat (`flat_states`), an empty list where no initial ones are given. On a device loss and
-        norm are DeviceArrays without axes.
+        The states given and returned are flat (`flat_states`), given ones an empty list where there are none.
+        On a device loss and norm are DeviceArrays without axes.
         """
         if not self._clips(clip_norm):
             return None
-        (x, y, mask, lengths, resets, ignore_index, _), states = self._policy.inputs(given, states)
+        keys = [layer["_dropout_key"] for layer in self._keyed]
         result = self._native.run(
-            x, y, mask, lengths, resets,
-            states,
-            ignore_index,
-            [layer["_dropout_key"] for layer in self._keyed],
+            self._policy.arguments(given),
+            keys,
             self._policy.step_numbers(),
-            clip_norm, skip_nonfinite, return_state,
-        )  # fmt: skip
+            clip_norm,
+            skip_nonfinite,
+            return_state,
+        )
         if result is None:
             return None
         loss, norm, updated, final = result

@@ -101,8 +101,7 @@ def _run(
     """What train_step returns, None where the native step is not made for the call."""
     if not compiled.fits(model):
         return None
-    states = [] if given.state is None else flat_states(model, given.state)
-    done = compiled.run(given, states, clip_norm, skip_nonfinite, return_state)
+    done = compiled.run(_flattened(model, given), clip_norm, skip_nonfinite, return_state)
     if done is None or not return_state:
         return done and done[:2]
     return *done[:2], nested_states(model, iter(done[2] or ()))
@@ -117,10 +116,15 @@ def _compile(model: Sequential, given: Inputs, name: str, optimizer: Optimizer) 
         if structure is None or not optimizer._plain():
             return
         compiled = CompiledStep(model, structure, name, optimizer)
-    compiled.register(given, [] if given.state is None else flat_states(model, given.state))
+    compiled.register(_flattened(model, given))
     steps[key] = compiled
     if len(steps) > _MOST_STEPS:
         del steps[next(iter(steps))]
+
+
+def _flattened(model: Sequential, given: Inputs) -> Inputs:
+    """The same with a flat list of states, an empty one where there are none."""
+    return given._replace(state=[] if given.state is None else flat_states(model, given.state))
 
 
 def _require_own(model: Sequential, optimizer: Any) -> None:
