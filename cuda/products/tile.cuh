@@ -92,7 +92,7 @@ struct Tile {
     const auto buffer = [&](int step) {
       return static_cast<int64_t>(sizeof(E)) * kStage * (group * kStages + step % kStages);
     };
-    const auto location = [&](int step) { return hw::shared<E>(buffer(step), kStage); };
+    const auto place = [&](int step) { return hw::shared<E>(buffer(step), kStage); };
     const auto k_of = [&](int step) { return begin + static_cast<int64_t>(step) * kDepth<E>; };
     const Share<MA, BM, kPitchA, SourceA> of_a(a, m0, member);
     const Share<MB, BN, kPitchB, SourceB> of_b(b, n0, member);

@@ -565,7 +565,7 @@ Status Launch::run(const KernelCall& call) {
   clean_up();
   if (failure_.empty()) failure_ = damaged_guards();
   if (failure_.empty()) return Status::ok;
-  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(call.name, call.place).c_str(),
+  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(call.name, call.location).c_str(),
               failure_.c_str(), static_cast<unsigned long long>(seed_));
 }
 
