@@ -41,14 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--backend")
     if name is None:
         return
-    plugin = name in ("cuda", "simt")
-    if not plugin:
+    device = name in ("cuda", "simt")
+    if not device:
         os.environ["FUSEDRNN_ISA"] = name  # before fusedrnn loads its kernels
     try:
-        from fusedrnn import _native, cpu
+        from fusedrnn import cpu
 
-        if plugin:
-            _native.set_backend(name)
+        if device:
+            import device_backend
+
+            device_backend.choose()
         running = cpu.isa()
     except Exception as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from error

@@ -226,8 +226,8 @@ class Calls:
         if not call.comes_from(others):
             raise RuntimeError(
                 f"{self._owner}.backward: {len(others) + 1} training calls wait for it, and the newest does "
-                "not come from the others, so it cannot be known which one is meant: say which by of=, a result "
-                "of that call; calls that need no backward belong in eval mode"
+                "not come from the others, so it cannot be known which one is meant: say which by of=, a "
+                "result of that call; calls that need no backward belong in eval mode"
             )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -62,7 +62,7 @@ class Dropout(Module):
         self._calls.took(call)
         return dx
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "dropout", {"p": self.p}, ()
 
     def _describe(self) -> str:

@@ -13,7 +13,7 @@ from fusedrnn._core.arrays import as_device_array, resolve_device
 from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -79,7 +79,7 @@ class Embedding(Module):
         _native.embedding_backward(dy, call.tape, self.weight.grad)
         self._calls.took(call)
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "embedding", {}, (self.weight,)
 
     def _describe(self) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -59,7 +59,7 @@ class Last(Module):
         self._calls.took(call)
         return dx
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "last", {"batch_first": self.batch_first}, ()
 
     def _describe(self) -> str:

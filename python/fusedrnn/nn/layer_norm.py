@@ -13,7 +13,7 @@ from fusedrnn._core.arrays import as_device_array, resolve_device
 from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ class LayerNorm(Module):
         self._calls.took(call)
         return dx
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "layer_norm", {"eps": self.eps}, (self.weight, self.bias)
 
     def _describe(self) -> str:

@@ -14,7 +14,7 @@ from fusedrnn._core.arrays import as_device_array, check_precision, resolve_devi
 from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 
@@ -107,7 +107,7 @@ class Linear(Module):
         self._calls.took(call)
         return dx
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         return "linear", {}, (self.weight, self.bias)
 
     def _describe(self) -> str:

@@ -15,7 +15,7 @@ from fusedrnn._core.parameter import FlatBuffer, Parameter, storages
 Array = NDArray[Any]
 # A layer as the native training step has it: kind, options, parameters; see
 # csrc/bindings/training/layer_builder.hpp.
-Stage = tuple[str, dict[str, Any], tuple[Parameter | None, ...]]
+LayerSpec = tuple[str, dict[str, Any], tuple[Parameter | None, ...]]
 Self = TypeVar("Self", bound="Module")
 
 
@@ -93,6 +93,7 @@ class Module:
     _grads: tuple[Array, ...]  # the gradients of those, as few arrays as possible
     _calls: Calls  # made in training mode
     _edits: int  # counts changes of attributes and parts; what was derived from them is made anew
+    _compiled: dict[Any, Any]  # training steps made of it (fusedrnn.training), if any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
@@ -120,8 +121,8 @@ class Module:
             total += buffer.version
         return total
 
-    def _stage(self) -> Stage:
-        """This module as a stage of the native training step; only layers of this package are."""
+    def _layer_spec(self) -> LayerSpec:
+        """This module as a layer of the native training step; only layers of this package are."""
         raise NotImplementedError
 
     def _recorded(self, of: Any = None) -> Call:
@@ -316,7 +317,7 @@ class Module:
             own[name]._dropout_key = int(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_buffers", "_grads", "_calls", "_edits")
+        derived = ("_buffers", "_grads", "_calls", "_edits", "_compiled")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from fusedrnn._core.parameter import FlatBuffer, float_dtype
 from fusedrnn._core.weight_names import MAX_LAYERS, StackShape
 from fusedrnn.functional.stack import single
 from fusedrnn.nn import init
-from fusedrnn.nn.module import Module, Stage
+from fusedrnn.nn.module import LayerSpec, Module
 
 Array = NDArray[Any]
 _DEFAULTS = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
@@ -207,7 +207,7 @@ class Recurrent(Module):
         del state["_packed"]
         return state
 
-    def _stage(self) -> Stage:
+    def _layer_spec(self) -> LayerSpec:
         options = {
             "cell": self._cell,
             "num_layers": self.num_layers,

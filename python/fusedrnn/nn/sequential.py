@@ -1,4 +1,4 @@
-"""A chain of modules, and a whole training step of it."""
+"""A chain of modules, and its states: a list with an entry for each stateful layer, nested as models are."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fusedrnn import _native, losses
+from fusedrnn._core import provided
 from fusedrnn._core.calls import Call, unshared
-from fusedrnn.nn.device_step import DeviceStep, uploaded
-from fusedrnn.nn.fused_step import FusedStep, Inputs, loss_name, structure_of
+from fusedrnn.functional.stack import pair, single
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
-from fusedrnn.nn.states import check_states, flat_states, nested_states
 
 if TYPE_CHECKING:
     from fusedrnn.optim import Optimizer
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
-_MOST_STEPS = 4  # pairs of loss and optimizer whose buffers a model keeps
 
 
 class Sequential(Module):
@@ -55,12 +52,6 @@ class Sequential(Module):
         if len(set(firsts.values())) > 1:
             text = ", ".join(f"layer {i} ({type(layers[i]).__name__}) {first}" for i, first in firsts.items())
             raise ValueError(f"batch_first must be equal in all layers, it is: {text}")
-
-    @property
-    def _fused(self) -> dict[tuple[str, int], FusedStep]:
-        """Native steps by loss and optimizer, which they keep alive."""
-        steps: dict[tuple[str, int], FusedStep] = self.__dict__.setdefault("_fused_steps", {})
-        return steps
 
     @property
     def sequence_arguments(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -130,7 +121,7 @@ class Sequential(Module):
                     x = result[0] if isinstance(result, tuple) else result
                 steps.append((layer, layer._calls.newest))
                 if x is not before:  # what a layer of this package has made, no one else knows of
-                    unshared.array = x if _defined_here(layer, "forward") else None
+                    unshared.array = x if defined_here(layer, "forward") else None
         finally:
             unshared.array = None
         if self.training:
@@ -161,7 +152,7 @@ class Sequential(Module):
         gradient: Any = dy
         for i, (layer, part) in reversed(list(enumerate(steps))):
             options: dict[str, Any] = {}
-            if _defined_here(layer, "backward"):
+            if defined_here(layer, "backward"):
                 options = {"of": part} if part is not None else {}
                 if i == 0 and not need_dx:
                     options["need_dx"] = False
@@ -230,120 +221,68 @@ class Sequential(Module):
             RuntimeError: the model is in eval mode, or a call that is unlike all before it is being captured;
                 ValueError: the loss has no such name; and what the parts raise.
         """
-        if not self.training:
-            raise RuntimeError("train_step needs training mode: use train()")
-        function = _loss_function(loss)
-        given = Inputs(x, y, mask, lengths, resets, ignore_index, state)
-        name = loss_name(function)
-        fused = None if name is None else self._fused.get((name, id(optimizer)))
-        if fused is not None:
-            done = self._run_fused(fused, given, clip_norm, skip_nonfinite, return_state)
-            if done is not None:
-                return done
-        self._require_own(optimizer)
-        apart = uploaded(given) if self._on_device() else given
-        if apart is not given and _native.capturing():
-            raise RuntimeError(
-                "train_step: the stream is being captured into a graph, and this call is like none before: "
-                "make one step of this kind before the capture"
-            )
-        value, norm, final = self._separate_calls(apart, function, optimizer, clip_norm, skip_nonfinite)
-        if name is not None:
-            self._fuse(given, name, optimizer)
-        return (value, norm, final) if return_state else (value, norm)
-
-    def _separate_calls(
-        self,
-        given: Inputs,
-        function: Loss,
-        optimizer: Optimizer,
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-    ) -> tuple[Any, float | None, list[Any]]:
-        named = {"mask": given.mask, "ignore_index": given.ignore_index}
-        options = {name: value for name, value in named.items() if value is not None}
-        prediction, final = self.forward(
-            given.x, given.lengths, given.resets, state=given.state, return_state=True
+        return provided.train_step(
+            self,
+            x,
+            y,
+            loss,
+            optimizer,
+            clip_norm,
+            skip_nonfinite=skip_nonfinite,
+            lengths=lengths,
+            resets=resets,
+            mask=mask,
+            ignore_index=ignore_index,
+            state=state,
+            return_state=return_state,
         )
-        value, gradient = function(prediction, given.y, **options)
-        self.zero_grad()
-        told = {"of": self._calls.newest} if _defined_here(self, "backward") else {}
-        self.backward(gradient, **told, need_dx=False)
-        norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
-        return value, norm, final
-
-    def _run_fused(
-        self,
-        fused: FusedStep,
-        given: Inputs,
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-        return_state: bool,
-    ) -> Any:
-        """What train_step returns, None where the native step is not made for the call."""
-        if not fused.fits(self):
-            return None
-        states = [] if given.state is None else flat_states(self, given.state)
-        done = fused.run(given, states, clip_norm, skip_nonfinite, return_state)
-        if done is None or not return_state:
-            return done and done[:2]
-        return *done[:2], nested_states(self, iter(done[2] or ()))
-
-    def _fuse(self, given: Inputs, name: str, optimizer: Optimizer) -> None:
-        """Has later calls like this one, which succeeded, made by a native step."""
-        on_device = self._on_device()
-        if not on_device and _native.backend() not in _native.available_backends():
-            return  # a device behind host memory: its calls carry arrays there and back
-        key = (name, id(optimizer))
-        fused = self._fused.pop(key, None)
-        if fused is None or fused.backend != _native.backend() or not fused.fits(self):
-            structure = structure_of(self)
-            if structure is None or not optimizer._plain():
-                return
-            fused = (DeviceStep if on_device else FusedStep)(self, structure, name, optimizer)
-        fused.admit(given, [] if given.state is None else flat_states(self, given.state))
-        self._fused[key] = fused
-        if len(self._fused) > _MOST_STEPS:
-            del self._fused[next(iter(self._fused))]
-
-    def _require_own(self, optimizer: Any) -> None:
-        """Raises TypeError or ValueError unless `optimizer` is one, of some of this model's parameters."""
-        from fusedrnn.optim import Optimizer  # which imports this package
-        from fusedrnn.optim.segment_table import storage_key
-
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be one of fusedrnn.optim, it is of type {type(optimizer)}")
-        own = {storage_key(p) for p in self.parameters()}
-        if not any(storage_key(p) in own for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError(
-                "optimizer must have parameters of this model, it has none of them: "
-                "make it of model.parameters(), again where the model is a copy"
-            )
-
-    def _on_device(self) -> bool:
-        return any(p.device != "cpu" for p in self.parameters())
 
     def _stateful(self) -> list[Module]:
         """The layers that have an entry in `state`."""
         return [a for a in self if isinstance(a, Recurrent) or (isinstance(a, Sequential) and a._stateful())]
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_fused_steps", None)
-        return state
+
+def check_states(model: Sequential, state: Any) -> None:
+    """Raises TypeError or ValueError unless `state` is a list with an entry for each layer that has one."""
+    expected = f"state must be a list of {len(model._stateful())}, one for each recurrent layer"
+    if not isinstance(state, (list, tuple)):
+        raise TypeError(f"{expected}, it is a {type(state).__name__}")
+    if len(state) != len(model._stateful()):
+        raise ValueError(f"{expected}, it has {len(state)}")
 
 
-def _loss_function(loss: Loss | str) -> Loss:
-    if not isinstance(loss, str):
-        return loss
-    names = ("mse", "cross_entropy", "binary_cross_entropy")
-    if loss not in names:
-        raise ValueError(f"loss must be a function or one of {', '.join(map(repr, names))}, it is {loss!r}")
-    function: Loss = getattr(losses, loss)
-    return function
+def flat_states(model: Sequential, state: Any) -> list[Any]:
+    """h0 and c0 (None but for an LSTM) of every recurrent layer, one after the other."""
+    if state is not None:
+        check_states(model, state)
+    layers = model._stateful()
+    flat: list[Any] = []
+    for layer, entry in zip(layers, [None] * len(layers) if state is None else state, strict=True):
+        if not isinstance(layer, Recurrent):
+            flat += flat_states(layer, entry)  # type: ignore[arg-type]
+        elif entry is None:
+            flat += (None, None)
+        elif layer._cell == "lstm":
+            flat += pair("state", "h0, c0", entry)
+        else:
+            flat += (single("state", "h0", entry), None)
+    return flat
 
 
-def _defined_here(layer: Module, name: str) -> bool:
+def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
+    """Final states as `Sequential.forward` returns them, of hn (cn, too, for an LSTM) of every layer."""
+    states: list[Any] = []
+    for layer in model._stateful():
+        if not isinstance(layer, Recurrent):
+            states.append(nested_states(layer, flat))  # type: ignore[arg-type]
+        elif layer._cell == "lstm":
+            states.append((next(flat), next(flat)))
+        else:
+            states.append(next(flat))
+    return states
+
+
+def defined_here(layer: Module, name: str) -> bool:
     """Whether a method of the layer is this package's, not one that a user has put in its place."""
     method = getattr(type(layer), name)
     return name not in layer.__dict__ and method.__module__.startswith("fusedrnn.")
