@@ -376,3 +376,16 @@ def test_a_call_is_freed_with_its_results() -> None:
     assert tape() is not None
     del h
     assert tape() is None
+
+
+def test_a_copy_of_a_strided_input_is_gone_through_by_the_same_blocks() -> None:
+    """Sums over rows go block by block of x; a copy without the gaps would be one block, and other bits."""
+    linear, dy = fr.nn.Linear(5, 3, seed=0), data(4, 300, 3, seed=1).astype(np.float32)
+    x = data(4, 600, 5).astype(np.float32)[:, ::2]
+    y = linear(x)
+    linear.backward(dy)
+    _, dweight, _ = fr.functional.linear_backward(dy, x, linear.weight.data)
+    assert np.array_equal(linear.weight.grad, dweight)
+    _, contiguous, _ = fr.functional.linear_backward(dy, x.copy(), linear.weight.data)
+    assert not np.array_equal(contiguous, dweight)  # else nothing is tested here
+    assert y.shape == dy.shape
