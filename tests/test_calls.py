@@ -381,7 +381,7 @@ def test_a_call_is_freed_with_its_results() -> None:
 def test_a_copy_of_a_strided_input_is_gone_through_by_the_same_blocks() -> None:
     """Sums over rows go block by block of x; a copy without the gaps would be one block, and other bits."""
     linear, dy = fr.nn.Linear(5, 3, seed=0), data(4, 300, 3, seed=1).astype(np.float32)
-    x = data(4, 600, 5).astype(np.float32)[:, ::2]
+    x = data(4, 601, 5).astype(np.float32)[:, :300]
     y = linear(x)
     linear.backward(dy)
     _, dweight, _ = fr.functional.linear_backward(dy, x, linear.weight.data)
