@@ -72,10 +72,15 @@ def chains(checks: Sequence[Check]) -> dict[str, int]:
     return costs
 
 
+def takes_long(check: Check) -> bool:
+    """More than a minute."""
+    return check.cost > 60
+
+
 def in_order(checks: Sequence[Check]) -> list[Check]:
     """First what is known within a minute, then what most waits for."""
     costs = chains(checks)
-    return sorted(checks, key=lambda check: (check.cost > 60, -costs[check.name]))
+    return sorted(checks, key=lambda check: (takes_long(check), -costs[check.name]))
 
 
 @dataclass
@@ -193,12 +198,15 @@ def run(size: str, only: Sequence[str], keep: bool) -> int:
     began = time.monotonic()
     cores = len(os.sched_getaffinity(0))
     at_once = min(cores, MOST_AT_ONCE)
+    checks = chosen(size, only)
+    # Builds share the cores where long checks fill them; where there are few, cores would idle.
+    jobs = cores if sum(map(takes_long, checks)) <= at_once else cores // at_once
     work = Path(tempfile.mkdtemp(prefix="fusedrnn-ci."))
     try:
         for folder in ("src", "logs"):
             (work / folder).mkdir()
         copy_of_checkout(work / "src")
-        shared = variables(work, work / "src" / ".venv" / "bin" / "python", cores // at_once)
+        shared = variables(work, work / "src" / ".venv" / "bin" / "python", jobs)
         if size == "quick":
             shared["FUSEDRNN_CUDA"] = "OFF"
 
@@ -212,7 +220,7 @@ def run(size: str, only: Sequence[str], keep: bool) -> int:
                 environment["PATH"] = with_tools(environment["PATH"], work / "tools")
             return start(check, work / "src", work / "logs", environment)
 
-        ended = side_by_side(chosen(size, only), at_once, begin, lambda line: print(line, flush=True))
+        ended = side_by_side(checks, at_once, begin, lambda line: print(line, flush=True))
         print(summary(ended, time.monotonic() - began))
         failed = [ran for ran in ended if ran.status != 0]
         for ran in failed:
