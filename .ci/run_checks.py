@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def in_order(checks: Sequence[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: (takes_long(check), -costs[check.name]))
 
 
+def session(leader: int) -> list[int]:
+    """The processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            state, _, _, its = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its) == leader and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
 @dataclass
 class Ran:
     """A check under way, and in the end what it took."""
@@ -100,8 +112,11 @@ class Ran:
         self.wall, self.processor = time.monotonic() - self.begin, processor
 
     def stop(self) -> None:
-        """Kills it and all that it started."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kills it and all that it started: its session, for Ninja gives each compiler a process group."""
+        while members := session(self.process.pid):
+            for member in members:
+                with suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
         self.process.wait()
 
     def closing(self) -> str:
