@@ -280,7 +280,6 @@ FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/bui
         )
         for isa in ("scalar", "avx2", "avx512")
     ),
-    # A failure prints the seed that brings it back.
     Check(
         "drawn",
         "every property of the Python tests on examples drawn anew, eight times",

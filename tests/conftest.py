@@ -17,8 +17,8 @@ settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
-# Drawn anew each time (--hypothesis-profile=drawn); a failure names the seed that brings it back.
-settings.register_profile("drawn", settings.get_profile("suite"), derandomize=False)
+# Drawn anew each time (--hypothesis-profile=drawn); a failure shows its example, and how to have it again.
+settings.register_profile("drawn", settings.get_profile("suite"), derandomize=False, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
