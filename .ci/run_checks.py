@@ -28,7 +28,7 @@ from checks import CHECKS, SETUP, SIZES, Check, variables, with_tools  # noqa: E
 ROOT = Path(__file__).resolve().parents[1]
 MOST_AT_ONCE = 4  # checks; with more cores than that each gets several
 CLOSING = re.compile(
-    r"(passed|failed|errors?)\b.* in [\d.]+s|tests (passed|failed)|^\d+ kernels, |^Success: "
+    r"(passed|failed|errors?)\b.* in [\d.]+s|tests (passed|failed)|^\d+ kernels, |^Success: |^not run: "
 )
 
 EPILOG = """\
