@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "backend/traits.hpp"
 #include "device/env_flags.hpp"
 
 namespace fusedrnn::training {
@@ -76,7 +77,7 @@ bool DeviceStep::looks(const Form& form) const { return chain_.embedding() || fo
 // Elements of h (even i) or c of a recurrent stage; 0 where it has none.
 int64_t DeviceStep::states_of(const Form& form, size_t i) const {
   const RecurrentStage& stage = *chain_.recurrent()[i / 2];
-  const bool present = i % 2 == 0 || stage.desc().cell == CellKind::lstm;
+  const bool present = i % 2 == 0 || traits(stage.desc().cell).has_cell_state;
   return present ? stage.stacks() * rows_of(form) * stage.desc().H : 0;
 }
 
