@@ -269,7 +269,7 @@ FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/bui
         cost=150,
         after=("tools",),
     ),
-    # Where the processor lacks an instruction set the summary says so: that run proves less than one that has it.
+    # Where the processor lacks an instruction set the summary says so: such a run proves less.
     *(
         Check(
             f"parity-{isa}",

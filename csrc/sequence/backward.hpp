@@ -187,11 +187,11 @@ class Backward {
               },
           [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) __attribute__((always_inline)) {
             for (int r = 0; r < tall; ++r)
-              for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (begin + v) * N, L::load(tile));
+              for (int v = 0; v < wide; ++v, tile += N) finish(pass, row_[row + r], (begin + v) * N, L::load(tile));
           });
       for (int64_t i = continuing; i < active; ++i)
         for (int64_t v = panels_.begin(first_panel_); v < panels_.begin(last_panel_); ++v)
-          finish(row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
+          finish(pass, row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
     }
 
     int count(int64_t unit) const { return static_cast<int>(f_.desc_.H - unit < N ? f_.desc_.H - unit : N); }
@@ -213,13 +213,14 @@ class Backward {
     }
 
     // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
-    FR_INLINE void finish(const Row& row, int64_t unit, V dh) const {
+    FR_INLINE void finish(const Pass& pass, const Row& row, int64_t unit, V dh) const {
       const int64_t H = f_.desc_.H;
-      V tape[Cell::tape_blocks + 1], da[blocks];
+      V tape[Cell::tape_blocks + 1], own[Cell::unit_values + 1], da[blocks];
       for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = load_units(row.gates + k * H, unit);
+      for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(pass.weights.units + k * H, unit);
       if (row.dy) dh = load_units(row.dy, unit) + dh;
-      const V dcarry = Cell::backward(tape, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
-                                      Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
+      const V dcarry = backward_of<Cell>(tape, own, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
+                                         Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
       for (int k = 0; k < blocks; ++k) store_units(row.dgates + k * H, unit, da[k]);
       if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, dcarry);
     }

@@ -149,12 +149,13 @@ class Forward {
                           __attribute__((always_inline)) {
                             const T* x = pre + row * pre_stride_ + (begin - first_vector_) * N;
                             for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
-                              finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N);
+                              finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
                           });
     }
 
     // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
-    FR_INLINE void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h) const {
+    FR_INLINE void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h,
+                          const T* units) const {
       static_assert(U == 1 || G == 1,
                     "a panel has the gates of one vector of units, or vectors of units with one gate");
       for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
@@ -165,12 +166,13 @@ class Forward {
         const auto store_units = [&](T* to, V v) {
           count == N ? L::store(to + unit, v) : L::store(to + unit, v, count);
         };
-        V from_x[G], from_h[G], tape[Cell::tape_blocks + 1], carry;
+        V from_x[G], from_h[G], own[Cell::unit_values + 1], tape[Cell::tape_blocks + 1], carry;
         for (int g = 0; g < G; ++g) {
           from_x[g] = load(x + g * count);
           from_h[g] = load(h + g * count) + load(bias_h + g * count);
         }
-        const V out = Cell::forward(from_x, from_h, load_units(row.carry_prev), carry, tape);
+        for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(units + k * H);
+        const V out = forward_of<Cell>(from_x, from_h, own, load_units(row.carry_prev), carry, tape);
         store_units(row.h, out);
         if (row.y) store_units(row.y, out);
         if (row.hn) store_units(row.hn, out);

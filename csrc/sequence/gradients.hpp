@@ -15,7 +15,8 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class Cell, class T>
 class ChunkGradients {
   using L = Lanes<T>;
-  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors, blocks = Cell::dgate_blocks;
+  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors;
+  static constexpr int blocks = Cell::dgate_blocks - Cell::unit_values, all_blocks = Cell::dgate_blocks;
 
  public:
   ChunkGradients(int64_t H, int64_t inputs, const PackedLayer<T>& weights, const LayerGrads& grads, int32_t thread,
@@ -39,15 +40,19 @@ class ChunkGradients {
       tiles[block] = OuterTiles<T>{block * H_ + first_, block * H_ + last_,
                                    panel + outer_panel<T> + block * OuterTiles<T>::elements(last_ - first_)};
       sum_rows<T>(gate, pairs, tiles[block].first, tiles[block].last,
-                  bias(grads_.bias_ih, block, Cell::x_first, Cell::x_gate(block - Cell::x_first)),
-                  bias(grads_.bias_hh, block, Cell::h_first, Cell::h_gate(block - Cell::h_first)));
+                  bias(grads_.weight[kBiasIh], block, Cell::x_first, Cell::x_gate(block - Cell::x_first)),
+                  bias(grads_.weight[kBiasHh], block, Cell::h_first, Cell::h_gate(block - Cell::h_first)));
     }
+    for (int32_t w = kGateWeights, block = blocks; w < Cell::weights.count; ++w)
+      for (int i = 0; i < Cell::weights.spec[w].blocks; ++i, ++block)
+        if (T* const sum = static_cast<T*>(grads_.weight[w]))
+          sum_rows<T>(gate, pairs, block * H_ + first_, block * H_ + last_, sum + (i - block) * H_);
     for (int64_t k = 0; k < pairs; k += kChunk) {
       const int64_t count = pairs - k < kChunk ? pairs - k : kChunk;
-      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, blocks * H_);
-      part(before + k, count, H_, static_cast<T*>(grads_.weight_hh), tiles + Cell::h_first, panel,
+      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, all_blocks * H_);
+      part(before + k, count, H_, static_cast<T*>(grads_.weight[kWeightHh]), tiles + Cell::h_first, panel,
            [](int b) { return Cell::h_gate(b); });
-      part(input + k, count, inputs_, static_cast<T*>(grads_.weight_ih), tiles + Cell::x_first, panel,
+      part(input + k, count, inputs_, static_cast<T*>(grads_.weight[kWeightIh]), tiles + Cell::x_first, panel,
            [](int b) { return Cell::x_gate(b); });
     }
   }

@@ -53,6 +53,7 @@ struct PackedLayer {
   T* r;       // forward, gate-interleaved panels over H
   T* bias_x;  // as the panels' columns, zeros without bias
   T* bias_h;
+  T* units;   // (unit_values, H)
   T* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
   T* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row
 };
@@ -68,6 +69,7 @@ PackedLayer<T> packed_layer(const SequenceDesc& desc, const void* packed, int in
     layer.r = arena.take<T>(packed_elements<T>(gates, desc.H));
     layer.bias_x = arena.take<T>(packed_elements<T>(gates, 1));
     layer.bias_h = arena.take<T>(packed_elements<T>(gates, 1));
+    layer.units = arena.take<T>(Cell::unit_values * desc.H);
     layer.w_back = arena.take<T>(packed_elements<T>(vectors_of<T>(inputs), Cell::gates * desc.H));
     layer.r_back = arena.take<T>(packed_elements<T>(size.unit_vectors, Cell::gates * desc.H));
   }
@@ -131,7 +133,7 @@ struct BackwardRow {
 // Elements of scratch for the weight gradients of a thread that has `units` hidden units (sequence/gradients.hpp).
 template <class Cell, class T>
 int64_t gradient_scratch(int64_t units) {
-  return outer_panel<T> + Cell::dgate_blocks * OuterTiles<T>::elements(units);
+  return outer_panel<T> + (Cell::dgate_blocks - Cell::unit_values) * OuterTiles<T>::elements(units);
 }
 
 // Both scratches. Forward: `pre` per thread; backward: `dgates` (two chunks in turn) shared, `outer` per thread.

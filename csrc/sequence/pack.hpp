@@ -66,18 +66,21 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
       const int64_t H = desc.H, inputs = size.inputs(i / desc.directions);
       const int64_t panels = size.gates().count;
       const int64_t first = share(panels, threads, thread), last = share(panels, threads, thread + 1);
-      pack_gates<Cell>(to.w, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs, first, last);
-      pack_gates<Cell>(to.r, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, first, last);
-      pack_gates<Cell>(to.bias_x, static_cast<const T*>(from.bias_ih), 1, H, 1, first, last);
-      pack_gates<Cell>(to.bias_h, static_cast<const T*>(from.bias_hh), 1, H, 1, first, last);
+      const auto data = [&](int32_t which) { return static_cast<const T*>(from.weight[which].data); };
+      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = from.weight[kWeightHh].row_stride;
+      pack_gates<Cell>(to.w, data(kWeightIh), ld_ih, H, inputs, first, last);
+      pack_gates<Cell>(to.r, data(kWeightHh), ld_hh, H, H, first, last);
+      pack_gates<Cell>(to.bias_x, data(kBiasIh), 1, H, 1, first, last);
+      pack_gates<Cell>(to.bias_h, data(kBiasHh), 1, H, 1, first, last);
+      T* own = to.units;
+      for (int32_t w = kGateWeights; w < Cell::weights.count && thread == 0; ++w)
+        for (int64_t k = 0; k < Cell::weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
       const Panels columns = even_panels<kBackVectors>(vectors_of<T>(inputs));
-      pack_back<Cell>(to.w_back, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs, columns,
-                      share(columns.count, threads, thread), share(columns.count, threads, thread + 1),
-                      [](int k) { return Cell::x_gate(k); });
+      pack_back<Cell>(to.w_back, data(kWeightIh), ld_ih, H, inputs, columns, share(columns.count, threads, thread),
+                      share(columns.count, threads, thread + 1), [](int k) { return Cell::x_gate(k); });
       const Panels units = even_panels<kBackVectors>(size.unit_vectors);
-      pack_back<Cell>(to.r_back, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, units,
-                      share(units.count, threads, thread), share(units.count, threads, thread + 1),
-                      [](int k) { return Cell::h_gate(k); });
+      pack_back<Cell>(to.r_back, data(kWeightHh), ld_hh, H, H, units, share(units.count, threads, thread),
+                      share(units.count, threads, thread + 1), [](int k) { return Cell::h_gate(k); });
     }
   });
 }

@@ -2,9 +2,7 @@
 #pragma once
 
 #include "backend/status.hpp"
-#include "cells/gru.hpp"
-#include "cells/lstm.hpp"
-#include "cells/rnn.hpp"
+#include "cells/list.hpp"
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
 #include "sequence/pack.hpp"
@@ -21,14 +19,11 @@ template <class T, class Do>
 Status with_cell(CellKind kind, Do&& run) {
   using M = Math<T>;
   switch (kind) {
-    case CellKind::rnn_tanh:
-      return run(Instance<ElmanTanh<M>, T>());
-    case CellKind::rnn_relu:
-      return run(Instance<ElmanRelu<M>, T>());
-    case CellKind::gru:
-      return run(Instance<Gru<M>, T>());
-    case CellKind::lstm:
-      return run(Instance<Lstm<M>, T>());
+#define FUSEDRNN_RUN(kind, Type) \
+  case CellKind::kind:           \
+    return run(Instance<Type<M>, T>());
+    FUSEDRNN_CELLS(FUSEDRNN_RUN)
+#undef FUSEDRNN_RUN
   }
   return fail(Status::invalid_argument, "unknown cell");
 }
@@ -37,11 +32,9 @@ Status with_cell(CellKind kind, Do&& run) {
 template <class Do>
 Status with_instance(const SequenceDesc& desc, Do&& run) {
   if (desc.plan != PlanKind::automatic)
-    return fail(
-        Status::unsupported,
-        desc.plan_required
-            ? "algo must be 'auto' on a CPU: 'reference', 'step', 'cluster' and 'grid' are plans of CUDA devices"
-            : "plans reference, step, cluster and grid are a GPU's: on a CPU a plan is a grid like 2x1");
+    return fail(Status::unsupported, desc.plan_required
+                                         ? "algo must be 'auto' on a CPU: all others are plans of CUDA devices"
+                                         : "a plan with a name is a GPU's: on a CPU a plan is a grid like 2x1");
   if (desc.precision != Precision::ieee) return fail(Status::unsupported, "a CPU computes in ieee precision only");
   if (desc.dtype == DType::float32) return with_cell<float>(desc.cell, run);
   if (desc.dtype == DType::float64) return with_cell<double>(desc.cell, run);

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
-from fusedrnn._core.weight_names import MAX_LAYERS
 from fusedrnn.cli.errors import CommandError, UsageError
+from fusedrnn.reference.cells import CELLS
 
-CELLS = ("lstm", "gru", "rnn")
+FAMILIES = tuple(dict.fromkeys(cell.family for cell in CELLS.values()))
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "sgd": 1.0}
 SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_EPOCHS = 10.0
@@ -26,8 +26,8 @@ class TrainConfig:
     `lr` is None until `resolved` fills the optimizer's own default in; `epochs` None means no end.
     """
 
-    cell: str = option("model", "recurrent cell", "lstm", choices=CELLS)
-    layers: int = option("model", "recurrent layers on top of each other", 1, low=1, high=MAX_LAYERS)
+    cell: str = option("model", "recurrent cell", "lstm", choices=FAMILIES)
+    layers: int = option("model", "recurrent layers on top of each other", 1, low=1)
     hidden: int = option("model", "hidden units of each layer", 512, low=1)
     embedding: int = option("model", "numbers that stand for a character", 64, low=1)
     dropout: float = option(

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from numpy.typing import NDArray
 
-from fusedrnn.functional.stack import pair
+from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
@@ -26,7 +26,6 @@ class LSTM(Recurrent):
     """
 
     _cell = "lstm"
-    _gates = 4
 
     def forward(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,9 +13,11 @@ from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, check_algo, check_precision, resolve_device
 from fusedrnn._core.calls import kept
+from fusedrnn._core.cells import CELLS
 from fusedrnn._core.parameter import FlatBuffer, float_dtype
-from fusedrnn._core.weight_names import MAX_LAYERS, StackShape
-from fusedrnn.functional.stack import single
+from fusedrnn._core.weight_names import StackShape
+from fusedrnn._native import SequenceOptions
+from fusedrnn.functional.recurrent import single
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module
 
@@ -67,7 +69,6 @@ class Recurrent(Module):
 
     sequence_arguments = ("lengths", "resets")
     _cell: str
-    _gates: ClassVar[int]
     _packed: tuple[int, str, _native.PackedWeights] | None
 
     def __init__(
@@ -88,7 +89,7 @@ class Recurrent(Module):
     ) -> None:
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
-        self.num_layers = checks.positive_int("num_layers", num_layers, MAX_LAYERS)
+        self.num_layers = checks.positive_int("num_layers", num_layers, _native.MAX_LAYERS)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
@@ -109,19 +110,8 @@ class Recurrent(Module):
             self._dropout_key = checks.dropout_key(rng)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        directions = 2 if self.bidirectional else 1
-        rows = self._gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name in StackShape(self.num_layers, directions, self.bias).names():
-            if name.startswith("bias"):
-                shapes[name] = (rows,)
-            elif name.startswith("weight_hh"):
-                shapes[name] = (rows, self.hidden_size)
-            elif name in ("weight_ih_l0", "weight_ih_l0_reverse"):
-                shapes[name] = (rows, self.input_size)
-            else:
-                shapes[name] = (rows, directions * self.hidden_size)
-        return shapes
+        stack = StackShape(self.num_layers, 2 if self.bidirectional else 1, self.bias)
+        return stack.shapes(CELLS[self._cell].weights, self.input_size, self.hidden_size)
 
     @property
     def tape(self) -> _native.Tape | None:
@@ -156,6 +146,7 @@ class Recurrent(Module):
             [self._parameters[name].data for name in self._names],
             self.precision,
             self.algo,
+            self._cell,
         )
         if keep:
             self.__dict__["_packed"] = (version, backend, packed)
@@ -184,9 +175,8 @@ class Recurrent(Module):
             x = kept(x)
         version = self._version()
         packed = self._packing(version)
-        y, hn, cn, tape = _native.sequence_forward(
-            self._cell, packed, x, h0, c0, lengths, resets, self.batch_first, dropout, key, training
-        )
+        options = SequenceOptions(lengths, resets, self.batch_first, dropout, key, training)
+        y, hn, cn, tape = _native.sequence_forward(self._cell, packed, x, h0, c0, options)
         if training:
             self._calls.record(version, tape, given, (y, hn, cn))
         return y, hn, cn

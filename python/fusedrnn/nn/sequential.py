@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fusedrnn._core import provided
 from fusedrnn._core.calls import Call, unshared
-from fusedrnn.functional.stack import pair, single
+from fusedrnn._core.cells import CELLS
+from fusedrnn.functional.recurrent import pair, single
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
 
@@ -252,7 +253,7 @@ def check_states(model: Sequential, state: Any) -> None:
 
 
 def flat_states(model: Sequential, state: Any) -> list[Any]:
-    """h0 and c0 (None but for an LSTM) of every recurrent layer, one after the other."""
+    """h0 and c0 (None for a cell without) of every recurrent layer, one after the other."""
     if state is not None:
         check_states(model, state)
     layers = model._stateful()
@@ -262,7 +263,7 @@ def flat_states(model: Sequential, state: Any) -> list[Any]:
             flat += flat_states(layer, entry)  # type: ignore[arg-type]
         elif entry is None:
             flat += (None, None)
-        elif layer._cell == "lstm":
+        elif CELLS[layer._cell].cell_state:
             flat += pair("state", "h0, c0", entry)
         else:
             flat += (single("state", "h0", entry), None)
@@ -270,12 +271,12 @@ def flat_states(model: Sequential, state: Any) -> list[Any]:
 
 
 def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
-    """Final states as `Sequential.forward` returns them, of hn (cn, too, for an LSTM) of every layer."""
+    """Final states as `Sequential.forward` returns them, of every layer's hn (and cn, if it has one)."""
     states: list[Any] = []
     for layer in model._stateful():
         if not isinstance(layer, Recurrent):
             states.append(nested_states(layer, flat))  # type: ignore[arg-type]
-        elif layer._cell == "lstm":
+        elif CELLS[layer._cell].cell_state:
             states.append((next(flat), next(flat)))
         else:
             states.append(next(flat))
