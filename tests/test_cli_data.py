@@ -37,13 +37,16 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path: Path) -> None:
     assert log.rows[0].learning_rate == pytest.approx(1 / 3, rel=1e-7)
 
 
-def test_metrics_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["name,age\nada,36\ngrace,85\n", "name,age\nada,36\n", "name,age\n", "x", "\0" * 5000]
+)
+def test_metrics_of_another_program_are_left_alone(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    path.write_text("name,age\nada,36\ngrace,85\n")
+    path.write_text(text)
     for step in (0, 3):
-        with pytest.raises(CommandError, match="line 2 is no line of metrics"):
+        with pytest.raises(CommandError, match="line 1 is no line of metrics"):
             MetricsLog(path, step)
-    assert path.read_text() == "name,age\nada,36\ngrace,85\n"
+    assert path.read_text() == text
 
 
 # ------------------------------------------------------------------------------- text, batches
