@@ -115,13 +115,13 @@ def out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
     if limits.get("choices") and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
     if "low" in limits and value < limits["low"]:
-        return f"must be at least {limits['low']}"
+        return f"must be at least {limits['low']:.10g}"
     if "high" in limits and value > limits["high"]:
-        return f"must be at most {limits['high']}"
+        return f"must be at most {limits['high']:.10g}"
     if "above" in limits and value <= limits["above"]:
-        return f"must be above {limits['above']}"
+        return f"must be above {limits['above']:.10g}"
     if "below" in limits and value >= limits["below"]:
-        return f"must be below {limits['below']}"
+        return f"must be below {limits['below']:.10g}"
     return None
 
 

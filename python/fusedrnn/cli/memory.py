@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -15,10 +16,8 @@ def available() -> int:
     """Bytes this process could have at most: of the machine, its control group, its own limit."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     limits += [limit for limit in (resource.getrlimit(resource.RLIMIT_AS)[0],) if limit > 0]
-    try:
+    with contextlib.suppress(OSError, ValueError):  # there is no group, or no limit: "max"
         limits.append(int(_GROUP_LIMIT.read_text("ascii")))
-    except (OSError, ValueError):  # there is no group, or no limit: "max"
-        pass
     return min(limits)
 
 

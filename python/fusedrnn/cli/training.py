@@ -20,6 +20,7 @@ from fusedrnn.cli.text import Text, Vocabulary, split
 FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
 BITS = 1 / math.log(2)  # a loss in nats times this is in bits
 MAX_BAD = 20  # updates without a finite gradient or a sane loss, one after the other, before the run gives up
+STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 0}  # arrays an optimizer keeps for each
 ABSURD = 10  # times the loss of guessing blindly: nothing that learns is so sure of what is wrong
 
 
@@ -203,10 +204,11 @@ def check_text(checkpoint: Checkpoint, text: Text) -> None:
 
 
 def _least_bytes(config: TrainConfig, characters: int) -> int:
-    """What a run needs at the very least: parameters, gradients, packed weights, and one update's values."""
+    """What a run needs at least: parameters, gradients, packed weights and states, one update's values."""
     cells = config.layers * config.hidden * (GATES[config.cell] + 1)
     values = config.batch * config.seq_len * (cells + config.embedding + 2 * characters)
-    return 3 * parameter_bytes(characters, config) + np.dtype(config.dtype).itemsize * values
+    copies = 3 + STATES[config.optimizer]
+    return copies * parameter_bytes(characters, config) + np.dtype(config.dtype).itemsize * values
 
 
 def moved(arrays: Any, device: str) -> Any:
