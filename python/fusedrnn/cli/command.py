@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import fusedrnn as fr
 from fusedrnn.cli import options
 from fusedrnn.cli.errors import CommandError, Interrupted, UsageError, describe_os_error
+from fusedrnn.cli.printable import printable_lines
 from fusedrnn.cli.streams import Streams, standard_streams
 
 EPILOG = """\
@@ -29,17 +32,13 @@ def run(arguments: Sequence[str] | None) -> int:
     """
     streams = standard_streams()
     try:
-        parsed = _parser().parse_args(arguments)
-        status = _guarded(parsed, streams)
-        if status == 0 and streams.out.absent and parsed.command != "train":
-            streams.err.write(f"fusedrnn {parsed.command}: stdout is closed, so there is nowhere to write\n")
-            return 1
+        parsed = _parser(streams).parse_args(arguments)
     except SystemExit as ended:
         status = _finished(ended.code if isinstance(ended.code, int) else 1, "", streams)
         if status != ended.code:
             return status
         raise
-    return _finished(status, parsed.command, streams)
+    return _finished(_guarded(parsed, streams), parsed.command, streams)
 
 
 def _guarded(parsed: argparse.Namespace, streams: Streams) -> int:
@@ -90,7 +89,10 @@ def _finished(status: int, command: str, streams: Streams) -> int:
     """The status, once all output has gone where it should; 1 where it has not."""
     streams.out.finish()
     lost = streams.out.error
-    if status == 0 and lost is not None:
+    if status == 0 and streams.out.absent and command != "train":
+        status = 1
+        streams.note(command, "stdout is closed, so there is nowhere to write")
+    elif status == 0 and lost is not None:
         status = 1
         # A reader that has gone, `head` for one, has seen enough.
         if not (isinstance(lost, OSError) and lost.errno == errno.EPIPE):
@@ -101,9 +103,13 @@ def _finished(status: int, command: str, streams: Streams) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(streams: Streams) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):  # subcommands have parsers of this class, too
+        def _print_message(self, message: str, file: Any = None) -> None:
+            (streams.err if file is sys.stderr else streams.out).write(printable_lines(message))
+
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fusedrnn",
         description="Train recurrent networks on fused C++ kernels.",
         epilog=EPILOG,

@@ -123,8 +123,8 @@ def _refuse_files_of_others(directory: Path) -> None:
             )
         for name in RUN_FILES:
             path = directory / name
-            untouched = len(metrics.HEADER) if name == metrics.FILE_NAME else 0  # of a run that never began
-            if path.is_file() and path.stat().st_size > untouched:
+            began = len(metrics.HEADER) + 2 if name == metrics.FILE_NAME else 0  # what an update comes after
+            if path.is_file() and path.stat().st_size > began:
                 raise UsageError(
                     f"{path} is there already, of something else: move it away, or choose another --output"
                 )

@@ -144,13 +144,16 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         UsageError: options that do not go together.
     """
     values = vars(arguments)
+    for name in ("output", "resume"):
+        if values[name] == "":  # an unset variable of a script; it would mean the current directory
+            raise UsageError(f"--{name} is empty: name a directory, or leave --{name} out")
     given = {f.name: values[f.name] for f in fields(TrainConfig) if f.name in values}
     config = replace(TrainConfig(), **given)
     if arguments.minutes is not None and "epochs" not in given:
         config = replace(config, epochs=None)
         if "schedule" not in given:
             config = replace(config, schedule="constant")
-    if not arguments.resume:
+    if arguments.resume is None:
         config = config.resolved()
     return RunOptions(
         files=tuple(arguments.files),

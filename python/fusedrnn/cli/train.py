@@ -64,7 +64,7 @@ def _start(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
 
 
 def _resume(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
-    path = checkpoints.checkpoint_path(options.resume or "")
+    path = checkpoints.checkpoint_path(options.resume or ".")
 
     def notify(message: str) -> None:
         streams.note("train", message)
@@ -96,7 +96,7 @@ def _resume(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
             "more --epochs would continue it"
         )
     if directory is None:
-        directory = stack.enter_context(claim_new(Path(options.output or ""), notify))
+        directory = stack.enter_context(claim_new(Path(options.output or "."), notify))
     log_path = directory.path / metrics.FILE_NAME
     log = stack.enter_context(closing(metrics.MetricsLog(log_path, training.step_count)))
     saved_step = training.step_count if own else None
