@@ -122,28 +122,33 @@ void gemm_columns(const GemmArgs& g, typename E::Operand* scratch, Team* team) {
   });
 }
 
-inline size_t gemm_workspace(const GemmArgs* g, int32_t offered) {
+template <class E>
+size_t gemm_bytes(const GemmArgs& g, int32_t offered) {
+  const int64_t threads = gemm_threads(g, offered);
+  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>((g.M + threads - 1) / threads)
+                                                  : gemm_rows_packed<E>(g) + threads * gemm_rows_scratch<E>(g);
+  return sizeof(typename E::Operand) * static_cast<size_t>(operands);
+}
+
+template <class E>
+Status run_gemm(const GemmArgs& g, void* workspace, Team* team) {
+  auto* const operands = static_cast<typename E::Operand*>(workspace);
+  if (g.M > 0 && g.N > 0) g.kind == GemmKind::tn ? gemm_columns<E>(g, operands, team) : gemm_rows<E>(g, operands, team);
+  return Status::ok;
+}
+
+inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
   size_t bytes = 0;
   with_element(g->dtype, Precision::ieee, [&](auto element) {
-    using E = decltype(element);
-    const int64_t threads = gemm_threads(*g, offered);
-    bytes =
-        sizeof(typename E::Operand) *
-        static_cast<size_t>(g->kind == GemmKind::tn ? threads * gemm_columns_scratch<E>((g->M + threads - 1) / threads)
-                                                    : gemm_rows_packed<E>(*g) + threads * gemm_rows_scratch<E>(*g));
+    bytes = gemm_bytes<decltype(element)>(*g, threads);
     return Status::ok;
   });
   return bytes;
 }
 
 inline Status gemm(const GemmArgs* g, void* workspace, Stream stream) {
-  Team* team = static_cast<Team*>(stream);
-  if (g->M == 0 || g->N == 0) return Status::ok;
   return with_element(g->dtype, Precision::ieee, [&](auto element) {
-    using E = decltype(element);
-    auto* const scratch = static_cast<typename E::Operand*>(workspace);
-    g->kind == GemmKind::tn ? gemm_columns<E>(*g, scratch, team) : gemm_rows<E>(*g, scratch, team);
-    return Status::ok;
+    return run_gemm<decltype(element)>(*g, workspace, static_cast<Team*>(stream));
   });
 }
 

@@ -172,7 +172,6 @@ struct Scratch {
 template <class Cell, class E>
 Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, void* memory, size_t* bytes = nullptr) {
   using T = typename E::Storage;
-  using Engine = EngineOf<E>;
   const StackSize<Cell, E> size(desc);
   const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
   const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
@@ -206,11 +205,11 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.pre_elements = apart(backward ? 0 : s.pointer_rows * pre_columns);
   s.pre = arena.take<T>(threads * s.pre_elements);
   // Rows of a product are packed once the weight gradients before it are done, and the other way round.
-  const int64_t rows = Engine::a_elements(s.pointer_rows, backward          ? Cell::gates * desc.H
-                                                          : widest > desc.H ? widest
-                                                                            : desc.H);
+  const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
+  const int64_t rows =
+      EngineOf<E>::a_elements(s.pointer_rows, backward ? Cell::gates * desc.H : larger(widest, desc.H));
   const int64_t columns = backward ? gradient_operands<Cell, E>((desc.H + group_threads - 1) / group_threads) : 0;
-  s.operand_elements = apart(rows > columns ? rows : columns);
+  s.operand_elements = apart(larger(rows, columns));
   s.operands = arena.take<typename E::Operand>(threads * s.operand_elements);
   if (bytes) *bytes = arena.used();
   return s;
