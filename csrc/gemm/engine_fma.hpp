@@ -82,7 +82,7 @@ struct Fma {
   static constexpr int rows() {
     return tile_rows<NV>();
   }
-  static constexpr int64_t chunk_rows(int64_t /*gradient*/) { return kChunk; }
+  static constexpr int64_t chunk_rows(int64_t /*gradient*/) { return kChunk; }  // few enough to stay cached
 
   // ---- B: panels [k][vector][lane], exactly K steps
   static constexpr int64_t panel_elements(int64_t vectors, int64_t K) { return vectors * N * K; }

@@ -30,8 +30,8 @@ void for_outer_panels(const typename E::Storage* const* b, int64_t K, int64_t N,
   }
 }
 
-// sum[n] (and also[n], unless null) += sum over k of a[k][n] for n_first <= n < n_last: bias gradients; the same
-// blocks, plain additions in order.
+// sum[n] (and also[n], unless null) += sum over k of a[k][n] for n_first <= n < n_last: bias gradients, in
+// blocks of kChunk, plain additions in order.
 template <class T>
 void sum_rows(const T* const* a, int64_t K, int64_t n_first, int64_t n_last, T* sum, T* also = nullptr) {
   using L = Lanes<T>;
