@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -200,3 +201,8 @@ def test_no_import_circle() -> None:
 def test_top_level_holds_what_the_layout_names() -> None:
     folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "build"))}
     assert folders - {"__pycache__", "dist", "runs"} <= {"python", "csrc", "cuda", "tests", "bench"}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_mutations_match_the_source(mutation: Mutation) -> None:
+    assert (CSRC / mutation.file).read_text().count(mutation.old) == 1

@@ -1,6 +1,7 @@
 // The recurrent kernels on threads: every cell, every instruction set, schedules that split directions, rows and units,
 // forward and backward. The bits must not depend on the grid of threads; under ThreadSanitizer nothing
-// may race, under AddressSanitizer nothing may be touched outside of its block.
+// may race, under AddressSanitizer nothing may be touched outside of its block. The same kernels over another engine
+// (engine_blocked.hpp) must give the same bits too.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "backend/traits.hpp"
 #include "check.hpp"
 #include "isa/registry.hpp"
+#include "probe_engine.hpp"
 #include "random.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
@@ -52,11 +54,14 @@ class Block {
   void* data_ = nullptr;
 };
 
+// Integers: small ones, few weights that are not zero, dropout that doubles: all results are exact.
+enum class Data { reals, integers };
+
 template <class T>
 class Run {
  public:
-  Run(const Backend& backend, const CellTraits& cell, const Problem& p, bool lengths)
-      : backend_(backend), problem_(p), cell_(cell), stacks_(p.layers * p.directions) {
+  Run(const Backend& backend, const CellTraits& cell, const Problem& p, bool lengths, Data data = Data::reals)
+      : backend_(backend), problem_(p), cell_(cell), stacks_(p.layers * p.directions), data_(data) {
     x_ = normal(p.T * p.B * p.I);
     h0_ = normal(stacks_ * p.B * p.H);
     c0_ = normal(stacks_ * p.B * p.H);
@@ -65,7 +70,8 @@ class Run {
       for (int32_t w = 0; w < cell.weights.count; ++w) {
         weights_.push_back(normal(size(i, w).count()));
         if (size(i, w).matrix)
-          for (T& value : weights_.back()) value *= T(0.2);
+          for (T& value : weights_.back())
+            value = data == Data::reals ? value * T(0.2) : random_.below(8) == 0 ? value : T(0);
       }
     if (lengths) {
       for (int64_t b = 0; b < p.B; ++b) lengths_.push_back((b * 5 + 3) % (p.T + 1));
@@ -96,7 +102,7 @@ class Run {
     desc.B = p.B;
     desc.I = p.I;
     desc.H = p.H;
-    desc.dropout = 0.25;
+    desc.dropout = data_ == Data::reals ? 0.25 : 0.5;
     static const uint64_t key = 42;  // told in either way
     desc.dropout_key = grid.threads > 1 ? 0 : key;
     desc.dropout_key_at = grid.threads > 1 ? &key : nullptr;
@@ -181,7 +187,8 @@ class Run {
 
   std::vector<T> normal(int64_t count) {
     std::vector<T> values(static_cast<size_t>(count));
-    for (T& value : values) value = static_cast<T>(random_.uniform(-1, 1));
+    for (T& value : values)
+      value = data_ == Data::reals ? static_cast<T>(random_.uniform(-1, 1)) : static_cast<T>(random_.below(3) - 1);
     return values;
   }
 
@@ -189,6 +196,7 @@ class Run {
   const Problem& problem_;
   const CellTraits& cell_;
   int64_t stacks_;
+  Data data_;
   Random random_{7};
   std::vector<T> x_, h0_, c0_, dy_;
   std::vector<std::vector<T>> weights_;
@@ -212,8 +220,35 @@ void check_cell(const Backend& backend, const CellTraits& cell) {
                        sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
                        grid.threads, grid.directions, grid.rows, grid.units);
       }
+      const Backend blocked = over_blocked_engine(backend);
+      Run<T> other(blocked, cell, problem, lengths);
+      for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
+        const std::vector<T> same = other.results(grid);
+        check::require(std::memcmp(alone.data(), same.data(), alone.size() * sizeof(T)) == 0,
+                       "%s %s %s T=%d B=%d H=%d: the bits of %s on %d threads", backend.name, name,
+                       sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
+                       blocked.name, grid.threads);
+      }
     }
   }
+}
+
+// Operands of another type than what is stored: where neither rounds, nothing differs.
+void check_operands(const Backend& backend) {
+  const Backend rounded = over_blocked_engine(backend, true);
+  for (const Problem& problem : kProblems)
+    for (const bool lengths : {false, true}) {
+      Run<double> exact(backend, traits(CellKind::rnn_relu), problem, lengths, Data::integers),
+          run(rounded, CellKind::rnn_relu, problem, lengths, Data::integers);
+      const std::vector<double> must = exact.results(kAlone);
+      for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
+        const std::vector<double> got = run.results(grid);
+        for (size_t i = 0; i < must.size(); ++i)
+          check::require(got[i] == must[i], "%s rnn_relu T=%d B=%d H=%d on %d threads: result %zu is %a, must be %a",
+                         rounded.name, int(problem.T), int(problem.B), int(problem.H), grid.threads, i, got[i],
+                         must[i]);
+      }
+    }
 }
 
 }  // namespace
@@ -224,6 +259,9 @@ int main() {
       check_cell<float>(*backend, cell);
       check_cell<double>(*backend, cell);
     }
+    check_operands(*backend);
+    check::require(engine_probe(*backend).sums_outside_regions() == 0, "%s: products outside of a Region",
+                   backend->name);
   }
   return check::finish("test_sequence");
 }
