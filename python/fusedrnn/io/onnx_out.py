@@ -247,13 +247,14 @@ class _Graph:
         at = self._node("Unsqueeze", [self._node("Sub", ["lengths", self._ints(1)]), self._ints(1)])
         return self._counted(self._node("GatherND", [value, at], batch_dims=1))
 
-    def _counted(self, value: str) -> str:
-        """The value of each row, 0 where the row has no valid step."""
+    def _counted(self, value: str, other: str | None = None) -> str:
+        """The value of each row, or the other (None: 0) where the row has no valid step."""
         if not self._lengths:
             return value
         valid = self._node("Unsqueeze", [self._node("Greater", ["lengths", self._ints(0)]), self._ints(1)])
-        zero = self._constant(np.zeros((), self._dtype), "zero")
-        return self._node("Where", [valid, value, zero])
+        if other is None:
+            other = self._constant(np.zeros((), self._dtype), "zero")
+        return self._node("Where", [valid, value, other])
 
     def _rnn(self, value: str, prefix: str, tree: Tree) -> str:
         given = common_arguments(tree, "ONNX")
@@ -287,8 +288,9 @@ class _Graph:
             while not inputs[-1]:
                 inputs.pop()
             self._node(kind, inputs, outputs, **options)
-            for gathered, name in zip(finals, outputs[1:], strict=False):
-                gathered.append(name)
+            for gathered, name, start in zip(finals, outputs[1:], starts, strict=False):
+                # ONNX leaves open what the final state of a row without steps is; here it is the initial one
+                gathered.append(self._counted(name, start))
             if both:
                 turned = self._node("Transpose", [outputs[0]], perm=[0, 2, 1, 3])
                 value = self._node("Reshape", [turned, self._ints(0, 0, 2 * H)])
