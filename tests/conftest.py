@@ -31,9 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def require_peers() -> None:
     """With FUSEDRNN_REQUIRE_PEERS=1 what tests compare with must be there: a skip would prove nothing."""
     if os.environ.get("FUSEDRNN_REQUIRE_PEERS") == "1":
-        missing = [peer for peer in ("torch", "onnxruntime") if find_spec(peer) is None]
+        missing = [peer for peer in ("torch", "onnxruntime", "onnx", "h5py") if find_spec(peer) is None]
         if missing:
-            raise pytest.UsageError(f"FUSEDRNN_REQUIRE_PEERS=1, and {' and '.join(missing)} not installed")
+            raise pytest.UsageError(f"FUSEDRNN_REQUIRE_PEERS=1, and {', '.join(missing)} not installed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

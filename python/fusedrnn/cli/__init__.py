@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 import fusedrnn as fr
-from fusedrnn.cli import options
+from fusedrnn.cli import convert as convert_command
+from fusedrnn.cli import inspect_file, options
 from fusedrnn.cli.backend import prepare_backend
 from fusedrnn.cli.errors import CommandError, Interrupted, UsageError
 
@@ -53,6 +54,16 @@ def _run(parsed: argparse.Namespace) -> int:
         from fusedrnn.cli.doctor import doctor
 
         return doctor(parsed.device)
+    if parsed.command == "inspect":
+        from fusedrnn.cli.inspect_file import inspect
+
+        inspect(parsed)
+        return 0
+    if parsed.command == "convert":
+        from fusedrnn.cli.convert import convert
+
+        convert(parsed)
+        return 0
     prepare_backend(parsed.threads)
     if parsed.command == "train":
         from fusedrnn.cli.train import train
@@ -97,4 +108,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Show what is installed, what this machine offers, what is used of it, and why.",
     )
     options.add_device(doctor, "what must be usable for the exit status to be 0")
+    convert = commands.add_parser(
+        "convert",
+        help="turn a model of Keras, PyTorch or ONNX into ours, and ours into theirs",
+        description="Read a model in one format and write it in another, as the names of the files say.",
+        epilog=convert_command.EPILOG,
+        formatter_class=formatter,
+    )
+    convert_command.add_arguments(convert)
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what is in a file of a model",
+        description="Show what is in a file of a model.",
+        epilog=inspect_file.EPILOG,
+        formatter_class=formatter,
+    )
+    inspect_file.add_arguments(inspect)
     return parser

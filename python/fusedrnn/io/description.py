@@ -106,13 +106,13 @@ def build(
             if sizes.get(name) != shape:
                 raise FormatError(f"{name} must have shape {shape}, it has {sizes.get(name, 'no array')}")
         given = {"device": device, **({} if precision is None else {"precision": precision})}
-        module: nn.Module = _build(tree, given)
+        module = _build(tree, given)
         module.load_state_dict(arrays)
     except FormatError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as e:
         raise FormatError(f"the model's configuration and weights do not fit: {_said(e)}") from e
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def _said(error: BaseException) -> str:
@@ -125,7 +125,8 @@ def _build(tree: Tree, given: dict[str, Any]) -> nn.Module:
     arguments = tree["arguments"] | {name: value for name, value in given.items() if name in takes}
     if "seed" in takes:
         arguments["seed"] = 0  # of weights that are overwritten, and of dropout's key
-    return kind(*(_build(layer, given) for layer in tree.get("layers", ())), **arguments)
+    module: nn.Module = kind(*(_build(layer, given) for layer in tree.get("layers", ())), **arguments)
+    return module
 
 
 def _shapes(tree: Tree, prefix: str, most: int) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
+from fusedrnn.io.files import regular_size
 
 Array = NDArray[Any]
 MAX_TEXT = 1 << 24  # bytes of JSON
@@ -60,12 +61,21 @@ class WeightsFile:
         except (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError) as error:
             self._bad(f"{path} cannot be read ({error})")
 
-    def names(self) -> list[str]:
-        """The paths of all arrays that lie where Keras puts some."""
-        found: list[str] = []
+    def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Path, type and shape of all arrays of the file, none of which is read.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        found: list[tuple[str, str, tuple[int, ...]]] = []
+
+        def note(name: str, item: Any) -> None:
+            if isinstance(item, self._h5py.Dataset):
+                found.append((name, str(item.dtype), item.shape or ()))
+
         try:
-            self._root.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            self._root.visititems(note)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             self._bad(f"it cannot be listed ({error})")
         return found
 
@@ -114,6 +124,7 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Any], WeightsFil
         FormatError: it is damaged or none; UnsupportedError: a Keras before 3 wrote it; OSError: it cannot be
             read; ImportError: h5py is not installed.
     """
+    regular_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             metadata = parse(_member(archive, _METADATA, MAX_TEXT), f"{path}: {_METADATA}")

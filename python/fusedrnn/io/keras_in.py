@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fusedrnn import nn
 from fusedrnn.io.description import build, container
 from fusedrnn.io.errors import FormatError, UnsupportedError
+from fusedrnn.io.files import regular_size
 from fusedrnn.io.keras_chain import Layer, chain
-from fusedrnn.io.keras_files import WeightsFile, parse, read_archive
+from fusedrnn.io.keras_files import MAX_TEXT, WeightsFile, parse, read_archive
 from fusedrnn.io.keras_layers import Reader, Weights
 
 Array = NDArray[Any]
@@ -57,7 +58,7 @@ def from_keras(source: Any, weights: str | Path | None = None) -> nn.Sequential:
         config, _, file = read_archive(config)
     elif weights is not None:
         path = Path(weights)
-        file = WeightsFile(str(path), str(path), path.stat().st_size)
+        file = WeightsFile(str(path), str(path), regular_size(path))
     else:
         return _model(config, _live_weights(live))
     try:
@@ -83,6 +84,8 @@ def _configuration(source: Any, weights: str | Path | None) -> tuple[Any, Any]:
                    "model.get_config() or a file of model.to_json()" if path.name.endswith(".weights.h5")
                    else "a .keras or .json file is read; save an .h5 file again as .keras with Keras 3")
             )  # fmt: skip
+        if regular_size(path) > MAX_TEXT:
+            raise FormatError(f"{path} is larger than the {MAX_TEXT} bytes that a configuration may be")
         config = parse(path.read_bytes(), str(path))
     elif isinstance(source, Mapping):
         config = source

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
+from fusedrnn.io.files import regular_size
 
 Array = NDArray[Any]
+MAX_BYTES = 1 << 31  # of one protobuf message
 OLDEST_OPSET = 7  # of the recurrent operators as they are now
 
 
@@ -43,6 +45,8 @@ class Graph:
         self._onnx = onnx = need("onnx")
         if isinstance(source, (str, Path)):
             self._name = str(source)
+            if regular_size(source) > MAX_BYTES:
+                raise FormatError(f"{source} is larger than the 2 GiB that an ONNX file may be")
             try:
                 model = onnx.ModelProto.FromString(Path(source).read_bytes())
             except need("google.protobuf.message").DecodeError as error:
@@ -107,7 +111,13 @@ class Graph:
             array: Array = self._onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise FormatError(f"{self._name} is damaged: constant {name[:80]!r}: {error}") from None
-        return array.copy()
+        copy: Array = array.copy()
+        return copy
+
+    def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Name, type and shape of all constants, none of which is read."""
+        types = self._onnx.TensorProto
+        return [(n, _type_name(types, t.data_type), tuple(t.dims)) for n, t in self._tensors.items()]
 
     def ints(self, name: str) -> list[int] | None:
         """A constant of integers as a list, None if it is none."""

@@ -14,10 +14,11 @@ from fusedrnn.io import gates
 from fusedrnn.io.description import Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
 from fusedrnn.io.files import write_atomically
+from fusedrnn.io.onnx_graph import MAX_BYTES
 
 Array = NDArray[Any]
 OPSET, IR_VERSION = 17, 8  # of 2022; LayerNormalization came with 17
-MAX_BYTES = (1 << 31) - (1 << 20)  # what one protobuf message may hold
+ROOM = 1 << 20  # bytes of a file for what is no weight
 _SIZED = ("RNN", "GRU", "LSTM", "Linear", "LayerNorm")
 
 
@@ -61,7 +62,7 @@ def to_onnx(
     onnx = need("onnx")
     tree = describe(model)
     arrays = model.state_dict()
-    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES - ROOM:
         raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file may be")
     leaves = list(_leaves(tree, ""))
     if lengths and not any(leaf["kind"] in ("RNN", "GRU", "LSTM", "Last", "Ends") for _, leaf in leaves):
@@ -219,7 +220,8 @@ class _Graph:
 
     def _activation(self, value: str, prefix: str, tree: Tree) -> str:
         function = tree["arguments"]["function"].capitalize()
-        return self._node(function, [value], **({"axis": -1} if function == "Softmax" else {}))
+        options: dict[str, Any] = {"axis": -1} if function == "Softmax" else {}
+        return self._node(function, [value], **options)
 
     def _last(self, value: str, prefix: str, tree: Tree) -> str:
         picked = self._pick_last(value)

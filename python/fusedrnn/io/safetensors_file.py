@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
-from fusedrnn.io.files import write_atomically
+from fusedrnn.io.files import regular_size, write_atomically
 
 Array = NDArray[Any]
 MAX_HEADER = 100_000_000  # bytes; the library's own limit
@@ -57,7 +56,7 @@ def read_header(path: str | Path) -> Header:
         FormatError: the file is no safetensors file, or its header does not fit it.
         OSError: it cannot be read.
     """
-    size = os.path.getsize(path)
+    size = regular_size(path)
     with open(path, "rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
