@@ -188,9 +188,9 @@ def main() -> None:
             "file": "tests/io_oracles.py",
             "version": {name: version(name) for name in packages},
             "licence": licence,
-            "transcribed": "Computed by that library in float32 on a CPU, of models with drawn weights; keras "
-            "on its torch backend. Files as the libraries wrote them (graphs by torch.onnx.export), in zlib "
-            "and base64.",
+            "transcribed": "Computed by that library in float32 on a CPU, of models with drawn weights; "
+            "keras on its torch backend. Files as the libraries wrote them (graphs by torch.onnx.export), "
+            "in zlib and base64.",
         }
         lines = ",\n    ".join(json.dumps(case) for case in make())
         head = json.dumps({"provenance": provenance}, indent=2)[:-2]

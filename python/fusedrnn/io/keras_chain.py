@@ -156,9 +156,7 @@ def _inbound(entry: dict[str, Any], layer: Layer, by_name: dict[str, Any]) -> st
             continue  # training=False and its like
         operation = by_name.get(source or "", (None, None))[1]
         if name != "mask" or operation is None or operation.kind not in _MASK_OPERATIONS:
-            raise UnsupportedError(
-                f"layer {layer.name!r} is called with {str(name)[:40]}=: it has no equal here"
-            )
+            layer.refuse(f"a call with {str(name)[:40]}=")
     return sources[0]
 
 

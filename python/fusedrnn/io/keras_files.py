@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,21 +125,28 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Any], WeightsFil
             read; ImportError: h5py is not installed.
     """
     regular_size(path)
+    with open(path, "rb") as file:
+        config, metadata, weights = _members(file, str(path))
+    return config, metadata, WeightsFile(io.BytesIO(weights), f"{path}: {_WEIGHTS}", len(weights))
+
+
+def _members(file: BinaryIO, path: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            metadata = parse(_member(archive, _METADATA, MAX_TEXT), f"{path}: {_METADATA}")
-            config = parse(_member(archive, _CONFIG, MAX_TEXT), f"{path}: {_CONFIG}")
+        with zipfile.ZipFile(file) as archive:
+            metadata = parse(_member(archive, path, _METADATA, MAX_TEXT), f"{path}: {_METADATA}")
+            config = parse(_member(archive, path, _CONFIG, MAX_TEXT), f"{path}: {_CONFIG}")
             version = str(metadata.get("keras_version", "unknown"))[:20]
             if not version.startswith("3."):
                 raise UnsupportedError(
                     f"{path} was written by Keras {version}: open it with Keras 3 and save it again"
                 )
-            weights = _member(archive, _WEIGHTS)
+            weights = _member(archive, path, _WEIGHTS)
     except (FormatError, UnsupportedError):
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError) as error:
+    # OSError: of offsets in the file that no file has
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise FormatError(f"{path} is damaged or no .keras file: {error}") from None
-    return config, metadata, WeightsFile(io.BytesIO(weights), f"{path}: {_WEIGHTS}", len(weights))
+    return config, metadata, weights
 
 
 def parse(text: bytes | str, name: str) -> dict[str, Any]:
@@ -157,15 +164,15 @@ def parse(text: bytes | str, name: str) -> dict[str, Any]:
     return content
 
 
-def _member(archive: zipfile.ZipFile, name: str, most: int | None = None) -> bytes:
+def _member(archive: zipfile.ZipFile, path: str, name: str, most: int | None = None) -> bytes:
     """The bytes of a member, once its sizes are found to be believable."""
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise FormatError(f"{archive.filename} is no .keras file: it has no {name}") from None
+        raise FormatError(f"{path} is no .keras file: it has no {name}") from None
     size = info.file_size
     if size > MAX_RATIO * info.compress_size or (most is not None and size > most):
-        raise FormatError(f"{archive.filename}: {size} bytes of {name} from {info.compress_size} are refused")
+        raise FormatError(f"{path}: {size} bytes of {name} from {info.compress_size} are refused")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others may ask for much memory
-        raise FormatError(f"{archive.filename}: {name} is compressed in a way that Keras never does")
+        raise FormatError(f"{path}: {name} is compressed in a way that Keras never does")
     return archive.read(info)

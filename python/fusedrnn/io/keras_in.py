@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import nn
 from fusedrnn.io.description import build, container
-from fusedrnn.io.errors import FormatError, UnsupportedError
+from fusedrnn.io.errors import FormatError, UnsupportedError, need
 from fusedrnn.io.files import regular_size
 from fusedrnn.io.keras_chain import Layer, chain
 from fusedrnn.io.keras_files import MAX_TEXT, WeightsFile, parse, read_archive
@@ -112,6 +112,7 @@ def _plain(config: Any) -> Any:
 
 def _live_weights(layers: Any) -> Weights:
     """The arrays of live layers, found as those of a file are."""
+    ops = need("keras").ops
     by_name = {layer.name: layer for layer in layers}
 
     def arrays(layer: Layer) -> list[Array]:
@@ -119,7 +120,7 @@ def _live_weights(layers: Any) -> Weights:
         for part in layer.path.split("/")[2:]:
             item = getattr(item, part)
         found = [variable for variable in item.weights if "seed_generator" not in variable.path]
-        return [np.array(variable.numpy()) for variable in found]
+        return [np.array(ops.convert_to_numpy(variable)) for variable in found]
 
     return arrays
 
