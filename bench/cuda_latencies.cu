@@ -8,7 +8,7 @@
 //   may
 //                      begin before the one in front has ended
 //
-// Not part of the package: what is called here of CUDA directly has no place behind the door.
+// Not part of the package: what is called here of CUDA directly has no place in the hardware layer.
 #include <cooperative_groups.h>
 
 #include "cuda_timing.cuh"
@@ -26,30 +26,30 @@ struct Exchange {
   int32_t vectors, turns;  // 16 bytes each, of a block's slice
 };
 
-// Two states and their mbarriers, as in cuda/cluster_block.cuh, with nothing to compute.
+// Two states and their mbarriers, as in cuda/recurrent/cluster/block.cuh, with nothing to compute.
 FR_KERNEL void exchange(const FR_CONSTANT Exchange a) {
-  using Vector = door::Vec<uint32_t, 4>;
-  const int rank = door::cluster_rank(), blocks = door::cluster_blocks(), all = blocks * a.vectors;
-  const door::Shared<door::Mbarrier> full = door::shared<door::Mbarrier>(0, 2);
-  const door::Shared<Vector> states = door::shared<Vector>(16, 2 * all);
-  for (int i = door::thread(); i < 2 * all; i += kThreads) states[i] = {{1, 2, 3, 4}};
-  if (door::thread() == 0) {
-    door::mbarrier_init(full, 1);
-    door::mbarrier_init(full + 1, 1);
+  using Vector = hw::Vec<uint32_t, 4>;
+  const int rank = hw::cluster_rank(), blocks = hw::cluster_blocks(), all = blocks * a.vectors;
+  const hw::Shared<hw::Mbarrier> full = hw::shared<hw::Mbarrier>(0, 2);
+  const hw::Shared<Vector> states = hw::shared<Vector>(16, 2 * all);
+  for (int i = hw::thread(); i < 2 * all; i += kThreads) states[i] = {{1, 2, 3, 4}};
+  if (hw::thread() == 0) {
+    hw::mbarrier_init(full, 1);
+    hw::mbarrier_init(full + 1, 1);
   }
-  door::cluster_arrive();
-  door::cluster_wait();
+  hw::cluster_arrive();
+  hw::cluster_wait();
   for (int turn = 0; turn < a.turns; ++turn) {
-    if (turn > 0) door::mbarrier_wait(full + turn % 2, (turn - 1) / 2 % 2);
-    door::barrier();
+    if (turn > 0) hw::mbarrier_wait(full + turn % 2, (turn - 1) / 2 % 2);
+    hw::barrier();
     if (turn + 1 == a.turns) break;
-    const door::Shared<Vector> slice = states + ((turn + 1) % 2 * all + rank * a.vectors);
-    const door::Shared<door::Mbarrier> at = full + (turn + 1) % 2;
-    if (door::thread() == 0) door::mbarrier_arrive_expect(at, (blocks - 1) * a.vectors * 16);
-    for (int i = door::thread(); i < (blocks - 1) * a.vectors; i += kThreads) {
+    const hw::Shared<Vector> slice = states + ((turn + 1) % 2 * all + rank * a.vectors);
+    const hw::Shared<hw::Mbarrier> at = full + (turn + 1) % 2;
+    if (hw::thread() == 0) hw::mbarrier_arrive_expect(at, (blocks - 1) * a.vectors * 16);
+    for (int i = hw::thread(); i < (blocks - 1) * a.vectors; i += kThreads) {
       const int hop = rank + 1 + i / a.vectors, to = hop < blocks ? hop : hop - blocks;
       const Vector value = slice[i % a.vectors];
-      door::store_async(door::remote(slice + i % a.vectors, to), value, door::remote(at, to));
+      hw::store_async(hw::remote(slice + i % a.vectors, to), value, hw::remote(at, to));
     }
   }
 }
@@ -58,14 +58,14 @@ void exchanges(Results& results) {
   constexpr int kTurns = 20000;
   for (const int blocks : {2, 4, 8, 16}) {
     for (const int bytes : {128, 512, 1024, 2048, 4096}) {
-      const door::Grid grid{{blocks}, kThreads, static_cast<size_t>(16 + 2 * blocks * bytes), blocks};
-      const float time = milliseconds([&] { require(door::launch<exchange>(grid, nullptr, {bytes / 16, kTurns})); });
+      const hw::Grid grid{{blocks}, kThreads, static_cast<size_t>(16 + 2 * blocks * bytes), blocks};
+      const float time = milliseconds([&] { require(hw::launch<exchange>(grid, nullptr, {bytes / 16, kTurns})); });
       results.add(time * 1e6 / kTurns, "exchange_ns %d %d", blocks, bytes);
     }
   }
   for (const int blocks : {1, 2, 4, 8, 12, 16}) {
     int32_t clusters;
-    require(door::clusters_at_once<exchange>({{blocks}, kThreads, 215 * 1024, blocks}, &clusters));
+    require(hw::clusters_at_once<exchange>({{blocks}, kThreads, 215 * 1024, blocks}, &clusters));
     results.add(clusters, "clusters_at_once %d", blocks);
   }
 }
@@ -94,8 +94,8 @@ __global__ void flags(volatile unsigned* flag, unsigned first, int turns) {
 }
 
 void grids(Results& results) {
-  door::Limits limits;
-  require(door::device_limits(&limits));
+  hw::Limits limits;
+  require(hw::device_limits(&limits));
   int turns = 10000;
   unsigned first = 1;
   unsigned* flag;

@@ -123,7 +123,7 @@ def build(folder: Path, link: bool = True) -> list[Path]:
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_budgets import find_nvcc
 
-    headers = [*(ROOT / "cuda").glob("*.[ch]*"), *(ROOT / "bench").glob("*.cuh")]
+    headers = [*(ROOT / "cuda").rglob("*.[ch]*"), *(ROOT / "bench").glob("*.cuh")]
 
     def built(program: str) -> Path:
         source, path = ROOT / "bench" / f"{program}.cu", folder / program

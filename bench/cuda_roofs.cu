@@ -6,7 +6,7 @@
 //   shared_gbytes                read by all multiprocessors together, each from its own
 //   fma_tflops, mma_*_tflops     from registers, two operations a multiply-add; mma is `mma.sync`
 #include "cuda_timing.cuh"
-#include "element.cuh"
+#include "products/element.cuh"
 
 namespace {
 
@@ -76,15 +76,9 @@ __global__ void fmas(float* to, float x, float y) {
   if (sum[0] == 1.0f) *to = sum[0];
 }
 
-__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Tf32) {
-  door::mma_tf32(d, a, b);
-}
-__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Bf16) {
-  door::mma_bf16(d, a, b);
-}
-__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Fp16) {
-  door::mma_fp16(d, a, b);
-}
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Tf32) { hw::mma_tf32(d, a, b); }
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Bf16) { hw::mma_bf16(d, a, b); }
+__device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Fp16) { hw::mma_fp16(d, a, b); }
 
 template <class E>
 __global__ void mmas(float* to, uint32_t bits) {
@@ -109,8 +103,8 @@ void tensor_cores(Results& results, const char* name, int blocks, float* to) {
 }  // namespace
 
 int main() {
-  door::Limits limits;
-  require(door::device_limits(&limits));
+  hw::Limits limits;
+  require(hw::device_limits(&limits));
   const int blocks = limits.multiprocessors * kBlocksEach;
   const int64_t vectors = int64_t{1} << 26, few = int64_t{1} << 20;  // 1 GB; 16 MB
   float4 *from, *there;

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::bench {
 

@@ -1,4 +1,4 @@
-"""Turns measured plans into cuda/plan_table.hpp, by which CUDA's plans are chosen.
+"""Turns measured plans into cuda/recurrent/plan_table.hpp, by which CUDA's plans are chosen.
 
   python bench/plan_table.py RESULTS.json ...    writes the table, and says what it holds
   python bench/plan_table.py                     the table of nothing measured: every entry is step
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TABLE = Path(__file__).resolve().parents[1] / "cuda" / "plan_table.hpp"
+TABLE = Path(__file__).resolve().parents[1] / "cuda" / "recurrent" / "plan_table.hpp"
 CELLS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
 PLANS = ("step", "cluster", "grid")  # those that are chosen, the simplest first
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="*", type=Path, help="files of bench_rnn.py --device cuda")
-    parser.add_argument("--output", type=Path, default=TABLE, help="instead of cuda/plan_table.hpp")
+    parser.add_argument("--output", type=Path, default=TABLE, help="instead of cuda/recurrent/plan_table.hpp")
     options = parser.parse_args(arguments)
     if not options.results:
         options.output.write_text(text_of(unmeasured(), []))

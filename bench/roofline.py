@@ -168,7 +168,7 @@ def load() -> ctypes.CDLL:
     runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("cpu", "fpenv", "team", "threads")]
     sources = [*runtime, HERE / "roofline" / "team.cpp", HERE / "roofline" / "lanes.cpp"]
     headers = [
-        CSRC / "backend.hpp",
+        *CSRC.glob("backend/*.hpp"),
         *CSRC.glob("runtime/*.hpp"),
         *CSRC.glob("simd/*.hpp"),
         *CSRC.glob("cells/*.hpp"),

@@ -149,7 +149,10 @@ def plan_shapes(program: Path, cell: str, arithmetic: str, B: int, H: int) -> di
 
 
 def step_shapes(gates: int, size: int, H: int) -> dict[str, Shape]:
-    """A tile of the plan `step`: four warps share its k, 64 bytes a turn (cuda/step.cuh, cuda/tile.cuh)."""
+    """A tile of the plan `step`: four warps share its k, 64 bytes a turn.
+
+    See cuda/recurrent/step.cuh and cuda/products/tile.cuh.
+    """
     shapes = {}
     for which, k, units in (("forward", H, 16), ("backward", gates * H, 32)):
         buffers = (k * size + 63) // 64
@@ -224,9 +227,10 @@ def main() -> int:
         programs = {plan: build_shapes(folder, plan) for plan in options.plans if plan != "step"}
         cubins = options.cubin
         if cubins is None:
-            cubins = [folder / f"{stem}.cubin" for stem in (options.cell, f"grid_{options.cell}")]
-            for cubin in cubins:
-                compile_cubin(ROOT / f"cuda/{cubin.stem}.cu", cubin)
+            sources = [f"recurrent/{options.cell}.cu", f"recurrent/grid/{options.cell}.cu"]
+            cubins = [folder / f"{i}.cubin" for i in range(len(sources))]
+            for source, cubin in zip(sources, cubins, strict=True):
+                compile_cubin(ROOT / "cuda" / source, cubin)
         template, gates = CELLS[options.cell]
         wanted = re.compile(rf"^((cluster|grid)_(forward|backward)|(forward|backward)_tiles)<{template}<")
         kernels = {kernel.name: kernel for cubin in cubins for kernel in disassemble(cubin, wanted)}

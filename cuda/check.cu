@@ -1,7 +1,7 @@
 // Whether integers are in their range: what a host would have to wait for to look itself. One block, so that of several
 // wrong values the first is told whatever the order of threads.
-#include "elements.cuh"
 #include "entries.hpp"
+#include "products/elements.cuh"
 #include "sum.cuh"
 
 namespace fusedrnn::cuda {
@@ -17,7 +17,7 @@ FR_DEVICE bool wrong(const CheckArgs& a, int64_t i, int64_t value) {
 
 FR_KERNEL void check_kernel(const FR_CONSTANT CheckArgs a) {
   int64_t first = a.count;
-  for (int64_t begin = door::thread(); begin < a.count; begin += kEach * kThreads) {
+  for (int64_t begin = hw::thread(); begin < a.count; begin += kEach * kThreads) {
     int64_t value[kEach];
     FR_UNROLL
     for (int j = 0; j < kEach; ++j) {
@@ -31,14 +31,14 @@ FR_KERNEL void check_kernel(const FR_CONSTANT CheckArgs a) {
     }
   }
   first = -block_max<kThreads>(-first);
-  if (door::thread() == 0 && first < a.count && a.fault->what == 0)
+  if (hw::thread() == 0 && first < a.count && a.fault->what == 0)
     *a.fault = Fault{a.what, first, element_of<int64_t>(a.values, first)};
 }
 
 }  // namespace
 
 Status check_values(const CheckArgs* a, Stream stream) {
-  return door::launch<check_kernel>({{1}, kThreads, kBlockBytes<int64_t, kThreads>}, stream, *a);
+  return hw::launch<check_kernel>({{1}, kThreads, kBlockBytes<int64_t, kThreads>}, stream, *a);
 }
 
 }  // namespace fusedrnn::cuda

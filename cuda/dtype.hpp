@@ -1,7 +1,7 @@
 // Choosing the element type of an operation that computes in float and double.
 #pragma once
 
-#include "failure.hpp"
+#include "hw/failure.hpp"
 
 namespace fusedrnn::cuda {
 

@@ -1,7 +1,7 @@
 // The entries of the table (backend.hpp) that have a file each: check.cu, layers/, losses/, optim/.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::cuda {
 
@@ -25,6 +25,6 @@ Status clip_value(DType dtype, int64_t segments, const Segment* segment, double 
 
 Status gather(const Gather* list, int64_t count, Stream stream);
 Status upload(void* to, const void* from, size_t bytes, Stream stream);
-Status count_up(uint64_t* numbers, int64_t count, Stream stream);
+Status increment(uint64_t* numbers, int64_t count, Stream stream);
 
 }  // namespace fusedrnn::cuda

@@ -1,7 +1,7 @@
 // Sums over the threads of a warp and of a block: always in the same order, and every thread gets the result.
 #pragma once
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -9,15 +9,15 @@ namespace fusedrnn::cuda {
 template <class T>
 FR_DEVICE T warp_sum(T value) {
   FR_UNROLL
-  for (int mask = door::kWarp / 2; mask > 0; mask /= 2) value = value + door::shuffle_xor(value, mask);
+  for (int mask = hw::kWarp / 2; mask > 0; mask /= 2) value = value + hw::shuffle_xor(value, mask);
   return value;
 }
 
 template <class T>
 FR_DEVICE T warp_max(T value) {
   FR_UNROLL
-  for (int mask = door::kWarp / 2; mask > 0; mask /= 2) {
-    const T other = door::shuffle_xor(value, mask);
+  for (int mask = hw::kWarp / 2; mask > 0; mask /= 2) {
+    const T other = hw::shuffle_xor(value, mask);
     value = other > value ? other : value;
   }
   return value;
@@ -25,16 +25,16 @@ FR_DEVICE T warp_max(T value) {
 
 // Shared memory that the functions below need, from offset 0 on.
 template <class T, int Threads>
-constexpr size_t kBlockBytes = Threads / door::kWarp * sizeof(T);
+constexpr size_t kBlockBytes = Threads / hw::kWarp * sizeof(T);
 
 // value of warp 0, then `combine`d with that of warp 1 and so on. All threads of the block call it.
 template <int Threads, class T, class Combine>
 FR_DEVICE T over_warps(T value, const Combine& combine) {
-  constexpr int kWarps = Threads / door::kWarp;
-  const door::Shared<T> of_warp = door::shared<T>(0, kWarps);
-  door::barrier();  // what was here before has been read
-  if (door::lane() == 0) of_warp[door::warp()] = value;
-  door::barrier();
+  constexpr int kWarps = Threads / hw::kWarp;
+  const hw::Shared<T> of_warp = hw::shared<T>(0, kWarps);
+  hw::barrier();  // what was here before has been read
+  if (hw::lane() == 0) of_warp[hw::warp()] = value;
+  hw::barrier();
   T result = of_warp[0];
   FR_UNROLL
   for (int w = 1; w < kWarps; ++w) {

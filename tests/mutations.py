@@ -84,7 +84,7 @@ MUTATIONS = [
     ),
     Mutation(
         "elman: recurrent part forgotten",
-        "cells/elman.hpp",
+        "cells/rnn.hpp",
         "value(x[0] + h[0])",
         "value(x[0])",
         SEQUENCES,
@@ -113,15 +113,15 @@ MUTATIONS = [
     Mutation(
         "sequence: gradient of the final state forgotten",
         "sequence/backward.hpp",
-        "row_[i].start ? get(row_[i].start, v * N) : L::zero()",
+        "row_[i].start ? load_units(row_[i].start, v * N) : L::zero()",
         "L::zero()",
         SEQUENCES,
     ),
     Mutation(
         "sequence: dy forgotten where a row goes on",
         "sequence/backward.hpp",
-        "if (row.dy) dh = get(row.dy, unit) + dh;",
-        "if (row.dy && row.start) dh = get(row.dy, unit) + dh;",
+        "if (row.dy) dh = load_units(row.dy, unit) + dh;",
+        "if (row.dy && row.start) dh = load_units(row.dy, unit) + dh;",
         SEQUENCES,
     ),
     Mutation(
@@ -161,7 +161,7 @@ MUTATIONS = [
     ),
     Mutation(
         "gemm: later chunks of k replace the earlier",
-        "gemm/microkernel.hpp",
+        "gemm/engine_fma.hpp",
         "first ? sum[r][v] : L::load(to) + sum[r][v]",
         "sum[r][v]",
         SEQUENCES,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parity import assert_parity, cast
 
 from fusedrnn import functional, reference
-from fusedrnn.nn.parameter import Parameter
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.optim import Optimizer
 
 Array = NDArray[Any]

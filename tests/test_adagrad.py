@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optimizers import assert_like_torch, assert_rule, assert_rule_has_same_bits
 
 from fusedrnn import functional, optim
-from fusedrnn.nn.parameter import Parameter
+from fusedrnn._core.parameter import Parameter
 
 pytestmark = pytest.mark.parity
 

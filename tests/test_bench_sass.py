@@ -16,7 +16,7 @@ from step_loops import Shape
 # Lines of a source file; instructions name them.
 SOURCE = """\
 for (int64_t s = a.first; s < a.end; ++s) {
-  for (int i = door::thread(); i < items(); i += kClusterThreads) {
+  for (int i = hw::thread(); i < items(); i += kClusterThreads) {
     out[g] = at[g * gate];
     for (int i = 1; i < shape_.splits; ++i) {
       const float part = at[g * gate];

@@ -12,7 +12,7 @@ from bits import assert_same_bits
 from numpy.typing import NDArray
 
 from fusedrnn import functional, optim, reference
-from fusedrnn.nn.parameter import Parameter
+from fusedrnn._core.parameter import Parameter
 
 pytestmark = pytest.mark.parity
 

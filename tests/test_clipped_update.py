@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parity import assert_parity
 
 from fusedrnn import _native, functional, optim
-from fusedrnn.nn.parameter import Parameter
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.reference.arithmetic import Arithmetic
 
 pytestmark = pytest.mark.parity

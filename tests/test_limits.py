@@ -12,7 +12,7 @@ from runs import SMALL, failure, run, write_book
 
 import fusedrnn as fr
 from fusedrnn import _native, functional
-from fusedrnn._weights import MAX_LAYERS
+from fusedrnn._core.weight_names import MAX_LAYERS
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusedrnn import optim
-from fusedrnn.nn.parameter import FlatBuffer, Parameter
+from fusedrnn._core.parameter import FlatBuffer, Parameter
 
 Array = NDArray[Any]
 RULES = {

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fusedrnn.nn.parameter import FlatBuffer, Parameter
+from fusedrnn._core.parameter import FlatBuffer, Parameter
 
 SHAPES = {"weight": (5, 3), "bias": (5,), "scale": ()}
 

@@ -10,15 +10,15 @@
 #include <utility>
 
 #if defined(FUSEDRNN_GRID)
-#include "../../cuda/grid.cu"
+#include "../../cuda/recurrent/grid/grid.cu"
 #else
-#include "../../cuda/cluster.cu"
+#include "../../cuda/recurrent/cluster/cluster.cu"
 #endif
 
 namespace fusedrnn::cuda {
 
 // There is room for every shape that shared memory holds, for a block on each multiprocessor.
-constexpr door::Limits kH200{9, 132, 227 * 1024};
+constexpr hw::Limits kH200{9, 132, 227 * 1024};
 
 #if defined(FUSEDRNN_GRID)
 constexpr PlanKind kPlan = PlanKind::grid;

@@ -22,7 +22,7 @@ class Shape:
 
     Attributes:
         blocks, rows, units, gates, handed, tiles, splits, jobs, job_depth, held, bytes: as `ClusterShape` has
-            them (cuda/cluster.hpp).
+            them (cuda/recurrent/cluster/cluster.hpp).
         resident: bytes of R in shared memory.
         element: bytes of a value of the state.
         clocks: what the plan thinks a step takes.

@@ -1,10 +1,10 @@
 #include "bindings/call.hpp"
 
-#include "bindings/device_array.hpp"
-#include "dispatch/forced_plan.hpp"
-#include "dispatch/registry.hpp"
-#include "dispatch/wake.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "isa/plan_override.hpp"
+#include "isa/registry.hpp"
 #include "runtime/error.hpp"
+#include "runtime/wake_policy.hpp"
 
 namespace fusedrnn {
 
@@ -14,7 +14,7 @@ const Backend& backend_of(const Backend* device) { return device != nullptr ? *d
 
 Memory::Memory(const Backend& backend, size_t bytes, const char* what) : backend_(backend), bytes_(bytes) {
   if (bytes == 0) return;
-  if (backend.alloc_on == nullptr) {
+  if (backend.async == nullptr) {
     const Status status = backend.alloc(bytes, &data_);
     if (status == Status::out_of_memory) no_memory(what, bytes);
     check(backend, status, what);
@@ -45,15 +45,15 @@ void CallStream::offer(SequenceDesc& desc) {
   if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake() || worth_waking(recurrent_flops(desc), desc.threads))
     return;
   Plan plan;
-  check(current_backend(), current_backend().plan(&desc, &plan), "plan");
-  if (plan.direction_groups * plan.row_groups * plan.unit_groups > 1) lease_->rouse();
+  check(current_backend(), current_backend().sequence->plan(&desc, &plan), "plan");
+  if (plan.direction_groups * plan.row_groups * plan.unit_groups > 1) lease_->prewake();
   desc.threads = 1;
 }
 
 void CallStream::offer_to_pack(SequenceDesc& desc) {
   offer_threads(desc, threads());
   if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake()) return;
-  lease_->rouse();
+  lease_->prewake();
   desc.threads = 1;
 }
 

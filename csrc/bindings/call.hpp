@@ -14,8 +14,8 @@
 #include <optional>
 #include <vector>
 
-#include "bindings/array.hpp"
-#include "bindings/device_memory.hpp"
+#include "bindings/arrays/argument.hpp"
+#include "device/stream_memory.hpp"
 #include "runtime/team.hpp"
 
 namespace fusedrnn {

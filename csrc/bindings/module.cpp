@@ -2,9 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/device_array.hpp"
-#include "dispatch/plugin.hpp"
-#include "dispatch/registry.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "device/plugin.hpp"
+#include "isa/registry.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/error.hpp"
 #include "runtime/memory.hpp"
@@ -87,19 +87,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.attr("__version__") = FUSEDRNN_VERSION;
   fusedrnn::bind_runtime(m);
   fusedrnn::bind_device(m);
-#if defined(FUSEDRNN_BIND_SEQUENCE)
   fusedrnn::bind_sequence(m);
-#endif
-#if defined(FUSEDRNN_BIND_LAYERS)
   fusedrnn::bind_layers(m);
-#endif
-#if defined(FUSEDRNN_BIND_LOSSES)
   fusedrnn::bind_losses(m);
-#endif
-#if defined(FUSEDRNN_BIND_OPTIM)
   fusedrnn::bind_optim(m);
-#endif
-#if defined(FUSEDRNN_BIND_STEP)
   fusedrnn::bind_step(m);
-#endif
 }

@@ -6,7 +6,7 @@
 // matrices use consecutive columns, recurrent weights interleave gates (sequence/pack.hpp).
 #pragma once
 
-#include "gemm/microkernel.hpp"
+#include "gemm/engine_fma.hpp"
 #include "gemm/parallel.hpp"
 #include "simd/transpose.hpp"
 
@@ -100,8 +100,8 @@ constexpr int64_t kOwnCache = 1 << 20;  // second-level cache a thread has to it
 // next, each for one of its vectors. Fewer tiles than a panel has vectors would ask for a part of it, which is slower
 // than to leave it to the processor's own prefetching.
 template <class T, int NV, class Prepare, class Epilogue>
-void multiply_far(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
-                  int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
+void multiply_l2_blocked(const T* const* a, int64_t rows, const T* packed, const Panels& panels, int64_t K,
+                         int64_t first, int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>(), kTogether = 8;
   alignas(64) T sums[kTogether][MR * NV * N];
   const int64_t tiles = (rows + MR - 1) / MR, chunks = (K + kChunk - 1) / kChunk;
@@ -145,7 +145,7 @@ void multiply(const T* const* a, int64_t rows, const T* packed, const Panels& pa
   constexpr int N = Lanes<T>::N, MR = tile_rows<NV>();
   const int64_t tiles = (rows + MR - 1) / MR, elements = (panels.begin(last) - panels.begin(first)) * N * K;
   if (tiles >= NV && elements * static_cast<int64_t>(sizeof(T)) > kOwnCache)
-    return multiply_far<T, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
+    return multiply_l2_blocked<T, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
   alignas(64) T tile[MR * NV * N];
   const int64_t chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {

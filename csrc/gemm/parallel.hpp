@@ -1,7 +1,7 @@
 // Running a lambda on the threads of a Team, and sharing work out evenly.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 

@@ -17,7 +17,7 @@ inline Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
   }
   if (status != Status::ok) return status;
   const double norm = __builtin_sqrt(squares), factor = clip_factor(a->max_norm, norm);
-  const bool goes_on = !a->norm || !a->skip_nonfinite || __builtin_isfinite(norm);
+  const bool applies = !a->norm || !a->skip_nonfinite || __builtin_isfinite(norm);
   if (a->norm) *a->norm = norm;
   for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
     const UpdateGroup& group = a->group[i];
@@ -27,9 +27,9 @@ inline Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
     if (group.steps) {
       group.steps[0] = group.steps[1];
       u.step = group.steps[0] + 1;
-      group.steps[1] += goes_on;
+      group.steps[1] += applies;
     }
-    if (goes_on) status = optimizer(&u, stream);
+    if (applies) status = optimizer(&u, stream);
   }
   return status;
 }

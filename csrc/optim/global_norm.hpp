@@ -16,7 +16,7 @@ double chunk_squares(const Segment& s, const Segment& next, int64_t chunk) {
   const T* grad = static_cast<const T*>(s.grad) + first;
   return reduce(left < kReduceChunk ? left : kReduceChunk, [&](int64_t i, int64_t n) {
     for (int64_t line = 0; line < Wide::N * kSize; line += 64)
-      fetch<false>(s.grad, next.grad, (first + i) * kSize + line + kAhead, s.count * kSize);
+      prefetch<false>(s.grad, next.grad, (first + i) * kSize + line + kAhead, s.count * kSize);
     const Wide g = Wide::load(grad + i, n);
     return g * g;
   });

@@ -13,7 +13,7 @@
 // Rules are PyTorch's (2.13). Weight decay is added to the clipped gradient, but by AdamW, which shrinks the parameter.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "cells/cell.hpp"
 
 namespace fusedrnn {

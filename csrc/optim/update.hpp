@@ -25,11 +25,11 @@ FR_INLINE void update_lanes(const Rule& rule, typename Lanes<T>::V factor, const
 }
 
 // From bytes `at` of all arrays of a segment, which are left at `end` for `next`.
-FR_INLINE void fetch_lines(const Segment& s, const Segment& next, int64_t at, int64_t end) {
-  fetch<false>(s.grad, next.grad, at, end);
-  fetch<true>(s.param, next.param, at, end);
+FR_INLINE void prefetch_segment(const Segment& s, const Segment& next, int64_t at, int64_t end) {
+  prefetch<false>(s.grad, next.grad, at, end);
+  prefetch<true>(s.param, next.param, at, end);
   for (int k = 0; k < 3; ++k)
-    if (s.state[k]) fetch<true>(s.state[k], next.state[k], at, end);
+    if (s.state[k]) prefetch<true>(s.state[k], next.state[k], at, end);
 }
 
 template <class T, class Rule>
@@ -44,7 +44,7 @@ void run_update(const OptimizerArgs& a, Team* team) {
     const typename Lanes<T>::V factor = Lanes<T>::set(a.clip_factor ? static_cast<T>(*a.clip_factor) : T(1));
     int64_t i = begin;
     for (; i + kLine <= end; i += kLine) {
-      fetch_lines(s, next, i * kSize + kAhead, end * kSize);
+      prefetch_segment(s, next, i * kSize + kAhead, end * kSize);
       for (int v = 0; v < kLine; v += N) update_lanes<T>(rule, factor, s, i + v, N);
     }
     for (; i + N <= end; i += N) update_lanes<T>(rule, factor, s, i, N);

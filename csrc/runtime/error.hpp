@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <string>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

@@ -3,7 +3,7 @@
 // bytes, which are NaN as float32 and as float64.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn {
 

@@ -23,15 +23,15 @@ constexpr int64_t kSpinNs = 50'000;
 // the best choice would have cost. A training loop that makes its next batch in less keeps its workers.
 constexpr int64_t kLikelyNs = 1'000'000;
 
-// A worker's door. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps. `awake` is 0
+// A worker's slot. Bits 31..1 of `word` count the regions it was called to, bit 0 says that it sleeps. `awake` is 0
 // from when it goes to sleep until it is running again.
-struct alignas(64) Door {
+struct alignas(64) Slot {
   uint32_t word;
   uint32_t awake;
   int32_t index;
 };
 
-constexpr uint32_t kSleeping = 1u;            // in Door::word and Barrier::phase
+constexpr uint32_t kSleeping = 1u;            // in Slot::word and Barrier::phase
 constexpr uint32_t kCallerSleeps = 1u << 31;  // in running_
 
 class ProcessTeam : public Team {
@@ -52,12 +52,12 @@ class ProcessTeam : public Team {
 
   // With the lock held, of the workers of this lease.
   bool all_awake() const {
-    return std::all_of(doors_, doors_ + (size - 1), [](const Door& door) { return load(&door.awake) != 0; });
+    return std::all_of(slots_, slots_ + (size - 1), [](const Slot& slot) { return load(&slot.awake) != 0; });
   }
-  void rouse() {
+  void prewake() {
     for (int32_t i = 0; i < size - 1; ++i)
-      if (__atomic_fetch_and(&doors_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping)
-        futex_wake_all(&doors_[i].word);
+      if (__atomic_fetch_and(&slots_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping)
+        futex_wake_all(&slots_[i].word);
   }
 
   // With the lock held: a team of `n` threads, the caller among them, or of as many as the system grants.
@@ -67,7 +67,7 @@ class ProcessTeam : public Team {
     __atomic_store_n(&spin_ns_, size > usable_cpus() ? 0 : kSpinNs, __ATOMIC_RELAXED);
   }
 
-  // In the child of a fork the threads are gone; their doors are used again.
+  // In the child of a fork the threads are gone; their slots are used again.
   void forget_workers() { workers_ = 0; }
 
  private:
@@ -85,16 +85,16 @@ class ProcessTeam : public Team {
       body_ = body;
       context_ = context;
       __atomic_store_n(&running_, static_cast<uint32_t>(n - 1), __ATOMIC_RELAXED);
-      for (int32_t i = 0; i < n - 1; ++i) open(doors_[i]);
+      for (int32_t i = 0; i < n - 1; ++i) open(slots_[i]);
     }
     if (n > 0) body(context, 0);
     if (n > 1) join();
   }
 
   // Only the caller moves the count, so the new value is known; the exchange publishes body_ and context_.
-  static void open(Door& door) {
-    const uint32_t next = (__atomic_load_n(&door.word, __ATOMIC_RELAXED) & ~kSleeping) + 2;
-    if (__atomic_exchange_n(&door.word, next, __ATOMIC_ACQ_REL) & kSleeping) futex_wake_all(&door.word);
+  static void open(Slot& slot) {
+    const uint32_t next = (__atomic_load_n(&slot.word, __ATOMIC_RELAXED) & ~kSleeping) + 2;
+    if (__atomic_exchange_n(&slot.word, next, __ATOMIC_ACQ_REL) & kSleeping) futex_wake_all(&slot.word);
   }
 
   void join() {
@@ -124,20 +124,20 @@ class ProcessTeam : public Team {
   }
 
   // A worker waits until it is called to a region after `old`. Roused, it spins again.
-  void wait_for_work(Door& door, uint32_t old) {
-    const auto called = [&] { return (load(&door.word) & ~kSleeping) != old; };
+  void wait_for_work(Slot& slot, uint32_t old) {
+    const auto called = [&] { return (load(&slot.word) & ~kSleeping) != old; };
     for (;;) {
-      __atomic_store_n(&door.awake, 1, __ATOMIC_RELAXED);
+      __atomic_store_n(&slot.awake, 1, __ATOMIC_RELAXED);
       const int64_t latest = spin_ns() > 0 ? now_ns() + kLikelyNs : 0;
       bool likely;
       do {
         likely = __atomic_load_n(&locked_, __ATOMIC_RELAXED) || __atomic_load_n(&follows_, __ATOMIC_RELAXED);
         if (spin_until(called, spin_ns())) return;
       } while (likely && now_ns() < latest);
-      __atomic_store_n(&door.awake, 0, __ATOMIC_RELAXED);
+      __atomic_store_n(&slot.awake, 0, __ATOMIC_RELAXED);
       uint32_t expected = old;
-      __atomic_compare_exchange_n(&door.word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-      while (load(&door.word) == (old | kSleeping)) futex_wait(&door.word, old | kSleeping);
+      __atomic_compare_exchange_n(&slot.word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+      while (load(&slot.word) == (old | kSleeping)) futex_wait(&slot.word, old | kSleeping);
     }
   }
 
@@ -151,9 +151,9 @@ class ProcessTeam : public Team {
   }
 
   bool start_worker() {
-    Door& door = doors_[workers_];
-    door.word = door.awake = 0;
-    door.index = workers_ + 1;
+    Slot& slot = slots_[workers_];
+    slot.word = slot.awake = 0;
+    slot.index = workers_ + 1;
     // Signals are the business of the program's own threads.
     sigset_t all, before;
     sigfillset(&all);
@@ -162,12 +162,12 @@ class ProcessTeam : public Team {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_t thread;
-    const bool started = pthread_create(&thread, &attributes, &ProcessTeam::worker, &door) == 0;
+    const bool started = pthread_create(&thread, &attributes, &ProcessTeam::worker, &slot) == 0;
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (started) {
       char name[16];
-      std::snprintf(name, sizeof name, "fusedrnn-%d", door.index);
+      std::snprintf(name, sizeof name, "fusedrnn-%d", slot.index);
       pthread_setname_np(thread, name);
     }
     return started;
@@ -183,7 +183,7 @@ class ProcessTeam : public Team {
   void (*body_)(void*, int32_t) = nullptr;
   void* context_ = nullptr;
   alignas(64) uint32_t running_ = 0;
-  Door doors_[kMaxThreads] = {};
+  Slot slots_[kMaxThreads] = {};
 };
 
 // Made on first use and never destroyed: at exit the workers sleep, and whatever runs then may still compute.
@@ -206,13 +206,13 @@ ProcessTeam* process_team() {
 
 void* ProcessTeam::worker(void* argument) {
   // Its floating-point environment is the lease's: threads inherit that of the thread that starts them.
-  Door& door = *static_cast<Door*>(argument);
+  Slot& slot = *static_cast<Slot*>(argument);
   ProcessTeam& team = *process_team();
   uint32_t seen = 0;
   for (;;) {
-    team.wait_for_work(door, seen);
-    seen = load(&door.word) & ~kSleeping;
-    team.body_(team.context_, door.index);
+    team.wait_for_work(slot, seen);
+    seen = load(&slot.word) & ~kSleeping;
+    team.body_(team.context_, slot.index);
     team.ended();
   }
 }
@@ -241,8 +241,8 @@ TeamLease::TeamLease() : team_(&alone) {
 
 bool TeamLease::awake() const { return team_ != &alone && static_cast<ProcessTeam*>(team_)->all_awake(); }
 
-void TeamLease::rouse() {
-  if (team_ != &alone && follows_) static_cast<ProcessTeam*>(team_)->rouse();
+void TeamLease::prewake() {
+  if (team_ != &alone && follows_) static_cast<ProcessTeam*>(team_)->prewake();
 }
 
 TeamLease::~TeamLease() {

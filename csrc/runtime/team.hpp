@@ -1,7 +1,7 @@
 // The process's thread team, lent to one call at a time.
 //
 //   TeamLease lease;                                   // before the work, GIL released
-//   backend.forward(&desc, &args, workspace, lease.team());
+//   backend.sequence->forward(&desc, &args, workspace, lease.team());
 //
 // The lease must end before the GIL is taken again: a fork holds the GIL while it waits for the lease.
 //
@@ -10,7 +10,7 @@
 // floating-point exceptions masked, whatever the caller's settings; the caller's are restored at its end.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "runtime/fpenv.hpp"
 
 namespace fusedrnn {
@@ -34,7 +34,7 @@ class TeamLease {
 
   // Has workers awake for the next call, without waiting for them, if calls follow each other closely; else does
   // nothing.
-  void rouse();
+  void prewake();
 
  private:
   FpEnvironment environment_;

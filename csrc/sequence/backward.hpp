@@ -88,29 +88,29 @@ class Backward {
    public:
     Thread(const Backward& all, int32_t thread)
         : f_(all),
-          place_(all.plan_, thread),
-          meet_(all.team_, all.scratch_.barrier, all.plan_, place_),
+          position_(all.plan_, thread),
+          barriers_(all.team_, all.scratch_.barrier, all.plan_, position_),
           thread_(thread % all.group_threads_),
-          rows_{place_.row, all.plan_.row_groups},
-          part_(place_.unit),
+          rows_{position_.row, all.plan_.row_groups},
+          unit_group_(position_.unit),
           table_(all.scratch_.pointers + thread * all.scratch_.tables * all.scratch_.pointer_rows),
           row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
           outer_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
-          carry_(all.scratch_.carry + place_.direction * all.desc_.B * all.desc_.H),
-          mine_(rows_.count(all.desc_.B)),
+          carry_(all.scratch_.carry + position_.direction * all.desc_.B * all.desc_.H),
+          row_count_(rows_.count(all.desc_.B)),
           panels_(even_panels<NV>(all.size_.unit_vectors)),
-          first_panel_(share(panels_.count, all.plan_.unit_groups, part_)),
-          last_panel_(share(panels_.count, all.plan_.unit_groups, part_ + 1)) {}
+          first_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_)),
+          last_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_ + 1)) {}
 
     void run() {
       const SequenceDesc& desc = f_.desc_;
       for (int l = desc.layers - 1; l >= 0; --l) {
         const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
         for (int d = 0; d < desc.directions; ++d)
-          if (f_.plan_.direction_groups == 1 || d == place_.direction) direction(f_.make_pass(l, d, input));
+          if (f_.plan_.direction_groups == 1 || d == position_.direction) direction(f_.make_pass(l, d, input));
         if (f_.plan_.direction_groups > 1) add_reverse(l);
         if (l > 0) {
-          meet_.all();
+          barriers_.all();
           if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, desc.directions * desc.H));
         }
       }
@@ -121,7 +121,7 @@ class Backward {
    private:
     // The steps of a row are shared out among the threads that work on it.
     int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
-    int64_t share_of_steps() const { return place_.direction * f_.plan_.unit_groups + part_; }
+    int64_t share_of_steps() const { return position_.direction * f_.plan_.unit_groups + unit_group_; }
 
     // from -> to through layer l's dropout, my rows and my share of the steps. All wait, for the result is read by all.
     void mask_rows(int l, const Array3& from, const Array3& to) const {
@@ -129,12 +129,12 @@ class Backward {
       const int64_t width = desc.directions * desc.H;
       const Dropout mask =
           Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
-      for (int64_t i = 0; i < mine_; ++i) {
+      for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers())
           dropout_elements(mask, at<T>(from, t, b), at<T>(to, t, b), width, (t * desc.B + b) * width);
       }
-      meet_.all();
+      barriers_.all();
     }
     void mask_rows(int l, const Array3& in_place) const { mask_rows(l, in_place, in_place); }
 
@@ -155,9 +155,9 @@ class Backward {
         const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;
         for (int64_t s = end - 1; s >= first; --s) {
           step(pass, s);
-          meet_.row_group();
+          barriers_.row_group();
         }
-        meet_.direction();
+        barriers_.direction();
         if (c == 0) initial_state(pass);
         chunk_gradients(pass, first, end);
       }
@@ -165,7 +165,7 @@ class Backward {
 
     T* dgates(int64_t s, int64_t r) const {
       const int64_t chunk = s / f_.plan_.chunk_steps, at_step = s % f_.plan_.chunk_steps;
-      const int64_t row = (place_.direction * f_.plan_.chunk_steps + at_step) * f_.desc_.B + r;
+      const int64_t row = (position_.direction * f_.plan_.chunk_steps + at_step) * f_.desc_.B + r;
       return f_.scratch_.dgates[(chunk + turn_) % 2] + row * blocks * f_.desc_.H;
     }
 
@@ -176,36 +176,36 @@ class Backward {
 
     void step(const Pass& pass, int64_t s) {
       const RowOrder& order = f_.scratch_.order;
-      const int64_t active = rows_.count(order.active[s]), going_on = rows_.count(order.active[s + 1]);
-      gather_rows(pass, s, active, going_on);
+      const int64_t active = rows_.count(order.active[s]), continuing = rows_.count(order.active[s + 1]);
+      gather_rows(pass, s, active, continuing);
       multiply<T, NV>(
-          table_, going_on, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_,
+          table_, continuing, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_,
           [&](int64_t begin, int64_t row, int tall, int wide, int64_t part, int64_t parts)
               __attribute__((always_inline)) {
                 for (int64_t r = part; r < tall; r += parts)
-                  for (int v = 0; v < wide; ++v) ask_for(row_[row + r], (begin + v) * N);
+                  for (int v = 0; v < wide; ++v) prefetch_inputs(row_[row + r], (begin + v) * N);
               },
           [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) __attribute__((always_inline)) {
             for (int r = 0; r < tall; ++r)
               for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (begin + v) * N, L::load(tile));
           });
-      for (int64_t i = going_on; i < active; ++i)
+      for (int64_t i = continuing; i < active; ++i)
         for (int64_t v = panels_.begin(first_panel_); v < panels_.begin(last_panel_); ++v)
-          finish(row_[i], v * N, row_[i].start ? get(row_[i].start, v * N) : L::zero());
+          finish(row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
     }
 
     int count(int64_t unit) const { return static_cast<int>(f_.desc_.H - unit < N ? f_.desc_.H - unit : N); }
-    V get(const T* from, int64_t unit) const {
+    V load_units(const T* from, int64_t unit) const {
       const int n = count(unit);
       return n == N ? L::load(from + unit) : L::load(from + unit, n);
     }
-    void put(T* to, int64_t unit, V v) const {
+    void store_units(T* to, int64_t unit, V v) const {
       const int n = count(unit);
       n == N ? L::store(to + unit, v) : L::store(to + unit, v, n);
     }
 
     // The tape comes from memory: what `finish` will read of it is on its way while the tile's sums are computed.
-    FR_INLINE void ask_for(const Row& row, int64_t unit) const {
+    FR_INLINE void prefetch_inputs(const Row& row, int64_t unit) const {
       for (int k = 0; k < Cell::tape_blocks; ++k) __builtin_prefetch(row.gates + k * f_.desc_.H + unit);
       __builtin_prefetch(row.carry + unit);
       __builtin_prefetch(row.carry_prev + unit);
@@ -216,15 +216,15 @@ class Backward {
     FR_INLINE void finish(const Row& row, int64_t unit, V dh) const {
       const int64_t H = f_.desc_.H;
       V tape[Cell::tape_blocks + 1], da[blocks];
-      for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = get(row.gates + k * H, unit);
-      if (row.dy) dh = get(row.dy, unit) + dh;
-      const V dcarry = Cell::backward(tape, get(row.carry_prev, unit), get(row.carry, unit), dh,
-                                      Cell::carry_gradient ? get(row.dcarry, unit) : L::zero(), da);
-      for (int k = 0; k < blocks; ++k) put(row.dgates + k * H, unit, da[k]);
-      if (Cell::carry_gradient) put(row.dcarry_prev, unit, dcarry);
+      for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = load_units(row.gates + k * H, unit);
+      if (row.dy) dh = load_units(row.dy, unit) + dh;
+      const V dcarry = Cell::backward(tape, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
+                                      Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
+      for (int k = 0; k < blocks; ++k) store_units(row.dgates + k * H, unit, da[k]);
+      if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, dcarry);
     }
 
-    void gather_rows(const Pass& pass, int64_t s, int64_t active, int64_t going_on) {
+    void gather_rows(const Pass& pass, int64_t s, int64_t active, int64_t continuing) {
       const SequenceDesc& desc = f_.desc_;
       const int64_t H = desc.H;
       const T* zeros = f_.scratch_.zeros;
@@ -243,7 +243,7 @@ class Backward {
           row.carry = at<T>(pass.h, t, b);
           row.carry_prev = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, zeros);
         }
-        if (i < going_on) {
+        if (i < continuing) {
           table_[i] = dgates_after(pass.walk, s, r);
           row.dcarry = pass.walk.cut(s + 1, r) ? zeros : row.dcarry_prev;
         } else {
@@ -275,9 +275,9 @@ class Backward {
                             const Row& row = row_[first + r];
                             const int64_t unit = (begin + v) * N;
                             const V dh = L::load(tile);
-                            put(row.dgates, unit, direct ? dh + get(row.dcarry, unit) : dh);
+                            store_units(row.dgates, unit, direct ? dh + load_units(row.dcarry, unit) : dh);
                             if (Cell::separate_carry && row.dcarry_prev)
-                              put(row.dcarry_prev, unit, get(row.dcarry, unit));
+                              store_units(row.dcarry_prev, unit, load_units(row.dcarry, unit));
                           }
                       });
     }
@@ -314,10 +314,10 @@ class Backward {
     // dX of the second direction, where it went its own way, joins that of the first: the sum that adding in turn
     // gives.
     void add_reverse(int l) const {
-      meet_.all();
+      barriers_.all();
       const Array3 dx = f_.dx_of(l), reverse = dense(f_.scratch_.dx_reverse, f_.desc_.B, f_.size_.inputs(l));
       if (!dx.data) return;
-      for (int64_t i = 0; i < mine_; ++i) {
+      for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers()) {
           T* const to = at<T>(dx, t, b);
@@ -330,7 +330,7 @@ class Backward {
     // dx is exactly zero past a row's length.
     void clear_padding() const {
       const SequenceDesc& desc = f_.desc_;
-      for (int64_t i = 0; i < mine_; ++i) {
+      for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
         for (int64_t t = f_.scratch_.order.length[r] + share_of_steps(); t < desc.T; t += sharers())
           copy_row<T>(at<T>(f_.args_.dx, t, b), nullptr, desc.I);
@@ -341,7 +341,7 @@ class Backward {
     void pass_empty_rows() const {
       if (share_of_steps() != 0) return;
       const SequenceDesc& desc = f_.desc_;
-      for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
+      for (int64_t i = row_count_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < f_.size_.stacks(); ++index) {
           const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
           if (f_.args_.dh0.data) copy_row(at<T>(f_.args_.dh0, index, b), at_or_null<T>(f_.args_.dhn, index, b), desc.H);
@@ -351,16 +351,16 @@ class Backward {
     }
 
     const Backward& f_;
-    const Place place_;
-    const Meeting meet_;
+    const GridPosition position_;
+    const Barriers barriers_;
     const int32_t thread_;  // in its direction group
     const RowGroup rows_;
-    const int64_t part_;
+    const int64_t unit_group_;
     const T** const table_;
     Row* const row_;
     T* const outer_;
     T* const carry_;
-    const int64_t mine_;
+    const int64_t row_count_;
     const Panels panels_;
     const int64_t first_panel_, last_panel_;
     int64_t turn_ = 0;

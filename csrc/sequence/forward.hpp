@@ -54,28 +54,28 @@ class Forward {
    public:
     Thread(const Forward& all, int32_t thread)
         : f_(all),
-          place_(all.plan_, thread),
-          meet_(all.team_, all.scratch_.barrier, all.plan_, place_),
-          rows_{place_.row, all.plan_.row_groups},
-          part_(place_.unit),
+          position_(all.plan_, thread),
+          barriers_(all.team_, all.scratch_.barrier, all.plan_, position_),
+          rows_{position_.row, all.plan_.row_groups},
+          unit_group_(position_.unit),
           panels_(all.size_.gates()),
-          first_panel_(share(panels_.count, all.plan_.unit_groups, part_)),
-          last_panel_(share(panels_.count, all.plan_.unit_groups, part_ + 1)),
+          first_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_)),
+          last_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_ + 1)),
           first_vector_(panels_.begin(first_panel_)),
           pre_stride_((panels_.begin(last_panel_) - first_vector_) * N),
           pre_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
           operand_(all.scratch_.pointers + thread * all.scratch_.pointer_rows),
           row_(all.scratch_.forward_rows + thread * all.scratch_.group_rows),
-          mine_(rows_.count(all.desc_.B)),
-          steps_(mine_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
+          row_count_(rows_.count(all.desc_.B)),
+          steps_(row_count_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
 
     void run() {
       const SequenceDesc& desc = f_.desc_;
       for (int l = 0; l < desc.layers; ++l) {
         const Array3 input = l == 0 ? f_.args_.x : layer_input(l);
         for (int d = 0; d < desc.directions; ++d)
-          if (f_.plan_.direction_groups == 1 || d == place_.direction) direction(l, d, input);
-        if (f_.plan_.direction_groups > 1) meet_.all();
+          if (f_.plan_.direction_groups == 1 || d == position_.direction) direction(l, d, input);
+        if (f_.plan_.direction_groups > 1) barriers_.all();
       }
       if (f_.args_.lengths) clear_padding();
       pass_empty_rows();
@@ -84,7 +84,7 @@ class Forward {
    private:
     // The steps of a row are shared out among the threads that work on it.
     int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
-    int64_t share_of_steps() const { return place_.direction * f_.plan_.unit_groups + part_; }
+    int64_t share_of_steps() const { return position_.direction * f_.plan_.unit_groups + unit_group_; }
 
     Array3 layer_input(int l) const {
       const SequenceDesc& desc = f_.desc_;
@@ -94,12 +94,12 @@ class Forward {
       const Array3 dropped = dense(f_.scratch_.dropped, desc.B, width);
       const Dropout mask =
           Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
-      for (int64_t i = 0; i < mine_; ++i) {
+      for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers())
           dropout_elements(mask, at<T>(below, t, b), at<T>(dropped, t, b), width, (t * desc.B + b) * width);
       }
-      f_.plan_.direction_groups > 1 ? meet_.all() : meet_.row_group();
+      f_.plan_.direction_groups > 1 ? barriers_.all() : barriers_.row_group();
       return dropped;
     }
 
@@ -116,7 +116,7 @@ class Forward {
           const int64_t active = rows_.count(f_.scratch_.order.active[step_at]);
           step(l, d, weights, walk, step_at, active, pre);
           pre += active * pre_stride_;
-          meet_.row_group();
+          barriers_.row_group();
         }
       }
     }
@@ -161,23 +161,25 @@ class Forward {
         const int64_t unit = (begin / G + u) * N, H = f_.desc_.H;
         const int count = static_cast<int>(H - unit < N ? H - unit : N);
         const auto load = [&](const T* from) { return count == N ? L::load(from) : L::load(from, count); };
-        const auto get = [&](const T* from) { return load(from + unit); };
-        const auto put = [&](T* to, V v) { count == N ? L::store(to + unit, v) : L::store(to + unit, v, count); };
+        const auto load_units = [&](const T* from) { return load(from + unit); };
+        const auto store_units = [&](T* to, V v) {
+          count == N ? L::store(to + unit, v) : L::store(to + unit, v, count);
+        };
         V from_x[G], from_h[G], tape[Cell::tape_blocks + 1], carry;
         for (int g = 0; g < G; ++g) {
           from_x[g] = load(x + g * count);
           from_h[g] = load(h + g * count) + load(bias_h + g * count);
         }
-        const V out = Cell::forward(from_x, from_h, get(row.carry_prev), carry, tape);
-        put(row.h, out);
-        if (row.y) put(row.y, out);
-        if (row.hn) put(row.hn, out);
+        const V out = Cell::forward(from_x, from_h, load_units(row.carry_prev), carry, tape);
+        store_units(row.h, out);
+        if (row.y) store_units(row.y, out);
+        if (row.hn) store_units(row.hn, out);
         if (Cell::separate_carry) {
-          put(row.carry, carry);
-          if (row.cn) put(row.cn, carry);
+          store_units(row.carry, carry);
+          if (row.cn) store_units(row.cn, carry);
         }
         if (row.gates)
-          for (int k = 0; k < Cell::tape_blocks; ++k) put(row.gates + k * H, tape[k]);
+          for (int k = 0; k < Cell::tape_blocks; ++k) store_units(row.gates + k * H, tape[k]);
       }
     }
 
@@ -190,7 +192,7 @@ class Forward {
       const TapeLayer<T> tape = desc.train ? tape_layer<Cell, T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
       const bool copy_y = desc.train && l == desc.layers - 1;
       const Array3 cells =
-          desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + place_.direction * desc.B * H, 0, H};
+          desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + position_.direction * desc.B * H, 0, H};
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
         Row& row = row_[i];
@@ -212,7 +214,7 @@ class Forward {
     // y is exactly zero past a row's length.
     void clear_padding() const {
       const SequenceDesc& desc = f_.desc_;
-      for (int64_t i = 0; i < mine_; ++i) {
+      for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
         for (int64_t t = f_.scratch_.order.length[r] + share_of_steps(); t < desc.T; t += sharers()) {
           T* y = at<T>(f_.args_.y, t, b);
@@ -225,7 +227,7 @@ class Forward {
     void pass_empty_rows() const {
       if (share_of_steps() != 0) return;
       const SequenceDesc& desc = f_.desc_;
-      for (int64_t i = mine_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
+      for (int64_t i = row_count_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < desc.layers * desc.directions; ++index) {
           const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
           copy_row(at<T>(f_.args_.hn, index, b), at_or_null<T>(f_.args_.h0, index, b), desc.H);
@@ -235,16 +237,16 @@ class Forward {
     }
 
     const Forward& f_;
-    const Place place_;
-    const Meeting meet_;
+    const GridPosition position_;
+    const Barriers barriers_;
     const RowGroup rows_;
-    const int64_t part_;
+    const int64_t unit_group_;
     const Panels panels_;
     const int64_t first_panel_, last_panel_, first_vector_, pre_stride_;
     T* const pre_;
     const T** const operand_;
     Row* const row_;
-    const int64_t mine_, steps_;
+    const int64_t row_count_, steps_;
   };
 
   const SequenceDesc& desc_;

@@ -5,11 +5,11 @@
 // direction.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "gemm/outer.hpp"
 #include "gemm/panels.hpp"
 #include "sequence/arena.hpp"
-#include "sequence/meeting.hpp"
+#include "sequence/barriers.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -138,7 +138,7 @@ int64_t gradient_scratch(int64_t units) {
 template <class T>
 struct Scratch {
   RowOrder order;
-  Barrier* barrier;    // see sequence/meeting.hpp
+  Barrier* barrier;    // see sequence/barriers.hpp
   T* zeros;            // a row of zeros, long enough for any row read as an operand
   T* hidden[2];        // (T, B, D * H): forward without tape: outputs of inner layers; backward: their gradients
   T* dropped;          // (T, B, D * H): a layer's input after dropout

@@ -5,19 +5,20 @@
 // weights in their own cache. The choice never changes a bit: threads split outputs, not sums.
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "gemm/panels.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr int64_t kChunkRows = 256;       // rows of a chunk of steps: enough for a GEMM, few enough to stay cached
 constexpr double kFlopsPerBarrier = 8e3;  // work a thread of a row group must have for a step to be worth a barrier
-constexpr double kFlopsPerFork = 100e3;   // and for a region to be worth it, with workers awake (dispatch/wake.hpp)
-constexpr int64_t kFullTileRows = 24;     // rows a thread needs to hide streaming its weights from further away
+constexpr double kFlopsPerFork =
+    100e3;                             // and for a region to be worth it, with workers awake (runtime/wake_policy.hpp)
+constexpr int64_t kFullTileRows = 24;  // rows a thread needs to hide streaming its weights from further away
 
 // Where a thread stands in the grid. Threads of a row group are neighbours.
-struct Place {
-  Place(const Plan& plan, int32_t thread)
+struct GridPosition {
+  GridPosition(const Plan& plan, int32_t thread)
       : direction(thread / (plan.row_groups * plan.unit_groups)),
         row(thread / plan.unit_groups % plan.row_groups),
         unit(thread % plan.unit_groups) {}

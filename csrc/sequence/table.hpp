@@ -1,13 +1,13 @@
 // The sequence entries of the backend table: choose the cell and the type, lay out memory, run.
 #pragma once
 
-#include "cells/elman.hpp"
+#include "backend/status.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/rnn.hpp"
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
 #include "sequence/pack.hpp"
-#include "status.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "simd/lanes.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {

@@ -1,7 +1,7 @@
 // Dropout of a whole array: a thread has the four elements of one Philox block (csrc/layers/philox.hpp).
 #include "dtype.hpp"
-#include "elements.cuh"
 #include "entries.hpp"
+#include "products/elements.cuh"
 //
 #include "layers/philox.hpp"
 
@@ -20,7 +20,7 @@ struct DropoutTask {
 
 template <class T>
 FR_KERNEL void dropout_kernel(const FR_CONSTANT DropoutTask task) {
-  const int64_t block = door::block_x() * kThreads + door::thread(), first = block * kEach;
+  const int64_t block = hw::block_x() * kThreads + hw::thread(), first = block * kEach;
   if (first >= task.count) return;
   const Dropout drop = task.drop.read();
   uint32_t words[kEach];
@@ -29,14 +29,14 @@ FR_KERNEL void dropout_kernel(const FR_CONSTANT DropoutTask task) {
   T* const y = static_cast<T*>(task.y) + first;
   if (task.vectors && first + kEach <= task.count) {
     constexpr int N = 16 / sizeof(T);
-    using Vector = door::Vec<T, N>;
+    using Vector = hw::Vec<T, N>;
     const T* const x = static_cast<const T*>(task.x.data) + first;
     FR_UNROLL
     for (int i = 0; i < kEach; i += N) {
-      Vector v = door::load(reinterpret_cast<const Vector*>(x + i));
+      Vector v = hw::load(reinterpret_cast<const Vector*>(x + i));
       FR_UNROLL
       for (int j = 0; j < N; ++j) v.v[j] = words[i + j] >= drop.threshold ? v.v[j] * scale : T(0);
-      door::store(reinterpret_cast<Vector*>(y + i), v);
+      hw::store(reinterpret_cast<Vector*>(y + i), v);
     }
   } else {
     FR_UNROLL
@@ -52,9 +52,9 @@ Status dropout(const DropoutArgs* a, Stream stream) {
   const DropoutTask task{a->x, a->y, a->count, Dropout(a->p, a->key, a->key_at, a->stream),
                          a->x.axes == 0 && aligned(a->x.data) && aligned(a->y)};
   constexpr int64_t kOfBlock = kThreads * kEach;
-  const door::Grid grid{{(a->count + kOfBlock - 1) / kOfBlock}, kThreads};
+  const hw::Grid grid{{(a->count + kOfBlock - 1) / kOfBlock}, kThreads};
   return with_dtype(a->dtype, "dropout",
-                    [&](auto zero) { return door::launch<dropout_kernel<decltype(zero)>>(grid, stream, task); });
+                    [&](auto zero) { return hw::launch<dropout_kernel<decltype(zero)>>(grid, stream, task); });
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,8 +1,8 @@
 // Layer normalisation of rows (csrc/layers/layer_norm.hpp has the equations): one warp per row, in double, each result
 // rounded once. The sums over rows are made by 32 warps for 32 columns, each adding every 32nd row in order.
 #include "dtype.hpp"
-#include "elements.cuh"
 #include "entries.hpp"
+#include "products/elements.cuh"
 #include "sum.cuh"
 #include "warp_rows.cuh"
 
@@ -13,7 +13,7 @@ namespace {
 template <class Term>
 FR_DEVICE double sum_row(int64_t width, const Term& term) {
   double sum = 0;
-  for (int64_t k = door::lane(); k < width; k += door::kWarp) sum = sum + term(k);
+  for (int64_t k = hw::lane(); k < width; k += hw::kWarp) sum = sum + term(k);
   return warp_sum(sum);
 }
 
@@ -31,11 +31,11 @@ FR_KERNEL void layer_norm_forward_kernel(const FR_CONSTANT LayerNormArgs a) {
     return d * d;
   });
   const double rstd = 1 / Lanes<double>::sqrt(squares / n + a.eps);
-  if (door::lane() == 0) {
+  if (hw::lane() == 0) {
     static_cast<T*>(a.mean)[row] = static_cast<T>(mean);
     static_cast<T*>(a.rstd)[row] = static_cast<T>(rstd);
   }
-  for (int64_t k = door::lane(); k < a.width; k += door::kWarp) {
+  for (int64_t k = hw::lane(); k < a.width; k += hw::kWarp) {
     double value = (static_cast<double>(x[k]) - mean) * rstd;
     if (weight) value = value * static_cast<double>(weight[k]);
     if (bias) value = value + static_cast<double>(bias[k]);
@@ -60,17 +60,17 @@ FR_KERNEL void layer_norm_dx_kernel(const FR_CONSTANT LayerNormArgs a) {
   const double n = static_cast<double>(a.width);
   const double along = sum_row(a.width, slope) / n;
   const double across = sum_row(a.width, [&](int64_t k) { return slope(k) * normal(k); }) / n;
-  for (int64_t k = door::lane(); k < a.width; k += door::kWarp)
+  for (int64_t k = hw::lane(); k < a.width; k += hw::kWarp)
     dx[k] = static_cast<T>(rstd * (slope(k) - along - normal(k) * across));
 }
 
-constexpr int kColumns = door::kWarp, kGroups = 32;
+constexpr int kColumns = hw::kWarp, kGroups = 32;
 
 // Adds up the sums of the groups for this thread's column, in order; for the first group.
-FR_DEVICE double sum_groups(const door::Shared<double>& sums) {
-  double total = sums[door::lane()];
+FR_DEVICE double sum_groups(const hw::Shared<double>& sums) {
+  double total = sums[hw::lane()];
   for (int g = 1; g < kGroups; ++g) {
-    const double part = sums[g * kColumns + door::lane()];
+    const double part = sums[g * kColumns + hw::lane()];
     total = total + part;
   }
   return total;
@@ -78,8 +78,8 @@ FR_DEVICE double sum_groups(const door::Shared<double>& sums) {
 
 template <class T>
 FR_KERNEL void layer_norm_dweight_kernel(const FR_CONSTANT LayerNormArgs a) {
-  const int64_t column = door::block_x() * kColumns + door::lane();
-  const int group = door::warp();
+  const int64_t column = hw::block_x() * kColumns + hw::lane();
+  const int group = hw::warp();
   double dweight = 0, dbias = 0;
   if (column < a.width)
     for (int64_t row = group; row < a.rows; row += kGroups) {
@@ -89,11 +89,11 @@ FR_KERNEL void layer_norm_dweight_kernel(const FR_CONSTANT LayerNormArgs a) {
       dweight = dweight + g * ((static_cast<double>(row_of<T>(a.x, row)[column]) - mean) * rstd);
       dbias = dbias + g;
     }
-  const door::Shared<double> sums = door::shared<double>(0, kGroups * kColumns);
-  const door::Shared<double> others = door::shared<double>(kGroups * kColumns * sizeof(double), kGroups * kColumns);
-  sums[door::thread()] = dweight;
-  others[door::thread()] = dbias;
-  door::barrier();
+  const hw::Shared<double> sums = hw::shared<double>(0, kGroups * kColumns);
+  const hw::Shared<double> others = hw::shared<double>(kGroups * kColumns * sizeof(double), kGroups * kColumns);
+  sums[hw::thread()] = dweight;
+  others[hw::thread()] = dbias;
+  hw::barrier();
   if (group > 0 || column >= a.width) return;
   T* const weight_at = static_cast<T*>(a.dweight) + column;
   T* const bias_at = static_cast<T*>(a.dbias) + column;
@@ -105,18 +105,18 @@ FR_KERNEL void layer_norm_dweight_kernel(const FR_CONSTANT LayerNormArgs a) {
 
 Status layer_norm_forward(const LayerNormArgs* a, Stream stream) {
   return with_dtype(a->dtype, "layer_norm_forward", [&](auto zero) {
-    return door::launch<layer_norm_forward_kernel<decltype(zero)>>(warp_per_row(a->rows), stream, *a);
+    return hw::launch<layer_norm_forward_kernel<decltype(zero)>>(warp_per_row(a->rows), stream, *a);
   });
 }
 
 Status layer_norm_backward(const LayerNormArgs* a, Stream stream) {
   return with_dtype(a->dtype, "layer_norm_backward", [&](auto zero) {
     using T = decltype(zero);
-    const Status status = door::launch<layer_norm_dx_kernel<T>>(warp_per_row(a->rows), stream, *a);
+    const Status status = hw::launch<layer_norm_dx_kernel<T>>(warp_per_row(a->rows), stream, *a);
     if (status != Status::ok || !(a->dweight || a->dbias)) return status;
-    const door::Grid grid{
+    const hw::Grid grid{
         {(a->width + kColumns - 1) / kColumns}, kColumns * kGroups, 2 * kColumns * kGroups * sizeof(double)};
-    return door::launch<layer_norm_dweight_kernel<T>>(grid, stream, *a);
+    return hw::launch<layer_norm_dweight_kernel<T>>(grid, stream, *a);
   });
 }
 

@@ -7,7 +7,7 @@
 namespace fusedrnn::cuda {
 namespace {
 
-constexpr int kThreads = 256, kRows = kThreads / door::kWarp;
+constexpr int kThreads = 256, kRows = kThreads / hw::kWarp;
 constexpr int64_t kLong = 1024;  // classes from which on a row has a block
 
 struct CrossEntropyTask {
@@ -23,9 +23,9 @@ struct Team {
 
   FR_DEVICE explicit Team(bool whole_block)
       : whole_block(whole_block),
-        row(whole_block ? door::block_x() : door::block_x() * kRows + door::warp()),
-        first(whole_block ? door::thread() : door::lane()),
-        step(whole_block ? kThreads : door::kWarp) {}
+        row(whole_block ? hw::block_x() : hw::block_x() * kRows + hw::warp()),
+        first(whole_block ? hw::thread() : hw::lane()),
+        step(whole_block ? kThreads : hw::kWarp) {}
 
   template <class T>
   FR_DEVICE T sum(T value) const {
@@ -117,11 +117,11 @@ Status launch_cross_entropy(const LossTask& loss, Stream stream) {
   const CrossEntropyTask task{loss, a.classes >= kLong};
   return with_dtype(a.dtype, "cross_entropy", [&](auto zero) {
     using T = decltype(zero);
-    const door::Grid grid{
+    const hw::Grid grid{
         {task.whole_block ? a.rows : (a.rows + kRows - 1) / kRows}, kThreads, kBlockBytes<double, kThreads>};
     return a.kind == LossKind::cross_entropy_probabilities
-               ? door::launch<cross_entropy_kernel<T, true>>(grid, stream, task)
-               : door::launch<cross_entropy_kernel<T, false>>(grid, stream, task);
+               ? hw::launch<cross_entropy_kernel<T, true>>(grid, stream, task)
+               : hw::launch<cross_entropy_kernel<T, false>>(grid, stream, task);
   });
 }
 

@@ -13,11 +13,11 @@ constexpr int kElementwiseThreads = 256;
 template <class T, template <class> class Loss>
 FR_KERNEL void elementwise_kernel(const FR_CONSTANT LossTask task) {
   const LossArgs& a = task.args;
-  const int64_t begin = door::block_x() * kReduceChunk, after = begin + kReduceChunk;
+  const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
   const int64_t end = after < task.entries ? after : task.entries;
   const T factor = static_cast<T>(Loss<T>::factor * (1 / divisor_of(task)));
   double sum = 0;
-  for (int64_t i = begin + door::thread(); i < end; i += kElementwiseThreads) {
+  for (int64_t i = begin + hw::thread(); i < end; i += kElementwiseThreads) {
     T slope, loss = Loss<T>::entry(element_of<T>(a.pred, i), element_of<T>(a.target, i), slope);
     T dpred = slope * factor;
     if (!counts<T>(task, i)) loss = dpred = 0;
@@ -27,16 +27,16 @@ FR_KERNEL void elementwise_kernel(const FR_CONSTANT LossTask task) {
   }
   if (a.reduction == Reduction::none) return;
   sum = block_sum<kElementwiseThreads>(sum);
-  if (door::thread() == 0) a.partials[door::block_x()] = sum;
+  if (hw::thread() == 0) a.partials[hw::block_x()] = sum;
 }
 
 template <template <class> class Loss>
 Status launch_elementwise(const char* name, const LossTask& task, Stream stream) {
   return with_dtype(task.args.dtype, name, [&](auto zero) {
-    const door::Grid grid{{(task.entries + kReduceChunk - 1) / kReduceChunk},
-                          kElementwiseThreads,
-                          kBlockBytes<double, kElementwiseThreads>};
-    return door::launch<elementwise_kernel<decltype(zero), Loss>>(grid, stream, task);
+    const hw::Grid grid{{(task.entries + kReduceChunk - 1) / kReduceChunk},
+                        kElementwiseThreads,
+                        kBlockBytes<double, kElementwiseThreads>};
+    return hw::launch<elementwise_kernel<decltype(zero), Loss>>(grid, stream, task);
   });
 }
 

@@ -13,12 +13,12 @@ constexpr int kThreads = 256;
 
 template <class Target>
 FR_KERNEL void count_kernel(const FR_CONSTANT LossTask task) {
-  const int64_t begin = door::block_x() * kReduceChunk, after = begin + kReduceChunk;
+  const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
   const int64_t end = after < task.entries ? after : task.entries;
   int32_t found = 0;
-  for (int64_t i = begin + door::thread(); i < end; i += kThreads) found += counts<Target>(task, i);
+  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) found += counts<Target>(task, i);
   found = block_sum<kThreads>(found);
-  if (door::thread() == 0) task.args.partials[door::block_x()] = found;
+  if (hw::thread() == 0) task.args.partials[hw::block_x()] = found;
 }
 
 struct TotalTask {
@@ -30,27 +30,26 @@ struct TotalTask {
 // One block. Each thread adds every kThreads-th partial in order, then the threads' sums are added.
 FR_KERNEL void total_kernel(const FR_CONSTANT TotalTask task) {
   double sum = 0;
-  for (int64_t i = door::thread(); i < task.partials; i += kThreads) sum = sum + task.loss.args.partials[i];
+  for (int64_t i = hw::thread(); i < task.partials; i += kThreads) sum = sum + task.loss.args.partials[i];
   sum = block_sum<kThreads>(sum);
   const Fault* const fault = task.loss.args.fault;
-  if (door::thread() == 0) *task.total = fault && fault->what != 0 ? nan_of<double>() : sum / divisor_of(task.loss);
+  if (hw::thread() == 0) *task.total = fault && fault->what != 0 ? nan_of<double>() : sum / divisor_of(task.loss);
 }
 
 Status add_up(const LossTask& loss, int64_t partials, Stream stream) {
-  return door::launch<total_kernel>({{1}, kThreads, kBlockBytes<double, kThreads>}, stream,
-                                    {loss, partials, static_cast<double*>(loss.args.loss)});
+  return hw::launch<total_kernel>({{1}, kThreads, kBlockBytes<double, kThreads>}, stream,
+                                  {loss, partials, static_cast<double*>(loss.args.loss)});
 }
 
 Status count(const LossTask& task, Stream stream) {
   const int64_t chunks = (task.entries + kReduceChunk - 1) / kReduceChunk;
-  const door::Grid grid{{chunks}, kThreads, kBlockBytes<int32_t, kThreads>};
+  const hw::Grid grid{{chunks}, kThreads, kBlockBytes<int32_t, kThreads>};
   const Status status = with_dtype(task.args.dtype, "a loss", [&](auto zero) {
     using T = decltype(zero);
-    if (task.args.kind == LossKind::cross_entropy_classes)
-      return door::launch<count_kernel<int64_t>>(grid, stream, task);
+    if (task.args.kind == LossKind::cross_entropy_classes) return hw::launch<count_kernel<int64_t>>(grid, stream, task);
     if (task.args.kind == LossKind::cross_entropy_probabilities)
-      return door::launch<count_kernel<char>>(grid, stream, task);
-    return door::launch<count_kernel<T>>(grid, stream, task);
+      return hw::launch<count_kernel<char>>(grid, stream, task);
+    return hw::launch<count_kernel<T>>(grid, stream, task);
   });
   return status == Status::ok ? add_up(task, chunks, stream) : status;
 }

@@ -1,7 +1,7 @@
 // What all losses share: which entries count, and what the gradient of a mean is divided by.
 #pragma once
 
-#include "elements.cuh"
+#include "products/elements.cuh"
 
 namespace fusedrnn::cuda {
 

@@ -23,7 +23,7 @@ FR_KERNEL void change_kernel(const FR_CONSTANT ChangeTask task) {
   const T high = static_cast<T>(task.limit), low = -high;
   for_pieces(task.table, [&](const Segment& s, int64_t begin, int64_t end) {
     T* const grad = static_cast<T*>(s.grad);
-    for (int64_t i = begin + door::thread(); i < end; i += kThreads)
+    for (int64_t i = begin + hw::thread(); i < end; i += kThreads)
       grad[i] = task.factor ? grad[i] * factor : L::max(low, L::min(high, grad[i]));
   });
 }
@@ -34,8 +34,8 @@ Status change(DType dtype, const char* name, int64_t segments, const Segment* se
     using T = decltype(zero);
     return for_tables<kFewSegments>(segment, segments, sizeof(T), [&](const SegmentTable<kFewSegments>& table) {
       const int64_t pieces = table.pieces();
-      const door::Grid grid{{pieces < kBlocks ? pieces : kBlocks}, kThreads};
-      return door::launch<change_kernel<T>>(grid, stream, {table, factor, limit});
+      const hw::Grid grid{{pieces < kBlocks ? pieces : kBlocks}, kThreads};
+      return hw::launch<change_kernel<T>>(grid, stream, {table, factor, limit});
     });
   });
 }

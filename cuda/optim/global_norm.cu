@@ -26,7 +26,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, kBlocksEach) squares_kernel(const FR_C
     Elements<T> g[kEach];
     FR_UNROLL
     for (int j = 0; j < kEach; ++j) {
-      const int64_t first = begin + V * (j * kThreads + door::thread());
+      const int64_t first = begin + V * (j * kThreads + hw::thread());
       g[j] = fetch<T>(s.grad, first, end, whole && first + V <= end);
     }
     FR_UNROLL
@@ -39,9 +39,9 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, kBlocksEach) squares_kernel(const FR_C
     }
   });
   sum = block_sum<kThreads>(sum);
-  if (door::thread() > 0) return;
-  task.sums[door::block_x()] = sum;
-  if (task.steps && door::block_x() == 0) task.steps[0] = task.steps[1];
+  if (hw::thread() > 0) return;
+  task.sums[hw::block_x()] = sum;
+  if (task.steps && hw::block_x() == 0) task.steps[0] = task.steps[1];
 }
 
 struct StepTask {
@@ -49,7 +49,7 @@ struct StepTask {
 };
 
 FR_KERNEL void step_kernel(const FR_CONSTANT StepTask task) {
-  if (door::thread() == 0) task.steps[0] = task.steps[1];
+  if (hw::thread() == 0) task.steps[0] = task.steps[1];
 }
 
 struct NormTask {
@@ -60,7 +60,7 @@ struct NormTask {
 
 FR_KERNEL void norm_kernel(const FR_CONSTANT NormTask task) {
   const double norm = norm_of(task.squares);
-  if (door::thread() > 0) return;
+  if (hw::thread() > 0) return;
   *task.norm = norm;
   if (task.clip_factor) *task.clip_factor = clip_factor(task.max_norm, norm);
 }
@@ -69,8 +69,8 @@ FR_KERNEL void norm_kernel(const FR_CONSTANT NormTask task) {
 
 Status square_sums(DType dtype, const Segment* segment, int64_t segments, int64_t* steps, SquareSums* to,
                    Stream stream) {
-  door::Limits limits;
-  const Status status = door::device_limits(&limits);
+  hw::Limits limits;
+  const Status status = hw::device_limits(&limits);
   if (status != Status::ok) return status;
   return with_dtype(dtype, "the norm", [&](auto zero) {
     using T = decltype(zero);
@@ -80,21 +80,19 @@ Status square_sums(DType dtype, const Segment* segment, int64_t segments, int64_
       const int64_t blocks = pieces < 1 ? 1 : pieces < most ? pieces : most;
       const SquaresTask<N> task{table, to->sums + to->count, steps};
       to->count += blocks;
-      return door::launch<squares_kernel<T, N>>({{blocks}, kThreads, kBlockBytes<double, kThreads>}, stream, task);
+      return hw::launch<squares_kernel<T, N>>({{blocks}, kThreads, kBlockBytes<double, kThreads>}, stream, task);
     });
   });
 }
 
-Status begin_step(int64_t* steps, Stream stream) {
-  return door::launch<step_kernel>({{1}, door::kWarp}, stream, {steps});
-}
+Status begin_step(int64_t* steps, Stream stream) { return hw::launch<step_kernel>({{1}, hw::kWarp}, stream, {steps}); }
 
 Status norm(const NormArgs* a, Stream stream) {
   SquareSums squares{a->partials, 0};
   const Status status = square_sums(a->dtype, a->segment, a->segments, nullptr, &squares, stream);
   if (status != Status::ok) return status;
-  return door::launch<norm_kernel>({{1}, kNormThreads, kBlockBytes<double, kNormThreads>}, stream,
-                                   {squares, a->max_norm, a->norm, a->clip_factor});
+  return hw::launch<norm_kernel>({{1}, kNormThreads, kBlockBytes<double, kNormThreads>}, stream,
+                                 {squares, a->max_norm, a->norm, a->clip_factor});
 }
 
 }  // namespace fusedrnn::cuda

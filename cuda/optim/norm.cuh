@@ -27,7 +27,7 @@ Status begin_step(int64_t* steps, Stream stream);
 // By a whole block of kNormThreads. Each thread adds every kNormThreads-th sum in order, then threads' sums are added.
 FR_DEVICE double norm_of(const SquareSums& squares) {
   double sum = 0;
-  for (int64_t i = door::thread(); i < squares.count; i += kNormThreads) sum = sum + squares.sums[i];
+  for (int64_t i = hw::thread(); i < squares.count; i += kNormThreads) sum = sum + squares.sums[i];
   return Lanes<double>::sqrt(block_sum<kNormThreads>(sum));
 }
 

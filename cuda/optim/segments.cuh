@@ -1,7 +1,7 @@
 // Segment tables on a GPU: they travel as a kernel's argument, and pieces of all segments are dealt out to the blocks.
 #pragma once
 
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fusedrnn::cuda {
 
@@ -28,7 +28,7 @@ constexpr int kMostOf<const SegmentTable<N>&> = N;
 template <int N, class Body>
 FR_DEVICE void for_pieces(const SegmentTable<N>& table, const Body& body) {
   int s = 0, behind = table.segments;  // the piece's segment is in [s, behind)
-  for (int64_t piece = door::block_x(); piece < table.pieces_before[table.segments]; piece += door::blocks_x()) {
+  for (int64_t piece = hw::block_x(); piece < table.pieces_before[table.segments]; piece += hw::blocks_x()) {
     while (behind - s > 1) {
       const int middle = (s + behind) / 2;
       (table.pieces_before[middle] <= piece ? s : behind) = middle;
@@ -41,7 +41,7 @@ FR_DEVICE void for_pieces(const SegmentTable<N>& table, const Body& body) {
 
 // 16 bytes of elements: what a thread reads or writes at once.
 template <class T>
-using Elements = door::Vec<T, 16 / sizeof(T)>;
+using Elements = hw::Vec<T, 16 / sizeof(T)>;
 
 FR_DEVICE bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
@@ -49,7 +49,7 @@ FR_DEVICE bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(da
 template <class T>
 FR_DEVICE Elements<T> fetch(const void* data, int64_t first, int64_t end, bool whole) {
   const T* const from = static_cast<const T*>(data) + first;
-  if (whole) return door::load(reinterpret_cast<const Elements<T>*>(from));
+  if (whole) return hw::load(reinterpret_cast<const Elements<T>*>(from));
   Elements<T> elements;
   FR_UNROLL
   for (int j = 0; j < static_cast<int>(16 / sizeof(T)); ++j) elements.v[j] = first + j < end ? from[j] : T(0);
@@ -60,7 +60,7 @@ template <class T>
 FR_DEVICE void put(void* data, int64_t first, int64_t end, bool whole, const Elements<T>& elements) {
   T* const to = static_cast<T*>(data) + first;
   if (whole) {
-    door::store(reinterpret_cast<Elements<T>*>(to), elements);
+    hw::store(reinterpret_cast<Elements<T>*>(to), elements);
     return;
   }
   FR_UNROLL
@@ -103,9 +103,9 @@ Status for_tables(const Segment* segment, int64_t segments, int64_t bytes, const
 
 // The same with the smallest tables that hold all, where the device takes as long an argument.
 template <class Launch>
-Status for_few_tables(const Segment* segment, int64_t segments, int64_t bytes, const door::Limits& limits,
+Status for_few_tables(const Segment* segment, int64_t segments, int64_t bytes, const hw::Limits& limits,
                       const Launch& launch) {
-  return segments > kFewSegments && limits.argument_bytes >= door::kLongArgument
+  return segments > kFewSegments && limits.argument_bytes >= hw::kLongArgument
              ? for_tables<kManySegments>(segment, segments, bytes, launch)
              : for_tables<kFewSegments>(segment, segments, bytes, launch);
 }

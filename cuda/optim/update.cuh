@@ -3,9 +3,9 @@
 #pragma once
 
 #include "dtype.hpp"
-#include "elements.cuh"
 #include "optim/norm.cuh"
 #include "optim/segments.cuh"
+#include "products/elements.cuh"
 //
 #include "optim/arithmetic.hpp"
 
@@ -41,7 +41,7 @@ FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_
   bool whole = aligned(s.param) && aligned(s.grad);
   FR_UNROLL
   for (int k = 0; k < 3; ++k) whole = whole && aligned(s.state[k]);
-  for (int64_t first = begin + V * door::thread(); first < end; first += V * kUpdateThreads) {
+  for (int64_t first = begin + V * hw::thread(); first < end; first += V * kUpdateThreads) {
     const bool all = whole && first + V <= end;
     Elements<T> p = fetch<T>(s.param, first, end, all), state[3] = {};
     const Elements<T> g = fetch<T>(s.grad, first, end, all);
@@ -65,18 +65,18 @@ FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_
 // The factor of all gradients; false where the update is to be skipped. Reports the norm and counts the step.
 FR_DEVICE bool clip(const UpdateTask& task, double& factor) {
   factor = task.args.clip_factor ? *task.args.clip_factor : 1;
-  bool goes_on = !task.fault || task.fault->what == 0;
-  double norm = goes_on ? 0 : nan_of<double>();
-  if (task.squares.sums && goes_on) {
+  bool applies = !task.fault || task.fault->what == 0;
+  double norm = applies ? 0 : nan_of<double>();
+  if (task.squares.sums && applies) {
     norm = norm_of(task.squares);
     factor = clip_factor(task.max_norm, norm);
-    goes_on = !task.skip_nonfinite || norm - norm == 0;
+    applies = !task.skip_nonfinite || norm - norm == 0;
   }
-  if (door::block_x() == 0 && door::thread() == 0) {
+  if (hw::block_x() == 0 && hw::thread() == 0) {
     if (task.squares.sums) *task.norm = norm;
-    if (task.steps) task.steps[1] = task.steps[0] + goes_on;
+    if (task.steps) task.steps[1] = task.steps[0] + applies;
   }
-  return goes_on;
+  return applies;
 }
 
 template <class T, class Rule, int N>
@@ -85,14 +85,14 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, kUpdateBlocks<T>) update_kernel(
   double factor;
   if (!clip(task, factor)) return;
   // The rule's scalars take a few hundred operations in double: once a block.
-  const door::Shared<Rule> shared = door::shared<Rule>(kBlockBytes<double, kUpdateThreads>, 1);
-  if (door::thread() == 0) {
+  const hw::Shared<Rule> shared = hw::shared<Rule>(kBlockBytes<double, kUpdateThreads>, 1);
+  if (hw::thread() == 0) {
     OptimizerArgs args = task.args;
     if (task.lr) args.lr = *task.lr;
     if (task.steps) args.step = task.steps[0] + 1;
     shared[0] = Rule(args);
   }
-  door::barrier();
+  hw::barrier();
   const Rule rule = shared[0];
   for_pieces(a.table, [&](const Segment& s, int64_t begin, int64_t end) {
     update_piece(rule, static_cast<T>(factor), s, begin, end);
@@ -102,8 +102,8 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, kUpdateBlocks<T>) update_kernel(
 template <template <class> class Rule>
 Status launch_update(const UpdateTask& task, Stream stream) {
   const OptimizerArgs& a = task.args;
-  door::Limits limits;
-  const Status status = door::device_limits(&limits);
+  hw::Limits limits;
+  const Status status = hw::device_limits(&limits);
   if (status != Status::ok) return status;
   return with_dtype(a.dtype, "an optimizer", [&](auto zero) {
     using T = decltype(zero);
@@ -113,8 +113,8 @@ Status launch_update(const UpdateTask& task, Stream stream) {
       const int64_t pieces = table.pieces(), least = task.squares.sums || task.steps ? 1 : 0;
       const int64_t most = kUpdateBlocks<T> * limits.multiprocessors;
       const int64_t blocks = pieces < least ? least : pieces < most ? pieces : most;
-      const door::Grid grid{{blocks}, kUpdateThreads, kBlockBytes<double, kUpdateThreads> + sizeof(R)};
-      return door::launch<update_kernel<T, R, N>>(grid, stream, {task, table});
+      const hw::Grid grid{{blocks}, kUpdateThreads, kBlockBytes<double, kUpdateThreads> + sizeof(R)};
+      return hw::launch<update_kernel<T, R, N>>(grid, stream, {task, table});
     });
   });
 }

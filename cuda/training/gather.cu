@@ -2,8 +2,8 @@
 // as a kernel's argument; and what the step counts itself.
 #include <cstring>
 
-#include "elements.cuh"
 #include "entries.hpp"
+#include "products/elements.cuh"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -22,14 +22,14 @@ template <class T>
 FR_DEVICE void gather_piece(const Gather& g, int64_t begin, int64_t end) {
   FR_UNROLL
   for (int j = 0; j < kEach; ++j) {
-    const int64_t i = begin + j * kThreads + door::thread();
+    const int64_t i = begin + j * kThreads + hw::thread();
     if (i < end) static_cast<T*>(g.to)[i] = element_of<T>(g.from, i);
   }
 }
 
 FR_KERNEL void gather_kernel(const FR_CONSTANT GatherTask task) {
   int p = 0;
-  for (int64_t piece = door::block_x(); piece < task.pieces_before[task.parts]; piece += door::blocks_x()) {
+  for (int64_t piece = hw::block_x(); piece < task.pieces_before[task.parts]; piece += hw::blocks_x()) {
     while (piece >= task.pieces_before[p + 1]) ++p;
     const Gather& g = task.part[p];
     const int64_t begin = (piece - task.pieces_before[p]) * kPiece, count = g.from.rows * g.from.width;
@@ -53,7 +53,7 @@ struct UploadTask {
 
 FR_KERNEL void upload_kernel(const FR_CONSTANT UploadTask task) {
   uint8_t* const to = static_cast<uint8_t*>(task.to);
-  for (int i = door::thread(); i < task.bytes; i += kThreads)
+  for (int i = hw::thread(); i < task.bytes; i += kThreads)
     to[i] = static_cast<uint8_t>(task.words[i / 8] >> i % 8 * 8);
 }
 
@@ -63,7 +63,7 @@ struct CountTask {
 };
 
 FR_KERNEL void count_up_kernel(const FR_CONSTANT CountTask task) {
-  for (int64_t i = door::thread(); i < task.count; i += kThreads) ++task.numbers[i];
+  for (int64_t i = hw::thread(); i < task.count; i += kThreads) ++task.numbers[i];
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ Status gather(const Gather* list, int64_t count, Stream stream) {
           task.pieces_before[task.parts] + (g.from.rows * g.from.width + kPiece - 1) / kPiece;
     }
     const int64_t pieces = task.pieces_before[task.parts];
-    status = door::launch<gather_kernel>({{pieces < kBlocks ? pieces : kBlocks}, kThreads}, stream, task);
+    status = hw::launch<gather_kernel>({{pieces < kBlocks ? pieces : kBlocks}, kThreads}, stream, task);
   }
   return status;
 }
@@ -92,13 +92,13 @@ Status upload(void* to, const void* from, size_t bytes, Stream stream) {
     std::memcpy(task.words, static_cast<const char*>(from) + done, n);
     task.to = static_cast<char*>(to) + done;
     task.bytes = static_cast<int32_t>(n);
-    status = door::launch<upload_kernel>({{1}, kThreads}, stream, task);
+    status = hw::launch<upload_kernel>({{1}, kThreads}, stream, task);
   }
   return status;
 }
 
-Status count_up(uint64_t* numbers, int64_t count, Stream stream) {
-  return count == 0 ? Status::ok : door::launch<count_up_kernel>({{1}, kThreads}, stream, {numbers, count});
+Status increment(uint64_t* numbers, int64_t count, Stream stream) {
+  return count == 0 ? Status::ok : hw::launch<count_up_kernel>({{1}, kThreads}, stream, {numbers, count});
 }
 
 }  // namespace fusedrnn::cuda

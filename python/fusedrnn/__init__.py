@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusedrnn import cpu, cuda, functional, io, losses, nn, optim, reference
+    from fusedrnn._core.arrays import asarray
     from fusedrnn._native import DeviceArray
-    from fusedrnn.device import asarray
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "reference",
     "set_num_threads",
 ]
-_NAMES = {"DeviceArray": "_native", "asarray": "device"}
+_NAMES = {"DeviceArray": "_native", "asarray": "_core.arrays"}
 _PARTS = frozenset({"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"})
 
 
@@ -70,8 +70,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"fusedrnn.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"fusedrnn.{_NAMES[name]}"), name)
-    _elsewhere = importlib.import_module("fusedrnn._elsewhere")
-    return _elsewhere.missing("module 'fusedrnn'", name, _elsewhere.PACKAGE)
+    torch_hints = importlib.import_module("fusedrnn._core.torch_hints")
+    return torch_hints.missing("module 'fusedrnn'", name, torch_hints.PACKAGE)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The compiled module: checks arguments, releases the GIL, calls a backend (csrc/backend.hpp)."""
+"""The compiled module: checks arguments, releases the GIL, calls a backend (csrc/backend/backend.hpp)."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ def host_allocations() -> int: ...
 def cuda_info() -> dict[str, Any]: ...
 def cuda_device() -> str: ...
 
-# ---- device arrays (csrc/bindings/device_array.cpp)
+# ---- device arrays (csrc/bindings/arrays/device_array.cpp)
 class DeviceArray:
     """An array in the memory of a CUDA device.
 
@@ -72,7 +72,7 @@ def device_zeros(shape: Sequence[int], dtype: Any) -> DeviceArray: ...
 def device_array_from_dlpack(capsule: object) -> DeviceArray: ...
 def device_array_from_interface(interface: dict[str, Any], owner: object) -> DeviceArray: ...
 
-# ---- sequences (csrc/bindings/sequence.cpp)
+# ---- sequences (csrc/bindings/ops/sequence.cpp)
 class PackedWeights:
     @property
     def nbytes(self) -> int: ...
@@ -131,7 +131,7 @@ def sequence_plan(
     algo: str = "auto",
 ) -> dict[str, Any]: ...
 
-# ---- layers (csrc/bindings/layers.cpp)
+# ---- layers (csrc/bindings/ops/layers.cpp)
 def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array: ...
 def linear_backward(
     dy: Array,
@@ -159,7 +159,7 @@ def dropout(x: Array, p: float, key: int, stream: int) -> Array: ...
 def last_forward(x: Array, lengths: Array | None, batch_first: bool) -> Array: ...
 def last_backward(dy: Array, T: int, lengths: Array | None, batch_first: bool) -> Array: ...
 
-# ---- losses (csrc/bindings/losses.cpp); loss is a float, or an array of a row each with reduction "none"
+# ---- losses (csrc/bindings/ops/losses.cpp); loss is a float, or an array of a row each with reduction "none"
 def mse(
     pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
 ) -> tuple[Any, Array]: ...
@@ -170,7 +170,7 @@ def binary_cross_entropy(
     pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
 ) -> tuple[Any, Array]: ...
 
-# ---- optimizers (csrc/bindings/optim.cpp)
+# ---- optimizers (csrc/bindings/ops/optim.cpp)
 class Segments:
     """Contiguous pieces of parameters, gradients and state; keeps its arrays alive."""
 
@@ -186,9 +186,9 @@ def global_norm(grads: list[Array]) -> Any: ...
 def clip_by_global_norm(grads: list[Array], max_norm: float) -> Any: ...
 def clip_by_value(grads: list[Array], limit: float) -> None: ...
 
-# ---- a whole training step (csrc/bindings/step.cpp)
+# ---- a whole training step (csrc/bindings/training/train_step.cpp)
 class TrainStep:
-    """The native step of a model; see csrc/bindings/stages.hpp for the description of a layer."""
+    """The native step of a model; csrc/bindings/training/layer_builder.hpp describes a layer."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class TrainStep:
         want_states: bool,
     ) -> tuple[float, float | None, bool, list[Array] | None] | None: ...
 
-# ---- the same on a device (csrc/bindings/device_step.cpp)
+# ---- the same on a device (csrc/bindings/training/device_step.cpp)
 def capturing() -> bool: ...
 
 class StepLoss(DeviceArray):

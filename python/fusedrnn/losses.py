@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fusedrnn import _elsewhere
+from fusedrnn._core import torch_hints
 from fusedrnn.functional.losses import binary_cross_entropy, cross_entropy, mse
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
@@ -18,4 +18,4 @@ __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 if not TYPE_CHECKING:  # a type checker knows what there is
 
     def __getattr__(name: str) -> Any:
-        _elsewhere.missing("module 'fusedrnn.losses'", name, _elsewhere.LOSSES)
+        torch_hints.missing("module 'fusedrnn.losses'", name, torch_hints.LOSSES)

@@ -1,8 +1,8 @@
 #include "probe.hpp"
 
-#include "cells/elman.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/rnn.hpp"
 #include "simd/math.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {

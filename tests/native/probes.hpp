@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "dispatch/isa.hpp"
+#include "isa/detect.hpp"
 #include "probe.hpp"
 
 extern "C" {

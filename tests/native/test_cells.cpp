@@ -7,9 +7,9 @@
 #include <cmath>
 #include <complex>
 
-#include "cells/elman.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/rnn.hpp"
 #include "check.hpp"
 #include "probes.hpp"
 #include "random.hpp"

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "dispatch/registry.hpp"
 #include "guarded.hpp"
+#include "isa/registry.hpp"
 #include "random.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
@@ -84,20 +84,20 @@ void layers(Call<T>& c, int64_t n) {
   T* dweight = c.reals(table * width);
   const EmbeddingArgs embedding = {c.dtype, count, table, width, flat(ids, count), dweight, y, rows(dy, count, width),
                                    dweight};
-  c.require_ok(c.backend.embedding_forward(&embedding, c.team), "embedding_forward");
+  c.require_ok(c.backend.dense->embedding_forward(&embedding, c.team), "embedding_forward");
   c.see(y, count * width);
-  c.require_ok(c.backend.embedding_backward(&embedding, c.team), "embedding_backward");
+  c.require_ok(c.backend.dense->embedding_backward(&embedding, c.team), "embedding_backward");
   c.see(dweight, table * width);
 
   constexpr uint64_t key = 0x123456789abcdef0u;
   DropoutArgs dropout = {c.dtype, count * width, 0.3, key, nullptr, 2, flat(x, count * width), y};
-  c.require_ok(c.backend.dropout(&dropout, c.team), "dropout");
+  c.require_ok(c.backend.dense->dropout(&dropout, c.team), "dropout");
   c.see(y, count * width);
   T* again = c.template blank<T>(count * width);
   dropout.key = 0;
   dropout.key_at = &key;
   dropout.y = again;
-  c.require_ok(c.backend.dropout(&dropout, c.team), "dropout by a key in memory");
+  c.require_ok(c.backend.dense->dropout(&dropout, c.team), "dropout by a key in memory");
   check::require(std::equal(y, y + count * width, again), "%s: another mask by a key in memory", c.backend.name);
   if (width == 0) return;
 
@@ -106,8 +106,8 @@ void layers(Call<T>& c, int64_t n) {
   const LayerNormArgs norm = {c.dtype,        count, width, 1e-5, rows(x, count, width),  c.reals(width),
                               c.reals(width), y,     mean,  rstd, rows(dy, count, width), dx,
                               dscale,         dbias};
-  c.require_ok(c.backend.layer_norm_forward(&norm, c.team), "layer_norm_forward");
-  c.require_ok(c.backend.layer_norm_backward(&norm, c.team), "layer_norm_backward");
+  c.require_ok(c.backend.dense->layer_norm_forward(&norm, c.team), "layer_norm_forward");
+  c.require_ok(c.backend.dense->layer_norm_backward(&norm, c.team), "layer_norm_backward");
   c.see(y, count * width);
   c.see(mean, count);
   c.see(rstd, count);
@@ -137,7 +137,7 @@ void loss(Call<T>& c, LossKind kind, Reduction reduction, int64_t n_rows, int64_
   a.loss = reduction == Reduction::none ? static_cast<void*>(each) : &total;
   a.dpred = dpred;
   a.partials = c.template blank<double>(by_row ? entries : (entries + kReduceChunk - 1) / kReduceChunk);
-  c.require_ok(c.backend.loss(&a, c.team), "loss");
+  c.require_ok(c.backend.losses->loss(&a, c.team), "loss");
   c.see(&total, 1);
   c.see(each, entries);
   c.see(dpred, count);
@@ -165,7 +165,7 @@ void optimizers(Call<T>& c, int64_t n) {
   const auto table = static_cast<int64_t>(segments.size());
   double norm = 0, factor = 0;
   const NormArgs measure = {c.dtype, table, segments.data(), 0.5, &norm, &factor, c.template blank<double>(chunks)};
-  c.require_ok(c.backend.norm(&measure, c.team), "norm");
+  c.require_ok(c.backend.optim->norm(&measure, c.team), "norm");
   c.see(&norm, 1);
   c.see(&factor, 1);
   for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adagrad, OptimizerKind::rmsprop,
@@ -185,10 +185,10 @@ void optimizers(Call<T>& c, int64_t n) {
     a.nesterov = a.centered = a.bias_correction = 1;
     a.step = 3;
     a.clip_factor = &factor;
-    c.require_ok(c.backend.optimizer(&a, c.team), "optimizer");
+    c.require_ok(c.backend.optim->optimizer(&a, c.team), "optimizer");
   }
-  c.require_ok(c.backend.scale(c.dtype, table, segments.data(), &factor, c.team), "scale");
-  c.require_ok(c.backend.clip_value(c.dtype, table, segments.data(), 0.1, c.team), "clip_value");
+  c.require_ok(c.backend.optim->scale(c.dtype, table, segments.data(), &factor, c.team), "scale");
+  c.require_ok(c.backend.optim->clip_value(c.dtype, table, segments.data(), 0.1, c.team), "clip_value");
   for (const Segment& s : segments) {
     c.see(static_cast<T*>(s.param), s.count);
     c.see(static_cast<T*>(s.grad), s.count);

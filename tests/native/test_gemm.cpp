@@ -3,11 +3,11 @@
 #include <cmath>
 #include <memory>
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include "check.hpp"
-#include "dispatch/isa.hpp"
-#include "dispatch/registry.hpp"
 #include "guarded.hpp"
+#include "isa/detect.hpp"
+#include "isa/registry.hpp"
 #include "probe_gemm.hpp"
 #include "probes.hpp"
 #include "random.hpp"
@@ -221,9 +221,9 @@ void one_product(const Backend& backend, const Problem& p, Data data, Random& ra
   args.ldb = b.ld;
   args.ldc = c.ld;
   Team team{p.threads, run_in_turn, no_barrier};
-  Guarded<char> workspace(backend.gemm_workspace(&args, p.threads), Guard::after);
+  Guarded<char> workspace(backend.dense->gemm_workspace(&args, p.threads), Guard::after);
   std::memset(workspace.data(), 0xff, workspace.size());  // NaN
-  const Status status = backend.gemm(&args, workspace.data(), &team);
+  const Status status = backend.dense->gemm(&args, workspace.data(), &team);
 
   static const char* const kinds[] = {"nt", "nn", "tn"};
   const auto describe = [&](int64_t i, int64_t j, T got, T must) {
@@ -293,7 +293,7 @@ void column_sums(const Backend& backend) {
         }
       Team team{3, run_in_turn, no_barrier};
       const Status status =
-          backend.column_sum(kDType<T>, rows, columns, a.memory.data(), a.ld, sum.memory.data(), &team);
+          backend.dense->column_sum(kDType<T>, rows, columns, a.memory.data(), a.ld, sum.memory.data(), &team);
       require(status == Status::ok, "%s: column_sum returned %d", backend.name, static_cast<int>(status));
       for (int64_t j = 0; j < columns; ++j)
         require(sum.at(0, j) == must[static_cast<size_t>(j)], "%s: column_sum of %d x %d: [%d] is %a, must be %a",

@@ -1,7 +1,7 @@
 // Why CUDA cannot be used, for every machine where it cannot: each sentence tells what is the matter and what to do.
 #include <string>
 
-#include "../../cuda/machine.hpp"
+#include "../../cuda/hw/machine.hpp"
 #include "check.hpp"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "dispatch/registry.hpp"
+#include "isa/registry.hpp"
 #include "random.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
@@ -105,7 +105,7 @@ class Run {
     desc.dropout_key = grid.threads > 1 ? 0 : key;
     desc.dropout_key_at = grid.threads > 1 ? &key : nullptr;
     Plan plan;
-    must(backend_.plan(&desc, &plan), "plan");
+    must(backend_.sequence->plan(&desc, &plan), "plan");
     if (grid.rows > 0)
       check::require(plan.row_groups == grid.rows && plan.unit_groups == grid.units &&
                          plan.direction_groups == (grid.directions < p.directions ? grid.directions : p.directions),
@@ -113,7 +113,7 @@ class Run {
                      plan.unit_groups, grid.directions, grid.rows, grid.units);
 
     SequenceSizes sizes;
-    must(backend_.sizes(&desc, &sizes), "sizes");
+    must(backend_.sequence->sizes(&desc, &sizes), "sizes");
     const Block packed(backend_, sizes.packed), tape(backend_, sizes.tape), forward(backend_, sizes.forward),
         backward(backend_, sizes.backward);
     std::vector<LayerWeights> layers;
@@ -122,7 +122,7 @@ class Run {
       layers.push_back(
           {w[0].data(), w[1].data(), w[2].data(), w[3].data(), i < p.directions ? p.I : p.directions * p.H, p.H});
     }
-    must(backend_.pack(&desc, layers.data(), packed.data(), lease.team()), "pack");
+    must(backend_.sequence->pack(&desc, layers.data(), packed.data(), lease.team()), "pack");
 
     const auto state = [&](std::vector<T>& v) { return Array3{v.data(), p.B * p.H, p.H}; };
     const bool carry = cell_ == CellKind::lstm;
@@ -139,7 +139,7 @@ class Run {
     f.hn = state(hn);
     if (carry) f.c0 = state(c0_), f.cn = state(cn);
     f.tape = tape.data();
-    must(backend_.forward(&desc, &f, forward.data(), lease.team()), "forward");
+    must(backend_.sequence->forward(&desc, &f, forward.data(), lease.team()), "forward");
 
     std::vector<T> dx(x_.size()), dh0(h0_.size()), dc0(h0_.size());
     std::vector<std::vector<T>> grads;
@@ -164,7 +164,7 @@ class Run {
     b.dh0 = state(dh0);
     if (carry) b.dc0 = state(dc0);
     b.dweights = dweights.data();
-    must(backend_.backward(&desc, &b, backward.data(), lease.team()), "backward");
+    must(backend_.sequence->backward(&desc, &b, backward.data(), lease.team()), "backward");
 
     std::vector<T> all;
     for (const auto* part : {&y, &hn, &cn, &dx, &dh0, &dc0}) all.insert(all.end(), part->begin(), part->end());

@@ -5,14 +5,14 @@
 #include <vector>
 
 #include "check.hpp"
-#include "dispatch/registry.hpp"
+#include "isa/registry.hpp"
 #include "random.hpp"
 #include "runtime/memory.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
-#include "step/layers.hpp"
-#include "step/recurrent.hpp"
-#include "step/train_step.hpp"
+#include "training/host_executor.hpp"
+#include "training/layers.hpp"
+#include "training/recurrent.hpp"
 
 namespace {
 long made_by_new = 0;
@@ -30,7 +30,7 @@ __attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { 
 namespace {
 
 using namespace fusedrnn;
-using namespace fusedrnn::step;
+using namespace fusedrnn::training;
 
 constexpr int64_t kWords = 9, kWidth = 6, kHidden = 20, kT = 12, kB = 10;
 

@@ -131,7 +131,7 @@ void check_awake() {
     std::this_thread::sleep_for(std::chrono::milliseconds(3));
     {
       TeamLease late;
-      late.rouse();
+      late.prewake();
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       require(!late.awake(), "a call long after the last one rouses nobody");
     }
@@ -142,7 +142,7 @@ void check_awake() {
           }
           TeamLease lease;
           if (lease.awake()) return true;
-          lease.rouse();
+          lease.prewake();
           return false;
         },
         "roused workers are awake at the next call");

@@ -19,7 +19,7 @@ Strided flat(const void* data, int64_t count) { return {data, 1, count, 0, {}, {
 Fault checked(const CheckArgs& args, const Device<Fault>& fault) {
   CheckArgs a = args;
   a.fault = fault.data();
-  require_ok(backend->check_values(&a, nullptr));
+  require_ok(backend->async->check_values(&a, nullptr));
   return fault.values()[0];
 }
 
@@ -68,7 +68,7 @@ void ids() {
   const Device<float> weight(std::vector<float>(rows * width, 2)), y(count * width),
       dy(std::vector<float>(count * width, 1)), dweight(std::vector<float>(rows * width, 5));
   EmbeddingArgs a{DType::float32, count, rows, width, flat(there.data(), count), weight.data(), y.data(), {}, nullptr};
-  require_ok(backend->embedding_forward(&a, nullptr));
+  require_ok(backend->dense->embedding_forward(&a, nullptr));
   const std::vector<float> rows_out = y.values();
   for (int64_t i = 0; i < count * width; ++i) {
     const bool right = i / width == 0 || i / width == 2;
@@ -77,7 +77,7 @@ void ids() {
   }
   a.dy = {dy.data(), count, width, 1, {count}, {width}};
   a.dweight = dweight.data();
-  require_ok(backend->embedding_backward(&a, nullptr));
+  require_ok(backend->dense->embedding_backward(&a, nullptr));
   const std::vector<float> sums = dweight.values();
   for (int64_t i = 0; i < rows * width; ++i)
     check::require(sums[static_cast<size_t>(i)] == (i / width == 1 ? 5 : 6), "a wrong id took part in the gradient");
@@ -90,7 +90,7 @@ void lengths() {
   const Device<float> x(steps), y(B * N);
   const Device<int64_t> there(std::vector<int64_t>{-5, kMost, 2});
   const LastArgs a{DType::float32, T, B, N, there.data(), {x.data(), B * N, N}, y.data(), N};
-  require_ok(backend->last_forward(&a, nullptr));
+  require_ok(backend->dense->last_forward(&a, nullptr));
   const std::vector<float> last = y.values();
   check::require(last[0] == 0 && last[N] == steps[(T - 1) * B * N + N] && last[2 * N] == steps[B * N + 2 * N],
                  "wrong lengths are not taken for the nearest right ones");
@@ -115,7 +115,7 @@ void classes() {
   const auto run = [&](const Device<int64_t>& target, const Fault* fault) {
     a.target = flat(target.data(), rows);
     a.fault = fault;
-    require_ok(backend->loss(&a, nullptr));
+    require_ok(backend->losses->loss(&a, nullptr));
     return loss.values()[0];
   };
   check::require(std::abs(run(right, none.data()) - 4 * std::log(6.0)) < 1e-6, "a loss without a fault is another one");
@@ -146,7 +146,7 @@ void updates() {
   const auto run = [&](double* to, const Fault* fault) {
     a.norm = to;
     a.fault = fault;
-    require_ok(backend->clipped_update(&a, nullptr));
+    require_ok(backend->optim->clipped_update(&a, nullptr));
   };
   run(norm.data(), one.data());
   check::require(std::isnan(norm.values()[0]) && param.values()[0] == 1 && steps.values()[1] == 4,

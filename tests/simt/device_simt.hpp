@@ -1,4 +1,4 @@
-// The door's implementation on the host. The contract of each function is in cuda/device.cuh.
+// The hardware layer's implementation on the host. The contract of each function is in cuda/hw/device.cuh.
 #pragma once
 
 #include <typeinfo>
@@ -7,7 +7,7 @@
 #include "runtime.hpp"
 #include "shared.hpp"
 
-namespace fusedrnn::cuda::door {
+namespace fusedrnn::cuda::hw {
 
 FR_DEVICE int thread() { return simt::here->thread; }
 FR_DEVICE int threads() { return simt::here->threads; }
@@ -92,8 +92,8 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
   simt::store_async(to.there(), &value, sizeof value, m.there());
 }
 
-FR_DEVICE void wait_for_previous() { simt::wait_for_previous(); }
-FR_DEVICE void let_next_begin() { simt::let_next_begin(); }
+FR_DEVICE void wait_on_dependency() { simt::wait_on_dependency(); }
+FR_DEVICE void launch_dependents() { simt::launch_dependents(); }
 
 FR_DEVICE void flag_post(uint32_t* flag, uint32_t value) { simt::flag_post(flag, value); }
 FR_DEVICE void flag_poll(const uint32_t* flag, uint32_t value) { simt::flag_poll(flag, value); }
@@ -173,7 +173,8 @@ template <auto kernel>
 struct Named;
 
 template <auto kernel>
-Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args, Place place) {
+Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
+              SourceLocation location) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
   const simt::LaunchShape shape = {{grid.blocks.x, grid.blocks.y, grid.blocks.z},
                                    grid.threads,
@@ -185,73 +186,89 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
   simt::note_launch(typeid(Named<kernel>*).name(), shape);
   return simt::launch(
       shape, stream, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, sizeof args,
-      __PRETTY_FUNCTION__, place);
+      __PRETTY_FUNCTION__, location);
 }
 
 template <auto kernel>
-Status clusters_at_once(const Grid& grid, int32_t* clusters, Place) {
+Status clusters_at_once(const Grid& grid, int32_t* clusters, SourceLocation) {
   *clusters = grid.cluster > simt::most_cluster_blocks() ? 0 : simt::kMultiprocessors / grid.cluster;
   return Status::ok;
 }
 
 // One for each multiprocessor.
 template <auto kernel>
-Status blocks_at_once(const Grid&, int32_t* blocks, Place) {
+Status blocks_at_once(const Grid&, int32_t* blocks, SourceLocation) {
   *blocks = simt::most_blocks();
   return Status::ok;
 }
 
-inline Status alloc(size_t bytes, void** memory, Place place) { return simt::alloc(bytes, memory, place); }
-inline Status free(void* memory, Place place) { return simt::free(memory, place); }
-inline Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
-  return simt::alloc_on(bytes, memory, stream, place);
+inline Status alloc(size_t bytes, void** memory, SourceLocation location) {
+  return simt::alloc(bytes, memory, location);
 }
-inline Status free_on(void* memory, Stream stream, Place place) { return simt::free_on(memory, stream, place); }
-inline Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
-  return simt::copy(to, from, bytes, stream, place);
+inline Status free(void* memory, SourceLocation location) { return simt::free(memory, location); }
+inline Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location) {
+  return simt::alloc_on(bytes, memory, stream, location);
 }
-inline Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
-  return simt::fill(to, value, bytes, stream, place);
+inline Status free_on(void* memory, Stream stream, SourceLocation location) {
+  return simt::free_on(memory, stream, location);
 }
-inline Status synchronize(Stream stream, Place place) { return simt::synchronize(stream, place); }
+inline Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location) {
+  return simt::copy(to, from, bytes, stream, location);
+}
+inline Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location) {
+  return simt::fill(to, value, bytes, stream, location);
+}
+inline Status synchronize(Stream stream, SourceLocation location) { return simt::synchronize(stream, location); }
 
-inline Status hand_over(Stream stream, Place place) { return simt::synchronize(stream, place); }
-inline Status mark_create(Mark* mark, Place place) { return simt::mark_create(mark, place); }
-inline Status mark_free(Mark mark, Place place) { return simt::mark_free(mark, place); }
-inline Status mark(Mark mark, Stream stream, Place place) { return simt::mark(mark, stream, place); }
-inline Status wait_mark(Stream stream, Mark mark, Place place) { return simt::wait_mark(stream, mark, place); }
-inline Status reached(Mark mark, bool* yes, Place place) { return simt::reached(mark, yes, place); }
-inline Status capturing(Stream stream, bool* yes, Place place) { return simt::capturing(stream, yes, place); }
-inline Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
-  return simt::capture_hold(stream, object, release, place);
+inline Status hand_over(Stream stream, SourceLocation location) { return simt::synchronize(stream, location); }
+inline Status event_create(Event* event, SourceLocation location) { return simt::event_create(event, location); }
+inline Status event_free(Event event, SourceLocation location) { return simt::event_free(event, location); }
+inline Status event_record(Event event, Stream stream, SourceLocation location) {
+  return simt::event_record(event, stream, location);
 }
-inline Status capture_begin(Stream* stream, Place place) { return simt::capture_begin(stream, place); }
-inline Status capture_end(Stream stream, Graph* graph, Place place) { return simt::capture_end(stream, graph, place); }
-inline Status graph_launch(Graph graph, Stream stream, Place place) { return simt::graph_launch(graph, stream, place); }
-inline Status graph_free(Graph graph, Place place) { return simt::graph_free(graph, place); }
+inline Status event_wait(Stream stream, Event event, SourceLocation location) {
+  return simt::event_wait(stream, event, location);
+}
+inline Status event_query(Event event, bool* yes, SourceLocation location) {
+  return simt::event_query(event, yes, location);
+}
+inline Status capturing(Stream stream, bool* yes, SourceLocation location) {
+  return simt::capturing(stream, yes, location);
+}
+inline Status capture_hold(Stream stream, void* object, void (*release)(void*), SourceLocation location) {
+  return simt::capture_hold(stream, object, release, location);
+}
+inline Status capture_begin(Stream* stream, SourceLocation location) { return simt::capture_begin(stream, location); }
+inline Status capture_end(Stream stream, Graph* graph, SourceLocation location) {
+  return simt::capture_end(stream, graph, location);
+}
+inline Status graph_launch(Graph graph, Stream stream, SourceLocation location) {
+  return simt::graph_launch(graph, stream, location);
+}
+inline Status graph_free(Graph graph, SourceLocation location) { return simt::graph_free(graph, location); }
 
-inline Status current_device(int32_t* device, Place) {
+inline Status current_device(int32_t* device, SourceLocation) {
   *device = simt::current_device();
   return Status::ok;
 }
 
-inline Status device_of(const void* memory, int32_t* device, Place) {
+inline Status device_of(const void* memory, int32_t* device, SourceLocation) {
   *device = simt::device_of(memory);
   return Status::ok;
 }
 
 inline Machine machine() { return {13000, 13000, 1, nullptr, nullptr, "host emulator", 90, 80}; }
 
-inline Status device_limits(Limits* limits, Place) {
+inline Status device_limits(Limits* limits, SourceLocation) {
   *limits = {simt::compute_major(), simt::kMultiprocessors, simt::kMaxShared, simt::argument_bytes(),
              simt::compute_major() >= 9};
   return Status::ok;
 }
 
-inline Status device_info(DeviceInfo* info, Place) {
+inline Status device_info(DeviceInfo* info, SourceLocation) {
   *info = {"host emulator",        simt::current_device(), simt::compute_major(), 0,
            simt::kMultiprocessors, simt::device_bytes(),   simt::kMaxShared,      simt::kMaxShared + 1024};
   return Status::ok;
 }
 
-}  // namespace fusedrnn::cuda::door
+}  // namespace fusedrnn::cuda::hw

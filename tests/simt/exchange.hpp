@@ -113,10 +113,10 @@ FR_KERNEL void exchange(const FR_CONSTANT Args a) {
       const Shared<Vector> slice = recast<Vector>(after + rank * kSlice);
       const Vector value = slice[k % kVectors];
       const bool bad = culprit && s == 0;
-      const int place = bad && planted(Plant::past_remote_array) ? (blocks - rank) * kVectors : k % kVectors;
+      const int location = bad && planted(Plant::past_remote_array) ? (blocks - rank) * kVectors : k % kVectors;
       const Shared<Vector> target = bad && planted(Plant::misaligned_remote)
                                         ? recast<Vector>(after + rank * kSlice + 2)
-                                        : recast<Vector>(after + rank * kSlice) + place;
+                                        : recast<Vector>(after + rank * kSlice) + location;
       const int target_rank = bad && planted(Plant::rank_outside) ? blocks : to;
       const Remote<Mbarrier> target_at = remote(at, bad && planted(Plant::mbarrier_elsewhere) ? (to + 1) % blocks : to);
       for (int times = bad && planted(Plant::send_twice) ? 2 : 1; times > 0; --times)
@@ -151,7 +151,7 @@ Status run(int blocks, int clusters = 2, int steps = 5) {
     }
     check::require(std::memcmp(memory, values.data(), values.size() * 4) == 0, "the state after %d steps", steps);
   }
-  const Status freed = door::free(memory);  // keeps the text of the failure
+  const Status freed = hw::free(memory);  // keeps the text of the failure
   check::require(freed == Status::ok, "%s", status_text());
   return status;
 }

@@ -8,17 +8,17 @@
 #include <vector>
 
 #include "../native/check.hpp"
-#include "device.cuh"
+#include "hw/device.cuh"
 
 namespace fixture {
 
 using namespace fusedrnn;
 using namespace fusedrnn::cuda;
-using namespace fusedrnn::cuda::door;
+using namespace fusedrnn::cuda::hw;
 
 inline void require_ok(Status status) { check::require(status == Status::ok, "%s", status_text()); }
 
-// What became of a call of the door and of the work that it put into the default stream.
+// What became of a call of the hardware layer and of the work that it put into the default stream.
 inline Status done(Status status) { return status == Status::ok ? synchronize(nullptr) : status; }
 
 // An array of device memory. The host may look into it, behind what is in the default stream.
@@ -32,7 +32,7 @@ class Device {
     require_ok(copy(data_, values.data(), count_ * sizeof(T), nullptr));
   }
   Device(const Device&) = delete;
-  ~Device() { require_ok(door::free(data_)); }
+  ~Device() { require_ok(hw::free(data_)); }
   T* data() const { return data_; }
   std::vector<T> values() const {
     require_ok(synchronize(nullptr));

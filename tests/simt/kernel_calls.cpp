@@ -46,7 +46,7 @@ float number_of(Operand operand, uint32_t bits) {
   return operand == Operand::bf16 ? float_of_bf16(low) : float_of_fp16(low);
 }
 
-// Puts what this lane holds of A and B (cuda/device.cuh has the layouts) in its place.
+// Puts what this lane holds of A and B (cuda/hw/device.cuh has the layouts) in its place.
 void unpack(Operand operand, Tiles& tiles, const uint32_t* a, const uint32_t* b) {
   const int lane = here->thread % kWarp, g = lane / 4, t = lane % 4;
   for (int i = 0; i < 4; ++i) {
@@ -168,10 +168,10 @@ void wait_copies(int groups) {
 }
 
 // ---------------------------------------------------------------------------------------------- kernels that overlap
-void wait_for_previous() { current_launch().wait_for_previous(); }
+void wait_on_dependency() { current_launch().wait_on_dependency(); }
 
-void let_next_begin() {
-  if (current_launch().before_previous()) fault("is at let_next_begin() before wait_for_previous()");
+void launch_dependents() {
+  if (current_launch().before_previous()) fault("is at launch_dependents() before wait_on_dependency()");
 }
 
 // ---------------------------------------------------------------------------------------------------------- meetings
@@ -225,17 +225,17 @@ std::string kernel_name(const char* signature) {
 }  // namespace
 
 Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* args), const void* args, size_t bytes,
-              const char* signature, Place place) {
+              const char* signature, SourceLocation location) {
   const std::string name = kernel_name(signature);
   for (const int64_t n : shape.blocks) {
     if (n == 0) return Status::ok;
   }
-  const Status status = require_possible(shape, name, place);
+  const Status status = require_possible(shape, name, location);
   if (status != Status::ok) return status;
   const auto kept = std::make_shared<std::vector<Aligned>>((bytes + sizeof(Aligned) - 1) / sizeof(Aligned));
   std::memcpy(static_cast<void*>(kept->data()), args, bytes);
   const std::shared_ptr<const void> at(kept, kept->data());
-  return enqueue_kernel(stream, std::make_shared<const KernelCall>(KernelCall{shape, run, at, name, place}));
+  return enqueue_kernel(stream, std::make_shared<const KernelCall>(KernelCall{shape, run, at, name, location}));
 }
 
 }  // namespace fusedrnn::cuda::simt

@@ -170,7 +170,7 @@ Words describe_address(const void* address) {
 
 void require_global(const void* p, size_t bytes, bool write) {
   const uintptr_t at = number(p);
-  if (write && current_launch().before_previous()) fault("writes global memory before wait_for_previous()");
+  if (write && current_launch().before_previous()) fault("writes global memory before wait_on_dependency()");
   if (at % bytes != 0) fault("%s %zu bytes of global memory at %p, not aligned", write ? "writes" : "reads", bytes, p);
   Range& range = range_of(at);
   if (at >= range.first && at + bytes <= range.last) return;
@@ -211,16 +211,16 @@ void* allocate(size_t bytes) {
 }
 
 // Marks the allocation as one that will be gone, so that it is freed once.
-Status give_up(void* memory, const char* call, Place place) {
+Status give_up(void* memory, const char* call, SourceLocation location) {
   const Lock lock;
   const auto found = registry().allocations.find(number(memory));
   if (found != registry().allocations.end() && !std::exchange(found->second.freed, true)) return Status::ok;
-  return fail(Status::device_error, "%s(%p) at %s:%d: not an allocation", call, memory, source_name(place.file),
-              place.line);
+  return fail(Status::device_error, "%s(%p) at %s:%d: not an allocation", call, memory, source_name(location.file),
+              location.line);
 }
 
 // Gone: who uses it from here on is found out.
-Status release(void* memory, const char* call, Place place) {
+Status release(void* memory, const char* call, SourceLocation location) {
   const Lock lock;
   Registry& r = registry();
   const auto found = r.allocations.find(number(memory));
@@ -231,7 +231,7 @@ Status release(void* memory, const char* call, Place place) {
   forget_ranges();
   munmap(a.pages - kPage, a.page_bytes + 2 * kPage);
   if (text.empty()) return Status::ok;
-  return fail(Status::device_error, "%s(%p) at %s:%d: %s", call, memory, source_name(place.file), place.line,
+  return fail(Status::device_error, "%s(%p) at %s:%d: %s", call, memory, source_name(location.file), location.line,
               text.c_str());
 }
 
@@ -245,7 +245,7 @@ Side side_of(const void* p, size_t bytes) {
 
 }  // namespace
 
-Status alloc(size_t bytes, void** memory, Place place) {
+Status alloc(size_t bytes, void** memory, SourceLocation location) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
   note(Deed::allocates);
@@ -256,42 +256,42 @@ Status alloc(size_t bytes, void** memory, Place place) {
   if (*memory != nullptr) return Status::ok;
   const Lock lock;
   return fail(Status::out_of_memory, "alloc(%zu) at %s:%d: out of memory, %zu of %zu bytes are in use", bytes,
-              source_name(place.file), place.line, registry().total, device_bytes());
+              source_name(location.file), location.line, registry().total, device_bytes());
 }
 
-Status free(void* memory, Place place) {
+Status free(void* memory, SourceLocation location) {
   if (memory == nullptr) return Status::ok;
   run_everything();
-  const Status status = give_up(memory, "free", place);
-  return status == Status::ok ? release(memory, "free", place) : status;
+  const Status status = give_up(memory, "free", location);
+  return status == Status::ok ? release(memory, "free", location) : status;
 }
 
 // It is anew NaN where the stream comes to it: what another stream has written there too early is lost.
-Status alloc_on(size_t bytes, void** memory, Stream stream, Place place) {
+Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location) {
   *memory = nullptr;
   if (bytes == 0) return Status::ok;
-  Status status = require_stream("alloc_on", stream, place);
-  if (status == Status::ok) status = require_no_capture("alloc_on", stream, place);
-  if (status == Status::ok) status = alloc(bytes, memory, place);
+  Status status = require_stream("alloc_on", stream, location);
+  if (status == Status::ok) status = require_no_capture("alloc_on", stream, location);
+  if (status == Status::ok) status = alloc(bytes, memory, location);
   if (status != Status::ok) return status;
-  return enqueue("alloc_on", stream, place, Work::books, [first = *memory, bytes] {
+  return enqueue("alloc_on", stream, location, Work::books, [first = *memory, bytes] {
     const Lock lock;
     if (side_of(first, bytes) == Side::device) std::memset(first, 0xff, bytes);
     return Status::ok;
   });
 }
 
-Status free_on(void* memory, Stream stream, Place place) {
+Status free_on(void* memory, Stream stream, SourceLocation location) {
   if (memory == nullptr) return Status::ok;
-  Status status = require_stream("free_on", stream, place);
-  if (status == Status::ok) status = require_no_capture("free_on", stream, place);
-  if (status == Status::ok) status = give_up(memory, "free_on", place);
+  Status status = require_stream("free_on", stream, location);
+  if (status == Status::ok) status = require_no_capture("free_on", stream, location);
+  if (status == Status::ok) status = give_up(memory, "free_on", location);
   if (status != Status::ok) return status;
-  return enqueue("free_on", stream, place, Work::books, [=] { return release(memory, "free_on", place); });
+  return enqueue("free_on", stream, location, Work::books, [=] { return release(memory, "free_on", location); });
 }
 
-Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place) {
-  if (bytes == 0) return require_stream("copy", stream, place);
+Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location) {
+  if (bytes == 0) return require_stream("copy", stream, location);
   Side target, source;
   {
     const Lock lock;
@@ -299,14 +299,14 @@ Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place
     source = side_of(from, bytes);
   }
   const auto astray = [=](const char* why) {
-    return fail(Status::device_error, "copy(%p, %p, %zu) at %s:%d: %s", to, from, bytes, source_name(place.file),
-                place.line, why);
+    return fail(Status::device_error, "copy(%p, %p, %zu) at %s:%d: %s", to, from, bytes, source_name(location.file),
+                location.line, why);
   };
   if (target == Side::astray || source == Side::astray) return astray("leaves an allocation");
   const bool of_host = target == Side::host || source == Side::host;
   if (of_host) {
     note(Deed::waits);
-    const Status status = require_no_capture("copy of host memory", stream, place);
+    const Status status = require_no_capture("copy of host memory", stream, location);
     if (status != Status::ok) return status;
   }
   // The host's bytes as they are now: they may be written to when this returns.
@@ -315,27 +315,27 @@ Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place
     const char* first = static_cast<const char*>(from);
     kept = std::make_shared<std::vector<char>>(first, first + bytes);
   }
-  const Status status = enqueue("copy", stream, place, Work::ordinary, [=] {
+  const Status status = enqueue("copy", stream, location, Work::ordinary, [=] {
     const Lock lock;
     if (side_of(to, bytes) != target || (kept == nullptr && side_of(from, bytes) != Side::device))
       return astray("of memory that is no more");
     std::memmove(to, kept != nullptr ? kept->data() : from, bytes);
     return Status::ok;
   });
-  return status == Status::ok && target == Side::host ? synchronize(stream, place) : status;
+  return status == Status::ok && target == Side::host ? synchronize(stream, location) : status;
 }
 
-Status fill(void* to, int value, size_t bytes, Stream stream, Place place) {
-  if (bytes == 0) return require_stream("fill", stream, place);
+Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location) {
+  if (bytes == 0) return require_stream("fill", stream, location);
   const auto astray = [=] {
     return fail(Status::device_error, "fill(%p, %d, %zu) at %s:%d: not inside an allocation", to, value, bytes,
-                source_name(place.file), place.line);
+                source_name(location.file), location.line);
   };
   {
     const Lock lock;
     if (side_of(to, bytes) != Side::device) return astray();
   }
-  return enqueue("fill", stream, place, Work::ordinary, [=] {
+  return enqueue("fill", stream, location, Work::ordinary, [=] {
     const Lock lock;
     if (side_of(to, bytes) != Side::device) return astray();
     std::memset(to, value, bytes);

@@ -28,10 +28,10 @@ FR_KERNEL void turn(const FR_CONSTANT Args a) {
   if (plant == Plant::copy_early) copy_async4(copied + thread(), a.state + from);
   if (plant == Plant::write_early) const_cast<float*>(a.state)[from] = -1;
   if (plant == Plant::store_early) store(a.next + i, factor);
-  if (plant == Plant::begin_early) let_next_begin();
+  if (plant == Plant::begin_early) launch_dependents();
   if (plant != Plant::no_wait) {
-    wait_for_previous();
-    let_next_begin();
+    wait_on_dependency();
+    launch_dependents();
   }
   if (plant != Plant::read_early && plant != Plant::copy_early) copy_async4(copied + thread(), a.state + from);
   commit_copies();

@@ -101,9 +101,9 @@ void run(const Backend& backend, const Case& c) {
   desc.H = H;
   desc.dropout = 0.25;
   SequenceSizes sizes;
-  require_ok(backend.sizes(&desc, &sizes));
+  require_ok(backend.sequence->sizes(&desc, &sizes));
   const Device<char> packed(sizes.packed), tape(sizes.tape), forward(sizes.forward), backward(sizes.backward);
-  require_ok(backend.pack(&desc, layers.data(), packed.data(), nullptr));
+  require_ok(backend.sequence->pack(&desc, layers.data(), packed.data(), nullptr));
 
   const auto state = [&](const Device<float>& a) { return Array3{a.data(), B * H, H}; };
   const auto sequence = [&](const Device<float>& a, int64_t width) { return Array3{a.data(), B * width, width}; };
@@ -119,7 +119,7 @@ void run(const Backend& backend, const Case& c) {
   f.hn = state(hn);
   if (lstm) f.c0 = state(c0), f.cn = state(cn);
   f.tape = tape.data();
-  require_ok(backend.forward(&desc, &f, forward.data(), nullptr));
+  require_ok(backend.sequence->forward(&desc, &f, forward.data(), nullptr));
 
   BackwardArgs b{};
   b.x = f.x;
@@ -137,7 +137,7 @@ void run(const Backend& backend, const Case& c) {
   b.dh0 = state(dh0);
   if (lstm) b.dcn = state(dcn), b.dc0 = state(dc0);
   b.dweights = dlayers.data();
-  require_ok(backend.backward(&desc, &b, backward.data(), nullptr));
+  require_ok(backend.sequence->backward(&desc, &b, backward.data(), nullptr));
 
   require_finite(y, c.name, "y");
   require_finite(hn, c.name, "hn");

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "failure.hpp"
+#include "hw/failure.hpp"
 
 namespace fusedrnn::cuda::simt {
 
@@ -68,8 +68,8 @@ void flag_poll(const uint32_t* flag, uint32_t value);
 void require_global(const void* p, size_t bytes, bool write);
 
 // ---- kernels that overlap
-void wait_for_previous();
-void let_next_begin();
+void wait_on_dependency();
+void launch_dependents();
 
 // ---- meetings
 void barrier();
@@ -95,27 +95,27 @@ void note_launch(const char* kernel, const LaunchShape& shape);
 // `run(args)` is one thread's kernel; the `bytes` at `args` are copied. `signature` is the __PRETTY_FUNCTION__ of the
 // function template launch<kernel>.
 Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* args), const void* args, size_t bytes,
-              const char* signature, Place place);
+              const char* signature, SourceLocation location);
 // With FUSEDRNN_SIMT_STREAM set to a number, work for any other stream is a failure.
-Status require_stream(const char* call, Stream stream, Place place);
-Status alloc(size_t bytes, void** memory, Place place);
-Status free(void* memory, Place place);
-Status alloc_on(size_t bytes, void** memory, Stream stream, Place place);
-Status free_on(void* memory, Stream stream, Place place);
-Status copy(void* to, const void* from, size_t bytes, Stream stream, Place place);
-Status fill(void* to, int value, size_t bytes, Stream stream, Place place);
-Status synchronize(Stream stream, Place place);
-Status mark_create(Mark* mark, Place place);
-Status mark_free(Mark mark, Place place);
-Status mark(Mark mark, Stream stream, Place place);
-Status wait_mark(Stream stream, Mark mark, Place place);
-Status reached(Mark mark, bool* yes, Place place);
-Status capturing(Stream stream, bool* yes, Place place);
-Status capture_hold(Stream stream, void* object, void (*release)(void* object), Place place);
-Status capture_begin(Stream* stream, Place place);
-Status capture_end(Stream stream, Graph* graph, Place place);
-Status graph_launch(Graph graph, Stream stream, Place place);
-Status graph_free(Graph graph, Place place);
+Status require_stream(const char* call, Stream stream, SourceLocation location);
+Status alloc(size_t bytes, void** memory, SourceLocation location);
+Status free(void* memory, SourceLocation location);
+Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location);
+Status free_on(void* memory, Stream stream, SourceLocation location);
+Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location);
+Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location);
+Status synchronize(Stream stream, SourceLocation location);
+Status event_create(Event* event, SourceLocation location);
+Status event_free(Event event, SourceLocation location);
+Status event_record(Event event, Stream stream, SourceLocation location);
+Status event_wait(Stream stream, Event event, SourceLocation location);
+Status event_query(Event event, bool* yes, SourceLocation location);
+Status capturing(Stream stream, bool* yes, SourceLocation location);
+Status capture_hold(Stream stream, void* object, void (*release)(void* object), SourceLocation location);
+Status capture_begin(Stream* stream, SourceLocation location);
+Status capture_end(Stream stream, Graph* graph, SourceLocation location);
+Status graph_launch(Graph graph, Stream stream, SourceLocation location);
+Status graph_free(Graph graph, SourceLocation location);
 int current_device();          // FUSEDRNN_SIMT_DEVICE, else 0: whose memory alloc gives
 int device_of(const void* p);  // of the allocation that it is inside, else -1
 size_t device_bytes();         // FUSEDRNN_SIMT_MEMORY, else 4 GiB

@@ -155,7 +155,7 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
     thread.copies.clear();
     ++view.thread;
   }
-  const auto reset_meeting = [](Meeting& m, int size) {
+  const auto reset_meeting = [](Barriers& m, int size) {
     m.size = size;
     m.arrived = 0;
     m.waiting.clear();
@@ -248,7 +248,8 @@ void Launch::loop() {
 }
 
 void Launch::finish(CudaThread* thread) {
-  if (before_previous()) fault("returns without wait_for_previous() from a kernel that overlaps with the previous one");
+  if (before_previous())
+    fault("returns without wait_on_dependency() from a kernel that overlaps with the previous one");
   thread->ended = true;
   if (races::watched()) {
     races::release(&end_);
@@ -326,7 +327,7 @@ void Launch::maybe_give_way() {
   give_way();
 }
 
-void Launch::wait_for_previous() {
+void Launch::wait_on_dependency() {
   if (!shape_.overlaps) return;
   if (early_) sleep(waiting_for_previous_);
   races::acquire(&previous_);
@@ -355,7 +356,7 @@ void Launch::wake(std::vector<CudaThread*>& list) {
   list.clear();
 }
 
-void Launch::meet(Meeting& meeting, const char* purpose, bool orders_memory) {
+void Launch::meet(Barriers& meeting, const char* purpose, bool orders_memory) {
   CudaThread* thread = current;
   if (meeting.arrived == 0) {
     meeting.purpose = purpose;
@@ -438,7 +439,7 @@ void Launch::deadlock() {
       }
     }
   }
-  const Meeting& at = *waits->at;
+  const Barriers& at = *waits->at;
   const int first = waits->view.thread / at.size * at.size;
   int missing = first;
   while (waits->block->threads[missing].at == &at) ++missing;
@@ -466,13 +467,13 @@ bool Launch::on_guard_of_stack(const void* address) const {
 
 namespace {
 
-std::string launch_text(const std::string& name, Place place) {
-  return format("launch of %s at %s:%d", name.c_str(), source_name(place.file), place.line);
+std::string launch_text(const std::string& name, SourceLocation location) {
+  return format("launch of %s at %s:%d", name.c_str(), source_name(location.file), location.line);
 }
 
 }  // namespace
 
-Status require_possible(const LaunchShape& shape, const std::string& name, Place place) {
+Status require_possible(const LaunchShape& shape, const std::string& name, SourceLocation location) {
   const bool possible = shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 &&
                         shape.shared_bytes <= kMaxShared && *std::min_element(shape.blocks, shape.blocks + 3) >= 0 &&
                         shape.blocks[0] <= INT32_MAX && std::max(shape.blocks[1], shape.blocks[2]) <= 65535 &&
@@ -484,7 +485,7 @@ Status require_possible(const LaunchShape& shape, const std::string& name, Place
     return fail(Status::device_error,
                 "%s: no device runs %lld x %lld x %lld blocks of %d threads, clusters of %d, with %zu bytes of shared "
                 "memory and %zu of arguments%s%s",
-                launch_text(name, place).c_str(), static_cast<long long>(shape.blocks[0]),
+                launch_text(name, location).c_str(), static_cast<long long>(shape.blocks[0]),
                 static_cast<long long>(shape.blocks[1]), static_cast<long long>(shape.blocks[2]), shape.threads,
                 shape.cluster, shape.shared_bytes, shape.argument_bytes, shape.overlaps ? ", that overlaps" : "",
                 shape.cooperative ? ", cooperative" : "");
@@ -492,13 +493,13 @@ Status require_possible(const LaunchShape& shape, const std::string& name, Place
   const int64_t blocks = shape.blocks[0] * shape.blocks[1] * shape.blocks[2];
   if (blocks > most_blocks())
     return fail(Status::device_error, "%s: the device has room for %d blocks of a cooperative launch, this has %lld",
-                launch_text(name, place).c_str(), most_blocks(), static_cast<long long>(blocks));
+                launch_text(name, location).c_str(), most_blocks(), static_cast<long long>(blocks));
   if (blocks * shape.threads <= kMostFibers) return Status::ok;
   return fail(
       Status::device_error,
       "%s: the emulator runs %lld threads at once, this cooperative launch has %lld: use smaller sizes, or make "
       "the device smaller by FUSEDRNN_SIMT_BLOCKS",
-      launch_text(name, place).c_str(), static_cast<long long>(kMostFibers),
+      launch_text(name, location).c_str(), static_cast<long long>(kMostFibers),
       static_cast<long long>(blocks * shape.threads));
 }
 
@@ -564,7 +565,7 @@ Status Launch::run(const KernelCall& call) {
   clean_up();
   if (failure_.empty()) failure_ = damaged_guards();
   if (failure_.empty()) return Status::ok;
-  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(call.name, call.place).c_str(),
+  return fail(Status::device_error, "%s: %s (FUSEDRNN_SIMT_SEED=%llu)", launch_text(call.name, call.location).c_str(),
               failure_.c_str(), static_cast<unsigned long long>(seed_));
 }
 

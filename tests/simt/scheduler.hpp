@@ -24,7 +24,7 @@ struct Cluster;
 struct CudaThread;
 
 // Threads that wait for each other. All of them must come for the same `purpose`.
-struct Meeting {
+struct Barriers {
   const char* purpose = nullptr;
   int size = 0, arrived = 0;
   unsigned turn = 0;
@@ -49,7 +49,7 @@ struct KernelCall {
   void (*run)(const void* args);
   std::shared_ptr<const void> args;
   std::string name;
-  Place place;
+  SourceLocation location;
 };
 
 // Bytes that a thread of the cluster has stored, not to be seen before a wait for the phase that they count for.
@@ -90,7 +90,7 @@ struct CudaThread {
   void* race_fiber = nullptr;
   bool ended = false;
   bool waited = false;  // for the previous kernel, if its own overlaps with that
-  const Meeting* at = nullptr;
+  const Barriers* at = nullptr;
   const MbarrierState* at_mbarrier = nullptr;
   const FlagState* at_flag = nullptr;
   uint32_t polled = 0;              // the value that it waits for there
@@ -107,7 +107,7 @@ struct Tiles {
 };
 
 struct Warp {
-  Meeting meeting;
+  Barriers meeting;
   uint64_t shuffled[2][32];  // a half for the meeting to come, one for the meeting that some have yet to leave
   Tiles tiles[2];
 };
@@ -115,7 +115,7 @@ struct Warp {
 struct Block {
   std::vector<CudaThread> threads;
   std::vector<Warp> warps;
-  Meeting meeting;
+  Barriers meeting;
   unsigned char* shared;  // kStateDistance bytes and as many states
   int alive = 0;
   Cluster* cluster = nullptr;
@@ -150,10 +150,10 @@ class Launch {
 
   // Whether what the previous kernel writes may be missing as yet.
   bool before_previous() const { return shape_.overlaps && !current->waited; }
-  void wait_for_previous();
+  void wait_on_dependency();
 
   // Waits for the others. `orders_memory`: what they wrote before is seen after.
-  void meet(Meeting& meeting, const char* purpose, bool orders_memory);
+  void meet(Barriers& meeting, const char* purpose, bool orders_memory);
   // Waits in `list` until somebody wakes all that are in it.
   void sleep(std::vector<CudaThread*>& list);
   void wake(std::vector<CudaThread*>& list);
@@ -220,7 +220,7 @@ Status run_kernel(const KernelCall& call, const KernelCall* next);
 void abandon_kernel(const KernelCall& call);
 
 // A failure where no device runs such a launch.
-Status require_possible(const LaunchShape& shape, const std::string& name, Place place);
+Status require_possible(const LaunchShape& shape, const std::string& name, SourceLocation location);
 
 // The end of a block: nothing may be on its way to its shared memory.
 void require_no_messages(const Block& block);

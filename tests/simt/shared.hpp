@@ -15,7 +15,7 @@
 #endif
 #endif
 
-namespace fusedrnn::cuda::door {
+namespace fusedrnn::cuda::hw {
 
 template <class T>
 class Shared {
@@ -103,4 +103,4 @@ class Remote {
   simt::There there_;
 };
 
-}  // namespace fusedrnn::cuda::door
+}  // namespace fusedrnn::cuda::hw

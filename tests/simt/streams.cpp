@@ -22,7 +22,7 @@ constexpr uintptr_t kLegacy = 1, kOfThread = 2, kOwn = uintptr_t{1} << 40;
 
 struct Capture;
 
-// Where a mark was set: in a queue, or in a graph.
+// Where an event was recorded: in a queue, or in a graph.
 struct Point {
   Key key;
   bool reached = false;
@@ -30,7 +30,7 @@ struct Point {
   std::set<size_t> behind;  // nodes of the graph
 };
 
-// What is to be done: a kernel, or `work`, which is nothing for a mark.
+// What is to be done: a kernel, or `work`, which is nothing for an event.
 struct Job {
   Work kind;
   std::function<Status()> work;
@@ -71,7 +71,7 @@ struct Queue {
   std::set<size_t> last;             // the nodes that its next one comes behind
 };
 
-struct MarkState {
+struct EventState {
   std::shared_ptr<Point> point;
 };
 struct GraphState {
@@ -205,31 +205,31 @@ Status run_graph(const Capture& graph) {
   return Status::ok;
 }
 
-Status refuse(Capture& capture, const char* call, Stream stream, Place place) {
+Status refuse(Capture& capture, const char* call, Stream stream, SourceLocation location) {
   capture.failure = std::string(call) + " was called on a stream of it";
   return fail(Status::device_error, "%s at %s:%d: stream %#zx is being captured into a graph", call,
-              source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+              source_name(location.file), location.line, static_cast<size_t>(number(stream)));
 }
 
 }  // namespace
 
-Status require_stream(const char* call, Stream stream, Place place) {
+Status require_stream(const char* call, Stream stream, SourceLocation location) {
   const char* text = std::getenv("FUSEDRNN_SIMT_STREAM");
   if (text == nullptr || number(stream) == std::strtoull(text, nullptr, 0) || number(stream) > kOwn) return Status::ok;
   return fail(Status::device_error, "%s on stream %#zx at %s:%d: FUSEDRNN_SIMT_STREAM allows %s alone", call,
-              static_cast<size_t>(number(stream)), source_name(place.file), place.line, text);
+              static_cast<size_t>(number(stream)), source_name(location.file), location.line, text);
 }
 
-Status require_no_capture(const char* call, Stream stream, Place place) {
+Status require_no_capture(const char* call, Stream stream, SourceLocation location) {
   const Guard guard(streams().mutex);
   Queue& queue = streams().queues[key_of(stream)];
-  return queue.capture == nullptr ? Status::ok : refuse(*queue.capture, call, stream, place);
+  return queue.capture == nullptr ? Status::ok : refuse(*queue.capture, call, stream, location);
 }
 
 namespace {
 
-Status enqueue(const char* call, Stream stream, Place place, Job job) {
-  const Status status = require_stream(call, stream, place);
+Status enqueue(const char* call, Stream stream, SourceLocation location, Job job) {
+  const Status status = require_stream(call, stream, location);
   if (status != Status::ok) return status;
   const Guard guard(streams().mutex);
   const Key key = key_of(stream);
@@ -245,13 +245,13 @@ Status enqueue(const char* call, Stream stream, Place place, Job job) {
 
 }  // namespace
 
-Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work) {
-  return enqueue(call, stream, place, {kind, std::move(work), nullptr});
+Status enqueue(const char* call, Stream stream, SourceLocation location, Work kind, std::function<Status()> work) {
+  return enqueue(call, stream, location, {kind, std::move(work), nullptr});
 }
 
 Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel) {
-  const Place place = kernel->place;
-  return enqueue("launch", stream, place, {Work::ordinary, nullptr, std::move(kernel)});
+  const SourceLocation location = kernel->location;
+  return enqueue("launch", stream, location, {Work::ordinary, nullptr, std::move(kernel)});
 }
 
 int64_t pending(Stream stream) {
@@ -264,10 +264,10 @@ void run_everything() {
   for (auto& [key, queue] : streams().queues) run_all_of(key);
 }
 
-Status synchronize(Stream stream, Place place) {
+Status synchronize(Stream stream, SourceLocation location) {
   note(Deed::waits);
-  Status status = require_stream("synchronize", stream, place);
-  if (status == Status::ok) status = require_no_capture("synchronize", stream, place);
+  Status status = require_stream("synchronize", stream, location);
+  if (status == Status::ok) status = require_no_capture("synchronize", stream, location);
   if (status != Status::ok) return status;
   const Guard guard(streams().mutex);
   run_all_of(key_of(stream));
@@ -275,26 +275,26 @@ Status synchronize(Stream stream, Place place) {
 }
 
 // ----------------------------------------------------------------------------------------------------------- marks
-Status mark_create(Mark* mark, Place) {
-  *mark = new MarkState;
+Status event_create(Event* event, SourceLocation) {
+  *event = new EventState;
   return Status::ok;
 }
 
-Status mark_free(Mark mark, Place) {
+Status event_free(Event event, SourceLocation) {
   const Guard guard(streams().mutex);
-  delete static_cast<MarkState*>(mark);
+  delete static_cast<EventState*>(event);
   return Status::ok;
 }
 
-Status mark(Mark mark, Stream stream, Place place) {
-  const Status status = require_stream("mark", stream, place);
+Status event_record(Event event, Stream stream, SourceLocation location) {
+  const Status status = require_stream("event_record", stream, location);
   if (status != Status::ok) return status;
   const Guard guard(streams().mutex);
   const Key key = key_of(stream);
   Queue& queue = streams().queues[key];
   const auto point = std::make_shared<Point>();
   point->key = key;
-  static_cast<MarkState*>(mark)->point = point;
+  static_cast<EventState*>(event)->point = point;
   if (queue.capture == nullptr) {
     put(queue, {0, {Work::books, nullptr, nullptr}, point, nullptr});
   } else {
@@ -304,13 +304,13 @@ Status mark(Mark mark, Stream stream, Place place) {
   return Status::ok;
 }
 
-Status wait_mark(Stream stream, Mark mark, Place place) {
-  const Status status = require_stream("wait_mark", stream, place);
+Status event_wait(Stream stream, Event event, SourceLocation location) {
+  const Status status = require_stream("event_wait", stream, location);
   if (status != Status::ok) return status;
   const Guard guard(streams().mutex);
   const Key key = key_of(stream);
   Queue& queue = streams().queues[key];
-  const std::shared_ptr<Point> point = static_cast<MarkState*>(mark)->point;
+  const std::shared_ptr<Point> point = static_cast<EventState*>(event)->point;
   if (point == nullptr) return Status::ok;
   if (point->capture == nullptr && queue.capture == nullptr) {
     put(queue, {0, {Work::books, nullptr, nullptr}, nullptr, point});
@@ -319,24 +319,25 @@ Status wait_mark(Stream stream, Mark mark, Place place) {
   if (queue.capture == nullptr && queue.entries.empty()) queue.capture = point->capture;  // it joins
   if (queue.capture != point->capture) {
     Capture& spoilt = queue.capture != nullptr ? *queue.capture : *point->capture;
-    spoilt.failure = "a mark was waited for across its border";
-    return fail(Status::device_error, "wait_mark at %s:%d: the mark was set outside of the capture of stream %#zx",
-                source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+    spoilt.failure = "an event was waited for across its border";
+    return fail(Status::device_error,
+                "event_wait at %s:%d: the event was recorded outside of the capture of stream %#zx",
+                source_name(location.file), location.line, static_cast<size_t>(number(stream)));
   }
   queue.last.insert(point->behind.begin(), point->behind.end());
   return Status::ok;
 }
 
 // Asking leaves the device time: who asks again and again hears yes in the end.
-Status reached(Mark mark, bool* yes, Place place) {
+Status event_query(Event event, bool* yes, SourceLocation location) {
   const Guard guard(streams().mutex);
-  const std::shared_ptr<Point> point = static_cast<MarkState*>(mark)->point;
+  const std::shared_ptr<Point> point = static_cast<EventState*>(event)->point;
   *yes = true;
   if (point == nullptr) return Status::ok;
   if (point->capture != nullptr) {
-    point->capture->failure = "reached was asked for a mark of it";
-    return fail(Status::device_error, "reached at %s:%d: the mark was set in a captured stream",
-                source_name(place.file), place.line);
+    point->capture->failure = "event_query was asked for an event of it";
+    return fail(Status::device_error, "event_query at %s:%d: the event was recorded in a captured stream",
+                source_name(location.file), location.line);
   }
   *yes = point->reached;
   Streams& s = streams();
@@ -345,29 +346,29 @@ Status reached(Mark mark, bool* yes, Place place) {
 }
 
 // ---------------------------------------------------------------------------------------------------------- graphs
-Status capturing(Stream stream, bool* yes, Place) {
+Status capturing(Stream stream, bool* yes, SourceLocation) {
   const Guard guard(streams().mutex);
   *yes = streams().queues[key_of(stream)].capture != nullptr;
   return Status::ok;
 }
 
-Status capture_hold(Stream stream, void* object, void (*release)(void*), Place place) {
+Status capture_hold(Stream stream, void* object, void (*release)(void*), SourceLocation location) {
   const Guard guard(streams().mutex);
   Queue& queue = streams().queues[key_of(stream)];
   if (queue.capture == nullptr) {
     return fail(Status::device_error, "capture_hold at %s:%d: stream %#zx is not being captured into a graph",
-                source_name(place.file), place.line, static_cast<size_t>(number(stream)));
+                source_name(location.file), location.line, static_cast<size_t>(number(stream)));
   }
   queue.capture->held.push_back({object, release});
   return Status::ok;
 }
 
-Status capture(Stream stream, Place place) {
+Status capture(Stream stream, SourceLocation location) {
   const Guard guard(streams().mutex);
   const Key key = key_of(stream);
   Queue& queue = streams().queues[key];
   if (key.first == kLegacy || queue.capture != nullptr) {
-    return fail(Status::device_error, "capture at %s:%d: stream %#zx %s", source_name(place.file), place.line,
+    return fail(Status::device_error, "capture at %s:%d: stream %#zx %s", source_name(location.file), location.line,
                 static_cast<size_t>(number(stream)),
                 key.first == kLegacy ? "is the legacy stream, which cannot be captured" : "is being captured already");
   }
@@ -377,13 +378,13 @@ Status capture(Stream stream, Place place) {
   return Status::ok;
 }
 
-Status capture_begin(Stream* stream, Place place) {
+Status capture_begin(Stream* stream, SourceLocation location) {
   const Guard guard(streams().mutex);
   *stream = reinterpret_cast<Stream>(++streams().own);
-  return capture(*stream, place);
+  return capture(*stream, location);
 }
 
-Status capture_end(Stream stream, Graph* graph, Place place) {
+Status capture_end(Stream stream, Graph* graph, SourceLocation location) {
   Streams& s = streams();
   std::shared_ptr<Capture> ended;
   const Guard guard(s.mutex);
@@ -391,8 +392,8 @@ Status capture_end(Stream stream, Graph* graph, Place place) {
   const Key key = key_of(stream);
   ended = s.queues[key].capture;
   if (ended == nullptr || ended->origin != key) {
-    return fail(Status::device_error, "capture_end at %s:%d: no capture began on stream %#zx", source_name(place.file),
-                place.line, static_cast<size_t>(number(stream)));
+    return fail(Status::device_error, "capture_end at %s:%d: no capture began on stream %#zx",
+                source_name(location.file), location.line, static_cast<size_t>(number(stream)));
   }
   std::string failure = ended->failure;
   for (auto& [other, queue] : s.queues) {
@@ -418,18 +419,18 @@ Status capture_end(Stream stream, Graph* graph, Place place) {
   if (graph == nullptr) return Status::ok;
   if (!failure.empty()) {
     return fail(Status::device_error, "capture_end at %s:%d: the capture of stream %#zx has failed: %s",
-                source_name(place.file), place.line, static_cast<size_t>(number(stream)), failure.c_str());
+                source_name(location.file), location.line, static_cast<size_t>(number(stream)), failure.c_str());
   }
   *graph = new GraphState{ended};
   return Status::ok;
 }
 
-Status graph_launch(Graph graph, Stream stream, Place place) {
-  return enqueue("graph_launch", stream, place, Work::ordinary,
+Status graph_launch(Graph graph, Stream stream, SourceLocation location) {
+  return enqueue("graph_launch", stream, location, Work::ordinary,
                  [captured = static_cast<GraphState*>(graph)->capture] { return run_graph(*captured); });
 }
 
-Status graph_free(Graph graph, Place) {
+Status graph_free(Graph graph, SourceLocation) {
   const Guard guard(streams().mutex);
   delete static_cast<GraphState*>(graph);
   return Status::ok;

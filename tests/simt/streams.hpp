@@ -22,14 +22,14 @@ enum class Work {
 };
 
 // Puts work behind what is in the stream; or into the graph that the stream is captured into, as often to be run.
-Status enqueue(const char* call, Stream stream, Place place, Work kind, std::function<Status()> work);
+Status enqueue(const char* call, Stream stream, SourceLocation location, Work kind, std::function<Status()> work);
 
 // The same for a kernel.
 struct KernelCall;
 Status enqueue_kernel(Stream stream, std::shared_ptr<const KernelCall> kernel);
 
 // A failure, and the end of the capture, where the stream is captured: `call` may not be.
-Status require_no_capture(const char* call, Stream stream, Place place);
+Status require_no_capture(const char* call, Stream stream, SourceLocation location);
 
 // How much is still in a stream.
 int64_t pending(Stream stream);
@@ -39,6 +39,6 @@ void run_everything();
 
 // For programs in the place of users with graphs of their own: the stream's work is captured from now on, until
 // capture_end.
-Status capture(Stream stream, Place place);
+Status capture(Stream stream, SourceLocation location);
 
 }  // namespace fusedrnn::cuda::simt

@@ -263,7 +263,7 @@ void memory_and_launches() {
   void* memory = &memory;
   require_ok(alloc(0, &memory));
   check::require(memory == nullptr, "no bytes, no memory");
-  require_ok(door::free(nullptr));
+  require_ok(hw::free(nullptr));
   Device<float> fresh(100);
   check::require(reinterpret_cast<uintptr_t>(fresh.data()) % 64 == 0, "alignment of device memory");
   for (const float value : fresh.values()) check::require(std::isnan(value), "fresh memory is NaN");

@@ -131,7 +131,7 @@ Status run() {
     check::require(std::memcmp(memory, values.data(), values.size() * sizeof(float)) == 0, "turned around twice");
   }
   // The text of the failure is kept: freeing must not fail as well.
-  const Status freed = door::free(memory);
+  const Status freed = hw::free(memory);
   check::require(freed == Status::ok, "%s", status_text());
   return status;
 }
@@ -208,7 +208,7 @@ void slack() {
   void* memory;
   require_ok(alloc(12, &memory));
   static_cast<float*>(memory)[3] = 1;
-  require_fault(door::free(memory), {"0 bytes behind the end of an allocation of 12 bytes was written to"});
+  require_fault(hw::free(memory), {"0 bytes behind the end of an allocation of 12 bytes was written to"});
   std::memcpy(&x.data()[3], "\xf9\xff\xf9\xff", 4);
 }
 
@@ -216,7 +216,7 @@ void host_calls() {
   Device<float> x(3);
   require_fault(copy(x.data(), std::vector<float>(4).data(), 16, nullptr), {"copy(", "leaves an allocation"});
   require_fault(fill(x.data(), 0, 13, nullptr), {"fill(", "not inside an allocation"});
-  require_fault(door::free(x.data() + 1), {"free(", "not an allocation"});
+  require_fault(hw::free(x.data() + 1), {"free(", "not an allocation"});
   const auto impossible = [&](Grid grid) {
     require_fault(launch<write_slack>(grid, nullptr, {x.data()}),
                   {"launch of", "write_slack at tests/simt/test_faults.cpp:", "no device runs"});

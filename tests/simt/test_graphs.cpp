@@ -41,10 +41,10 @@ class Net {
     desc.I = I;
     desc.H = H;
     SequenceSizes sizes;
-    require_ok(backend->sizes(&desc, &sizes));
+    require_ok(backend->sequence->sizes(&desc, &sizes));
     for (const size_t bytes : {sizes.packed, sizes.tape, sizes.forward, sizes.backward}) blocks_.emplace_back(bytes);
     const LayerWeights weights{w_.data(), r_.data(), nullptr, nullptr, I, H};
-    require_ok(backend->pack(&desc, &weights, blocks_[0].data(), nullptr));
+    require_ok(backend->sequence->pack(&desc, &weights, blocks_[0].data(), nullptr));
   }
 
   void forward(Stream stream) {
@@ -55,7 +55,7 @@ class Net {
     f.hn = {hn_.data(), B * H, H};
     f.cn = {cn_.data(), B * H, H};
     f.tape = blocks_[1].data();
-    require_ok(backend->forward(&desc, &f, blocks_[2].data(), stream));
+    require_ok(backend->sequence->forward(&desc, &f, blocks_[2].data(), stream));
   }
 
   void backward(Stream stream) {
@@ -71,7 +71,7 @@ class Net {
     b.dh0 = {dh0_.data(), B * H, H};
     b.dc0 = {dc0_.data(), B * H, H};
     b.dweights = &grads;
-    require_ok(backend->backward(&desc, &b, blocks_[3].data(), stream));
+    require_ok(backend->sequence->backward(&desc, &b, blocks_[3].data(), stream));
   }
 
   // How many kernels both passes put into a stream, one by one.
@@ -180,7 +180,7 @@ void while_captured() {
   const int64_t launches = net.train();
   Graph graph = nullptr;
   for (int i = 0; i < 3; ++i) {
-    require_ok(simt::capture(stream, Place::here()));
+    require_ok(simt::capture(stream, SourceLocation::here()));
     check::require(net.train(stream) == launches, "a captured call launches its kernels");
     require_ok(capture_end(stream, &graph));
     net.draw_input();

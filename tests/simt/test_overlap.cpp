@@ -69,9 +69,9 @@ int main() {
   require_wrong<Plant::read_early>("reading before the wait");
   require_wrong<Plant::copy_early>("copying before the wait");
   require_wrong<Plant::write_early>("writing before the wait");
-  require_found<Plant::store_early>("writes global memory before wait_for_previous()");
-  require_found<Plant::begin_early>("is at let_next_begin() before wait_for_previous()");
-  require_found<Plant::no_wait>("returns without wait_for_previous()");
+  require_found<Plant::store_early>("writes global memory before wait_on_dependency()");
+  require_found<Plant::begin_early>("is at launch_dependents() before wait_on_dependency()");
+  require_found<Plant::no_wait>("returns without wait_on_dependency()");
   in_a_graph();
   before_compute_capability_9();
   return check::finish("test_overlap");

@@ -45,21 +45,21 @@ bool all_are(const std::vector<float>& values, float value) {
   return true;
 }
 
-class Event {
+class RecordedEvent {
  public:
-  Event() { require_ok(mark_create(&mark_)); }
-  ~Event() { require_ok(mark_free(mark_)); }
-  void set(Stream on) { require_ok(door::mark(mark_, on)); }
-  void wait(Stream on) { require_ok(wait_mark(on, mark_)); }
+  RecordedEvent() { require_ok(event_create(&event_)); }
+  ~RecordedEvent() { require_ok(event_free(event_)); }
+  void set(Stream on) { require_ok(hw::event_record(event_, on)); }
+  void wait(Stream on) { require_ok(event_wait(on, event_)); }
   bool reached() {
     bool yes = false;
-    require_ok(door::reached(mark_, &yes));
+    require_ok(hw::event_query(event_, &yes));
     return yes;
   }
-  Mark mark() const { return mark_; }
+  Event event() const { return event_; }
 
  private:
-  Mark mark_ = nullptr;
+  Event event_ = nullptr;
 };
 
 // `body()` says whether what it saw is right. A right program is so under every schedule, a wrong one not under some,
@@ -83,7 +83,7 @@ template <Plant plant>
 bool relay() {
   Device<float> zeros(std::vector<float>(kCount, 0.0f)), out(kCount);
   require_ok(synchronize(nullptr));
-  Event made, used;
+  RecordedEvent made, used;
   float* x = fresh(kA);
   if (plant == Plant::waits_too_early) made.set(kA);
   require_ok(add_on(kA, zeros.data(), x, 1));
@@ -104,7 +104,7 @@ template <Plant plant>
 bool borrow() {
   Device<float> zeros(std::vector<float>(kCount, 0.0f));
   require_ok(synchronize(nullptr));
-  Event there, written;
+  RecordedEvent there, written;
   float* x = fresh(kA);
   there.set(kA);
   if (plant != Plant::no_wait_for_memory) there.wait(kB);
@@ -119,7 +119,7 @@ bool borrow() {
 void from_stream_to_stream() {
   require_right("a relay", relay<Plant::none>);
   require_wrong("a missing wait for the producer", relay<Plant::no_wait_for_producer>);
-  require_wrong("a mark that is set before the work", relay<Plant::waits_too_early>);
+  require_wrong("an event that is recorded before the work", relay<Plant::waits_too_early>);
   require_wrong("a missing wait for the reader", relay<Plant::no_wait_for_reader>);
   require_right("borrowed memory", borrow<Plant::none>);
   require_wrong("a missing wait for memory", borrow<Plant::no_wait_for_memory>);
@@ -154,13 +154,13 @@ void default_streams() {
   });
 }
 
-void marks() {
+void events() {
   under_schedules(10, [] {
     Device<float> x(std::vector<float>(kCount, 0.0f));
     require_ok(synchronize(nullptr));
-    Event never, event;
+    RecordedEvent never, event;
     never.wait(kA);
-    check::require(never.reached(), "a mark that is nowhere is reached");
+    check::require(never.reached(), "an event that is nowhere is reached");
     for (int i = 0; i < 3; ++i) require_ok(add_on(kA, x.data(), x.data(), 1));
     event.set(kA);
     int asked = 1;
@@ -174,7 +174,7 @@ void marks() {
   });
   set_seed(0);
   Device<float> x(std::vector<float>(kCount, 0.0f));
-  Event event;
+  RecordedEvent event;
   require_ok(add_on(kA, x.data(), x.data(), 1));
   event.set(kA);
   check::require(!event.reached(), "nothing runs before it must");
@@ -198,7 +198,7 @@ void host_memory() {
     require_ok(free_on(x, kA));
     require_fault(free_on(x, kA), {"free_on(", "not an allocation"});
     require_ok(free_on(nullptr, kA));
-    require_ok(door::free(y));
+    require_ok(hw::free(y));
     require_ok(synchronize(kA));
   });
 }
@@ -211,7 +211,7 @@ void failures() {
     require_ok(launch<faulty>({{1}, kCount}, kA, {nullptr, x.data(), 1}));
     require_ok(add_on(kA, x.data(), x.data(), 1));
     require_ok(free_on(y, kA));
-    Event event;
+    RecordedEvent event;
     event.set(kA);
     event.wait(kB);
     require_fault(synchronize(kB), {"launch of", "faulty", "behind the end of an allocation"});
@@ -240,7 +240,7 @@ void memory_comes_back_in_time() {
 // y = x + 1 + 10 by a fork to B, of which `join` is left out or not, and the order there.
 Status recorded(const float* x, float* between, float* y, bool fork_waits, bool join, Graph* graph) {
   Stream on;
-  Event fork, joint;
+  RecordedEvent fork, joint;
   require_ok(capture_begin(&on));
   bool yes = false;
   require_ok(capturing(on, &yes));
@@ -321,10 +321,10 @@ void what_captures_forbid() {
   Device<float> x(std::vector<float>(kCount, 0.0f));
   require_ok(synchronize(nullptr));
   std::vector<float> host(kCount);
-  Event outside;
+  RecordedEvent outside;
   outside.set(kB);
   const auto forbidden = [&](auto call, const char* words) {
-    require_ok(simt::capture(kA, Place::here()));
+    require_ok(simt::capture(kA, SourceLocation::here()));
     require_ok(add_on(kA, x.data(), x.data(), 1));
     require_fault(call(), {words});
     Graph graph;
@@ -339,18 +339,18 @@ void what_captures_forbid() {
   forbidden([&] { return free_on(x.data(), kA); }, "is being captured");
   forbidden([&] { return copy(host.data(), x.data(), 4, kA); }, "copy of host memory");
   forbidden([&] { return copy(x.data(), host.data(), 4, kA); }, "copy of host memory");
-  forbidden([&] { return wait_mark(kA, outside.mark()); }, "the mark was set outside of the capture");
-  Event inside;
+  forbidden([&] { return event_wait(kA, outside.event()); }, "the event was recorded outside of the capture");
+  RecordedEvent inside;
   forbidden(
       [&] {
         inside.set(kA);
         bool yes;
-        return door::reached(inside.mark(), &yes);
+        return hw::event_query(inside.event(), &yes);
       },
-      "the mark was set in a captured stream");
-  require_fault(simt::capture(nullptr, Place::here()), {"the legacy stream, which cannot be captured"});
-  require_ok(simt::capture(kA, Place::here()));
-  require_fault(simt::capture(kA, Place::here()), {"is being captured already"});
+      "the event was recorded in a captured stream");
+  require_fault(simt::capture(nullptr, SourceLocation::here()), {"the legacy stream, which cannot be captured"});
+  require_ok(simt::capture(kA, SourceLocation::here()));
+  require_fault(simt::capture(kA, SourceLocation::here()), {"is being captured already"});
   require_ok(capture_end(kA, nullptr));
   Graph graph;
   require_fault(capture_end(kA, &graph), {"no capture began on stream 0xa0"});
@@ -362,7 +362,7 @@ void what_captures_forbid() {
 int main() {
   from_stream_to_stream();
   default_streams();
-  marks();
+  events();
   host_memory();
   failures();
   memory_comes_back_in_time();

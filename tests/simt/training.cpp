@@ -48,11 +48,11 @@ void embedding() {
   EmbeddingArgs a{DType::float32,          count,         rows,     width,
                   flat(ids.data(), count), weight.data(), y.data(), rows_of(dy.data(), count, width),
                   dweight.data()};
-  require_ok(backend->embedding_backward(&a, nullptr));
+  require_ok(backend->dense->embedding_backward(&a, nullptr));
   require_finite(dweight, "embedding's dweight");
   a.count = 99;
   a.ids = flat(ids.data(), a.count);
-  require_ok(backend->embedding_forward(&a, nullptr));
+  require_ok(backend->dense->embedding_forward(&a, nullptr));
   check::require(y.values()[0] == weight.values()[0], "embedding's y is not the table's row");
 }
 
@@ -64,8 +64,8 @@ void layer_norm() {
       DType::float32, rows,        width,       1e-5,        rows_of(x.data(), rows, width),  weight.data(),
       bias.data(),    y.data(),    mean.data(), rstd.data(), rows_of(dy.data(), rows, width), dx.data(),
       dweight.data(), dbias.data()};
-  require_ok(backend->layer_norm_forward(&a, nullptr));
-  require_ok(backend->layer_norm_backward(&a, nullptr));
+  require_ok(backend->dense->layer_norm_forward(&a, nullptr));
+  require_ok(backend->dense->layer_norm_backward(&a, nullptr));
   require_finite(y, "layer norm's y");
   require_finite(dx, "layer norm's dx");
   require_finite(dweight, "layer norm's dweight");
@@ -75,11 +75,11 @@ void dropout_and_last() {
   constexpr int64_t T = 4, B = 5, N = 70;
   const Device<float> x(drawn(T * B * N)), y(T * B * N), last(B * N);
   const DropoutArgs d{DType::float32, T * B * N, 0.3, 7, nullptr, 1, flat(x.data(), T * B * N), y.data()};
-  require_ok(backend->dropout(&d, nullptr));
+  require_ok(backend->dense->dropout(&d, nullptr));
   const Device<int64_t> lengths(integers(B, T + 1));
   LastArgs l{DType::float32, T, B, N, lengths.data(), {y.data(), B * N, N}, last.data(), N};
-  require_ok(backend->last_forward(&l, nullptr));
-  require_ok(backend->last_backward(&l, nullptr));
+  require_ok(backend->dense->last_forward(&l, nullptr));
+  require_ok(backend->dense->last_backward(&l, nullptr));
   require_finite(last, "last's y");
   require_finite(y, "last's dx");
 }
@@ -108,7 +108,7 @@ void loss(LossKind kind, int64_t rows, int64_t classes) {
   a.loss = total.data();
   a.dpred = dpred.data();
   a.partials = partials.data();
-  require_ok(backend->loss(&a, nullptr));
+  require_ok(backend->losses->loss(&a, nullptr));
   require_finite(dpred, "a loss's gradient");
   check::require(total.values()[0] > 0, "a loss of %g", total.values()[0]);
 }
@@ -161,15 +161,15 @@ std::vector<float> updated(const std::vector<float>& values, int64_t gap) {
   update.bias_correction = 1;
   const UpdateGroup group{update, lr.data(), steps.data()};
   const ClippedUpdateArgs clipped{1, &group, 0.5, 1, norm.data(), partials.data()};
-  require_ok(backend->clipped_update(&clipped, nullptr));
+  require_ok(backend->optim->clipped_update(&clipped, nullptr));
   check::require(steps.values()[1] == 5, "an update was not counted");
   const NormArgs measure{DType::float32, 3, p.segments, 0.25, norm.data(), factor.data(), partials.data()};
-  require_ok(backend->norm(&measure, nullptr));
-  require_ok(backend->scale(DType::float32, 3, p.segments, factor.data(), nullptr));
-  require_ok(backend->clip_value(DType::float32, 3, p.segments, 0.002, nullptr));
+  require_ok(backend->optim->norm(&measure, nullptr));
+  require_ok(backend->optim->scale(DType::float32, 3, p.segments, factor.data(), nullptr));
+  require_ok(backend->optim->clip_value(DType::float32, 3, p.segments, 0.002, nullptr));
   update.step = 6;
   update.lr = 0.2;
-  require_ok(backend->optimizer(&update, nullptr));
+  require_ok(backend->optim->optimizer(&update, nullptr));
   return p.result();
 }
 
@@ -193,7 +193,7 @@ void gathering() {
   std::vector<Gather> list;
   for (int i = 0; i + 1 < kArrays; ++i) list.push_back({flat(from.data(), 135), same.data() + i * values.size(), 4});
   list.push_back({gapped, to.data(), 4});
-  require_ok(backend->gather(list.data(), kArrays, nullptr));
+  require_ok(backend->async->gather(list.data(), kArrays, nullptr));
   const std::vector<float> dense = to.values(), copies = same.values();
   bool right = true;
   for (size_t i = 0; i < (kArrays - 1) * values.size(); ++i) right &= copies[i] == values[i % values.size()];
@@ -203,11 +203,11 @@ void gathering() {
   std::vector<uint8_t> bytes(5003);
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 31 % 251);
   const Device<uint8_t> there(bytes.size());
-  require_ok(backend->upload(there.data(), bytes.data(), bytes.size(), nullptr));
+  require_ok(backend->async->upload(there.data(), bytes.data(), bytes.size(), nullptr));
   check::require(there.values() == bytes, "uploaded bytes are others");
 
   const Device<uint64_t> numbers(std::vector<uint64_t>{7, UINT64_MAX, 0});
-  require_ok(backend->count_up(numbers.data(), 3, nullptr));
+  require_ok(backend->async->increment(numbers.data(), 3, nullptr));
   check::require(numbers.values() == std::vector<uint64_t>{8, 0, 1}, "numbers are not counted up");
 }
 

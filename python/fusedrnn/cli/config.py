@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
-from fusedrnn._weights import MAX_LAYERS
+from fusedrnn._core.weight_names import MAX_LAYERS
 from fusedrnn.cli.errors import CommandError, UsageError
 
 CELLS = ("lstm", "gru", "rnn")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.device import resolve_device
+from fusedrnn._core.arrays import resolve_device
 
 Array = NDArray[Any]
 EXTRA = "pip install 'fusedrnn[examples]'"

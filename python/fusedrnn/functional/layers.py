@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import shared, zeros
+from fusedrnn._core.arrays import as_device_array, zeros
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
     Returns:
         y (..., out).
     """
-    return _native.linear_forward(shared(x), shared(weight), shared(bias))
+    return _native.linear_forward(as_device_array(x), as_device_array(weight), as_device_array(bias))
 
 
 def linear_backward(
@@ -47,7 +47,7 @@ def linear_backward(
     Returns:
         dx like x (None without need_dx), dweight (out, in), dbias (out,) (None without bias).
     """
-    dy, x, weight = shared(dy), shared(x), shared(weight)
+    dy, x, weight = as_device_array(dy), as_device_array(x), as_device_array(weight)
     dweight = zeros(weight.shape, x.dtype, weight)
     dbias = zeros(weight.shape[:1], x.dtype, weight) if bias else None
     dx = _native.linear_backward(dy, x, weight, dweight, dbias, need_dx)
@@ -67,7 +67,7 @@ def embedding_forward(ids: Array, weight: Array) -> Array:
     Raises:
         ValueError: an id is out of range; the message says which.
     """
-    return _native.embedding_forward(shared(ids), shared(weight))
+    return _native.embedding_forward(as_device_array(ids), as_device_array(weight))
 
 
 def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
@@ -76,9 +76,9 @@ def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
     Returns:
         dweight (num_embeddings, width).
     """
-    dy = shared(dy)
+    dy = as_device_array(dy)
     dweight: Array = zeros((num_embeddings, dy.shape[-1]), dy.dtype, dy)
-    _native.embedding_backward(dy, shared(ids), dweight)
+    _native.embedding_backward(dy, as_device_array(ids), dweight)
     return dweight
 
 
@@ -99,7 +99,7 @@ def layer_norm_forward(
     Returns:
         y like x, mean and rstd = 1 / sqrt(variance + eps), both (...), for backward.
     """
-    return _native.layer_norm_forward(shared(x), shared(weight), shared(bias), eps)
+    return _native.layer_norm_forward(as_device_array(x), as_device_array(weight), as_device_array(bias), eps)
 
 
 def layer_norm_backward(
@@ -110,7 +110,7 @@ def layer_norm_backward(
     Returns:
         dx like x, dweight (width,), dbias (width,).
     """
-    dy, x, weight, mean, rstd = map(shared, (dy, x, weight, mean, rstd))
+    dy, x, weight, mean, rstd = map(as_device_array, (dy, x, weight, mean, rstd))
     dweight, dbias = zeros(x.shape[-1:], x.dtype, x), zeros(x.shape[-1:], x.dtype, x)
     dx = _native.layer_norm_backward(dy, x, weight, mean, rstd, dweight, dbias)
     return dx, dweight, dbias
@@ -128,7 +128,7 @@ def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
         key: 64 bits.
         stream: 32 bits; masks of different streams under one key are independent.
     """
-    return _native.dropout(shared(x), p, key, stream)
+    return _native.dropout(as_device_array(x), p, key, stream)
 
 
 def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = False) -> Array:
@@ -141,7 +141,7 @@ def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = Fal
     Returns:
         y (B, N), 0 where the length is 0.
     """
-    return _native.last_forward(shared(x), shared(lengths), batch_first)
+    return _native.last_forward(as_device_array(x), as_device_array(lengths), batch_first)
 
 
 def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: bool = False) -> Array:
@@ -149,4 +149,4 @@ def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: 
 
     dx is 0 but at each row's last step.
     """
-    return _native.last_backward(shared(dy), T, shared(lengths), batch_first)
+    return _native.last_backward(as_device_array(dy), T, as_device_array(lengths), batch_first)

@@ -29,7 +29,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import shared
+from fusedrnn._core.arrays import as_device_array
 
 Array = NDArray[Any]
 
@@ -42,7 +42,9 @@ def mse(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Squared error (pred - target)^2; target has pred's shape and dtype."""
-    return _native.mse(shared(pred), shared(target), reduction, shared(mask), ignore_index)
+    return _native.mse(
+        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
+    )
 
 
 def cross_entropy(
@@ -61,7 +63,9 @@ def cross_entropy(
     Raises:
         ValueError: a class is out of range; the message says which and where.
     """
-    return _native.cross_entropy(shared(pred), shared(target), reduction, shared(mask), ignore_index)
+    return _native.cross_entropy(
+        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
+    )
 
 
 def binary_cross_entropy(
@@ -72,4 +76,6 @@ def binary_cross_entropy(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Binary cross-entropy of logits, log(1 + exp(pred)) - target pred; target has pred's shape and dtype."""
-    return _native.binary_cross_entropy(shared(pred), shared(target), reduction, shared(mask), ignore_index)
+    return _native.binary_cross_entropy(
+        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
+    )

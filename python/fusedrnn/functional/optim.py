@@ -21,7 +21,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import shared
+from fusedrnn._core.arrays import as_device_array
 
 Array = NDArray[Any]
 
@@ -70,10 +70,10 @@ def _step(
     clip_factor: float | None,
     **scalars: float,
 ) -> None:
-    piece = shared(param), shared(grad), [shared(state) for state in states]
+    piece = as_device_array(param), as_device_array(grad), [as_device_array(state) for state in states]
     segments = _native.Segments(kind, [piece])
     numbers = {name: float(value) for name, value in scalars.items()}
-    _native.optimizer_step(segments, numbers, shared(clip_factor))
+    _native.optimizer_step(segments, numbers, as_device_array(clip_factor))
 
 
 def sgd_(
@@ -184,14 +184,14 @@ def adam_(
 
 def global_norm(arrays: Sequence[Array]) -> Any:
     """Square root of the sum of all squares, summed in float64; 0.0 of nothing."""
-    return _native.global_norm([shared(a) for a in arrays])
+    return _native.global_norm([as_device_array(a) for a in arrays])
 
 
 def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
     """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN."""
-    return _native.clip_by_global_norm([shared(a) for a in arrays], max_norm)
+    return _native.clip_by_global_norm([as_device_array(a) for a in arrays], max_norm)
 
 
 def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
     """Clamps every element to [-limit, limit]; NaN stays."""
-    _native.clip_by_value([shared(a) for a in arrays], limit)
+    _native.clip_by_value([as_device_array(a) for a in arrays], limit)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn._weights import stack_shape
-from fusedrnn.device import shared
+from fusedrnn._core.arrays import as_device_array
+from fusedrnn._core.weight_names import stack_shape
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ class PackedWeights:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
         self.shape = stack_shape(weights)
-        arrays = {name: shared(weights[name]) for name in self.shape.names()}
+        arrays = {name: as_device_array(weights[name]) for name in self.shape.names()}
         self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
         self.native = _native.pack_weights(
             self.shape.num_layers,
@@ -140,7 +140,7 @@ def forward(
     """y, hn, cn (None but for an LSTM) and the tape (None unless train) of any cell."""
     packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights)
     if packed.on_device:
-        x, h0, c0, lengths, resets = map(shared, (x, h0, c0, lengths, resets))
+        x, h0, c0, lengths, resets = map(as_device_array, (x, h0, c0, lengths, resets))
     y, hn, cn, tape = _native.sequence_forward(
         cell, packed.native, x, h0, c0, lengths, resets, batch_first, dropout, dropout_key, train
     )
@@ -176,7 +176,7 @@ def backward(
         if name not in dweights:
             raise ValueError(f"dweights: {name!r} is missing (found {sorted(dweights)})")
     if tape.packed.on_device:
-        dy, dhn, dcn, *values = map(shared, (dy, dhn, dcn, *dweights.values()))
+        dy, dhn, dcn, *values = map(as_device_array, (dy, dhn, dcn, *dweights.values()))
         dweights = dict(zip(dweights, values, strict=True))
     dx, dh0, dc0 = _native.sequence_backward(
         tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx

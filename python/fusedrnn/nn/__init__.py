@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fusedrnn import _elsewhere
+from fusedrnn._core import torch_hints
+from fusedrnn._core.parameter import FlatBuffer, Parameter
 from fusedrnn.nn import init
 from fusedrnn.nn.dropout import Dropout
 from fusedrnn.nn.embedding import Embedding
@@ -12,7 +13,6 @@ from fusedrnn.nn.layer_norm import LayerNorm
 from fusedrnn.nn.linear import Linear
 from fusedrnn.nn.lstm import LSTM
 from fusedrnn.nn.module import KeyDifference, Module
-from fusedrnn.nn.parameter import FlatBuffer, Parameter
 from fusedrnn.nn.recurrent import Recurrent
 from fusedrnn.nn.rnn import RNN
 from fusedrnn.nn.sequential import Sequential
@@ -38,4 +38,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker knows what there is
 
     def __getattr__(name: str) -> Any:
-        _elsewhere.missing("module 'fusedrnn.nn'", name, _elsewhere.NN)
+        torch_hints.missing("module 'fusedrnn.nn'", name, torch_hints.NN)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import asarray, shared
+from fusedrnn._core.arrays import as_device_array, asarray
 from fusedrnn.nn.fused_step import FusedStep, Inputs
 from fusedrnn.optim.device_group import Counters, DeviceGroup
 
@@ -21,11 +21,11 @@ Array = NDArray[Any]  # here DeviceArrays, too
 def on_device(given: Inputs) -> Inputs:
     """The arrays of other libraries as DeviceArrays of the same memory; all else as it is."""
     return given._replace(
-        x=shared(given.x),
-        y=shared(given.y),
-        mask=shared(given.mask),
-        lengths=shared(given.lengths),
-        resets=shared(given.resets),
+        x=as_device_array(given.x),
+        y=as_device_array(given.y),
+        mask=as_device_array(given.mask),
+        lengths=as_device_array(given.lengths),
+        resets=as_device_array(given.resets),
     )
 
 
@@ -69,7 +69,7 @@ class DeviceStep(FusedStep):
 
     def admit(self, given: Inputs, states: list[Array | None]) -> None:
         """As of `FusedStep`."""
-        super().admit(on_device(given), [shared(state) for state in states])
+        super().admit(on_device(given), [as_device_array(state) for state in states])
 
     def run(
         self,
@@ -88,7 +88,7 @@ class DeviceStep(FusedStep):
             counters.arrays(float(group["lr"]))
         result = self._native.run(
             x, y, mask, lengths, resets,
-            [shared(state) for state in states],
+            [as_device_array(state) for state in states],
             ignore_index,
             [layer["_dropout_key"] for layer in self._keyed],
             clip_norm, skip_nonfinite, return_state,
@@ -98,7 +98,7 @@ class DeviceStep(FusedStep):
         loss, norm, may_skip, final = result
         if self._native.captured:  # nothing has been done yet, and will be at any time
             for counters in self._counters:
-                counters.belong_to_a_graph()
+                counters.mark_captured()
             for buffer in self._buffers:
                 buffer.replayed = True
             return loss, norm, final

@@ -7,8 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import shared
-from fusedrnn.nn import checks
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array
 from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
@@ -36,7 +36,7 @@ class Dropout(Module):
 
     def forward(self, x: Array) -> Array:
         """y like x."""
-        x = shared(x)
+        x = as_device_array(x)
         if not self.training:
             return x
         self.__dict__["_tape"] = None
@@ -54,7 +54,7 @@ class Dropout(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _, key, shape = self._recorded()
-        dy = shared(dy)
+        dy = as_device_array(dy)
         if dy.shape != shape:
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)

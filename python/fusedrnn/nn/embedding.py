@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import resolve_device, shared
-from fusedrnn.nn import checks, init
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, resolve_device
+from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
+from fusedrnn.nn import init
 from fusedrnn.nn.module import Module, Stage
-from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
 
@@ -57,7 +58,7 @@ class Embedding(Module):
         if training:
             self.__dict__["_tape"] = None
         if self.device == "cuda":
-            ids = shared(ids)
+            ids = as_device_array(ids)
         y = _native.embedding_forward(ids, self.weight.data)
         if training:
             self.__dict__["_tape"] = (self._version(), ids)
@@ -72,7 +73,7 @@ class Embedding(Module):
         """
         ids = self._recorded()[1]
         if self.device == "cuda":
-            dy = shared(dy)
+            dy = as_device_array(dy)
         _native.embedding_backward(dy, ids, self.weight.grad)
 
     def _stage(self) -> Stage:

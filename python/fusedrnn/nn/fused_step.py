@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from fusedrnn import _native, losses
-from fusedrnn.nn import checks
+from fusedrnn._core import checks
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.nn.dropout import Dropout
 from fusedrnn.nn.embedding import Embedding
 from fusedrnn.nn.gru import GRU
@@ -22,7 +23,6 @@ from fusedrnn.nn.layer_norm import LayerNorm
 from fusedrnn.nn.linear import Linear
 from fusedrnn.nn.lstm import LSTM
 from fusedrnn.nn.module import Module, Stage
-from fusedrnn.nn.parameter import Parameter
 from fusedrnn.nn.recurrent import Recurrent
 from fusedrnn.nn.rnn import RNN
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusedrnn.nn.parameter import Parameter
+from fusedrnn._core.parameter import Parameter
 
 
 def uniform_(parameter: Parameter, bound: float, rng: np.random.Generator) -> None:

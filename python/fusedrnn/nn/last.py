@@ -7,8 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import shared
-from fusedrnn.nn import checks
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array
 from fusedrnn.nn.module import Module, Stage
 
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ class Last(Module):
         training = self.training
         if training:
             self.__dict__["_tape"] = None
-        x, lengths = shared(x), shared(lengths)
+        x, lengths = as_device_array(x), as_device_array(lengths)
         y = _native.last_forward(x, lengths, self.batch_first)
         if training:
             kept = None if lengths is None else lengths.copy()
@@ -54,7 +54,7 @@ class Last(Module):
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
         _, T, lengths = self._recorded()
-        return _native.last_backward(shared(dy), T, lengths, self.batch_first)
+        return _native.last_backward(as_device_array(dy), T, lengths, self.batch_first)
 
     def _stage(self) -> Stage:
         return "last", {"batch_first": self.batch_first}, ()

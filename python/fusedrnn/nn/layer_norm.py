@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import resolve_device, shared
-from fusedrnn.nn import checks, init
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, resolve_device
+from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
+from fusedrnn.nn import init
 from fusedrnn.nn.module import Module, Stage
-from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
 
@@ -68,7 +69,7 @@ class LayerNorm(Module):
         if training:
             self.__dict__["_tape"] = None
         if self.device == "cuda":
-            x = shared(x)
+            x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
         weight, bias = self.weight, self.bias
         y, mean, rstd = _native.layer_norm_forward(
@@ -87,7 +88,7 @@ class LayerNorm(Module):
         """
         _, x, mean, rstd = self._recorded()
         if self.device == "cuda":
-            dy = shared(dy)
+            dy = as_device_array(dy)
         weight, bias = self.weight, self.bias
         return _native.layer_norm_backward(
             dy, x,

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn.device import check_precision, resolve_device, shared
-from fusedrnn.nn import checks, init
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, check_precision, resolve_device
+from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
+from fusedrnn.nn import init
 from fusedrnn.nn.module import Module, Stage
-from fusedrnn.nn.parameter import FlatBuffer, Parameter, float_dtype
 
 Array = NDArray[Any]
 
@@ -75,7 +76,7 @@ class Linear(Module):
         if training:
             self.__dict__["_tape"] = None
         if self.device == "cuda":
-            x = shared(x)
+            x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
         bias = self.bias
         y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
@@ -96,7 +97,7 @@ class Linear(Module):
         """
         x = self._recorded()[1]
         if self.device == "cuda":
-            dy = shared(dy)
+            dy = as_device_array(dy)
         bias = self.bias
         return _native.linear_backward(
             dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx

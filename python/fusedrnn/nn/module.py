@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
-from fusedrnn import _elsewhere
-from fusedrnn.device import asarray
-from fusedrnn.nn.parameter import FlatBuffer, Parameter, homes
+from fusedrnn._core import torch_hints
+from fusedrnn._core.arrays import asarray
+from fusedrnn._core.parameter import FlatBuffer, Parameter, storages
 
 Array = NDArray[Any]
-# A layer as the native training step has it: kind, options, parameters (csrc/bindings/stages.hpp).
+# A layer as the native training step has it: kind, options, parameters; see
+# csrc/bindings/training/layer_builder.hpp.
 Stage = tuple[str, dict[str, Any], tuple[Parameter | None, ...]]
 Self = TypeVar("Self", bound="Module")
 
@@ -162,11 +163,11 @@ class Module:
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> Any:
-            _elsewhere.missing(f"{type(self).__name__!r} object", name, _elsewhere.MODULE)
+            torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.MODULE)
 
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""
-        buffers, grads = homes(self._parameters.values())
+        buffers, grads = storages(self._parameters.values())
         self.__dict__.update(_buffers=buffers, _grads=grads, _tape=None, _edits=self._edits + 1)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn._weights import MAX_LAYERS, StackShape
-from fusedrnn.device import check_algo, check_precision, resolve_device, shared
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, check_algo, check_precision, resolve_device
+from fusedrnn._core.parameter import FlatBuffer, float_dtype
+from fusedrnn._core.weight_names import MAX_LAYERS, StackShape
 from fusedrnn.functional.stack import single
-from fusedrnn.nn import checks, init
+from fusedrnn.nn import init
 from fusedrnn.nn.module import Module, Stage
-from fusedrnn.nn.parameter import FlatBuffer, float_dtype
 
 Array = NDArray[Any]
 _DEFAULTS = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
@@ -171,7 +172,7 @@ class Recurrent(Module):
         if training:
             self.__dict__["_tape"] = None  # before the next is made, so that two are never held at once
         if self.device == "cuda":
-            x, h0, c0, lengths, resets = map(shared, (x, h0, c0, lengths, resets))
+            x, h0, c0, lengths, resets = map(as_device_array, (x, h0, c0, lengths, resets))
         checks.require_input(x, self.dtype, self.device)
         if training and self.dropout:
             dropout, key = self.dropout, self._dropout_key
@@ -191,7 +192,7 @@ class Recurrent(Module):
         tape = self._recorded()[1]
         grads = [self._parameters[name].grad for name in self._names]
         if self.device == "cuda":
-            dy, dhn, dcn = map(shared, (dy, dhn, dcn))
+            dy, dhn, dcn = map(as_device_array, (dy, dhn, dcn))
         return _native.sequence_backward(tape, dy, dhn, dcn, grads, need_dx)
 
     def __getstate__(self) -> dict[str, Any]:

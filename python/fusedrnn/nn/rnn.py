@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fusedrnn.nn.checks import Seed
+from fusedrnn._core.checks import Seed
 from fusedrnn.nn.recurrent import SingleState
 
 

@@ -282,12 +282,12 @@ class Sequential(Module):
     def _require_own(self, optimizer: Any) -> None:
         """Raises TypeError or ValueError unless `optimizer` is one, of some of this model's parameters."""
         from fusedrnn.optim import Optimizer  # which imports this package
-        from fusedrnn.optim.table import place
+        from fusedrnn.optim.segment_table import storage_key
 
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of fusedrnn.optim, it is of type {type(optimizer)}")
-        own = {place(p) for p in self.parameters()}
-        if not any(place(p) in own for group in optimizer.param_groups for p in group["params"]):
+        own = {storage_key(p) for p in self.parameters()}
+        if not any(storage_key(p) in own for group in optimizer.param_groups for p in group["params"]):
             raise ValueError(
                 "optimizer must have parameters of this model, it has none of them: "
                 "make it of model.parameters(), again where the model is a copy"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fusedrnn import _elsewhere
+from fusedrnn._core import torch_hints
 from fusedrnn.optim import schedules
 from fusedrnn.optim.adagrad import Adagrad
 from fusedrnn.optim.adam import Adam, AdamW
@@ -36,4 +36,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker knows what there is
 
     def __getattr__(name: str) -> Any:
-        _elsewhere.missing("module 'fusedrnn.optim'", name, _elsewhere.OPTIM)
+        torch_hints.missing("module 'fusedrnn.optim'", name, torch_hints.OPTIM)

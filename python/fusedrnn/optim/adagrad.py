@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.functional.optim import check_scalars
-from fusedrnn.nn.parameter import Parameter
 from fusedrnn.optim.optimizer import Group, Optimizer
 
 

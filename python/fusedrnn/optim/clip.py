@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.functional.optim import clip_by_global_norm_, clip_by_value_, global_norm
-from fusedrnn.nn.parameter import Parameter
-from fusedrnn.optim.table import unique_parameters
+from fusedrnn.optim.segment_table import unique_parameters
 
 
 def clip_grad_norm_(

@@ -49,7 +49,7 @@ class Counters:
             self._lr_there = lr
         return self._lr, self._steps
 
-    def belong_to_a_graph(self) -> None:
+    def mark_captured(self) -> None:
         """Updates are made from now on whenever a graph of somebody's is launched."""
         self._replayed = True
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn.nn.parameter import Parameter, homes, host_copy, on_host, store, zeros_for
+from fusedrnn._core.parameter import Parameter, host_copy, on_host, storages, store, zeros_for
 from fusedrnn.optim.device_group import DeviceGroup
-from fusedrnn.optim.table import (
+from fusedrnn.optim.segment_table import (
     Table,
     build_tables,
-    place,
     require_no_module,
     require_one_device,
+    storage_key,
     unique_parameters,
 )
 
@@ -98,9 +98,9 @@ class Optimizer:
                 f"a parameter group may have the options {sorted(self.defaults)}, it has {sorted(unknown)}"
             )
         unique = unique_parameters(group["params"])
-        taken = {place(p) for other in self.param_groups for p in other["params"]}
+        taken = {storage_key(p) for other in self.param_groups for p in other["params"]}
         for p in unique:
-            if place(p) in taken:
+            if storage_key(p) in taken:
                 raise ValueError(f"a parameter may be in one group only, {p.name!r} is in two")
         complete: Group = {**self.defaults, **group, "params": unique, "step": 0}
         self._check(complete)
@@ -133,7 +133,7 @@ class Optimizer:
     # ----------------------------------------------------------------------------------------------- step
     def zero_grad(self) -> None:
         """Sets the gradients of all parameters to zero."""
-        for grad in homes(p for group in self.param_groups for p in group["params"])[1]:
+        for grad in storages(p for group in self.param_groups for p in group["params"])[1]:
             grad.fill(0)
 
     def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> Any:
@@ -157,7 +157,7 @@ class Optimizer:
             self._check(group)
         tables = self._prepared()
         updates = [
-            (table.segments, *self._told(group))
+            (table.segments, *self._update_args(group))
             for group, group_tables in zip(self.param_groups, tables, strict=True)
             for table in group_tables
         ]
@@ -176,7 +176,7 @@ class Optimizer:
         for group, group_tables in zip(self.param_groups, tables, strict=True):
             if isinstance(group, DeviceGroup):
                 if _native.capturing():
-                    group.counters.belong_to_a_graph()
+                    group.counters.mark_captured()
                 else:
                     group.counters.updated(skip_nonfinite)
             else:
@@ -185,7 +185,7 @@ class Optimizer:
                 table.touch()
         return None if clip_norm is None else norm
 
-    def _told(self, group: Group) -> tuple[dict[str, float], tuple[Array, Array] | None]:
+    def _update_args(self, group: Group) -> tuple[dict[str, float], tuple[Array, Array] | None]:
         """What the next update of a group is told: options and, on a device, where lr and step are read."""
         if isinstance(group, DeviceGroup):
             return self._scalars(group), group.counters.arrays(float(group["lr"]))

@@ -25,7 +25,7 @@ from fusedrnn.reference.optim import (
     rmsprop_,
     sgd_,
 )
-from fusedrnn.reference.sequence import (
+from fusedrnn.reference.recurrent import (
     gru_backward,
     gru_forward,
     lstm_backward,

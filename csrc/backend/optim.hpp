@@ -1,0 +1,72 @@
+// Optimizers: update rules over tables of segments, the global norm, clipping.
+#pragma once
+
+#include "backend/fault.hpp"
+
+namespace fusedrnn {
+
+enum class OptimizerKind : int32_t { sgd = 0, adagrad, rmsprop, adam, adamw };
+
+// A contiguous piece of parameters with its gradient and state, all of one dtype. State, in torch's names:
+// sgd: momentum_buffer; adagrad: sum; rmsprop: square_avg, momentum_buffer, grad_avg; adam(w): exp_avg, exp_avg_sq.
+struct Segment {
+  void* param;
+  void* grad;
+  void* state[3];  // nullptr where the rule keeps none
+  int64_t count;
+};
+
+struct OptimizerArgs {
+  OptimizerKind kind;
+  DType dtype;
+  int64_t segments;
+  const Segment* segment;
+  double lr, weight_decay, eps;
+  double beta1, beta2;  // adam; rmsprop: beta2 = alpha
+  double momentum, lr_decay;
+  int32_t nesterov, centered, bias_correction;
+  int64_t step;               // of this update, from 1
+  const double* clip_factor;  // one float64 in backend memory that scales every gradient, or nullptr
+};
+
+struct NormArgs {
+  DType dtype;
+  int64_t segments;
+  const Segment* segment;  // grad and count are read
+  double max_norm;         // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
+  double* norm;            // backend memory
+  double* clip_factor;     // backend memory, or nullptr
+  double* partials;        // one per kReduceChunk elements of each segment, at least one
+};
+
+// An optimizer's whole step: the norm of the gradients of all groups, and their updates with gradients scaled as
+// NormArgs says. What is decided is decided where the gradients are: nobody waits, nothing comes back.
+struct UpdateGroup {
+  OptimizerArgs update;  // its clip_factor is not read
+  // Both or neither may be nullptr. In backend memory, so that steps can be repeated without anew telling what changes
+  // from one to the next: the learning rate, instead of update.lr; and, instead of update.step, a pair of numbers, of
+  // which the second is how many updates there have been. A skipped one does not count. (Two, because on a GPU some
+  // blocks begin when others have ended: the first is the one they read.)
+  const double* lr;
+  int64_t* steps;
+};
+
+struct ClippedUpdateArgs {
+  int64_t groups;  // at least one
+  const UpdateGroup* group;
+  double max_norm;         // infinity scales nothing
+  int32_t skip_nonfinite;  // where the norm is infinite or NaN, leave all parameters and states as they are
+  double* norm;            // backend memory; nullptr: gradients are not measured, and neither scaled nor looked at
+  double* partials;        // one per kReduceChunk elements of each segment, at least one for each group
+  const Fault* fault = nullptr;  // of a device only: where it tells of one, nothing is updated and the norm is NaN
+};
+
+struct OptimOps {
+  Status (*optimizer)(const OptimizerArgs*, Stream);
+  Status (*norm)(const NormArgs*, Stream);
+  Status (*clipped_update)(const ClippedUpdateArgs*, Stream);
+  Status (*scale)(DType, int64_t segments, const Segment*, const double* factor, Stream);  // grad *= factor
+  Status (*clip_value)(DType, int64_t segments, const Segment*, double limit, Stream);     // grad to [-limit, limit]
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,118 @@
+// Recurrent stacks: RNN, GRU and LSTM, forward and back-propagation through time.
+#pragma once
+
+#include "backend/types.hpp"
+
+namespace fusedrnn {
+
+enum class CellKind : int32_t { rnn_tanh = 0, rnn_relu, gru, lstm };
+enum class Precision : int32_t { ieee = 0, tf32, tf32x3, bf16, fp16 };
+enum class PlanKind : int32_t { automatic = 0, reference, step, cluster, grid };
+
+// The whole stack in one descriptor, because layers and directions may run concurrently. Layer 0 reads I features, the
+// others D * H. Dropout acts on the input of every layer but the first when `train` is set; element (t, b, k) of layer
+// l's input is dropped as layers/philox.hpp says, with key `dropout_key` and stream l.
+struct SequenceDesc {
+  CellKind cell;
+  DType dtype;
+  Precision precision;
+  int32_t layers, directions;
+  int32_t threads;  // how many threads `stream` offers (CPU)
+  // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
+  int32_t direction_groups, row_groups, unit_groups;
+  // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
+  // blocks it is at most; direction_groups = 1 keeps it from two layers at once. For `grid`, how many rows a group of
+  // blocks takes, and how many blocks run at once at most. Where it does not fit, and is not `plan_required`, another
+  // plan is taken.
+  PlanKind plan;
+  int32_t plan_required;
+  int32_t has_bias;
+  int32_t train;  // keep a tape
+  int32_t has_lengths, has_resets;
+  int64_t T, B, I, H;
+  double dropout;
+  uint64_t dropout_key;
+  const uint64_t* dropout_key_at;  // or nullptr: backend memory that holds the key, read when kernels run
+};
+
+// The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
+// `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a
+// row group. `chunk_steps` steps of X W are computed at once, and backward accumulates weight gradients once per
+// `chunk_steps`; the latter fixes the order of sums and therefore depends on sizes only, never on threads or ISA. GPU:
+// `name` is one of PlanKind, the groups are the blocks of a step's kernel; with `cluster` and `grid`, unit_groups
+// blocks share R and take cluster_rows rows together, and each has shared_bytes of shared memory.
+struct Plan {
+  const char* name;
+  int32_t direction_groups, row_groups, unit_groups;
+  int64_t chunk_steps;
+  int32_t cluster_rows = 0;  // 0 without clusters, as what follows
+  int64_t shared_bytes = 0;
+  int32_t layers_at_once = 0;  // of forward: how many layers run side by side, each a piece of the sequence behind
+};
+
+// Bytes a caller provides. Each block is 64-byte aligned; contents of tape and packed weights are opaque, and hold no
+// addresses: a copy of the bytes is as good as they are.
+struct SequenceSizes {
+  size_t packed;    // weights in the backend's own layout, for forward and backward
+  size_t tape;      // what forward keeps for backward; 0 unless desc.train
+  size_t forward;   // scratch of forward
+  size_t backward;  // scratch of backward
+};
+
+// Where the tape keeps what users may look at, of one layer * D + direction: element (t, b, block * H + unit). Steps
+// past a row's length are not initialised. The blocks of a gate array are i f g o (LSTM), r z n q (GRU, q = R_n h +
+// b_hn).
+struct TapeView {
+  Array3 cells, gates;  // absent where the cell has none
+  int32_t gate_blocks;
+};
+
+// PyTorch's layout: weight_ih (G*H, in), weight_hh (G*H, H) with row strides, biases (G*H) or nullptr.
+struct LayerWeights {
+  const void* weight_ih;
+  const void* weight_hh;
+  const void* bias_ih;
+  const void* bias_hh;
+  int64_t ld_ih, ld_hh;
+};
+
+// Same shapes, contiguous; gradients are added into them; a nullptr is not computed.
+struct LayerGrads {
+  void* weight_ih;
+  void* weight_hh;
+  void* bias_ih;
+  void* bias_hh;
+};
+
+struct ForwardArgs {
+  Array3 x, h0, c0;
+  const void* packed;
+  const int64_t* lengths;  // (B,) or nullptr; 0 <= lengths[b] <= T
+  const uint8_t* resets;   // element (t, b) at resets[t * resets_stride0 + b * resets_stride1], or nullptr
+  int64_t resets_stride0, resets_stride1;
+  Array3 y, hn, cn;
+  void* tape;  // nullptr unless desc.train
+};
+
+struct BackwardArgs {
+  Array3 x, h0, c0;  // as in forward
+  const void* packed;
+  const int64_t* lengths;
+  const uint8_t* resets;
+  int64_t resets_stride0, resets_stride1;
+  const void* tape;
+  Array3 dy, dhn, dcn;         // each may be absent
+  Array3 dx, dh0, dc0;         // dx may be absent; dh0 and dc0 go together
+  const LayerGrads* dweights;  // layers * directions of them
+};
+
+struct SequenceOps {
+  Status (*plan)(const SequenceDesc*, Plan*);
+  Status (*sizes)(const SequenceDesc*, SequenceSizes*);
+  Status (*pack)(const SequenceDesc*, const LayerWeights*, void* packed, Stream);
+  Status (*forward)(const SequenceDesc*, const ForwardArgs*, void* workspace, Stream);
+  Status (*backward)(const SequenceDesc*, const BackwardArgs*, void* workspace, Stream);
+  Status (*tape_view)(const SequenceDesc*, const void* tape, int32_t index, TapeView*);
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,402 @@
+#include "bindings/arrays/argument.hpp"
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "bindings/arrays/device_array.hpp"
+#include "runtime/error.hpp"
+#include "runtime/memory.hpp"
+
+namespace fusedrnn {
+namespace {
+
+struct Kind {
+  char kind;  // numpy's dtype.kind
+  int64_t bytes;
+};
+
+Kind kind_of(Element element) {
+  switch (element) {
+    case Element::float32:
+      return {'f', 4};
+    case Element::float64:
+      return {'f', 8};
+    case Element::int64:
+      return {'i', 8};
+    default:
+      return {'b', 1};
+  }
+}
+
+std::string quoted_type(py::handle value) {
+  const py::handle type = py::type::handle_of(value);
+  const std::string module = py::str(type.attr("__module__"));
+  const std::string name = py::str(type.attr("__qualname__"));
+  return module == "builtins" ? name : module + "." + name;
+}
+
+bool is_array(py::handle value) {
+  if (!py::isinstance<py::array>(value)) return false;
+  const PyTypeObject* exact = py::detail::npy_api::get().PyArray_Type_;
+  return Py_TYPE(value.ptr()) == exact || py::isinstance(value, py::module_::import("numpy").attr("memmap"));
+}
+
+// What `value` is, and what to do to have what is wanted: an array on `device`, or with nullptr a NumPy array.
+[[noreturn]] void not_an_array(const std::string& name, py::handle value, const Backend* device) {
+  const std::string type = quoted_type(value);
+  const DeviceArray* found = as_device_array(value);
+  std::string must = "a NumPy array", was = value.is_none() ? "None" : "of type " + type,
+              fix = "np.asarray(" + name + ")";
+  if (device != nullptr) {
+    must = "a DeviceArray on " + place_of(*device, device->device());
+    fix = "fr.asarray(" + name + ", device=\"cuda\")";
+    if (is_array(value)) was = "a NumPy array";
+  } else if (found != nullptr) {
+    was = "a DeviceArray on " + place_of(found->backend(), found->device());
+    fix = name + ".numpy()";
+  } else if (type == "torch.Tensor") {
+    fix = name + ".detach().numpy()";
+  }
+  throw py::type_error(name + " must be " + must + ", it is " + was + ": use " + fix);
+}
+
+// What is looked at of an array, wherever it is.
+struct Shape {
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> strides;  // bytes
+};
+
+Shape shape_of(const py::array& array) {
+  return {{array.shape(), array.shape() + array.ndim()}, {array.strides(), array.strides() + array.ndim()}};
+}
+
+Shape shape_of(const DeviceArray& array) {
+  Shape shape{array.sizes(), array.strides()};
+  for (int64_t& stride : shape.strides) stride *= bytes_of(array.element());
+  return shape;
+}
+
+bool native_order(const py::dtype& dtype) {
+  const char order = dtype.byteorder();
+  constexpr char native = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>';
+  return order == '=' || order == '|' || order == native;
+}
+
+bool matches(const py::dtype& dtype, Element element) {
+  const Kind kind = kind_of(element);
+  return dtype.kind() == kind.kind && dtype.itemsize() == kind.bytes && native_order(dtype);
+}
+
+Element checked_element(const std::string& name, const py::dtype& dtype, Element wanted) {
+  if (wanted == any_float) {
+    if (matches(dtype, Element::float32)) return Element::float32;
+    if (matches(dtype, Element::float64)) return Element::float64;
+  } else if (matches(dtype, wanted)) {
+    return wanted;
+  }
+  const std::string must = name_of(wanted);
+  const std::string target = wanted == any_float ? "float32" : wanted == Element::boolean ? "bool_" : must;
+  std::string was = py::str(static_cast<py::handle>(dtype));
+  if (!native_order(dtype)) was += " in foreign byte order";
+  throw py::type_error(name + " must be " + must + ", it is " + was + ": use " + name + ".astype(np." + target + ")");
+}
+
+std::string tuple_text(const std::vector<std::string>& parts) {
+  std::string text = "(";
+  for (size_t i = 0; i < parts.size(); ++i) text += (i == 0 ? "" : ", ") + parts[i];
+  return text + (parts.size() == 1 ? ",)" : ")");
+}
+
+[[noreturn]] void bad_shape(const std::string& name, const std::vector<int64_t>& sizes, const Axis* axes,
+                            size_t count) {
+  std::vector<std::string> symbols, expected, actual;
+  bool any_known = false;
+  for (size_t i = 0; i < count; ++i) {
+    symbols.emplace_back(axes[i].name);
+    expected.push_back(axes[i].size < 0 ? axes[i].name : std::to_string(axes[i].size));
+    any_known = any_known || axes[i].size >= 0;
+  }
+  for (const int64_t size : sizes) actual.push_back(std::to_string(size));
+  throw py::value_error(name + " must be " + tuple_text(symbols) + (any_known ? " = " + tuple_text(expected) : "") +
+                        ", it is " + tuple_text(actual));
+}
+
+void check_shape(const std::string& name, const std::vector<int64_t>& sizes, const Axis* axes, size_t count) {
+  const size_t rank = sizes.size();
+  const bool open = count > 0 && axes[0].name[0] == '.';
+  const size_t fixed = open ? count - 1 : count;
+  if (open ? rank < fixed : rank != fixed) bad_shape(name, sizes, axes, count);
+  for (size_t i = 0; i < fixed; ++i) {
+    const int64_t wanted = axes[count - fixed + i].size;
+    if (wanted >= 0 && sizes[rank - fixed + i] != wanted) {
+      bad_shape(name, sizes, axes, count);
+    }
+  }
+}
+
+// First and one-past-last byte touched; empty when there is no element.
+std::pair<uintptr_t, uintptr_t> byte_range(const Argument& argument) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(argument.data());
+  if (argument.count() == 0) return {begin, begin};
+  int64_t last = 0;
+  for (int64_t axis = 0; axis < argument.rank(); ++axis) last += (argument.size(axis) - 1) * argument.stride(axis);
+  return {begin, begin + static_cast<uintptr_t>((last + 1) * bytes_of(argument.element()))};
+}
+
+void check_apart(const Argument& output, const Argument& other) {
+  if (!output.present() || !other.present()) return;
+  const auto [a0, a1] = byte_range(output);
+  const auto [b0, b1] = byte_range(other);
+  if (a0 != a1 && b0 != b1 && a0 < b1 && b0 < a1) {
+    throw py::value_error(output.name() + " must not share memory with " + other.name() + ", it does: use " +
+                          output.name() + ".copy()");
+  }
+}
+
+std::string shown(py::handle value) { return py::repr(value); }
+
+}  // namespace
+
+const char* name_of(Element element) {
+  switch (element) {
+    case Element::any_float:
+      return "float32 or float64";
+    case Element::float32:
+      return "float32";
+    case Element::float64:
+      return "float64";
+    case Element::int64:
+      return "int64";
+    default:
+      return "bool";
+  }
+}
+
+int64_t bytes_of(Element element) { return kind_of(element).bytes; }
+
+DType dtype_of(Element element) { return element == Element::float32 ? DType::float32 : DType::float64; }
+
+Element element_of(DType dtype) { return dtype == DType::float32 ? Element::float32 : Element::float64; }
+
+py::dtype numpy_of(Element element) {
+  switch (element) {
+    case Element::float32:
+      return py::dtype::of<float>();
+    case Element::float64:
+      return py::dtype::of<double>();
+    case Element::int64:
+      return py::dtype::of<int64_t>();
+    default:
+      return py::dtype::of<bool>();
+  }
+}
+
+int64_t Argument::count() const {
+  int64_t n = 1;
+  for (const int64_t size : sizes_) n *= size;
+  return n;
+}
+
+bool Argument::contiguous() const {
+  int64_t expected = 1;
+  for (size_t i = sizes_.size(); i-- > 0;) {
+    if (sizes_[i] > 1 && strides_[i] != expected) return count() == 0;
+    expected *= sizes_[i];
+  }
+  return true;
+}
+
+void Argument::require_contiguous() const {
+  if (!contiguous()) {
+    throw py::value_error(name_ + " must be C-contiguous, it is not: use np.ascontiguousarray(" + name_ + ")");
+  }
+}
+
+Argument::Rows Argument::rows() const {
+  const size_t leading = sizes_.size() - 1;
+  Rows rows{1, sizes_.back()};
+  bool first = true;
+  for (size_t i = leading; i-- > 0;) {
+    if (sizes_[i] == 0) return {0, sizes_.back()};
+    if (sizes_[i] != 1) {
+      if (first) rows.stride = strides_[i];
+      if (strides_[i] != rows.stride * rows.count) {
+        throw py::value_error(name_ +
+                              " must have leading axes that one stride walks, it has not: use np.ascontiguousarray(" +
+                              name_ + ")");
+      }
+      first = false;
+    }
+    rows.count *= sizes_[i];
+  }
+  return rows;
+}
+
+Array3 Argument::array3(bool exchange) const {
+  if (!present()) return {nullptr, 0, 0};
+  return exchange ? Array3{data_, strides_[1], strides_[0]} : Array3{data_, strides_[0], strides_[1]};
+}
+
+Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count, bool write,
+                 const Backend* device) {
+  const DeviceArray* on_device = device != nullptr ? as_device_array(value) : nullptr;
+  if (device != nullptr ? on_device == nullptr : !is_array(value)) not_an_array(name, value, device);
+  if (on_device != nullptr) require_device(name, *device, on_device->device());
+  Argument argument;
+  argument.name_ = std::move(name);
+  argument.array_ = py::reinterpret_borrow<py::object>(value);
+  const py::array array = device != nullptr ? py::array() : py::reinterpret_borrow<py::array>(value);
+  argument.element_ =
+      checked_element(argument.name_, device != nullptr ? numpy_of(on_device->element()) : array.dtype(), element);
+  Shape shape = device != nullptr ? shape_of(*on_device) : shape_of(array);
+  check_shape(argument.name_, shape.sizes, axes, count);
+  argument.data_ = device != nullptr ? on_device->data() : const_cast<void*>(array.data());
+  argument.sizes_ = std::move(shape.sizes);
+
+  const int64_t bytes = bytes_of(argument.element_);
+  const size_t rank = argument.sizes_.size();
+  const bool empty = argument.count() == 0;
+  const std::string compact =
+      device != nullptr ? argument.name_ + ".copy()" : "np.ascontiguousarray(" + argument.name_ + ")";
+  argument.strides_.resize(rank);
+  // The strides of an axis of size 0 or 1 are arbitrary; those become what a contiguous array would have.
+  int64_t natural = 1;
+  for (size_t i = rank; i-- > 0;) {
+    int64_t stride = shape.strides[i];
+    if (empty || argument.sizes_[i] <= 1) {
+      stride = natural * bytes;
+    } else if (i == rank - 1 && stride != bytes) {
+      throw py::value_error(argument.name_ + " must have unit stride on its last axis, it has a stride of " +
+                            std::to_string(stride) + " bytes: use " + compact);
+    } else if (stride <= 0 || stride % bytes != 0) {
+      throw py::value_error(argument.name_ + " must have positive strides, multiples of its element size; axis " +
+                            std::to_string(i) + " has a stride of " + std::to_string(stride) + " bytes: use " +
+                            compact);
+    }
+    argument.strides_[i] = stride / bytes;
+    natural = empty ? natural : argument.strides_[i] * argument.sizes_[i];
+  }
+  if (reinterpret_cast<uintptr_t>(argument.data_) % static_cast<uintptr_t>(bytes) != 0) {
+    throw py::value_error(argument.name_ + " must be aligned to its element size, it is not: use " + argument.name_ +
+                          ".copy()");
+  }
+  if (write) {
+    if (device != nullptr ? on_device->readonly() : !array.writeable())
+      throw py::value_error(argument.name_ + " must be writable, it is read-only");
+    argument.require_contiguous();
+  }
+  if (on_device != nullptr) on_device->block()->use(write ? Access::write : Access::read);
+  return argument;
+}
+
+std::shared_ptr<Block> Argument::block() const {
+  const DeviceArray* on_device = present() ? as_device_array(array_) : nullptr;
+  return on_device != nullptr ? on_device->block() : nullptr;
+}
+
+Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, device);
+}
+
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, device);
+}
+
+Argument output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, device);
+}
+
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
+  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, device);
+}
+
+void disjoint(const std::vector<const Argument*>& outputs, const std::vector<const Argument*>& inputs) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    for (const Argument* other : inputs) check_apart(*outputs[i], *other);
+    for (size_t j = i + 1; j < outputs.size(); ++j) check_apart(*outputs[i], *outputs[j]);
+  }
+}
+
+void disjoint(std::initializer_list<const Argument*> outputs, std::initializer_list<const Argument*> inputs) {
+  disjoint(std::vector<const Argument*>(outputs), std::vector<const Argument*>(inputs));
+}
+
+int64_t product(const char* what, const std::vector<int64_t>& sizes) {
+  constexpr int64_t limit = int64_t{1} << 62;
+  int64_t n = 1;
+  bool overflow = false;
+  for (const int64_t size : sizes) {
+    if (size == 0) return 0;
+    overflow = overflow || __builtin_mul_overflow(n, size, &n) || n > limit;
+  }
+  if (overflow) {
+    std::vector<std::string> parts;
+    for (const int64_t size : sizes) parts.push_back(std::to_string(size));
+    throw py::value_error(std::string(what) + " must have a size that fits in 62 bits, it would be " +
+                          tuple_text(parts));
+  }
+  return n;
+}
+
+py::array fresh(Element element, const std::vector<int64_t>& sizes, const char* name) {
+  std::vector<int64_t> with_bytes = sizes;
+  with_bytes.push_back(bytes_of(element));
+  void* memory = nullptr;
+  const auto bytes = static_cast<size_t>(product(name, with_bytes));
+  if (host_alloc(bytes, &memory) != Status::ok) no_memory(name, bytes);
+  const py::capsule owner(memory, [](void* p) { host_free(p); });
+  return py::array(numpy_of(element), sizes, memory, owner);
+}
+
+int64_t integer(const char* name, py::handle value, int64_t low, int64_t high) {
+  const auto must = [&] { return "an integer in " + std::to_string(low) + ".." + std::to_string(high); };
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {
+    PyErr_Clear();
+    bad_type(name, must(), "of type " + quoted_type(value));
+  }
+  int overflow = 0;
+  const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0 || n < low || n > high) bad_value(name, must(), shown(index));
+  return n;
+}
+
+uint64_t unsigned_integer(const char* name, py::handle value) {
+  constexpr const char* must = "an integer in 0..2**64 - 1";
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {
+    PyErr_Clear();
+    bad_type(name, must, "of type " + quoted_type(value));
+  }
+  const unsigned long long n = PyLong_AsUnsignedLongLong(index.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    bad_value(name, must, shown(index));
+  }
+  return n;
+}
+
+double real(const char* name, py::handle value, double low, double high) {
+  const double x = PyFloat_AsDouble(value.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    bad_type(name, "a number", "of type " + quoted_type(value));
+  }
+  if (!(x >= low && x <= high)) {
+    const bool open = high == std::numeric_limits<double>::infinity();
+    const std::string from = py::str(py::float_(low)), to = py::str(py::float_(high));
+    bad_value(name, open ? "a number >= " + from : "in [" + from + ", " + to + "]", shown(value));
+  }
+  return x;
+}
+
+void bad_value(const std::string& name, const std::string& must, const std::string& was) {
+  throw py::value_error(name + " must be " + must + ", it is " + was);
+}
+
+void bad_type(const std::string& name, const std::string& must, const std::string& was) {
+  throw py::type_error(name + " must be " + must + ", it is " + was);
+}
+
+}  // namespace fusedrnn

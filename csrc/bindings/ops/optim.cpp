@@ -1,0 +1,308 @@
+// Optimizers: tables of segments, one update, the global norm, clipping.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "bindings/arrays/device_array.hpp"
+#include "bindings/arrays/strided.hpp"
+#include "bindings/call.hpp"
+#include "bindings/ops/optim.hpp"
+#include "runtime/error.hpp"
+#include "training/norm.hpp"
+
+namespace fusedrnn {
+namespace {
+
+using training::Gradients;
+
+OptimizerKind kind_of(const std::string& name) {
+  if (name == "sgd") return OptimizerKind::sgd;
+  if (name == "adagrad") return OptimizerKind::adagrad;
+  if (name == "rmsprop") return OptimizerKind::rmsprop;
+  if (name == "adam") return OptimizerKind::adam;
+  if (name == "adamw") return OptimizerKind::adamw;
+  bad_value("kind", "'sgd', 'adagrad', 'rmsprop', 'adam' or 'adamw'", "'" + name + "'");
+}
+
+// States of a rule: how many it may keep, how many of them, the first, it always keeps.
+struct States {
+  size_t slots, required;
+};
+
+States states_of(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::sgd:
+      return {1, 0};
+    case OptimizerKind::adagrad:
+      return {1, 1};
+    case OptimizerKind::rmsprop:
+      return {3, 1};
+    default:
+      return {2, 2};
+  }
+}
+
+Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, const Backend* device) {
+  const Argument grad = input("grad", value, element, {{"..."}}, device);
+  require_shape(grad, sizes);
+  grad.require_contiguous();
+  return grad;
+}
+
+}  // namespace
+
+Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind_of(kind)) {
+  for (const py::handle piece : pieces) {
+    const py::tuple parts = py::cast<py::tuple>(piece);
+    if (pieces_.empty()) device_ = device_of(parts[0]);
+    const Element element = pieces_.empty() ? any_float : pieces_[0].element();
+    const Argument param = output("param", parts[0], element, {{"..."}}, device_);
+    const Argument grad = gradient(parts[1], param.element(), param.sizes(), device_);
+    Segment segment = {param.data(), grad.data(), {}, param.count()};
+    const py::list given = py::cast<py::list>(parts[2]);
+    const States expected = states_of(kind_);
+    if (given.size() != expected.slots)
+      bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
+    std::vector<Argument> states;
+    for (const py::handle value : given) {
+      const auto read = states.size() < expected.required ? output : optional_output;
+      states.push_back(read("state", value, param.element(), {{"..."}}, device_));
+      if (states.back().present()) require_shape(states.back(), param.sizes());
+      segment.state[states.size() - 1] = states.back().data();
+    }
+    std::vector<const Argument*> outputs = {&param};
+    for (const Argument& state : states) outputs.push_back(&state);
+    disjoint(outputs, {&grad});
+    segments_.push_back(segment);
+    pieces_.push_back(param);
+    pieces_.push_back(grad);
+    pieces_.insert(pieces_.end(), states.begin(), states.end());
+    for (const Argument* output : outputs) add(output->block(), Access::write);
+    add(grad.block(), Access::read);
+  }
+}
+
+void Segments::add(std::shared_ptr<Block> block, Access access) {
+  const auto same = [&](const auto& known) { return known.first == block && known.second == access; };
+  if (block != nullptr && std::none_of(blocks_.begin(), blocks_.end(), same)) blocks_.emplace_back(block, access);
+}
+
+void Segments::use() const {
+  for (const auto& [block, access] : blocks_) block->use(access);
+}
+
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+  segments.use();
+  OptimizerArgs a = {};
+  a.kind = segments.kind();
+  a.dtype = segments.dtype();
+  a.segments = static_cast<int64_t>(segments.segments().size());
+  a.segment = segments.segments().data();
+  const auto number = [&](const char* name, double otherwise) {
+    return scalars.contains(name) ? py::cast<double>(scalars[name]) : otherwise;
+  };
+  a.lr = number("lr", NAN);
+  a.weight_decay = number("weight_decay", 0);
+  a.eps = number("eps", 0);
+  a.beta1 = number("beta1", 0);
+  a.beta2 = number("beta2", 0);
+  a.momentum = number("momentum", 0);
+  a.lr_decay = number("lr_decay", 0);
+  a.nesterov = number("nesterov", 0) != 0;
+  a.centered = number("centered", 0) != 0;
+  a.bias_correction = number("bias_correction", 1) != 0;
+  a.step = static_cast<int64_t>(number("step", 1));
+  return a;
+}
+
+namespace {
+
+void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle clip_factor) {
+  const Backend* device = segments.device();
+  const Backend& backend = backend_of(device);
+  OptimizerArgs a = update_of(segments, scalars);
+  Argument there;
+  double factor = 1;
+  if (device != nullptr && as_device_array(clip_factor) != nullptr)
+    there = input("clip_factor", clip_factor, Element::float64, {}, device);
+  else if (!clip_factor.is_none())
+    factor = py::cast<double>(clip_factor);
+  py::gil_scoped_release release;
+  CallStream on(device);
+  const Memory copy(backend, device != nullptr && factor != 1 ? sizeof factor : 0, "clip_factor");
+  if (there.present()) {
+    a.clip_factor = there.as<double>();
+  } else if (copy.data() != nullptr) {
+    check(backend, backend.copy(copy.data(), &factor, sizeof factor, on.stream()), "clip_factor");
+    a.clip_factor = copy.as<double>();
+  } else if (factor != 1) {
+    a.clip_factor = &factor;
+  }
+  check(backend, backend.optim->optimizer(&a, on.stream()), "optimizer_step");
+  on.finish();
+}
+
+// Gradients with the arrays they lie in.
+struct Listed {
+  const Backend* device = nullptr;
+  Gradients gradients;
+  std::vector<Argument> kept;
+};
+
+Listed listed(const py::list& grads, bool written) {
+  Listed g;
+  if (!grads.empty()) g.device = device_of(grads[0]);
+  for (const py::handle value : grads) {
+    const std::string name = "grads[" + std::to_string(g.kept.size()) + "]";
+    Argument grad = written ? output(name, value, any_float, {{"..."}}, g.device)
+                            : input(name, value, any_float, {{"..."}}, g.device);
+    grad.require_contiguous();
+    g.gradients.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
+    g.kept.push_back(grad);
+  }
+  return g;
+}
+
+// Scratch of `measure`, in doubles.
+struct NormMemory {
+  NormMemory(const Backend& backend, const Gradients& g)
+      : all(backend, (kOwn + g.partials()) * sizeof(double), "partial sums of the norm") {}
+  static constexpr size_t kOwn = 3;
+  Memory all;
+  double* of_dtype() const { return all.as<double>(); }
+  double* factor() const { return all.as<double>() + 2; }
+  double* partials() const { return all.as<double>() + kOwn; }
+};
+
+// The norm of all gradients into `norm`, and into the scratch the factor that makes it max_norm where it is more: both
+// in the backend's memory. Of gradients of both types it is the norm of the two norms.
+void measure(const Backend& backend, const Gradients& g, double max_norm, double* norm, const NormMemory& scratch,
+             Stream stream) {
+  const auto run = [&](DType dtype, const Segment* segment, size_t segments, double* to) {
+    const NormArgs a = {
+        dtype, static_cast<int64_t>(segments), segment, max_norm, to, scratch.factor(), scratch.partials()};
+    check(backend, backend.optim->norm(&a, stream), "global_norm");
+  };
+  const bool both = !g.of[0].empty() && !g.of[1].empty();
+  for (size_t d = 0; d < 2; ++d)
+    if (!g.of[d].empty() || (d == 0 && g.of[1].empty()))
+      run(d == 0 ? DType::float32 : DType::float64, g.of[d].data(), g.of[d].size(),
+          both ? scratch.of_dtype() + d : norm);
+  if (!both) return;
+  const Segment norms = {nullptr, scratch.of_dtype(), {}, 2};
+  run(DType::float64, &norms, 1, norm);
+}
+
+// updates: tuples of a table, its scalars, and None or the arrays that are read instead of lr and step. All tables are
+// of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns None.
+py::object clipped_update(const py::list& updates, py::handle max_norm, bool skip_nonfinite) {
+  std::vector<UpdateGroup> groups;
+  std::vector<Argument> kept;
+  const Backend* device = nullptr;
+  int64_t chunks = 0;
+  for (const py::handle update : updates) {
+    const py::tuple parts = py::cast<py::tuple>(update);
+    const Segments& table = py::cast<const Segments&>(parts[0]);
+    if (groups.empty()) device = table.device();
+    if (table.device() != device) bad_value("updates", "of parameters on one device", "of some on another");
+    UpdateGroup group = {update_of(table, py::cast<py::dict>(parts[1])), nullptr, nullptr};
+    if (!parts[2].is_none()) {
+      const py::tuple counters = py::cast<py::tuple>(parts[2]);
+      kept.push_back(input("lr", counters[0], Element::float64, {{"1", 1}}, device));
+      group.lr = static_cast<const double*>(kept.back().data());
+      kept.push_back(output("steps", counters[1], Element::int64, {{"2", 2}}, device));
+      group.steps = static_cast<int64_t*>(kept.back().data());
+    }
+    for (const Segment& s : table.segments()) chunks += s.count / kReduceChunk + 1;
+    ++chunks;
+    groups.push_back(group);
+  }
+  const Backend& backend = backend_of(device);
+  const bool measured = !max_norm.is_none();
+  const double limit = measured ? py::cast<double>(max_norm) : HUGE_VAL;
+  Scalar norm(device, "norm");
+  {
+    py::gil_scoped_release release;
+    const Memory partials(backend, static_cast<size_t>(measured ? chunks : 0) * sizeof(double),
+                          "partial sums of the norm");
+    ClippedUpdateArgs a = {};
+    a.groups = static_cast<int64_t>(groups.size());
+    a.group = groups.data();
+    a.max_norm = limit;
+    a.skip_nonfinite = skip_nonfinite;
+    a.norm = measured ? norm.data() : nullptr;
+    a.partials = partials.as<double>();
+    CallStream on(device);
+    check(backend, backend.optim->clipped_update(&a, on.stream()), "clipped_update");
+    on.finish();
+  }
+  return measured ? norm.object() : py::none();
+}
+
+py::object global_norm(const py::list& grads) {
+  const Listed g = listed(grads, false);
+  const Backend& backend = backend_of(g.device);
+  Scalar norm(g.device, "norm");
+  {
+    py::gil_scoped_release release;
+    const NormMemory scratch(backend, g.gradients);
+    CallStream on(g.device);
+    measure(backend, g.gradients, 1, norm.data(), scratch, on.stream());
+    on.finish();
+  }
+  return norm.object();
+}
+
+// change(dtype, segments, first segment, stream) for the gradients of each type.
+template <class Change>
+void change(const Backend& backend, const Gradients& g, const char* name, const Change& change) {
+  for (size_t d = 0; d < 2; ++d)
+    if (!g.of[d].empty())
+      check(backend,
+            change(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.of[d].size()), g.of[d].data()),
+            name);
+}
+
+py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object) {
+  const double max_norm = real("max_norm", max_norm_object, 0, HUGE_VAL);
+  const Listed g = listed(grads, true);
+  const Backend& backend = backend_of(g.device);
+  Scalar norm(g.device, "norm");
+  {
+    py::gil_scoped_release release;
+    const NormMemory scratch(backend, g.gradients);
+    CallStream on(g.device);
+    measure(backend, g.gradients, max_norm, norm.data(), scratch, on.stream());
+    change(backend, g.gradients, "clip_by_global_norm", [&](DType dtype, int64_t count, const Segment* segment) {
+      return backend.optim->scale(dtype, count, segment, scratch.factor(), on.stream());
+    });
+    on.finish();
+  }
+  return norm.object();
+}
+
+void clip_by_value(const py::list& grads, py::handle limit_object) {
+  const double limit = real("limit", limit_object, 0, HUGE_VAL);
+  const Listed g = listed(grads, true);
+  const Backend& backend = backend_of(g.device);
+  py::gil_scoped_release release;
+  CallStream on(g.device);
+  change(backend, g.gradients, "clip_by_value", [&](DType dtype, int64_t count, const Segment* segment) {
+    return backend.optim->clip_value(dtype, count, segment, limit, on.stream());
+  });
+  on.finish();
+}
+
+}  // namespace
+
+void bind_optim(py::module_& m) {
+  using py::arg;
+  py::class_<Segments>(m, "Segments").def(py::init<const std::string&, const py::list&>(), arg("kind"), arg("pieces"));
+  m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("clip_factor"));
+  m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"));
+  m.def("global_norm", &global_norm, arg("grads"));
+  m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));
+  m.def("clip_by_value", &clip_by_value, arg("grads"), arg("limit"));
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,39 @@
+// Segment tables of optimizers, and how an update's scalars come from Python.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays/argument.hpp"
+#include "device/stream_memory.hpp"
+
+namespace fusedrnn {
+
+// Pieces of parameters of one dtype with gradients and states; keeps their arrays alive.
+class Segments {
+ public:
+  Segments(const std::string& kind, const py::list& pieces);
+
+  OptimizerKind kind() const { return kind_; }
+  DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
+  const std::vector<Segment>& segments() const { return segments_; }
+  const Backend* device() const { return device_; }  // where the arrays are, nullptr for NumPy's
+  void use() const;                                  // by the call under way
+
+ private:
+  void add(std::shared_ptr<Block> block, Access access);
+
+  OptimizerKind kind_;
+  const Backend* device_ = nullptr;
+  std::vector<Segment> segments_;
+  std::vector<Argument> pieces_;                                   // keeps the arrays alive
+  std::vector<std::pair<std::shared_ptr<Block>, Access>> blocks_;  // of a device, what they lie in, each once
+};
+
+// An update of the table, which the call under way makes, by scalars named as in OptimizerArgs; those absent have no
+// effect. No clip factor.
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars);
+
+}  // namespace fusedrnn

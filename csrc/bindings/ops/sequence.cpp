@@ -1,0 +1,351 @@
+// Recurrent stacks: check arguments, release the GIL, call the backend.
+#include "bindings/ops/sequence.hpp"
+
+#include <pybind11/stl.h>
+
+#include "bindings/arrays/checks.hpp"
+#include "bindings/arrays/device_array.hpp"
+#include "runtime/error.hpp"
+
+namespace fusedrnn {
+
+namespace {
+
+// Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
+void check_size(const SequenceDesc& desc, int64_t gates) {
+  product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
+}
+
+std::vector<std::string> weight_names(int layers, int directions, bool bias) {
+  std::vector<std::string> names;
+  for (int l = 0; l < layers; ++l)
+    for (int d = 0; d < directions; ++d)
+      for (const char* kind : {"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+        if (bias || kind[0] == 'w')
+          names.push_back(std::string(kind) + "_l" + std::to_string(l) + (d ? "_reverse" : ""));
+  return names;
+}
+
+// Shape of weight `i` of the list.
+std::vector<int64_t> weight_shape(const SequenceDesc& desc, int64_t gates, size_t i) {
+  const size_t kinds = desc.has_bias ? 4 : 2, kind = i % kinds;
+  const bool first_layer = i / kinds / desc.directions == 0;
+  if (kind >= 2) return {gates * desc.H};
+  return {gates * desc.H, kind == 1 ? desc.H : first_layer ? desc.I : desc.directions * desc.H};
+}
+
+std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle num_directions, bool bias,
+                                            const py::list& weights, const std::string& precision,
+                                            const std::string& algo) {
+  const int layers = static_cast<int>(integer("num_layers", num_layers, 1, kMaxLayers));
+  const int directions = static_cast<int>(integer("num_directions", num_directions, 1, 2));
+  const std::vector<std::string> names = weight_names(layers, directions, bias);
+  if (weights.size() != names.size())
+    bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
+              "of " + std::to_string(weights.size()));
+  const Backend* device = device_of(weights[0]);
+  const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}}, device);
+  const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
+  const int64_t H = r.size(1), gates = H > 0 ? r.size(0) / H : 0;
+  if (H < 1 || gates * H != r.size(0) || (gates != 1 && gates != 3 && gates != 4))
+    bad_value(names[1], "(G*H, H) with H >= 1 and G = 1 (Elman), 3 (GRU) or 4 (LSTM)",
+              "(" + std::to_string(r.size(0)) + ", " + std::to_string(H) + ")");
+
+  SequenceDesc desc{};
+  desc.cell = gates == 1 ? CellKind::rnn_tanh : gates == 3 ? CellKind::gru : CellKind::lstm;
+  desc.dtype = w.dtype();
+  desc.precision = precision_named(precision);
+  require_plan(desc, algo);
+  desc.layers = layers;
+  desc.directions = directions;
+  desc.has_bias = bias;
+  desc.I = w.size(1);
+  desc.H = H;
+  product("G * H * (I + H)", {gates, H, desc.I + H, layers, directions, 16});
+  std::vector<Argument> arguments;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::vector<int64_t> shape = weight_shape(desc, gates, i);
+    arguments.push_back(shape.size() == 1
+                            ? input(names[i], weights[i], w.element(), {{"G*H", shape[0]}}, device)
+                            : input(names[i], weights[i], w.element(), {{"G*H", shape[0]}, {"in", shape[1]}}, device));
+  }
+  std::vector<LayerWeights> layer(static_cast<size_t>(layers * directions));
+  for (size_t i = 0; i < layer.size(); ++i) {
+    const Argument* a = &arguments[i * (bias ? 4 : 2)];
+    layer[i] = LayerWeights{a[0].data(),    a[1].data(),   bias ? a[2].data() : nullptr, bias ? a[3].data() : nullptr,
+                            a[0].stride(0), a[1].stride(0)};
+  }
+
+  const Backend& backend = backend_of(device);
+  auto packed = std::make_shared<PackedWeights>(
+      PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
+  py::gil_scoped_release release;
+  CallStream on(device);
+  on.offer_to_pack(desc);
+  SequenceSizes sizes;
+  check(backend, backend.sequence->sizes(&desc, &sizes), "pack_weights");
+  packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
+  check(backend, backend.sequence->pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
+  on.finish();
+  return packed;
+}
+
+// An argument's first element in host memory.
+template <class T>
+const T* first_on_host(const Argument& argument, const Backend* device, std::vector<char>& kept) {
+  std::vector<int64_t> strides;
+  for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
+  const size_t bytes = span_of(argument.sizes(), strides, bytes_of(argument.element()));
+  return static_cast<const T*>(on_host(argument.data(), bytes, device, kept, argument.name().c_str()));
+}
+
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, const Backend* device) {
+  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
+  if (!lengths.present()) return {};
+  std::vector<char> kept;
+  const int64_t* data = first_on_host<int64_t>(lengths, device, kept);
+  require_lengths(data, T, B);
+  return std::vector<int64_t>(data, data + B);
+}
+
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, const Backend* device) {
+  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}}, device)
+                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, device);
+  if (!resets.present()) return {};
+  std::vector<char> kept;
+  const uint8_t* data = first_on_host<uint8_t>(resets, device, kept);
+  std::vector<uint8_t> copy(static_cast<size_t>(T * B));
+  const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
+  for (int64_t t = 0; t < T; ++t)
+    for (int64_t b = 0; b < B; ++b) copy[static_cast<size_t>(t * B + b)] = data[t * step + b * row];
+  return copy;
+}
+
+// A contiguous copy of a state (L * D, B, H), null for an absent one.
+std::unique_ptr<Memory> copied_state(const Backend& backend, const Argument& state, const char* what) {
+  if (!state.present()) return nullptr;
+  const size_t row = static_cast<size_t>(state.size(2) * bytes_of(state.element()));
+  const size_t all = row * static_cast<size_t>(state.size(0) * state.size(1));
+  auto copy = std::make_unique<Memory>(backend, all, what);
+  char* to = static_cast<char*>(copy->data());
+  if (state.contiguous()) {
+    check(backend, backend.copy(to, state.data(), all, current_stream()), what);
+    return copy;
+  }
+  for (int64_t i = 0; i < state.size(0); ++i)
+    for (int64_t b = 0; b < state.size(1); ++b, to += row)
+      check(backend,
+            backend.copy(to, state.as<char>() + (i * state.stride(0) + b * state.stride(1)) * bytes_of(state.element()),
+                         row, current_stream()),
+            what);
+  return copy;
+}
+
+// The values in the device's memory, null for none.
+template <class T>
+std::unique_ptr<Memory> uploaded(const Backend& device, const std::vector<T>& values, const char* what) {
+  if (values.empty()) return nullptr;
+  auto copy = std::make_unique<Memory>(device, values.size() * sizeof(T), what);
+  check(device, device.copy(copy->data(), values.data(), copy->bytes(), current_stream()), what);
+  return copy;
+}
+
+// What kernels read of lengths and resets.
+template <class Args>
+void set_marks(Args& args, const Tape& tape, const SequenceDesc& desc) {
+  const bool device = tape.packed->device != nullptr;
+  if (desc.has_lengths)
+    args.lengths = device ? static_cast<const int64_t*>(tape.device_lengths->read()) : tape.lengths.data();
+  if (desc.has_resets)
+    args.resets = device ? static_cast<const uint8_t*>(tape.device_resets->read()) : tape.resets.data();
+  args.resets_stride0 = desc.B;
+  args.resets_stride1 = 1;
+}
+
+Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
+  return Array3{state ? const_cast<void*>(state->read()) : nullptr, desc.B * desc.H, desc.H};
+}
+
+Array3 view(const Result& array, int64_t B, int64_t width) { return Array3{array.data, B * width, width}; }
+
+// A fresh (T, B, width), or (B, T, width) seen as (t, b, feature).
+Result fresh_sequence(const Backend* device, const SequenceDesc& desc, bool batch_first, int64_t width,
+                      const char* name, Array3& seen) {
+  const Element element = element_of(desc.dtype);
+  const Result array = batch_first ? fresh_on(device, element, {desc.B, desc.T, width}, name)
+                                   : fresh_on(device, element, {desc.T, desc.B, width}, name);
+  seen = batch_first ? Array3{array.data, width, desc.T * width} : Array3{array.data, desc.B * width, width};
+  return array;
+}
+
+Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
+                        const char* feature, Element element, const Backend* device) {
+  const int64_t T = desc.T, B = desc.B;
+  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}}, device)
+                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}}, device);
+}
+
+py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
+                           py::handle h0_object, py::handle c0_object, py::handle lengths, py::handle resets,
+                           bool batch_first, py::handle dropout, py::handle dropout_key, bool train) {
+  const CellName& kind = cell_named(cell);
+  if (kind.gates != packed->gates)
+    bad_value("weights",
+              std::string("those of a cell with ") + std::to_string(kind.gates) + " gates (" + kind.name + ")",
+              "of a cell with " + std::to_string(packed->gates));
+  SequenceDesc desc = packed->desc;
+  const Element element = element_of(desc.dtype);
+  desc.cell = kind.kind;
+  desc.train = train;
+  const double probability = real("dropout", dropout, 0, 1);
+  desc.dropout = train ? probability : 0.0;
+  desc.dropout_key = unsigned_integer("dropout_key", dropout_key);
+
+  const Backend* device = packed->device;
+  if (device != nullptr) require_device("weights", *device, packed->index);
+  Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}}, device)
+                           : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}}, device);
+  desc.T = x.size(batch_first ? 1 : 0);
+  desc.B = x.size(batch_first ? 0 : 1);
+  check_size(desc, packed->gates);
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
+  const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+  const bool has_cell = kind.kind == CellKind::lstm;
+  if (!has_cell && !c0_object.is_none()) bad_value("c0", "None: only an LSTM has cell states", "given");
+  const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+
+  const Backend& backend = packed->backend;
+  auto tape = std::make_shared<Tape>();
+  tape->packed = packed;
+  tape->batch_first = batch_first;
+  tape->lengths = copied_lengths(lengths, desc.T, B, device);
+  tape->resets = copied_resets(resets, desc.T, B, batch_first, device);
+  desc.has_lengths = !tape->lengths.empty();
+  desc.has_resets = !tape->resets.empty();
+  if (device != nullptr) {
+    tape->device_lengths = uploaded(backend, tape->lengths, "lengths");
+    tape->device_resets = uploaded(backend, tape->resets, "resets");
+  }
+  if (train) {
+    tape->h0 = copied_state(backend, h0, "h0");
+    tape->c0 = copied_state(backend, c0, "c0");
+  }
+
+  ForwardArgs args{};
+  const Result y = fresh_sequence(device, desc, batch_first, desc.directions * H, "y", args.y);
+  const Result hn = fresh_on(device, element, {stacks, B, H}, "hn");
+  const Result cn = has_cell ? fresh_on(device, element, {stacks, B, H}, "cn") : Result();
+  args.x = x.array3(batch_first);
+  if (h0.present()) args.h0 = h0.array3();
+  if (c0.present()) args.c0 = c0.array3();
+  args.packed = packed->memory->read();
+  set_marks(args, *tape, desc);
+  args.hn = view(hn, B, H);
+  if (has_cell) args.cn = view(cn, B, H);
+  {
+    py::gil_scoped_release release;
+    CallStream on(device);
+    on.offer(desc);
+    SequenceSizes sizes;
+    check(backend, backend.sequence->sizes(&desc, &sizes), "forward");
+    if (train) {
+      tape->memory = std::make_unique<Memory>(backend, sizes.tape, "tape");
+      args.tape = tape->memory->data();
+    }
+    const Memory workspace(backend, sizes.forward, "workspace of forward");
+    check(backend, backend.sequence->forward(&desc, &args, workspace.data(), on.stream()), "forward");
+    on.finish();
+  }
+  tape->desc = desc;
+  tape->x = std::move(x);
+  return py::make_tuple(y.object, hn.object, cn.object, train ? py::cast(std::move(tape)) : py::object(py::none()));
+}
+
+py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
+                            const py::list& dweights, bool need_dx) {
+  SequenceDesc desc = tape.desc;
+  const PackedWeights& packed = *tape.packed;
+  const Backend& backend = packed.backend;
+  const Backend* device = packed.device;
+  if (device != nullptr) require_device("tape", *device, packed.index);
+  const Element element = element_of(desc.dtype);
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
+  const bool has_cell = desc.cell == CellKind::lstm;
+  const Argument dy =
+      sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element, device);
+  const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+  if (!has_cell && !dcn_object.is_none()) bad_value("dcn", "None: only an LSTM has cell states", "given");
+  const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+  if (dweights.size() != packed.names.size())
+    bad_value("dweights", "a list of " + std::to_string(packed.names.size()) + " arrays",
+              "of " + std::to_string(dweights.size()));
+  std::vector<Argument> grads;
+  for (size_t i = 0; i < packed.names.size(); ++i) {
+    const std::string name = "d" + packed.names[i];
+    const std::vector<int64_t> shape = weight_shape(desc, packed.gates, i);
+    grads.push_back(shape.size() == 1
+                        ? optional_output(name, dweights[i], element, {{"G*H", shape[0]}}, device)
+                        : optional_output(name, dweights[i], element, {{"G*H", shape[0]}, {"in", shape[1]}}, device));
+  }
+  std::vector<const Argument*> outputs, inputs{&dy, &dhn, &dcn, &tape.x};
+  for (const Argument& grad : grads) outputs.push_back(&grad);
+  disjoint(outputs, inputs);
+  std::vector<LayerGrads> layer(static_cast<size_t>(stacks));
+  for (size_t i = 0; i < layer.size(); ++i) {
+    const Argument* g = &grads[i * (desc.has_bias ? 4 : 2)];
+    layer[i] = LayerGrads{g[0].data(), g[1].data(), desc.has_bias ? g[2].data() : nullptr,
+                          desc.has_bias ? g[3].data() : nullptr};
+  }
+
+  BackwardArgs args{};
+  if (const std::shared_ptr<Block> x = tape.x.block()) x->use(Access::read);
+  args.x = tape.x.array3(tape.batch_first);
+  args.h0 = state_view(desc, tape.h0);
+  args.c0 = state_view(desc, tape.c0);
+  args.packed = packed.memory->read();
+  set_marks(args, tape, desc);
+  args.tape = tape.memory->read();
+  if (dy.present()) args.dy = dy.array3(tape.batch_first);
+  if (dhn.present()) args.dhn = dhn.array3();
+  if (dcn.present()) args.dcn = dcn.array3();
+  args.dweights = layer.data();
+  Result dx;
+  if (need_dx) dx = fresh_sequence(device, desc, tape.batch_first, desc.I, "dx", args.dx);
+  const Result dh0 = fresh_on(device, element, {stacks, B, H}, "dh0");
+  const Result dc0 = has_cell ? fresh_on(device, element, {stacks, B, H}, "dc0") : Result();
+  args.dh0 = view(dh0, B, H);
+  if (has_cell) args.dc0 = view(dc0, B, H);
+  {
+    py::gil_scoped_release release;
+    CallStream on(device);
+    on.offer(desc);
+    SequenceSizes sizes;
+    check(backend, backend.sequence->sizes(&desc, &sizes), "backward");
+    const Memory workspace(backend, sizes.backward, "workspace of backward");
+    check(backend, backend.sequence->backward(&desc, &args, workspace.data(), on.stream()), "backward");
+    on.finish();
+  }
+  return py::make_tuple(dx.object, dh0.object, dc0.object);
+}
+
+}  // namespace
+
+void bind_sequence(py::module_& m) {
+  py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
+      .def_property_readonly("nbytes", [](const PackedWeights& packed) { return packed.memory->bytes(); })
+      .def_property_readonly("backend", [](const PackedWeights& packed) { return packed.backend.name; });
+  py::class_<Tape, std::shared_ptr<Tape>>(m, "Tape")
+      .def_property_readonly("nbytes", &Tape::bytes)
+      .def_property_readonly("cells", &tape_cells)
+      .def_property_readonly("gates", &tape_gates);
+  m.def("pack_weights", &pack_weights, py::arg("num_layers"), py::arg("num_directions"), py::arg("bias"),
+        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto");
+  m.def("sequence_forward", &sequence_forward, py::arg("cell"), py::arg("packed"), py::arg("x"), py::arg("h0"),
+        py::arg("c0"), py::arg("lengths"), py::arg("resets"), py::arg("batch_first"), py::arg("dropout"),
+        py::arg("dropout_key"), py::arg("train"));
+  m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
+        py::arg("dweights"), py::arg("need_dx"));
+  bind_plan(m);
+}
+
+}  // namespace fusedrnn

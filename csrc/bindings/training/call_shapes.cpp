@@ -1,0 +1,162 @@
+#include "bindings/training/call_shapes.hpp"
+
+#include <algorithm>
+
+#include "bindings/arrays/device_array.hpp"
+
+namespace fusedrnn {
+
+using namespace training;
+
+namespace {
+
+constexpr size_t kMostForms = 256;  // at a time: more shapes than that begin anew
+
+// The same rows without gaps.
+Strided without_gaps(const Strided& s) {
+  Strided dense = {nullptr, s.rows, s.width, 0, {}, {}};
+  if (s.rows > 1) {
+    dense.axes = 1;
+    dense.size[0] = s.rows;
+    dense.stride[0] = s.width;
+  }
+  return dense;
+}
+
+void make_contiguous(Admitted& a) {
+  a.x = a.form.x.elements;
+  a.target = a.form.loss.target;
+  a.mask = a.form.loss.mask;
+  a.form.x = contiguous(a.form.x.shape, nullptr);
+  a.form.loss.target = without_gaps(a.target);
+  a.form.loss.mask = without_gaps(a.mask);
+}
+
+}  // namespace
+
+const void* data_of(py::handle array) {
+  if (array.is_none()) return nullptr;
+  if (py::isinstance<py::array>(array)) return py::reinterpret_borrow<py::array>(array).data();
+  return array.cast<const DeviceArray&>().data();
+}
+
+DType dtype_named(py::handle dtype) {
+  return py::cast<std::string>(py::str(dtype)) == "float32" ? DType::float32 : DType::float64;
+}
+
+std::vector<Cleared> gradient_blocks(const py::list& gradients, const Backend* device, std::vector<Argument>& kept) {
+  std::vector<Cleared> blocks;
+  for (const py::handle value : gradients) {
+    const Argument grad = output("grad", value, any_float, {{"..."}}, device);
+    blocks.push_back({grad.data(), static_cast<size_t>(grad.count() * bytes_of(grad.element()))});
+    kept.push_back(grad);
+  }
+  return blocks;
+}
+
+bool in_gradients(const std::vector<Cleared>& gradients, const Arrays& arrays) {
+  const auto within = [&](py::handle array) {
+    const char* data = static_cast<const char*>(data_of(array));
+    return std::any_of(gradients.begin(), gradients.end(), [&](const Cleared& block) {
+      const char* first = static_cast<const char*>(block.data);
+      return data >= first && data < first + block.bytes;
+    });
+  };
+  return within(arrays.x) || within(arrays.target) || within(arrays.mask) ||
+         std::any_of(arrays.states.begin(), arrays.states.end(), within);
+}
+
+void copy_resets(const Admitted& form, const void* from, std::vector<uint8_t>& to) {
+  const auto* data = static_cast<const uint8_t*>(from);
+  to.resize(static_cast<size_t>(form.T * form.B));
+  for (int64_t t = 0; t < form.T; ++t)
+    for (int64_t b = 0; b < form.B; ++b)
+      to[static_cast<size_t>(t * form.B + b)] = data[t * form.reset_strides[0] + b * form.reset_strides[1]];
+}
+
+FinalStates fresh_finals(const Backend* device, const RecurrentStage& stage, int64_t B, py::list& made) {
+  const SequenceDesc& desc = stage.desc();
+  const auto fresh_state = [&](const char* name) {
+    const Result state = fresh_on(device, element_of(desc.dtype), {stage.stacks(), B, desc.H}, name);
+    made.append(state.object);
+    return state.data;
+  };
+  FinalStates final;
+  final.h = fresh_state("hn");
+  if (desc.cell == CellKind::lstm) final.c = fresh_state("cn");
+  return final;
+}
+
+Forms::Forms(const Chain& chain, std::string loss, const Backend* device)
+    : chain_(chain), loss_(std::move(loss)), device_(device) {}
+
+bool Forms::describe(const Arrays& arrays, bool ignores, Signature& signature) const {
+  signature.clear();
+  signature.add(static_cast<int64_t>(ignores));
+  bool known = signature.add(arrays.x) && signature.add(arrays.target) && signature.add(arrays.mask) &&
+               signature.add(arrays.lengths) && signature.add(arrays.resets);
+  for (const py::handle state : arrays.states) known = known && signature.add(state);
+  return known;
+}
+
+Admitted* Forms::admit(const Arrays& arrays, py::handle ignore_index, bool* full) {
+  Signature signature;
+  if (!describe(arrays, !ignore_index.is_none(), signature)) return nullptr;
+  const Argument x =
+      input("x", arrays.x, chain_.embedding() ? Element::int64 : element_of(chain_.dtype()), {{"..."}}, device_);
+  if (x.rank() < 1 || x.rank() >= kMaxRank || x.count() == 0) return nullptr;
+  if (device_ != nullptr && rows_of(x).axes > 1 && dynamic_cast<const LinearStage*>(chain_.stages().front().get()))
+    return nullptr;
+  *full = forms_.size() == kMostForms;
+  if (*full) {
+    forms_.clear();
+    current_ = nullptr;
+  }
+  current_ = &*forms_.emplace(std::move(signature), admitted(arrays, x, ignore_index)).first;
+  return &current_->second;
+}
+
+Admitted* Forms::find(const Arrays& arrays, bool ignores) {
+  if (!describe(arrays, ignores, asked_)) return nullptr;
+  if (current_ && current_->first == asked_) return &current_->second;
+  const auto found = forms_.find(asked_);
+  if (found == forms_.end()) return nullptr;
+  current_ = &*found;
+  return &current_->second;
+}
+
+Admitted Forms::admitted(const Arrays& arrays, const Argument& x, py::handle ignore_index) const {
+  const bool batch_first = chain_.batch_first();
+  Admitted a;
+  View& view = a.form.x;
+  view.shape.rank = static_cast<int32_t>(x.rank());
+  for (int32_t i = 0; i < view.shape.rank; ++i) view.shape.size[i] = x.size(i);
+  view.rows = rows_of(x);
+  view.elements = elements_of(x);
+  if (view.shape.rank == 3) view.sequence = x.array3();
+  if (view.shape.rank >= 2) {
+    a.T = x.size(batch_first ? 1 : 0);
+    a.B = x.size(batch_first ? 0 : 1);
+  }
+  a.form.lengths = !arrays.lengths.is_none();
+  a.form.resets = !arrays.resets.is_none();
+  if (a.form.resets) {
+    const Argument resets = input("resets", arrays.resets, Element::boolean, {{"..."}}, device_of(arrays.resets));
+    a.reset_strides[0] = resets.stride(batch_first ? 1 : 0);
+    a.reset_strides[1] = resets.stride(batch_first ? 0 : 1);
+  }
+  for (const py::handle value : arrays.states) {
+    const Argument state = optional_input("state", value, element_of(chain_.dtype()), {{"L*D"}, {"B"}, {"H"}}, device_);
+    a.states.push_back(state.present() ? StateForm{true, state.stride(0), state.stride(1)} : StateForm{});
+  }
+  Shape shape = view.shape;
+  for (const auto& stage : chain_.stages()) shape = stage->output(shape);
+  const View pred = contiguous(shape, nullptr);
+  a.form.loss =
+      loss_arguments(loss_, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
+                     arrays.target, arrays.mask, "mean", ignore_index);
+  if (device_ != nullptr) make_contiguous(a);
+  return a;
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,100 @@
+#include "bindings/training/layer_builder.hpp"
+
+#include <cmath>
+#include <string>
+
+#include "bindings/ops/sequence.hpp"
+#include "training/layers.hpp"
+#include "training/recurrent.hpp"
+
+namespace fusedrnn {
+namespace {
+
+using namespace training;
+
+// The arrays of one layer.
+class Weights {
+ public:
+  Weights(const py::list& pairs, DType dtype, const Backend* device, std::vector<Argument>& kept) {
+    for (const py::handle pair : pairs) {
+      if (pair.is_none()) {
+        weights_.emplace_back();
+        sizes_.emplace_back();
+        continue;
+      }
+      const py::tuple both = py::cast<py::tuple>(pair);
+      const Argument data = input("weight", both[0], element_of(dtype), {{"..."}}, device);
+      const Argument grad = output("grad", both[1], element_of(dtype), {{"..."}}, device);
+      data.require_contiguous();
+      weights_.push_back({data.data(), grad.data()});
+      sizes_.push_back(data.sizes());
+      kept.push_back(data);
+      kept.push_back(grad);
+    }
+  }
+
+  size_t count() const { return weights_.size(); }
+  const Weight& operator[](size_t i) const { return weights_[i]; }
+  int64_t size(size_t i, size_t axis) const { return sizes_[i][axis]; }
+
+ private:
+  std::vector<Weight> weights_;
+  std::vector<std::vector<int64_t>> sizes_;
+};
+
+std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const py::dict& options,
+                                      const Weights& weights) {
+  SequenceDesc desc{};
+  desc.cell = cell_named(py::cast<std::string>(options["cell"])).kind;
+  desc.dtype = dtype;
+  desc.precision = precision_named(py::cast<std::string>(options["precision"]));
+  require_plan(desc, py::cast<std::string>(options["algo"]));
+  desc.layers = py::cast<int32_t>(options["num_layers"]);
+  desc.directions = py::cast<int32_t>(options["num_directions"]);
+  desc.has_bias = py::cast<bool>(options["bias"]);
+  desc.dropout = py::cast<double>(options["dropout"]);
+  desc.I = weights.size(0, 1);
+  desc.H = weights.size(1, 1);
+  std::vector<LayerWeights> layer_weights;
+  std::vector<LayerGrads> layer_grads;
+  const size_t kinds = desc.has_bias ? 4 : 2;
+  for (size_t i = 0; i < weights.count(); i += kinds) {
+    const Weight none, *bias_ih = desc.has_bias ? &weights[i + 2] : &none,
+                       *bias_hh = desc.has_bias ? &weights[i + 3] : &none;
+    layer_weights.push_back({weights[i].data, weights[i + 1].data, bias_ih->data, bias_hh->data, weights.size(i, 1),
+                             weights.size(i + 1, 1)});
+    layer_grads.push_back({weights[i].grad, weights[i + 1].grad, bias_ih->grad, bias_hh->grad});
+  }
+  return std::make_unique<RecurrentStage>(backend, desc, py::cast<bool>(options["batch_first"]),
+                                          std::move(layer_weights), std::move(layer_grads));
+}
+
+std::unique_ptr<Stage> make_stage(const Backend& backend, const Backend* device, DType dtype, const py::tuple& layer,
+                                  std::vector<Argument>& kept) {
+  const std::string kind = py::cast<std::string>(layer[0]);
+  const py::dict options = py::cast<py::dict>(layer[1]);
+  const Weights weights(py::cast<py::list>(layer[2]), dtype, device, kept);
+  if (kind == "recurrent") return make_recurrent(backend, dtype, options, weights);
+  if (kind == "linear")
+    return std::make_unique<LinearStage>(backend, dtype, weights.size(0, 0), weights[0], weights[1]);
+  if (kind == "embedding")
+    return std::make_unique<EmbeddingStage>(backend, dtype, weights.size(0, 0), weights.size(0, 1), weights[0]);
+  if (kind == "layer_norm")
+    return std::make_unique<LayerNormStage>(backend, dtype, py::cast<double>(options["eps"]), weights[0], weights[1]);
+  if (kind == "dropout") return std::make_unique<DropoutStage>(backend, dtype, py::cast<double>(options["p"]));
+  if (kind == "last") return std::make_unique<LastStage>(backend, dtype, py::cast<bool>(options["batch_first"]));
+  bad_value("kind", "'recurrent', 'linear', 'embedding', 'layer_norm', 'dropout' or 'last'", "'" + kind + "'");
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
+                                                const py::list& layers, std::vector<Argument>& kept) {
+  std::vector<std::unique_ptr<Stage>> stages;
+  for (const py::handle layer : layers)
+    stages.push_back(make_stage(backend, device, dtype, py::cast<py::tuple>(layer), kept));
+  if (stages.empty()) bad_value("layers", "at least one", "none");
+  return stages;
+}
+
+}  // namespace fusedrnn

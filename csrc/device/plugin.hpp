@@ -1,0 +1,20 @@
+// The CUDA plugin: a library of its own beside the Python module, opened on first use, never at import.
+#pragma once
+
+#include <string>
+
+#include "backend/backend.hpp"
+
+namespace fusedrnn {
+
+struct Plugin {
+  const Backend* backend;  // nullptr where it cannot be used
+  std::string why_not;     // then the reason, in one sentence
+  std::string path;        // of the library, empty where there is none
+};
+
+// Opens the library in FUSEDRNN_CUDA_PLUGIN, else libfusedrnn_cuda.so in the folder of this module. The first call
+// decides for the whole process.
+const Plugin& cuda_plugin();
+
+}  // namespace fusedrnn

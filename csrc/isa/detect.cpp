@@ -1,0 +1,52 @@
+#include "isa/detect.hpp"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace fusedrnn {
+
+#if defined(__x86_64__)
+namespace {
+
+struct Registers {
+  unsigned a, b, c, d;
+};
+
+Registers cpuid(unsigned leaf) {
+  Registers r{};
+  __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+  return r;
+}
+
+bool all(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+// The register files that the operating system saves (XCR0). Asked for only when cpuid says xgetbv exists.
+unsigned saved_registers() {
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+}  // namespace
+
+bool cpu_has_avx2() {
+  const unsigned c = cpuid(1).c;
+  constexpr unsigned osxsave = 1u << 27, fma = 1u << 12, movbe = 1u << 22, f16c = 1u << 29, avx = 1u << 28;
+  constexpr unsigned bmi1 = 1u << 3, avx2 = 1u << 5, bmi2 = 1u << 8, lzcnt = 1u << 5;
+  constexpr unsigned xmm_ymm = 0x6;
+  return all(c, osxsave | fma | movbe | f16c | avx) && all(cpuid(7).b, bmi1 | avx2 | bmi2) &&
+         all(cpuid(0x80000001u).c, lzcnt) && all(saved_registers(), xmm_ymm);
+}
+
+bool cpu_has_avx512() {
+  constexpr unsigned f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31;
+  constexpr unsigned opmask_zmm = 0xe0;
+  return cpu_has_avx2() && all(cpuid(7).b, f | dq | cd | bw | vl) && all(saved_registers(), opmask_zmm);
+}
+#else
+bool cpu_has_avx2() { return false; }
+bool cpu_has_avx512() { return false; }
+#endif
+
+}  // namespace fusedrnn

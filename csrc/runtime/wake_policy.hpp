@@ -1,0 +1,21 @@
+// When sleeping workers are worth waking. Backends plan for threads that are awake.
+#pragma once
+
+#include "backend/backend.hpp"
+
+namespace fusedrnn {
+
+// What a thread does in the time it may take to wake the others, and to get going again: from 5 us on a machine of
+// one's own to 130 us in a virtual one.
+constexpr double kFlopsPerWake = 4e6;
+
+// Multiply-adds of the recurrent products of a forward pass, counted twice.
+inline double recurrent_flops(const SequenceDesc& desc) {
+  const int gates = desc.cell == CellKind::lstm ? 4 : desc.cell == CellKind::gru ? 3 : 1;
+  return 2.0 * static_cast<double>(desc.T * desc.B) * gates * static_cast<double>(desc.H * desc.H) * desc.layers *
+         desc.directions;
+}
+
+inline bool worth_waking(double flops, int32_t threads) { return flops >= kFlopsPerWake * threads; }
+
+}  // namespace fusedrnn

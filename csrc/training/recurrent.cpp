@@ -1,0 +1,84 @@
+#include "training/recurrent.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "isa/plan_override.hpp"
+
+namespace fusedrnn::training {
+
+Shape RecurrentStage::output(const Shape& input) const {
+  Shape shape = input;
+  shape.size[2] = desc_.directions * desc_.H;
+  return shape;
+}
+
+Array3 RecurrentStage::time_first(Array3 sequence) const {
+  if (batch_first_) std::swap(sequence.stride0, sequence.stride1);
+  return sequence;
+}
+
+size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t threads) {
+  desc_.T = x.shape.size[batch_first_ ? 1 : 0];
+  desc_.B = x.shape.size[batch_first_ ? 0 : 1];
+  desc_.has_lengths = sequence.lengths != nullptr;
+  desc_.has_resets = sequence.resets != nullptr;
+  offer_threads(desc_, threads);
+  SequenceSizes sizes;
+  check(backend_, backend_.sequence->sizes(&desc_, &sizes), "train_step");
+  packed_.reserve(sizes.packed);
+  tape_.reserve(sizes.tape);
+  states_.reserve(static_cast<size_t>(stacks() * desc_.B * desc_.H) * sizeof(double));
+  return std::max(sizes.forward, sizes.backward);
+}
+
+int64_t RecurrentStage::preparation() const {
+  const int64_t gates = desc_.cell == CellKind::lstm ? 4 : desc_.cell == CellKind::gru ? 3 : 1;
+  return gates * desc_.H * (desc_.I + desc_.H + (desc_.layers - 1) * (desc_.directions + 1) * desc_.H) *
+         desc_.directions;
+}
+
+// The weights are packed at every step: an update has just changed them, or whoever wrote to them since. So no packing
+// of this step is ever older than the weights.
+Status RecurrentStage::prepare(Stream stream) {
+  return backend_.sequence->pack(&desc_, weights_.data(), packed_.data(), stream);
+}
+
+Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
+  const int64_t B = desc_.B, H = desc_.H;
+  ForwardArgs a{};
+  a.x = time_first(x.sequence);
+  a.h0 = h0_;
+  a.c0 = c0_;
+  a.packed = packed_.data();
+  a.lengths = sequence.lengths;
+  a.resets = sequence.resets;
+  a.resets_stride0 = B;
+  a.resets_stride1 = 1;
+  a.y = time_first(contiguous(output(x.shape), y).sequence);
+  a.hn = Array3{hn_ ? hn_ : states_.data(), B * H, H};
+  if (desc_.cell == CellKind::lstm) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
+  a.tape = tape_.data();
+  return backend_.sequence->forward(&desc_, &a, workspace, stream);
+}
+
+// Final states are taken to have no influence on the loss, and nobody asks for the gradient of the initial ones.
+Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
+                                Stream stream) {
+  BackwardArgs a{};
+  a.x = time_first(x.sequence);
+  a.h0 = h0_;
+  a.c0 = c0_;
+  a.packed = packed_.data();
+  a.lengths = sequence.lengths;
+  a.resets = sequence.resets;
+  a.resets_stride0 = desc_.B;
+  a.resets_stride1 = 1;
+  a.tape = tape_.data();
+  a.dy = time_first(dy.sequence);
+  if (dx) a.dx = time_first(contiguous(x.shape, dx).sequence);
+  a.dweights = grads_.data();
+  return backend_.sequence->backward(&desc_, &a, workspace, stream);
+}
+
+}  // namespace fusedrnn::training

@@ -1,0 +1,119 @@
+// A warp's share of a product on the tensor cores: MT x NT tiles of 16 x 8, operands tf32, tf32x3, bf16 or fp16, sums
+// float32.
+//
+// Fragments are read from shared memory one 32-bit word at a time, a word being one tf32 or two 16-bit values of
+// neighbouring k; pitches (tile.cuh) are such that the 32 words of a read lie in 32 banks. Where k is not contiguous,
+// pairs of 16-bit values are put together from two reads.
+#pragma once
+
+#include "products/tile.cuh"
+
+namespace fusedrnn::cuda {
+
+// N words of an operand as instructions take them: as they are stored, of tf32x3 both halves.
+template <class E, int N>
+struct Words {
+  uint32_t v[N];
+  FR_DEVICE void set(int i, uint32_t word) { v[i] = word; }
+};
+template <int N>
+struct Words<Tf32x3, N> {
+  uint32_t big[N], small[N];
+  FR_DEVICE void set(int i, uint32_t word) {
+    const Halves halves = split(word);
+    big[i] = halves.big;
+    small[i] = halves.small;
+  }
+};
+
+// d += A B of a tile by one instruction, of tf32x3 by three.
+FR_DEVICE void mma(float (&d)[4], const Words<Tf32, 4>& a, const Words<Tf32, 2>& b) { hw::mma_tf32(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Bf16, 4>& a, const Words<Bf16, 2>& b) { hw::mma_bf16(d, a.v, b.v); }
+FR_DEVICE void mma(float (&d)[4], const Words<Fp16, 4>& a, const Words<Fp16, 2>& b) { hw::mma_fp16(d, a.v, b.v); }
+
+// A sum of its own for each tile, added to d by the ordinary units: tensor cores cut off what does not fit a sum
+// instead of rounding it, and over many steps of k in one direction that would cost digits which are wanted here.
+FR_DEVICE void mma(float (&d)[4], const Words<Tf32x3, 4>& a, const Words<Tf32x3, 2>& b) {
+  float sum[4] = {0, 0, 0, 0};
+  hw::mma_tf32(sum, a.small, b.big);
+  hw::mma_tf32(sum, a.big, b.small);
+  hw::mma_tf32(sum, a.big, b.big);
+  FR_UNROLL
+  for (int e = 0; e < 4; ++e) d[e] = d[e] + sum[e];
+}
+
+template <class E, int MT, int NT>
+struct Mma {
+  using Storage = E;
+  using C = float;
+  static constexpr int kRows = 16 * MT, kColumns = 8 * NT;  // of a warp
+  static constexpr int kPerWord = 4 / sizeof(E);
+  static constexpr int kStep = 8 * kPerWord;  // k of one instruction
+
+  static constexpr int kUnrolled = std::is_same_v<E, Tf32x3> ? 1 : kDepth<E> / kStep;  // what registers have room for
+
+  float acc[MT][NT][4];
+
+  FR_DEVICE void clear() {
+    FR_UNROLL
+    for (int i = 0; i < MT; ++i) {
+      FR_UNROLL
+      for (int j = 0; j < NT; ++j) {
+        FR_UNROLL
+        for (int e = 0; e < 4; ++e) acc[i][j][e] = 0;
+      }
+    }
+  }
+
+  // The word that holds k = kPerWord * word .. of one row.
+  template <Major M, int Pitch>
+  FR_DEVICE static uint32_t fetch(hw::Shared<E> tile, int row, int word) {
+    if constexpr (M == Major::k) {
+      return hw::recast<uint32_t>(tile)[row * (Pitch / kPerWord) + word];
+    } else if constexpr (kPerWord == 1) {
+      return hw::recast<uint32_t>(tile)[word * Pitch + row];
+    } else {
+      const E low = tile[2 * word * Pitch + row], high = tile[(2 * word + 1) * Pitch + row];
+      return hw::pair(low, high);
+    }
+  }
+
+  // acc += A B over the kDepth values of k that two tiles hold; both begin at the warp's first row.
+  template <Major MA, Major MB, int PitchA, int PitchB>
+  FR_DEVICE void accumulate(hw::Shared<E> a, hw::Shared<E> b) {
+    const int g = hw::lane() / 4, t = hw::lane() % 4;
+    FR_UNROLL_BY(kUnrolled)
+    for (int k = 0; k < kDepth<E>; k += kStep) {
+      const int word = k / kPerWord + t;
+      Words<E, 4> x[MT];
+      FR_UNROLL
+      for (int i = 0; i < MT; ++i) {
+        FR_UNROLL
+        for (int w = 0; w < 4; ++w) x[i].set(w, fetch<MA, PitchA>(a, 16 * i + g + w % 2 * 8, word + w / 2 * 4));
+      }
+      FR_UNROLL
+      for (int j = 0; j < NT; ++j) {
+        Words<E, 2> y;
+        FR_UNROLL
+        for (int w = 0; w < 2; ++w) y.set(w, fetch<MB, PitchB>(b, 8 * j + g, word + w * 4));
+        FR_UNROLL
+        for (int i = 0; i < MT; ++i) mma(acc[i][j], x[i], y);
+      }
+    }
+  }
+
+  template <Major MA, Major MB, int Pitch>
+  FR_DEVICE void store(hw::Shared<float> sums) const {
+    const int g = hw::lane() / 4, t = hw::lane() % 4;
+    FR_UNROLL
+    for (int i = 0; i < MT; ++i) {
+      FR_UNROLL
+      for (int j = 0; j < NT; ++j) {
+        FR_UNROLL
+        for (int e = 0; e < 4; ++e) sums[(16 * i + g + e / 2 * 8) * Pitch + 8 * j + 2 * t + e % 2] = acc[i][j][e];
+      }
+    }
+  }
+};
+
+}  // namespace fusedrnn::cuda

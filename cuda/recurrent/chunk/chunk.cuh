@@ -1,0 +1,205 @@
+// A piece of the sequence by a block that keeps its part of R: what the plans `cluster` and `grid` have in common. How
+// blocks hand the state round is theirs (cluster_block.cuh, grid_block.cuh).
+#pragma once
+
+#include "recurrent/chunk/unit_block.cuh"
+#include "recurrent/finish.cuh"
+
+namespace fusedrnn::cuda {
+
+// run(E(), the number of batch tiles as a constant) for what both plans compute: one tile of 8 rows, or many, which are
+// kFloatTiles in ieee.
+template <int kFloatTiles, class Run>
+Status with_tiles(Element e, int rows, Run&& run) {
+  const auto with_rows = [&](auto zero) {
+    constexpr int kMany = std::is_same_v<decltype(zero), float> ? kFloatTiles : 4;
+    return rows == 8 ? run(zero, std::integral_constant<int, 1>()) : run(zero, std::integral_constant<int, kMany>());
+  };
+  switch (e) {
+    case Element::f32:
+      return with_rows(float());
+    case Element::tf32:
+      return with_rows(Tf32());
+    case Element::bf16:
+      return with_rows(Bf16());
+    case Element::fp16:
+      return with_rows(Fp16());
+    case Element::tf32x3:
+      return with_rows(Tf32x3());
+    default:
+      return fail(Status::unsupported, "plans cluster and grid compute in float32 and less");
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- forward
+template <class Cell, class E, class Args, class Block>
+FR_DEVICE void run_forward(const Args& a, Block& block) {
+  using C = float;
+  constexpr int G = Cell::gates;
+  const ClusterShape& shape = a.shape;
+  const ClusterLane& lane = a.lane[block.lane()];
+  const bool reverse = lane.reverse != 0;
+  const ForwardDirection& d = a.step.direction[block.lane()];
+  const int64_t B = a.step.B, H = a.step.H;
+  const E* const before = static_cast<const E*>(d.before);
+  const int items = block.items();
+  const int64_t b0 = block.row();
+
+  const E* const r = static_cast<const E*>(d.r);
+  block.load(
+      [&](int m) {
+        const int64_t unit = block.unit() + m % shape.units;
+        return unit < H ? r + (m / shape.units * H + unit) * a.step.Hp : nullptr;
+      },
+      H, 0);
+
+  const auto lengths = block.lengths(a.step.walk, B);
+  const auto bias = hw::shared<C>(shape.bias_at, G * shape.units);
+  const auto carries = hw::shared<C>(shape.carry_at, items);
+  const auto inputs = hw::shared<C>(shape.input_at, 2 * G * items);
+  for (int i = hw::thread(); i < G * shape.units; i += kClusterThreads) {
+    const int64_t unit = block.unit() + i % shape.units;
+    bias[i] = unit < H ? static_cast<const C*>(d.bias_h)[i / shape.units * H + unit] : C(0);
+  }
+  block.first_state(B, H, [&](int n, int, int64_t unit) { return before[(b0 + n) * a.step.Hp + unit]; });
+
+  const auto fetch = [&](int64_t s) {
+    if (s < lane.end) {
+      const C* const pre = static_cast<const C*>(d.pre) + ((s - lane.first) * B + b0) * G * H + block.unit();
+      const auto to = inputs + s % 2 * G * items;
+      block.each_item(B, H, [&](int i, int n, int u, int64_t, int64_t) {
+        const C* const from = pre + (n * G * static_cast<int>(H) + u);  // of a tile of rows: 32 bits do
+        FR_UNROLL
+        for (int g = 0; g < G; ++g) hw::copy_async4(to + (g * items + i), from + g * H);
+      });
+    }
+    hw::commit_copies();
+  };
+  fetch(lane.first);
+  block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
+    const int64_t length = a.step.walk.length(b);
+    carries[i] =
+        lane.first < length
+            ? value_or_zero(carry_before<C>(a.step, d, reverse, lane.first, b, unit, length, a.step.carry_time))
+            : C(0);
+  });
+  block.begin();
+
+  for (int64_t s = lane.first; s < lane.end; ++s) {
+    const int64_t turn = s - lane.first;
+    fetch(s + 1);
+    block.multiply(turn);
+    hw::wait_copies<1>();
+    const auto here = inputs + s % 2 * G * items;
+    E* kept = nullptr;
+    if (a.before_time > 0 && s + 1 < a.step.walk.T)
+      kept = static_cast<E*>(d.after) + turn * a.before_time;
+    else if (a.before_time == 0 && s + 1 == lane.end)
+      kept = static_cast<E*>(d.after);
+    block.each_item(B, H, [&](int i, int n, int u, int64_t b, int64_t unit) {
+      C sum[G], x[G], h[G];
+      block.sum(u, n, sum);
+      FR_UNROLL
+      for (int g = 0; g < G; ++g) {
+        x[g] = here[g * items + i];
+        const C own = bias[g * shape.units + u];
+        h[g] = sum[g] + own;
+      }
+      C carry = carries[i];
+      const int64_t length = lengths[n];
+      const E next = forward_cell<Cell, E>(a.step, d, reverse, s, b, unit, length, x, h, carry);
+      carries[i] = carry;
+      block.put(turn + 1, n, 0, u, next);
+      if (kept) kept[b * a.step.Hp + unit] = next;
+    });
+    if (s + 1 < lane.end) block.send(turn + 1);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- backward
+template <class Cell, class E, class Args, class Block>
+FR_DEVICE void run_backward(const Args& a, Block& block) {
+  using C = float;
+  constexpr int G = Cell::gates, N = Cell::dgate_blocks, kTape = Cell::tape_blocks;
+  using In = BackwardInputs<Cell>;
+  constexpr int kInputs = In::kBeforeThePrevious;
+  static_assert(kInputs == kTape + kBackwardInputs, "cluster.hpp makes room for them");
+  const ClusterShape& shape = a.shape;
+  const ClusterLane& lane = a.lane[block.lane()];
+  const bool reverse = lane.reverse != 0;
+  const BackwardDirection& d = a.step.direction[block.lane()];
+  const int64_t B = a.step.B, H = a.step.H, Hp = a.step.Hp;
+  const int items = block.items();
+  const int64_t b0 = block.row();
+
+  const E* const r = static_cast<const E*>(d.r_back);
+  block.load([&](int m) { return block.unit() + m < H ? r + (block.unit() + m) * G * Hp : nullptr; }, H, Hp);
+
+  const auto lengths = block.lengths(a.step.walk, B);
+  const auto dcarries = hw::shared<C>(shape.carry_at, items);
+  const auto inputs = hw::shared<C>(shape.input_at, 2 * kInputs * items);
+  const E* const next = static_cast<const E*>(d.next) + Cell::h_first * Hp;
+  block.first_state(B, H, [&](int n, int part, int64_t unit) {
+    return lane.end < a.step.walk.T ? next[((b0 + n) * N + part) * Hp + unit] : narrow<E>(C(0));
+  });
+
+  const auto fetch = [&](int64_t s) {
+    if (s >= lane.first) {
+      block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
+        const int64_t length = a.step.walk.length(b);
+        if (s >= length) return;
+        backward_inputs<Cell, C>(a.step, d, reverse, s, b, unit, length, [&](int k, const C* from) {
+          const C* const any = static_cast<const C*>(d.carry);
+          hw::copy_async4(inputs + ((s % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
+        });
+      });
+    }
+    hw::commit_copies();
+  };
+  fetch(lane.end - 1);
+  block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
+    const bool handed = Cell::carry_gradient && lane.end < a.step.walk.length(b);
+    dcarries[i] = handed ? static_cast<const C*>(d.dcarry)[b * H + unit] : C(0);
+  });
+  block.begin();
+
+  for (int64_t s = lane.end - 1; s >= lane.first; --s) {
+    const int64_t turn = lane.end - 1 - s;
+    fetch(s - 1);
+    block.multiply(turn);
+    hw::wait_copies<1>();
+    E* const dgates = static_cast<E*>(d.dgates) + (s - lane.first) * B * N * Hp;
+    block.each_item(B, Hp, [&](int i, int n, int u, int64_t b, int64_t unit) {
+      const int64_t length = lengths[n];
+      C da[N] = {};
+      if (unit < H && s < length) {
+        const auto input = [&](int k) {
+          const C value = inputs[(s % 2 * kInputs + k) * items + i];
+          return value;
+        };
+        C tape[kTape + 1], sum[1];
+        block.sum(u, n, sum);
+        FR_UNROLL
+        for (int k = 0; k < kTape; ++k) tape[k] = input(k);
+        const C handed = dcarries[i];
+        dcarries[i] = backward_cell<Cell>(a.step, d, reverse, s, b, unit, length, tape, input(In::kBefore),
+                                          input(In::kCarry), input(In::kDy), sum[0], handed, da);
+      }
+      FR_UNROLL
+      for (int k = 0; k < N; ++k) {
+        const E stored = narrow<E>(da[k]);
+        dgates[(b * N + k) * Hp + unit] = stored;
+        const int part = k - Cell::h_first;
+        if (part >= 0 && part < G) block.put(turn + 1, n, part, u, stored);
+      }
+    });
+    if (s > lane.first) block.send(turn + 1);
+  }
+  if (!Cell::carry_gradient) return;
+  block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
+    const C dcarry = dcarries[i];
+    static_cast<C*>(d.dcarry)[b * H + unit] = dcarry;
+  });
+}
+
+}  // namespace fusedrnn::cuda

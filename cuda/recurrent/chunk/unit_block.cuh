@@ -1,0 +1,85 @@
+// What the blocks of the plans `cluster` and `grid` have in common: some units with all their gates, a tile of rows of
+// the batch, and the sums of their products along k.
+#pragma once
+
+#include "recurrent/cluster/cluster.hpp"
+#include "recurrent/walk.cuh"
+
+namespace fusedrnn::cuda {
+
+// Divides by a number that is the same all the time, by a multiplication: exact as long as n * divisor < 2^31.
+class Divider {
+ public:
+  FR_DEVICE explicit Divider(int divisor)
+      : share_(hw::keep(((uint32_t{1} << 31) + static_cast<uint32_t>(divisor) - 1) / static_cast<uint32_t>(divisor))) {}
+  FR_DEVICE int quotient(int n) const {
+    return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * share_ >> 31);
+  }
+
+ private:
+  const uint32_t share_;
+};
+
+// `Block` says what its row() and lane() are: its first row of the batch, and which of the arguments' lanes it has.
+template <class Block, int NT>
+class UnitBlock {
+ public:
+  static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1;
+
+  FR_DEVICE UnitBlock(const ClusterShape& shape, int rank) : shape_(shape), rank_(rank), by_units_(shape.units) {}
+
+  FR_DEVICE int rank() const { return rank_; }  // among the blocks of its rows and lane
+  FR_DEVICE int64_t unit() const { return static_cast<int64_t>(rank_) * shape_.units; }  // the first
+  FR_DEVICE int items() const { return shape_.units * kBatch; }                          // units and rows of a block
+
+  // run(i, n, u, b, unit) for this thread's items: unit u of row n in the block, which is `unit` < units of row b < B.
+  // They are the same in every step, so what it keeps of them in shared memory is its own.
+  template <class Run>
+  FR_DEVICE void each_item(int64_t B, int64_t units, Run&& run) const {
+    const int64_t b0 = row(), u0 = unit();
+    const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
+    const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
+    for (int i = hw::thread(); i < items(); i += kClusterThreads) {
+      const int n = by_units_.quotient(i), u = i - n * shape_.units;
+      if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
+    }
+  }
+
+  // The lengths of the block's rows, 0 past B; there behind the first barrier.
+  FR_DEVICE hw::Shared<int64_t> lengths(const Walk& walk, int64_t B) const {
+    const hw::Shared<int64_t> lengths = hw::shared<int64_t>(shape_.lengths_at, kBatch);
+    for (int n = hw::thread(); n < kBatch; n += kClusterThreads)
+      lengths[n] = row() + n < B ? walk.length(row() + n) : 0;
+    return lengths;
+  }
+
+  // The sums of rows u, units + u, ... of R by batch row n: runs of k are added in order.
+  template <int G>
+  FR_DEVICE void sum(int u, int n, float (&out)[G]) const {
+    hw::Shared<float> at = sums() + u * kSumPitch + n;
+    const int gate = shape_.units * kSumPitch;
+    FR_UNROLL
+    for (int g = 0; g < G; ++g) out[g] = at[g * gate];
+    FR_UNROLL_BY(1)
+    for (int i = 1; i < shape_.splits; ++i) {
+      at += shape_.sums_pitch;
+      FR_UNROLL
+      for (int g = 0; g < G; ++g) {
+        const float part = at[g * gate];
+        out[g] = out[g] + part;
+      }
+    }
+  }
+
+ protected:
+  FR_DEVICE int64_t row() const { return static_cast<const Block*>(this)->row(); }
+  FR_DEVICE hw::Shared<float> sums() const {
+    return hw::shared<float>(shape_.sums_at, shape_.splits * shape_.sums_pitch);
+  }
+
+  const ClusterShape& shape_;
+  const int rank_;
+  const Divider by_units_;
+};
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,131 @@
+"""Where arrays live and how modules compute: device arrays, and the arguments `device`, `precision` and
+`algo`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import _native, cuda
+
+DEVICES = ("cpu", "cuda", "auto")
+PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
+ALGOS = ("auto", "reference", "step", "cluster", "grid")
+_said_fallback = False
+_LEGACY_STREAM = 1
+
+
+def resolve_device(device: str) -> str:
+    """The device to use for the argument `device`: "cpu" or "cuda".
+
+    "auto" is CUDA where it can be used, and otherwise the CPU, which is said once per process by a
+    RuntimeWarning that holds the reason.
+
+    Args:
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        ValueError: device is not "cpu", "cuda" or "auto".
+        RuntimeError: device is "cuda", and CUDA cannot be used; the message says why.
+    """
+    global _said_fallback
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(map(repr, DEVICES))}, it is {device!r}")
+    if device == "cpu":
+        return device
+    reason = cuda.why_not()
+    if reason is None:
+        return "cuda"
+    if device == "cuda":
+        raise RuntimeError(f'device="cuda" cannot be used: {reason}')
+    if not _said_fallback:
+        _said_fallback = True
+        warnings.warn(f'device="auto" uses the CPU: {reason}', RuntimeWarning, stacklevel=3)
+    return "cpu"
+
+
+def check_precision(precision: str, device: str, dtype: Any = np.float32) -> str:
+    """The argument `precision` of a module of that dtype on `device`, checked.
+
+    Parameters are float32 or float64 whatever it says; it is a policy for the arithmetic on CUDA. The CPU
+    computes in the parameters' own type, which is "ieee".
+
+    Raises:
+        ValueError: precision is unknown, or not offered on this device or for this dtype.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}")
+    if device == "cpu" and precision != "ieee":
+        raise ValueError(
+            f"precision={precision!r} is an arithmetic of CUDA devices: on the CPU only 'ieee' is offered"
+        )
+    if precision != "ieee" and dtype != np.float32:
+        raise ValueError(f"precision={precision!r} is an arithmetic of float32 modules, this one is {dtype}")
+    return precision
+
+
+def check_algo(algo: str, device: str) -> str:
+    """The argument `algo` of a module on `device`, checked.
+
+    Raises:
+        ValueError: algo is unknown, or a plan of CUDA devices on the CPU.
+    """
+    if algo not in ALGOS:
+        raise ValueError(f"algo must be one of {', '.join(map(repr, ALGOS))}, it is {algo!r}")
+    if device == "cpu" and algo != "auto":
+        raise ValueError(f"algo={algo!r} is a plan of CUDA devices: on the CPU only 'auto' is offered")
+    return algo
+
+
+def asarray(x: Any, device: str = "cuda") -> Any:
+    """x as an array on a device, without a copy where it is there already.
+
+    Args:
+        x: a NumPy array or what `numpy.asarray` turns into one, a `DeviceArray`, or an array of another
+            library (PyTorch, CuPy, JAX) that offers ``__dlpack__`` or ``__cuda_array_interface__``; float32,
+            float64, int64 or bool.
+        device: "cuda", or "cpu" for a NumPy array.
+
+    Returns:
+        A `DeviceArray`, which shares the memory of x if x is an array on the device; or a NumPy array.
+
+    Raises:
+        RuntimeError: CUDA cannot be used; ValueError: x is on another device, or device is unknown;
+            TypeError: x has another dtype; MemoryError: the device has not the memory.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', it is {device!r}")
+    if device == "cpu":
+        x = as_device_array(x)
+        return x.numpy() if isinstance(x, _native.DeviceArray) else np.asarray(x)
+    reason = cuda.why_not()
+    if reason is not None:
+        raise RuntimeError(f"asarray: CUDA cannot be used: {reason}")
+    x = as_device_array(x)
+    return x if isinstance(x, _native.DeviceArray) else _native.device_array(np.asarray(x))
+
+
+def zeros(shape: Any, dtype: Any, beside: Any) -> Any:
+    """Zeros of that shape and dtype on the device of the array `beside`, or a NumPy array."""
+    if isinstance(beside, _native.DeviceArray):
+        return _native.device_zeros(tuple(shape), dtype)
+    return np.zeros(shape, dtype)
+
+
+def as_device_array(x: Any) -> Any:
+    """An array of another library on the device as a `DeviceArray` of the same memory; all else as it is."""
+    if x is None or isinstance(x, (np.ndarray, _native.DeviceArray)) or not cuda.is_available():
+        return x
+    # DLPack first: it lets the producer order its own work before ours.
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _native.cuda_info()["memory"]:
+        stream = _native.current_stream() or _LEGACY_STREAM
+        try:
+            capsule = x.__dlpack__(stream=stream, max_version=(1, 0))
+        except TypeError:  # from before DLPack 1.0
+            capsule = x.__dlpack__(stream=stream)
+        return _native.device_array_from_dlpack(capsule)
+    if hasattr(x, "__cuda_array_interface__"):
+        return _native.device_array_from_interface(x.__cuda_array_interface__, x)
+    return x
