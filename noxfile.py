@@ -25,6 +25,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def keras(session: nox.Session) -> None:
+    """fr.io against Keras itself, on its torch backend, in an environment of its own."""
+    session.install(".[test,bench]", "keras>=3.10")
+    session.run("pytest", "tests/test_io_keras.py", *session.posargs, env={"KERAS_BACKEND": "torch"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Formatting, lint and types."""
     session.install(*LINT, "numpy")

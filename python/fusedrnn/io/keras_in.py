@@ -131,7 +131,9 @@ def _model(config: Any, weights: Weights) -> nn.Sequential:
         for layer in chain(config):
             reader.add(layer)
         layers, arrays = reader.finish()
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (FormatError, UnsupportedError):
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise FormatError(f"the configuration is not as Keras 3 writes it ({error!r})") from None
     model: Any = build(container(layers), arrays)
     if reader.dropped:

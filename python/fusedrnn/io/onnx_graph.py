@@ -72,7 +72,7 @@ class Graph:
                 self.maker[name] = node
             for name in filter(None, node.input):
                 self.readers.setdefault(name, []).append(node)
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            if node.op_type == "Constant" and node.output and [a.name for a in node.attribute] == ["value"]:
                 self._tensors[node.output[0]] = node.attribute[0].t
         self.inputs = {i.name: _rank(i) for i in graph.input if i.name not in self._tensors}
         self.outputs = [output.name for output in graph.output]

@@ -45,10 +45,11 @@ def from_onnx(source: str | Path | Any) -> nn.Sequential:
         >>> y, states = model(x, state=[(h0, c0)], return_state=True)
     """
     graph = Graph(source)
-    reader = _Reader(graph)
     try:
-        layers, arrays = reader.read()
-    except (IndexError, KeyError, AttributeError, TypeError) as error:
+        layers, arrays = _Reader(graph).read()
+    except (FormatError, UnsupportedError):
+        raise
+    except (IndexError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise FormatError(f"the graph is not as ONNX has it ({error!r})") from None
     model: nn.Sequential = build(container(layers), arrays)  # type: ignore[assignment]
     return model.eval()
