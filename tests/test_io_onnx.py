@@ -269,6 +269,16 @@ def test_graphs_that_are_no_chain_are_refused() -> None:
         fr.io.from_onnx(proto)
 
 
+@pytest.mark.parametrize("kind", ["Sub", "Greater"])
+def test_other_uses_of_lengths_are_refused(kind: str) -> None:
+    proto = fr.io.to_onnx(zoo()["forecaster"], lengths=True)
+    for item in proto.graph.node:
+        if item.op_type == kind:
+            item.op_type = {"Sub": "Add", "Greater": "Less"}[kind]
+    with pytest.raises(fr.io.UnsupportedError, match=r"GatherND|Where|output 'hn_0'"):
+        fr.io.from_onnx(proto)
+
+
 def test_weights_in_other_files_are_not_followed(tmp_path: Path) -> None:
     proto = fr.io.to_onnx(fr.nn.Linear(40, 40))
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
