@@ -269,12 +269,15 @@ def test_graphs_that_are_no_chain_are_refused() -> None:
         fr.io.from_onnx(proto)
 
 
-@pytest.mark.parametrize("kind", ["Sub", "Greater"])
-def test_other_uses_of_lengths_are_refused(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "other"), [("Sub", "Add"), ("Greater", "Less"), ("Sub", "ints_0")])
+def test_other_uses_of_lengths_are_refused(kind: str, other: str) -> None:
+    """Another operator, or another number, where to_onnx has this one."""
     proto = fr.io.to_onnx(zoo()["forecaster"], lengths=True)
     for item in proto.graph.node:
-        if item.op_type == kind:
-            item.op_type = {"Sub": "Add", "Greater": "Less"}[kind]
+        if item.op_type == kind and other in ("Add", "Less"):
+            item.op_type = other
+        elif item.op_type == kind:
+            item.input[1] = other
     with pytest.raises(fr.io.UnsupportedError, match=r"GatherND|Where|output 'hn_0'"):
         fr.io.from_onnx(proto)
 
