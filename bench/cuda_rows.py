@@ -231,9 +231,7 @@ class Ours:
 
 def available_plans(stack: CudaStack) -> list[str]:
     """Plans that, when forced, run this stack: each is asked what it would do."""
-    before = _native.backend()
     found = []
-    _native.set_backend(device_backend())
     try:
         for plan in PLANS:
             try:
@@ -243,17 +241,12 @@ def available_plans(stack: CudaStack) -> list[str]:
             chosen = _native.sequence_plan(
                 stack.cell, "float32", num_layers=stack.L, num_directions=stack.D, T=stack.T, B=stack.B,
                 I=stack.I, H=stack.H, threads=1, precision=stack.precision,
+                device="cuda",
             )  # fmt: skip
             found += [plan] if chosen["name"] == plan else []
     finally:
         _native.force_plan("")
-        _native.set_backend(before)
     return found
-
-
-def device_backend() -> str:
-    """The name of the backend behind device "cuda", which the emulator may be."""
-    return str(_native.cuda_device()).partition(":")[0]
 
 
 def synchronize() -> None:

@@ -34,7 +34,7 @@ bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each 
   --emulator PLUGIN  rehearse without a GPU: libfusedrnn_simt.so in its place, tiny shapes, no sanitizers
 
 Needs python3 ($PYTHON is used if set) with torch for CUDA, onnxruntime, numpy, tqdm, matplotlib, safetensors, pytest, hypothesis,
-pybind11, scikit-build-core, cmake and ninja; nvcc for build and limits, compute-sanitizer for the sanitizers. A stage that fails
+pybind11, scikit-build-core, cmake and ninja; a C++ compiler for the test backend of the parity stages; nvcc for build and limits, compute-sanitizer for the sanitizers. A stage that fails
 ends there; those that do not need it go on. Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU.
 END
 }

@@ -1,4 +1,4 @@
-// The entries of the table (backend.hpp) that have a file each: check.cu, layers/, losses/, optim/.
+// The entries of the table (backend.hpp) that have a file each: layers/, losses/, optim/, training/.
 #pragma once
 
 #include "backend/backend.hpp"

@@ -17,6 +17,8 @@ settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+# Drawn anew each time (--hypothesis-profile=drawn); a failure shows its example, and how to have it again.
+settings.register_profile("drawn", settings.get_profile("suite"), derandomize=False, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,14 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--backend")
     if name is None:
         return
-    plugin = name in ("cuda", "simt")
-    if not plugin:
+    device = name in ("cuda", "simt")
+    if not device:
         os.environ["FUSEDRNN_ISA"] = name  # before fusedrnn loads its kernels
     try:
-        from fusedrnn import _native, cpu
+        from fusedrnn import cpu
 
-        if plugin:
-            _native.set_backend(name)
+        if device:
+            import device_backend
+
+            device_backend.choose()
         running = cpu.isa()
     except Exception as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from error

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 import zlib
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,7 @@ def draw_steps() -> Any:
 
 
 def keras_cases() -> list[dict[str, Any]]:
-    import keras
-
+    keras: Any = import_module("keras")
     L = keras.layers
     steps, ids = keras.Input((None, I)), keras.Input((None,))
     masked = [steps, L.Masking()]

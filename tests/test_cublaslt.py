@@ -24,8 +24,9 @@ pytestmark = [
 
 START = """
 import numpy as np
+import device_backend
 from fusedrnn import _native, functional
-_native.set_backend("simt")
+device_backend.choose()
 print(_native.cuda_device())
 rng = np.random.default_rng(0)
 def whole(*shape): return rng.integers(-4, 5, shape).astype(dtype)

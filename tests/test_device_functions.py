@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import device_backend
 import numpy as np
 import pytest
 from sequences import bits, named, on_device, on_host
@@ -26,7 +27,7 @@ FLOATS = [np.float32, np.float64]
 def same_kernels() -> Iterator[None]:
     """The device's kernels for NumPy arrays, which are carried there and back."""
     before = _native.backend()
-    _native.set_backend(_native.cuda_device().split(":")[0])
+    device_backend.choose()
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """train_step on a CUDA device has the bits of the separate calls, and their errors.
 
-The first step of a form is the separate calls, the second one native, from the third on a graph is run: so
+The first step of a shape is the separate calls, the second one native, from the third on a graph is run: so
 every case makes at least four.
 """
 
@@ -80,10 +80,10 @@ def test_lengths_and_resets(cell: Any, batch_first: bool, there: bool) -> None:
 
 
 def test_shapes_that_change() -> None:
-    """Each is a form of its own; one met before is found again, and its graph if no larger one came since."""
+    """One seen before is found again, and its graph if no larger one came since."""
     sizes = [(3, 2), (3, 2), (3, 2), (6, 4), (3, 2), (6, 4), (6, 4), (3, 2), (9, 7), (6, 4), (3, 2), (9, 7)]
     steps = [{"x": data(t, b, I, seed=t), "y": data(b, 2, seed=b), "clip": 1.0} for t, b in sizes]
-    run(twins(regressor(GRU, device="cuda"), adam), "mse", steps, forms=3)
+    run(twins(regressor(GRU, device="cuda"), adam), "mse", steps, shapes=3)
 
 
 def test_clipping_and_skipping_that_change() -> None:
@@ -117,7 +117,7 @@ def test_strided_inputs() -> None:
         twins(regressor(device="cuda"), adam),
         "mse",
         [strided, strided, *sequences(2), strided, strided],
-        forms=2,
+        shapes=2,
     )
     layers = LayerNorm(I, device="cuda"), Linear(I, 2, seed=2, device="cuda")
     steps = [{"x": view(rows[::2, 1::2, :I]), "y": data(2, 2, 2)}] * 4
@@ -136,7 +136,7 @@ def test_embedding_dropout_norm_and_classes() -> None:
     run(pair, "cross_entropy", steps)
     for step in steps[:2]:
         step["ignore_index"] = 3
-    run(pair, "cross_entropy", steps[:2], forms=0)
+    run(pair, "cross_entropy", steps[:2], shapes=0)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
@@ -239,7 +239,7 @@ def test_changes_are_noticed(name: str) -> None:
     run(pair, "cross_entropy", labels(3, clip=1.0))
     for model, optimizer in pair:
         CHANGES[name](model, optimizer)
-    run(pair, "cross_entropy", labels(3, clip=1.0), forms=int(name in ("dropout", "a state dict")))
+    run(pair, "cross_entropy", labels(3, clip=1.0), shapes=int(name in ("dropout", "a state dict")))
 
 
 def test_a_schedule_and_a_mask_of_every_step() -> None:
@@ -292,7 +292,7 @@ def test_values_out_of_range(name: str) -> None:
     model.load_random_state(pair[1][0].random_state())
     for buffer in {p._buffer for p in pair[1][0].parameters()}:
         buffer.touch()
-    run(pair, "cross_entropy", [good] * 2, forms=0)
+    run(pair, "cross_entropy", [good] * 2, shapes=0)
 
 
 def test_a_first_call_of_a_form_is_told_at_once() -> None:
@@ -325,7 +325,7 @@ def test_errors_are_those_of_the_parts(changed: dict[str, Any], error: Any, mess
     x, y, clip = given.pop("x"), given.pop("y"), given.pop("clip", None)
     with pytest.raises(error, match=message):
         pair[0][0].train_step(x, y, "mse", pair[0][1], clip, **given)
-    run(pair, "mse", [good] * 2, forms=0)
+    run(pair, "mse", [good] * 2, shapes=0)
 
 
 def test_arrays_of_the_host_are_refused() -> None:

@@ -20,10 +20,10 @@ pytestmark = [
 
 
 def test_nobody_waits_and_nothing_is_allocated_but_results() -> None:
-    """Over forms in turn, all of them met, with a learning rate and a mask of every step's own."""
+    """Over shapes in turn, all of them seen before, with a learning rate and a mask of every step's own."""
     first, second = regressor(device="cuda", num_layers=2, dropout=0.5), tagger("cuda")
     lengths, resets = np.array([6, 1, 0, 3]), data(T, B) > 0.5
-    forms = [
+    shapes = [
         {"clip_norm": 1.0},
         {"lengths": lengths, "resets": resets},
         {"lengths": fr.asarray(lengths), "state": [on_device((data(2, B, 5), data(2, B, 5)))]},
@@ -35,7 +35,7 @@ def test_nobody_waits_and_nothing_is_allocated_but_results() -> None:
             {**more, "x": fr.asarray(step["x"]), "y": fr.asarray(step["y"]), "loss": loss, "optimizer": o},
         )
         for model, loss, options, made in (
-            (first, "mse", forms, sequences(4)),
+            (first, "mse", shapes, sequences(4)),
             (second, "cross_entropy", [{"clip_norm": 1.0}], labels(1)),
         )
         for o in [adam(model.parameters())]

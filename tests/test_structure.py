@@ -1,16 +1,20 @@
-"""The rules of the source tree: who may include whom, what code compiled per instruction set may use."""
+"""The rules of the source tree: who may include or import whom, what per-ISA code may use."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
+CUDA = ROOT / "cuda"
+PACKAGE = ROOT / "python" / "fusedrnn"
 
-# Every layer includes its own files and those of the layers named here.
+# Every layer includes, or imports, its own files and those of the layers named here. First csrc.
 ALLOWED = {
     "backend": set(),
     "cells": set(),
@@ -25,6 +29,38 @@ ALLOWED = {
     "device": {"backend", "runtime"},
     "training": {"backend", "device", "isa", "runtime"},
     "bindings": {"backend", "training", "device", "isa", "runtime"},
+}
+# cuda/, where "" is what lies in no folder: headers for all kernels, and plugin.cu, which includes anything.
+# Of csrc it shares the mathematics, and what says how arrays lie.
+CUDA_ALLOWED = {
+    "hw": set(),
+    "": {"hw"},
+    "products": {"", "hw"},
+    "recurrent": {"", "hw", "products"},
+    "layers": {"", "hw", "products", "recurrent"},  # `last` goes through time as recurrent layers do
+    "losses": {"", "hw", "products"},
+    "optim": {"", "hw", "products"},
+    "training": {"", "hw", "products"},
+}
+CSRC_OF_CUDA = {"backend", "cells", "device", "layers", "losses", "optim", "sequence", "simd"}
+# python/fusedrnn, where "" is `fusedrnn/__init__.py`, which hands out the parts.
+PARTS = {"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"}
+PYTHON_ALLOWED = {
+    "_native": set(),
+    "cpu": {"_native"},
+    "cuda": {"_native"},
+    "_core": {"_native", "cuda"},
+    "reference": {"_core"},
+    "functional": {"_native", "_core"},
+    "losses": {"_core", "functional"},
+    "nn": {"_native", "_core", "functional"},
+    "optim": {"_native", "_core", "functional"},
+    "training": {"_native", "_core", "losses", "nn", "optim"},
+    "": {"_native", "_core", "training"},
+    "io": {"_core", "nn", ""},
+    "cli": {"_native", "_core", ""} | PARTS,
+    "examples": {"_core", ""} | PARTS,
+    "__main__": {"cli"},
 }
 PER_ISA = ["cells", "simd", "gemm", "layers", "losses", "optim", "sequence"]
 SOURCES = sorted(CSRC.rglob("*.[ch]pp"))
@@ -64,6 +100,95 @@ def test_only_bindings_know_python() -> None:
     for path in SOURCES:
         if layer(path) != "bindings":
             assert not re.search(r"pybind11/|Python\.h", "\n".join(includes(path))), path
+
+
+# ------------------------------------------------------------------------------------------------ cuda/
+KERNELS = sorted(p for p in CUDA.rglob("*") if p.suffix in (".cu", ".cuh", ".hpp"))
+
+
+def cuda_layer(path: Path) -> str:
+    parts = path.relative_to(CUDA).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def test_every_folder_of_cuda_is_a_known_layer() -> None:
+    assert {cuda_layer(p) for p in KERNELS} == set(CUDA_ALLOWED)
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_kernels_include_only_layers_below(path: Path) -> None:
+    own = cuda_layer(path)
+    for include in includes(path):
+        name = include[1:]
+        if (CUDA / name).exists():
+            allowed = CUDA_ALLOWED[own] | {own} if path.name != "plugin.cu" else set(CUDA_ALLOWED)
+            assert cuda_layer(CUDA / name) in allowed, include
+        elif (CSRC / name).exists():
+            assert name.split("/")[0] in CSRC_OF_CUDA, include
+        else:  # of the system, or the emulator in place of the hardware
+            assert include[0] == "<" or (own == "hw" and (ROOT / "tests" / "simt" / name).exists()), include
+
+
+# ---------------------------------------------------------------------------------------------- python/
+MODULES = {
+    ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in sorted(PACKAGE.rglob("*.py"))
+}
+MODULES["fusedrnn._native"] = PACKAGE / "_native.pyi"
+
+
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a file but for what is under TYPE_CHECKING: functions are in it, and so lazy imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from running(node)
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this package that a file imports, ever. Of the whole package, `import fusedrnn as fr`, what
+    it uses: `fr.nn`."""
+    nodes = list(running(ast.parse(path.read_text())))
+    found, aliases = set(), set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "fusedrnn":
+                    aliases.add(alias.asname or alias.name)
+                found.add(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports name the package"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            found.add(f"fusedrnn.{node.attr}")
+    return found & set(MODULES)
+
+
+def python_layer(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_folder_of_python_is_a_known_layer() -> None:
+    assert {python_layer(m) for m in MODULES} == set(PYTHON_ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_layers_below(module: str) -> None:
+    own = python_layer(module)
+    for other in imported(MODULES[module]):
+        assert python_layer(other) in PYTHON_ALLOWED[own] | {own}, other
+
+
+def test_no_import_circle() -> None:
+    """Of modules, lazy imports and those of the whole package included."""
+    left = {module: imported(path) - {module} for module, path in MODULES.items()}
+    while free := {module for module, others in left.items() if not others & left.keys()}:
+        left = {module: others for module, others in left.items() if module not in free}
+    assert not left, f"in circles, or above one: {sorted(left)}"
 
 
 def test_top_level_holds_what_the_layout_names() -> None:

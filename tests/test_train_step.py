@@ -16,7 +16,6 @@ from steps import (
     adam,
     assert_tree,
     data,
-    host_memory,
     labels,
     regressor,
     run,
@@ -29,9 +28,6 @@ from steps import (
 import fusedrnn as fr
 from fusedrnn import _native
 from fusedrnn.nn import GRU, LSTM, RNN, Dropout, Embedding, Last, LayerNorm, Linear, Sequential
-
-pytestmark = host_memory
-
 
 STACKS = {
     "lstm": (LSTM, {}),
@@ -75,26 +71,26 @@ def test_lengths_and_resets(cell: Any, batch_first: bool) -> None:
 
 
 def test_what_comes_and_goes_between_steps() -> None:
-    """Each combination of optional arguments is a form of its own; one met before is found again."""
+    """Each combination of optional arguments makes a shape of its own; one seen before is found again."""
     lengths, resets = np.array([6, 1, 0, 3]), data(T, B) > 0.5
     some = sequences(10)
     for step, more in zip(
         some, [{}, {"lengths": lengths}, {"resets": resets}, {}, {"lengths": lengths}] * 2, strict=True
     ):
         step.update(more)
-    run(twins(regressor(), adam), "mse", some, forms=3)
+    run(twins(regressor(), adam), "mse", some, shapes=3)
 
 
 def test_shapes_that_change() -> None:
     sizes = [(6, 4), (3, 2), (6, 4), (9, 7), (1, 1), (3, 2), (9, 7), (6, 4)]
     steps = [{"x": data(t, b, I, seed=t), "y": data(b, 2, seed=b), "clip": 1.0} for t, b in sizes]
-    run(twins(regressor(GRU, num_layers=2), adam), "mse", steps, forms=5)
+    run(twins(regressor(GRU, num_layers=2), adam), "mse", steps, shapes=5)
 
 
 def test_strided_inputs() -> None:
     wide, tall = data(T, B, 2 * I), data(2 * B, 5)
     strided = {"x": wide[:, :, :I], "y": tall[::2, 1:3]}
-    run(twins(regressor(), adam), "mse", [strided, strided, *sequences(2), strided], forms=2)
+    run(twins(regressor(), adam), "mse", [strided, strided, *sequences(2), strided], shapes=2)
     rows = {"x": data(3, 4, 10)[::2, 1::2, :I], "y": data(2, 2, 2)}
     run(twins(Sequential(Linear(I, 5, seed=1), LayerNorm(5), Linear(5, 2, seed=2)), adam), "mse", [rows] * 3)
 

@@ -1,9 +1,9 @@
-"""A training step of a form met before allocates nothing but what it returns.
+"""A training step of a shape seen before allocates nothing but what it returns.
 
-Asserted here, over hundreds of steps of several forms in turn: no call of the function that all memory of the
-backend and all returned arrays come from; no growth of Python's memory, traced, beyond a few numbers, and no
-peak as high as an array. `test_leak.py` asserts that the resident set does not grow. That C++ allocates
-nothing in between is what tests/native/test_step.cpp counts.
+Asserted here, over hundreds of steps of several shapes in turn: no call of the function that all memory of
+the backend and all returned arrays come from; no growth of Python's memory, traced, beyond a few numbers,
+and no peak as high as an array. `test_leak.py` asserts that the resident set does not grow. That C++
+allocates nothing in between is what tests/native/test_step.cpp counts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import gc
 import tracemalloc
 
 import numpy as np
-from steps import B, I, T, adam, data, host_memory, labels, regressor, sequences, tagger
+from steps import B, I, T, adam, data, labels, regressor, sequences, tagger
 
 from fusedrnn import _native
 
-pytestmark = host_memory
-
 
 def rounds() -> list:
-    """Models with steps of several forms each, all of which have been met."""
+    """Models with steps of several shapes each, all of which have been seen."""
     lengths, resets = np.array([6, 1, 0, 3]), data(T, B) > 0.5
-    forms = [
+    shapes = [
         {"clip_norm": 1.0},
         {"lengths": lengths, "resets": resets},
         {"state": [(data(2, B, 5), None)], "skip_nonfinite": True},
@@ -32,7 +30,7 @@ def rounds() -> list:
     steps = [
         (model, {**step, **more, "loss": loss, "optimizer": optimizer})
         for model, loss, options, made in (
-            (first, "mse", forms, [*sequences(4), {"x": data(99, 99, I), "y": data(99, 2)}]),
+            (first, "mse", shapes, [*sequences(4), {"x": data(99, 99, I), "y": data(99, 2)}]),
             (second, "cross_entropy", [{"clip_norm": 1.0}], labels(2)),
         )
         for optimizer in [adam(model.parameters())]

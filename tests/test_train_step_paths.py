@@ -20,7 +20,6 @@ from steps import (
     adam,
     assert_agree,
     data,
-    host_memory,
     labels,
     regressor,
     run,
@@ -32,9 +31,8 @@ from steps import (
 
 import fusedrnn as fr
 from fusedrnn.nn import GRU, LSTM, Dropout, Last, Linear, Module, Sequential
-from fusedrnn.nn.fused_step import structure_of
-
-pytestmark = host_memory
+from fusedrnn.training.step import compiled_steps
+from fusedrnn.training.structure import structure_of
 
 
 class Square(Module):
@@ -98,7 +96,7 @@ def test_losses_of_the_users_own() -> None:
         summed = functools.partial(fr.losses.mse, reduction="sum")
         model.train_step(step["x"], step["y"], summed, optimizer)
     assert len(calls) == 3
-    assert not model._fused
+    assert not compiled_steps(model)
 
 
 def test_optimizers_of_the_users_own() -> None:
@@ -112,7 +110,7 @@ def test_optimizers_of_the_users_own() -> None:
     pair = twins(regressor(), lambda p: Counting(p, lr=0.1))
     run(pair, "mse", sequences(3), native=False)
     assert len(steps) == 6
-    assert not pair[0][0]._fused
+    assert not compiled_steps(pair[0][0])
 
 
 def test_a_step_that_becomes_the_users_own() -> None:
@@ -202,7 +200,7 @@ def test_changes_are_noticed(name: str) -> None:
     for model, optimizer in pair:
         change(name, model, optimizer)
     anew = ("dropout", "no dropout", "eps", "a layer", "a parameter", "optimizer's state", "a group")
-    run(pair, "cross_entropy", labels(3, clip=1.0), forms=int(name.startswith(anew)))
+    run(pair, "cross_entropy", labels(3, clip=1.0), shapes=int(name.startswith(anew)))
     if name == "betas in a list":
         for _, optimizer in pair:
             optimizer.param_groups[0]["betas"][0] = 0.1
@@ -224,7 +222,7 @@ def test_two_losses_and_two_optimizers_take_turns() -> None:
         for turn in (pair, others):
             for loss in ("mse", "binary_cross_entropy", "cross_entropy"):
                 run(turn, loss, sequences(2, clip=1.0))
-    assert len(pair[0][0]._fused) == 4
+    assert len(compiled_steps(pair[0][0])) == 4
 
 
 def test_its_packing_is_its_own() -> None:
@@ -295,7 +293,7 @@ def test_errors_are_those_of_the_parts(changed: dict[str, Any], error: Any, mess
     for variant in variants:
         run(pair, "mse", [variant] * 2)
         refused(pair, "mse", {**variant, **changed}, error, message)
-        run(pair, "mse", [variant], forms=0)
+        run(pair, "mse", [variant], shapes=0)
 
 
 def refused(pair: list[Any], loss: str, step: dict[str, Any], error: Any, message: str) -> None:
@@ -323,7 +321,7 @@ def test_options_of_the_optimizer_out_of_range() -> None:
     refused(pair, "cross_entropy", good, ValueError, "eps must be finite and >= 0, it is -1.0")
     for _, optimizer in pair:
         optimizer.param_groups[0]["eps"] = 1e-8
-    run(pair, "cross_entropy", [good], forms=0)
+    run(pair, "cross_entropy", [good], shapes=0)
 
 
 def test_ids_and_classes_out_of_range() -> None:
@@ -395,7 +393,7 @@ def test_many_axes() -> None:
 def test_more_shapes_than_are_kept() -> None:
     pair = twins(Sequential(Linear(2, 1, seed=1)), adam)
     sizes = [*range(1, 270), 3, 3, 269, 269, 1]
-    run(pair, "mse", [{"x": data(n, 2, seed=n), "y": data(n, 1)} for n in sizes], forms=271)
+    run(pair, "mse", [{"x": data(n, 2, seed=n), "y": data(n, 1)} for n in sizes], shapes=271)
 
 
 # ------------------------------------------------------------------------------------------ copies, lifetime
@@ -404,7 +402,7 @@ def test_copies_and_pickles_begin_anew() -> None:
     run(pair, "mse", sequences(2))
     model, _ = pair[0]
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert not other._fused
+        assert not compiled_steps(other)
         before = model.state_dict()
         other.train_step(**sequences(1)[0], loss="mse", optimizer=adam(other.parameters()))
         for name, array in model.state_dict().items():

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from steps import adam, data, host_memory
+from steps import adam, data
 
 import fusedrnn as fr
 from fusedrnn import _native
 from fusedrnn.nn import LSTM, Last, Linear, Sequential
 
 pytestmark = [
-    host_memory,
     pytest.mark.skipif(sys.platform != "linux", reason="counts context switches in /proc"),
 ]
 PAUSE = 0.005  # five times as long as workers wait for a call that follows

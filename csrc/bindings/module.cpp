@@ -69,6 +69,7 @@ std::string cuda_device() {
 void bind_runtime(py::module_& m) {
   m.def("backend", [] { return std::string(current_backend().name); });
   m.def("set_backend", &set_backend, py::arg("name"));
+  m.def("load_backend", &load_backend, py::arg("path"));
   m.def("available_backends", [] { return names(available_backends()); });
   m.def("get_num_threads", &num_threads);
   m.def(

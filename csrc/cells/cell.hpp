@@ -17,9 +17,8 @@
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   separate_carry    the carry is a state of its own (c of an LSTM); otherwise it is h
 //   carry_gradient    backward hands a gradient to the carry of step t - 1 besides what flows through the gates
-//   dgate_blocks      gradients of pre-activations per unit; those of the input part are the `gates` blocks from
-//   x_first
-//                     on, those of the recurrent part the ones from h_first on
+//   dgate_blocks      gradients of pre-activations per unit; those of the input part are the `gates` blocks
+//                     from x_first on, those of the recurrent part the ones from h_first on
 //   x_gate(k), h_gate(k)   which gate the k-th block of either part belongs to
 //   forward(x, h, carry_prev, carry, tape)          returns h_t; x[g], h[g] are W x + b_ih and R h + b_hh of gate g
 //   backward(tape, carry_prev, carry, dh, dcarry, da)   dh: all of the gradient of h_t but the cell's own direct path,

@@ -20,22 +20,28 @@ std::string beside_this_module() {
 
 Plugin refused(const std::string& path, const std::string& why) { return {nullptr, why, path}; }
 
-Plugin open_plugin() {
+Plugin open_cuda_plugin() {
   const char* forced = std::getenv("FUSEDRNN_CUDA_PLUGIN");
-  const std::string forced_path = forced != nullptr ? forced : "";
-  const std::string path = !forced_path.empty() ? forced_path : beside_this_module();
+  if (forced != nullptr && *forced != '\0')
+    return open_plugin(forced, "the CUDA plugin", "see what FUSEDRNN_CUDA_PLUGIN names");
+  const std::string path = beside_this_module();
   if (path.empty()) {
     return refused(path,
                    "this build has no CUDA plugin: build with FUSEDRNN_CUDA=ON and nvcc 12.1 or newer on the PATH "
                    "(cuda/README.md)");
   }
-  const std::string remedy = path == forced_path ? "see what FUSEDRNN_CUDA_PLUGIN names" : "install fusedrnn again";
+  return open_plugin(path, "the CUDA plugin", "install fusedrnn again");
+}
+
+}  // namespace
+
+Plugin open_plugin(const std::string& path, const std::string& what, const std::string& remedy) {
   // Its symbols stay its own, and it stays open: its table is used until the process ends.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* error = dlerror();
-    return refused(path, "the CUDA plugin cannot be opened (" + std::string(error != nullptr ? error : path.c_str()) +
-                             "): " + remedy);
+    return refused(
+        path, what + " cannot be opened (" + std::string(error != nullptr ? error : path.c_str()) + "): " + remedy);
   }
   const auto entry = reinterpret_cast<PluginEntry>(dlsym(library, "fusedrnn_plugin"));
   if (entry == nullptr) return refused(path, path + " is no plugin of fusedrnn, it lacks its symbol: " + remedy);
@@ -51,10 +57,8 @@ Plugin open_plugin() {
   return {backend, "", path};
 }
 
-}  // namespace
-
 const Plugin& cuda_plugin() {
-  static const Plugin plugin = open_plugin();
+  static const Plugin plugin = open_cuda_plugin();
   return plugin;
 }
 

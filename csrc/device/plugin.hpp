@@ -1,4 +1,5 @@
-// The CUDA plugin: a library of its own beside the Python module, opened on first use, never at import.
+// Plugins: libraries that export the table of a backend (backend/backend.hpp's PluginEntry), opened on first use, never
+// at import.
 #pragma once
 
 #include <string>
@@ -13,8 +14,12 @@ struct Plugin {
   std::string path;        // of the library, empty where there is none
 };
 
-// Opens the library in FUSEDRNN_CUDA_PLUGIN, else libfusedrnn_cuda.so in the folder of this module. The first call
-// decides for the whole process.
+// Opens the library at `path`, which stays open. What it is called and how to mend it are parts of the reason why it
+// cannot be used.
+Plugin open_plugin(const std::string& path, const std::string& what, const std::string& remedy);
+
+// The CUDA plugin: the library in FUSEDRNN_CUDA_PLUGIN, else libfusedrnn_cuda.so in the folder of this module. The
+// first call decides for the whole process.
 const Plugin& cuda_plugin();
 
 }  // namespace fusedrnn

@@ -49,4 +49,8 @@ bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512() { return false; }
 #endif
 
+const char* cpu_instruction_sets() {
+  return cpu_has_avx512() ? "AVX2 and AVX-512" : cpu_has_avx2() ? "AVX2 and no AVX-512" : "neither AVX2 nor AVX-512";
+}
+
 }  // namespace fusedrnn

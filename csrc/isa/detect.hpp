@@ -6,4 +6,7 @@ namespace fusedrnn {
 bool cpu_has_avx2();    // all of x86-64-v3: AVX2, FMA, BMI, F16C, LZCNT, MOVBE, registers saved by the system
 bool cpu_has_avx512();  // all of x86-64-v4: that, and AVX-512 F BW CD DQ VL
 
+// Which of them there are, in words: "AVX2 and no AVX-512".
+const char* cpu_instruction_sets();
+
 }  // namespace fusedrnn

@@ -51,10 +51,9 @@ bool parse(const std::string& text, uint32_t& packed) {
 }
 
 constexpr const char* kMust =
-    " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster, cluster:ROWSxBLOCKS with 8 or "
-    "32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, grid or grid:ROWSxBLOCKS with 8, 16 or "
-    "32 "
-    "rows, it is '";
+    " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster, "
+    "cluster:ROWSxBLOCKS with 8 or 32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, "
+    "grid or grid:ROWSxBLOCKS with 8, 16 or 32 rows, it is '";
 
 }  // namespace
 

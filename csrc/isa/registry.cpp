@@ -2,9 +2,9 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
 #include <stdexcept>
 
-#include "device/host_memory.hpp"
 #include "device/plugin.hpp"
 #include "isa/detect.hpp"
 
@@ -41,57 +41,90 @@ const Backend* find(const std::vector<const Backend*>& backends, const std::stri
   return nullptr;
 }
 
-const Backend* from_environment() {
-  const std::vector<const Backend*> backends = available_backends();
-  const char* wanted = std::getenv("FUSEDRNN_ISA");
-  if (wanted == nullptr || *wanted == '\0') return backends.back();
-  if (const Backend* backend = find(backends, wanted)) return backend;
+std::vector<InstructionSet> instruction_sets() {
+  return {
+#if defined(FUSEDRNN_HAS_SCALAR)
+      {&fusedrnn_backend_scalar, true},
+#endif
+#if defined(FUSEDRNN_HAS_NEON)
+      {&fusedrnn_backend_neon, true},
+#endif
+#if defined(FUSEDRNN_HAS_AVX2)
+      {&fusedrnn_backend_avx2, cpu_has_avx2()},
+#endif
+#if defined(FUSEDRNN_HAS_AVX512)
+      {&fusedrnn_backend_avx512, cpu_has_avx512()},
+#endif
+  };
+}
+
+std::vector<const Backend*> available_of(const std::vector<InstructionSet>& built) {
+  std::vector<const Backend*> backends;
+  for (const InstructionSet& set : built)
+    if (set.available) backends.push_back(set.backend);
+  return backends;
+}
+
+std::mutex loading;
+std::vector<const Backend*> loaded;  // guarded by it
+
+// Those available and those loaded.
+std::vector<const Backend*> all_backends() {
+  std::vector<const Backend*> backends = available_backends();
+  const std::lock_guard<std::mutex> lock(loading);
+  backends.insert(backends.end(), loaded.begin(), loaded.end());
+  return backends;
+}
+
+}  // namespace
+
+std::vector<const Backend*> available_backends() { return available_of(instruction_sets()); }
+
+const Backend& first_backend(const std::vector<InstructionSet>& built, const char* wanted) {
+  const std::vector<const Backend*> backends = available_of(built);
+  if (backends.empty()) {
+    std::vector<const Backend*> all;
+    for (const InstructionSet& set : built) all.push_back(set.backend);
+    throw std::runtime_error("this build of fusedrnn has kernels for " + listed(all) + ", and this machine has " +
+                             cpu_instruction_sets() + ": build with FUSEDRNN_ISAS unset, or with scalar among them");
+  }
+  if (wanted == nullptr || *wanted == '\0') return *backends.back();
+  if (const Backend* backend = find(backends, wanted)) return *backend;
   throw std::runtime_error("FUSEDRNN_ISA is '" + std::string(wanted) +
                            "', which this machine cannot run; it must be one of " + listed(backends) +
                            ", or unset for the best of them");
 }
 
-}  // namespace
-
-std::vector<const Backend*> available_backends() {
-  std::vector<const Backend*> backends;
-#if defined(FUSEDRNN_HAS_SCALAR)
-  backends.push_back(&fusedrnn_backend_scalar);
-#endif
-#if defined(FUSEDRNN_HAS_NEON)
-  backends.push_back(&fusedrnn_backend_neon);
-#endif
-#if defined(FUSEDRNN_HAS_AVX2)
-  if (cpu_has_avx2()) backends.push_back(&fusedrnn_backend_avx2);
-#endif
-#if defined(FUSEDRNN_HAS_AVX512)
-  if (cpu_has_avx512()) backends.push_back(&fusedrnn_backend_avx512);
-#endif
-  return backends;
-}
-
 const Backend& current_backend() {
   const Backend* backend = chosen.load(std::memory_order_acquire);
   if (backend == nullptr) {
-    const Backend* first = from_environment();
+    const Backend* first = &first_backend(instruction_sets(), std::getenv("FUSEDRNN_ISA"));
     if (chosen.compare_exchange_strong(backend, first, std::memory_order_acq_rel)) backend = first;
   }
   return *backend;
 }
 
 void set_backend(const std::string& name) {
-  const std::vector<const Backend*> backends = available_backends();
+  const std::vector<const Backend*> backends = all_backends();
   const Backend* backend = find(backends, name);
-  if (backend == nullptr && (name == "cuda" || name == "simt")) {
-    const Plugin& plugin = cuda_plugin();
-    if (plugin.backend == nullptr) throw std::runtime_error(name + " cannot be used: " + plugin.why_not);
-    if (name == plugin.backend->name) backend = &staged(*plugin.backend);
-  }
-  if (backend == nullptr) {
-    throw std::invalid_argument("name must be one of " + listed(backends) + ", or that of a plugin, it is '" + name +
-                                "'");
-  }
+  if (backend == nullptr)
+    throw std::invalid_argument("name must be one of " + listed(backends) + ", it is '" + name + "'");
   chosen.store(backend, std::memory_order_release);
+}
+
+std::string load_backend(const std::string& path) {
+  const Plugin plugin = open_plugin(path, "the plugin", "see whether that is its path");
+  if (plugin.backend == nullptr) throw std::runtime_error(plugin.why_not);
+  const std::string name = plugin.backend->name;
+  if (plugin.backend->memory != kHostMemory)
+    throw std::invalid_argument("path must be that of a plugin for host memory, " + name +
+                                " has memory of its own: name it in FUSEDRNN_CUDA_PLUGIN");
+  const Backend* other = find(all_backends(), name);
+  if (other == plugin.backend) return name;
+  if (other != nullptr) throw std::invalid_argument("path must be that of a backend with a new name, it is " + name);
+  const std::lock_guard<std::mutex> lock(loading);
+  loaded.push_back(plugin.backend);
+  return name;
 }
 
 }  // namespace fusedrnn

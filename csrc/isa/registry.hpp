@@ -12,12 +12,25 @@ namespace fusedrnn {
 std::vector<const Backend*> available_backends();
 
 // The one in use: the last set_backend, else FUSEDRNN_ISA, else the best. Throws std::runtime_error when FUSEDRNN_ISA
-// names what is not available here: nothing else is used in its place.
+// names what is not available here, and when nothing is: nothing else is used in its place.
 const Backend& current_backend();
 
-// Also "cuda", or "simt" where FUSEDRNN_CUDA_PLUGIN names the emulator: the same arrays in host memory, copied to the
-// device and back in every call (staged.hpp). Throws std::invalid_argument when `name` is not available, and
-// std::runtime_error when CUDA is not. Calls that are running keep the backend they began with.
+// One of those available, or one that was loaded. Throws std::invalid_argument when `name` is neither. Calls that are
+// running keep the backend they began with.
 void set_backend(const std::string& name);
+
+// Opens a plugin whose table is for host memory, as the CPU's are. Returns its name, for set_backend. Throws
+// std::runtime_error where it cannot be used, and std::invalid_argument where it is no such plugin.
+std::string load_backend(const std::string& path);
+
+// An instruction set that was compiled in, and whether this machine has it.
+struct InstructionSet {
+  const Backend* backend;
+  bool available;
+};
+
+// What current_backend() begins with: `wanted` (FUSEDRNN_ISA; nullptr or empty: the last one available). Throws
+// std::runtime_error where there is none.
+const Backend& first_backend(const std::vector<InstructionSet>& built, const char* wanted);
 
 }  // namespace fusedrnn

@@ -34,26 +34,29 @@ std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t las
 
 }  // namespace
 
-void TrainStep::add_update(const OptimizerArgs& update) {
-  updates_.push_back(update);
-  for (int64_t i = 0; i < update.segments; ++i) measured_.add(update.segment[i], update.dtype);
+HostExecutor::HostExecutor(const Backend& backend, DType dtype, std::vector<std::unique_ptr<Layer>> layers,
+                           std::vector<Cleared> gradients, std::vector<UpdateGroup> updates)
+    : Executor(backend, dtype, std::move(layers), std::move(gradients), std::move(updates)), partials_(backend) {
+  for (const UpdateGroup& group : updates_)
+    for (int64_t i = 0; i < group.update.segments; ++i) measured_.add(group.update.segment[i], group.update.dtype);
 }
 
-// Stages in order, as updates are: a thread has in its cache much of what it packs.
-void TrainStep::plan_preparation() {
+// Layers in order, as updates are: a thread has in its cache much of what it packs.
+void HostExecutor::plan_preparation() {
   large_.clear();
   small_.clear();
-  for (const auto& stage : chain_.stages())
-    if (stage->preparation() > 0) (stage->preparation() >= kLarge ? large_ : small_).push_back(stage.get());
+  for (const auto& layer : chain_.layers())
+    if (layer->preparation() > 0) (layer->preparation() >= kLarge ? large_ : small_).push_back(layer.get());
 }
 
 // An element's update depends on that element alone, so they may be shared out in any way.
-void TrainStep::plan_updates(int32_t threads) {
+void HostExecutor::plan_updates(int32_t threads) {
   shared_by_ = threads;
   pieces_.clear();
   for (size_t u = 0; u < updates_.size(); ++u) {
+    const OptimizerArgs& update = updates_[u].update;
     int64_t count = 0;
-    for (int64_t i = 0; i < updates_[u].segments; ++i) count += updates_[u].segment[i].count;
+    for (int64_t i = 0; i < update.segments; ++i) count += update.segment[i].count;
     if (count < kWorthSharing || count >= kLarge * threads) {
       pieces_.clear();
       return;
@@ -61,39 +64,39 @@ void TrainStep::plan_updates(int32_t threads) {
     constexpr int64_t kLine = 16;  // no two threads write to one cache line
     const int64_t each = (count / threads + kLine - 1) / kLine * kLine;
     for (int64_t first = 0; first < count; first += each)
-      pieces_.push_back({u, cut(updates_[u], first, std::min(first + each, count))});
+      pieces_.push_back({u, cut(update, first, std::min(first + each, count))});
   }
 }
 
-void TrainStep::fit(const Form& form, int32_t threads) {
+void HostExecutor::fit(const CallShape& shape, int32_t threads) {
   if (threads > 1 && threads != shared_by_) plan_updates(threads);
   partials_.reserve(measured_.partials() * sizeof(double));
-  chain_.fit(form, threads);
+  chain_.fit(shape, threads);
   flops_ = chain_.flops() + kFlopsPerParameter * static_cast<double>(measured_.count());
   plan_preparation();
 }
 
-void TrainStep::prepare(Team* team) {
-  for (Stage* stage : large_) check(backend_, stage->prepare(team), "train_step");
-  const int32_t blocks = static_cast<int32_t>(gradients_.size()), stages = static_cast<int32_t>(small_.size());
-  const Status status = side_by_side(team, stages + blocks, [&](int32_t i) {
-    if (i < stages) return small_[static_cast<size_t>(i)]->prepare(solo_team());
-    const Cleared& block = gradients_[static_cast<size_t>(i - stages)];
+void HostExecutor::prepare(Team* team) {
+  for (Layer* layer : large_) check(backend_, layer->prepare(team), "train_step");
+  const int32_t blocks = static_cast<int32_t>(gradients_.size()), layers = static_cast<int32_t>(small_.size());
+  const Status status = side_by_side(team, layers + blocks, [&](int32_t i) {
+    if (i < layers) return small_[static_cast<size_t>(i)]->prepare(solo_team());
+    const Cleared& block = gradients_[static_cast<size_t>(i - layers)];
     return backend_.fill(block.data, 0, block.bytes, solo_team());
   });
   check(backend_, status, "train_step");
 }
 
-void TrainStep::update(const double* factor, Team* team) {
+void HostExecutor::update(const double* factor, Team* team) {
   const bool shared = team->size > 1 && !pieces_.empty();
-  for (OptimizerArgs& update : updates_) {
-    update.clip_factor = factor;
-    if (!shared) check(backend_, backend_.optim->optimizer(&update, team), "train_step");
+  for (UpdateGroup& group : updates_) {
+    group.update.clip_factor = factor;
+    if (!shared) check(backend_, backend_.optim->optimizer(&group.update, team), "train_step");
   }
   if (!shared) return;
   const Status status = side_by_side(team, static_cast<int32_t>(pieces_.size()), [&](int32_t i) {
     const Piece& piece = pieces_[static_cast<size_t>(i)];
-    OptimizerArgs a = updates_[piece.update];
+    OptimizerArgs a = updates_[piece.update].update;
     a.segments = static_cast<int64_t>(piece.segments.size());
     a.segment = piece.segments.data();
     return backend_.optim->optimizer(&a, solo_team());
@@ -101,24 +104,41 @@ void TrainStep::update(const double* factor, Team* team) {
   check(backend_, status, "train_step");
 }
 
-Outcome TrainStep::run(const Form& form, const Call& call, Team* team) {
-  if (!chain_.fits(form, team->size)) fit(form, team->size);
+// Keys, states and step numbers go to where they are read; final states are written to where they are wanted.
+void HostExecutor::load_inputs(const Call& call, const Results& results) {
+  size_t next = 0;
+  for (const auto& layer : chain_.layers())
+    if (layer->has_key()) layer->set_key(call.keys[next++]);
+  for (size_t i = 0; i < chain_.recurrent().size(); ++i) {
+    const auto initial = [&](size_t s) { return call.states.empty() ? Array3{} : call.states[s]; };
+    const auto final = [&](size_t s) { return results.finals.empty() ? nullptr : results.finals[s]; };
+    chain_.recurrent()[i]->set_states(initial(2 * i), initial(2 * i + 1), final(2 * i), final(2 * i + 1));
+  }
+  for (size_t i = 0; i < call.steps.size(); ++i) updates_[i].update.step = call.steps[i];
+}
+
+void HostExecutor::run(const CallShape& shape, const Call& call, const Results& results, Stream stream) {
+  Team* team = static_cast<Team*>(stream);
+  if (!chain_.fits(shape, team->size)) fit(shape, team->size);
+  load_inputs(call, results);
   prepare(team);
-  Outcome outcome = {0, 0, false};
-  chain_.forward(form, call.inputs, &outcome.loss, nullptr, team);
-  chain_.backward(call.inputs, team);
+  const Inputs inputs = {call.x.data,
+                         call.target.data,
+                         call.mask.data,
+                         {static_cast<const int64_t*>(call.lengths.elements.data),
+                          static_cast<const uint8_t*>(call.resets.elements.data)}};
+  chain_.forward(shape, inputs, &results.report->loss, nullptr, team);
+  chain_.backward(inputs, team);
   const bool clips = call.clip >= 0;
   double factor = 1;
-  if (call.measure) {
+  if (call.measures()) {
     const Norm norm =
         norm_of(backend_, measured_, clips ? call.clip : INFINITY, static_cast<double*>(partials_.data()), team);
-    outcome.norm = norm.norm;
+    results.report->norm = norm.norm;
     factor = norm.factor;
-    if (call.skip && !std::isfinite(norm.norm)) return outcome;
+    if (call.skip && !std::isfinite(norm.norm)) return;
   }
   update(clips ? &factor : nullptr, team);
-  outcome.updated = true;
-  return outcome;
 }
 
 }  // namespace fusedrnn::training

@@ -8,15 +8,15 @@
 
 namespace fusedrnn::training {
 
-// What the sequence arguments of the step are at this call; the same for all stages. Contiguous copies.
+// The sequence arguments of a call; the same for all layers. Contiguous copies.
 struct Sequence {
   const int64_t* lengths = nullptr;  // (B,) or absent
   const uint8_t* resets = nullptr;   // (T, B) or absent
 };
 
-class Stage {
+class Layer {
  public:
-  virtual ~Stage() = default;
+  virtual ~Layer() = default;
 
   // Sizes of what it writes.
   virtual Shape output(const Shape& input) const = 0;
@@ -32,7 +32,7 @@ class Stage {
   virtual int64_t preparation() const { return 0; }
   virtual Status prepare(Stream) { return Status::ok; }
 
-  // x is the one of forward in both; y, dy and dx are in C order, dx is nullptr where nobody wants it.
+  // x is the one of forward in both; y, dy and dx are in C order, dx is nullptr where it is not wanted.
   virtual Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) = 0;
   virtual Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
                           Stream stream) = 0;

@@ -1,4 +1,4 @@
-// The stages of a model one after the other: forward, loss, backward, with all that lies between them kept from one
+// The layers of a model one after the other: forward, loss, backward, with all that lies between them kept from one
 // call to the next.
 #pragma once
 
@@ -6,17 +6,11 @@
 #include <vector>
 
 #include "isa/plan_override.hpp"
+#include "training/call_shape.hpp"
 #include "training/layers.hpp"
 #include "training/recurrent.hpp"
 
 namespace fusedrnn::training {
-
-// One shape of call: its input, and its loss but for what is different at every call. Pointers are not looked at.
-struct Form {
-  View x;
-  LossArgs loss = {};
-  bool lengths = false, resets = false;
-};
 
 // What a call reads.
 struct Inputs {
@@ -24,48 +18,48 @@ struct Inputs {
   Sequence sequence;
 };
 
-class Chain {
+class LayerChain {
  public:
   // `dtype` is that of everything but ids.
-  Chain(const Backend& backend, DType dtype, std::vector<std::unique_ptr<Stage>> stages);
+  LayerChain(const Backend& backend, DType dtype, std::vector<std::unique_ptr<Layer>> layers);
 
   const Backend& backend() const { return backend_; }
   DType dtype() const { return dtype_; }
-  const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
-  const std::vector<RecurrentStage*>& recurrent() const { return recurrent_; }
-  const EmbeddingStage* embedding() const { return embedding_; }  // the first one, if it is one
-  bool batch_first() const { return batch_first_; }               // of the stages that know of batches
+  const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }
+  const std::vector<RecurrentLayer*>& recurrent() const { return recurrent_; }
+  const EmbeddingLayer* embedding() const { return embedding_; }  // the first one, if it is one
+  bool batch_first() const { return batch_first_; }               // of the layers that know of batches
 
-  // Makes room for calls of this form with so many threads. Memory grows to the largest form; a smaller one or one met
-  // before allocates nothing. Throws std::bad_alloc.
-  void fit(const Form& form, int32_t threads);
+  // Makes room for calls of this shape with so many threads. Memory grows to the largest shape; a smaller one, or one
+  // seen before, allocates nothing. Throws std::bad_alloc.
+  void fit(const CallShape& shape, int32_t threads);
 
-  // Whether that was done for this very form, and nothing it depends on has changed.
-  bool fits(const Form& form, int32_t threads) const;
+  // Whether that was done for this very shape, and nothing it depends on has changed.
+  bool fits(const CallShape& shape, int32_t threads) const;
 
-  // Whatever form was last fitted may be gone.
-  void forget_form() { fitted_ = nullptr; }
+  // The shape last fitted may be gone.
+  void forget_shape() { fitted_ = nullptr; }
 
-  // Multiply-adds of products in a forward of the form last fitted, counted twice.
+  // Multiply-adds of products in a forward of the shape last fitted, counted twice.
   double flops() const { return flops_; }
 
-  // Of a form that fits, whose object is the same as long as nothing about it changes. The loss is one float64 of
+  // For a shape that fits, whose object is the same as long as nothing about it changes. The loss is one float64 of
   // backend memory; `fault` is as LossArgs'. Throw what `check` throws.
-  void forward(const Form& form, const Inputs& inputs, double* loss, const Fault* fault, Stream stream);
+  void forward(const CallShape& shape, const Inputs& inputs, double* loss, const Fault* fault, Stream stream);
   void backward(const Inputs& inputs, Stream stream);
 
  private:
   const Backend& backend_;
   const DType dtype_;
-  std::vector<std::unique_ptr<Stage>> stages_;
-  std::vector<RecurrentStage*> recurrent_;
-  const EmbeddingStage* embedding_ = nullptr;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<RecurrentLayer*> recurrent_;
+  const EmbeddingLayer* embedding_ = nullptr;
   bool batch_first_ = false;
-  std::vector<View> inputs_;  // of every stage, and of the loss
+  std::vector<View> inputs_;  // of every layer, and of the loss
   std::vector<std::unique_ptr<Buffer>> outputs_;
   std::unique_ptr<Buffer> grad_buffers_[2];  // gradients of inputs_, in turn
   Buffer workspace_, partials_;
-  const Form* fitted_ = nullptr;
+  const CallShape* fitted_ = nullptr;
   int32_t threads_ = 0;
   double flops_ = 0;
   PlanOverride override_ = {};

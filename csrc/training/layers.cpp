@@ -17,13 +17,13 @@ Array3 time_first(Array3 sequence, bool batch_first) {
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------------- linear
-Shape LinearStage::output(const Shape& input) const {
+Shape LinearLayer::output(const Shape& input) const {
   Shape shape = input;
   shape.size[shape.rank - 1] = out_;
   return shape;
 }
 
-LinearArgs LinearStage::forward_args(const View& x, void* y) const {
+LinearArgs LinearLayer::forward_args(const View& x, void* y) const {
   LinearArgs a = {};
   a.dtype = dtype_;
   a.x = x.rows;
@@ -36,7 +36,7 @@ LinearArgs LinearStage::forward_args(const View& x, void* y) const {
   return a;
 }
 
-LinearArgs LinearStage::backward_args(const View& x, const View& dy, void* dx) const {
+LinearArgs LinearLayer::backward_args(const View& x, const View& dy, void* dx) const {
   LinearArgs a = forward_args(x, nullptr);
   a.bias = nullptr;
   a.dy = dy.rows;
@@ -46,7 +46,7 @@ LinearArgs LinearStage::backward_args(const View& x, const View& dy, void* dx) c
   return a;
 }
 
-size_t LinearStage::fit(const View& x, const Sequence&, int32_t threads) {
+size_t LinearLayer::fit(const View& x, const Sequence&, int32_t threads) {
   const View dy = contiguous(output(x.shape), weight_.grad);  // any address will do: sizes are asked for, nothing read
   const LinearArgs forward = forward_args(x, nullptr), backward = backward_args(x, dy, weight_.grad);
   flops_ = 2.0 * static_cast<double>(forward.rows * forward.in * out_);
@@ -54,22 +54,22 @@ size_t LinearStage::fit(const View& x, const Sequence&, int32_t threads) {
                   Linear(backend_, backward).backward_workspace(threads));
 }
 
-Status LinearStage::forward(const View& x, void* y, const Sequence&, void* workspace, Stream stream) {
+Status LinearLayer::forward(const View& x, void* y, const Sequence&, void* workspace, Stream stream) {
   return Linear(backend_, forward_args(x, y)).forward(workspace, stream);
 }
 
-Status LinearStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) {
+Status LinearLayer::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) {
   return Linear(backend_, backward_args(x, dy, dx)).backward(workspace, stream);
 }
 
 // ---------------------------------------------------------------------------------------------------- embedding
-Shape EmbeddingStage::output(const Shape& input) const {
+Shape EmbeddingLayer::output(const Shape& input) const {
   Shape shape = input;
   shape.size[shape.rank++] = width_;
   return shape;
 }
 
-EmbeddingArgs EmbeddingStage::args(const View& ids) const {
+EmbeddingArgs EmbeddingLayer::args(const View& ids) const {
   EmbeddingArgs a = {};
   a.dtype = dtype_;
   a.count = ids.shape.count();
@@ -79,14 +79,14 @@ EmbeddingArgs EmbeddingStage::args(const View& ids) const {
   return a;
 }
 
-Status EmbeddingStage::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
+Status EmbeddingLayer::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.weight = weight_.data;
   a.y = y;
   return backend_.dense->embedding_forward(&a, stream);
 }
 
-Status EmbeddingStage::backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) {
+Status EmbeddingLayer::backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.dy = dy.rows;
   a.dweight = weight_.grad;
@@ -94,7 +94,7 @@ Status EmbeddingStage::backward(const View& x, const View& dy, void*, const Sequ
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
-LayerNormArgs LayerNormStage::args(const View& x) const {
+LayerNormArgs LayerNormLayer::args(const View& x) const {
   LayerNormArgs a = {};
   a.dtype = dtype_;
   a.rows = x.rows.rows;
@@ -107,22 +107,22 @@ LayerNormArgs LayerNormStage::args(const View& x) const {
   return a;
 }
 
-// The entry writes dx in any case: where nobody wants it, into the workspace.
-size_t LayerNormStage::fit(const View& x, const Sequence&, int32_t) {
+// The entry writes dx in any case: where it is not wanted, into the workspace.
+size_t LayerNormLayer::fit(const View& x, const Sequence&, int32_t) {
   const size_t rows = static_cast<size_t>(x.rows.rows) * bytes_of(dtype_);
   mean_.reserve(rows);
   rstd_.reserve(rows);
   return static_cast<size_t>(x.shape.count()) * bytes_of(dtype_);
 }
 
-Status LayerNormStage::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
+Status LayerNormLayer::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
   LayerNormArgs a = args(x);
   a.bias = bias_.data;
   a.y = y;
   return backend_.dense->layer_norm_forward(&a, stream);
 }
 
-Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace,
+Status LayerNormLayer::backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace,
                                 Stream stream) {
   LayerNormArgs a = args(x);
   a.dy = dy.rows;
@@ -133,7 +133,7 @@ Status LayerNormStage::backward(const View& x, const View& dy, void* dx, const S
 }
 
 // ------------------------------------------------------------------------------------------------ dropout, last
-Status DropoutStage::drop(const View& from, void* to, Stream stream) const {
+Status DropoutLayer::drop(const View& from, void* to, Stream stream) const {
   DropoutArgs a = {};
   a.dtype = dtype_;
   a.count = from.shape.count();
@@ -145,7 +145,7 @@ Status DropoutStage::drop(const View& from, void* to, Stream stream) const {
   return backend_.dense->dropout(&a, stream);
 }
 
-Shape LastStage::output(const Shape& input) const {
+Shape LastLayer::output(const Shape& input) const {
   Shape shape;
   shape.rank = 2;
   shape.size[0] = input.size[batch_first_ ? 0 : 1];
@@ -153,7 +153,7 @@ Shape LastStage::output(const Shape& input) const {
   return shape;
 }
 
-LastArgs LastStage::args(const View& x, const Sequence& sequence) const {
+LastArgs LastLayer::args(const View& x, const Sequence& sequence) const {
   LastArgs a = {};
   a.dtype = dtype_;
   a.T = x.shape.size[batch_first_ ? 1 : 0];
@@ -165,13 +165,13 @@ LastArgs LastStage::args(const View& x, const Sequence& sequence) const {
   return a;
 }
 
-Status LastStage::forward(const View& x, void* y, const Sequence& sequence, void*, Stream stream) {
+Status LastLayer::forward(const View& x, void* y, const Sequence& sequence, void*, Stream stream) {
   LastArgs a = args(x, sequence);
   a.y = y;
   return backend_.dense->last_forward(&a, stream);
 }
 
-Status LastStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Stream stream) {
+Status LastLayer::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void*, Stream stream) {
   if (!dx) return Status::ok;
   LastArgs a = args(contiguous(x.shape, dx), sequence);
   a.y = const_cast<void*>(dy.rows.data);

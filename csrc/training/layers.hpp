@@ -1,4 +1,4 @@
-// The stages of all layers but the recurrent ones: Linear, Embedding, LayerNorm, Dropout, Last.
+// The layers of all layers but the recurrent ones: Linear, Embedding, LayerNorm, Dropout, Last.
 #pragma once
 
 #include "training/layer.hpp"
@@ -12,9 +12,9 @@ struct Weight {
   void* grad = nullptr;
 };
 
-class LinearStage : public Stage {
+class LinearLayer : public Layer {
  public:
-  LinearStage(const Backend& backend, DType dtype, int64_t out, Weight weight, Weight bias)
+  LinearLayer(const Backend& backend, DType dtype, int64_t out, Weight weight, Weight bias)
       : backend_(backend), dtype_(dtype), out_(out), weight_(weight), bias_(bias) {}
 
   Shape output(const Shape& input) const override;
@@ -34,9 +34,9 @@ class LinearStage : public Stage {
   double flops_ = 0;
 };
 
-class EmbeddingStage : public Stage {
+class EmbeddingLayer : public Layer {
  public:
-  EmbeddingStage(const Backend& backend, DType dtype, int64_t rows, int64_t width, Weight weight)
+  EmbeddingLayer(const Backend& backend, DType dtype, int64_t rows, int64_t width, Weight weight)
       : backend_(backend), dtype_(dtype), rows_(rows), width_(width), weight_(weight) {}
 
   int64_t rows() const { return rows_; }
@@ -54,9 +54,9 @@ class EmbeddingStage : public Stage {
   const Weight weight_;
 };
 
-class LayerNormStage : public Stage {
+class LayerNormLayer : public Layer {
  public:
-  LayerNormStage(const Backend& backend, DType dtype, double eps, Weight weight, Weight bias)
+  LayerNormLayer(const Backend& backend, DType dtype, double eps, Weight weight, Weight bias)
       : backend_(backend), dtype_(dtype), eps_(eps), weight_(weight), bias_(bias), mean_(backend), rstd_(backend) {}
 
   Shape output(const Shape& input) const override { return input; }
@@ -74,9 +74,9 @@ class LayerNormStage : public Stage {
   Buffer mean_, rstd_;
 };
 
-class DropoutStage : public Stage {
+class DropoutLayer : public Layer {
  public:
-  DropoutStage(const Backend& backend, DType dtype, double p) : backend_(backend), dtype_(dtype), p_(p) {}
+  DropoutLayer(const Backend& backend, DType dtype, double p) : backend_(backend), dtype_(dtype), p_(p) {}
 
   bool has_key() const override { return true; }
   void set_key(uint64_t key) override { key_ = key; }
@@ -98,9 +98,9 @@ class DropoutStage : public Stage {
   const uint64_t* key_at_ = nullptr;
 };
 
-class LastStage : public Stage {
+class LastLayer : public Layer {
  public:
-  LastStage(const Backend& backend, DType dtype, bool batch_first)
+  LastLayer(const Backend& backend, DType dtype, bool batch_first)
       : backend_(backend), dtype_(dtype), batch_first_(batch_first) {}
 
   bool batch_first() const { return batch_first_; }

@@ -7,18 +7,18 @@
 
 namespace fusedrnn::training {
 
-Shape RecurrentStage::output(const Shape& input) const {
+Shape RecurrentLayer::output(const Shape& input) const {
   Shape shape = input;
   shape.size[2] = desc_.directions * desc_.H;
   return shape;
 }
 
-Array3 RecurrentStage::time_first(Array3 sequence) const {
+Array3 RecurrentLayer::time_first(Array3 sequence) const {
   if (batch_first_) std::swap(sequence.stride0, sequence.stride1);
   return sequence;
 }
 
-size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t threads) {
+size_t RecurrentLayer::fit(const View& x, const Sequence& sequence, int32_t threads) {
   desc_.T = x.shape.size[batch_first_ ? 1 : 0];
   desc_.B = x.shape.size[batch_first_ ? 0 : 1];
   desc_.has_lengths = sequence.lengths != nullptr;
@@ -32,19 +32,19 @@ size_t RecurrentStage::fit(const View& x, const Sequence& sequence, int32_t thre
   return std::max(sizes.forward, sizes.backward);
 }
 
-int64_t RecurrentStage::preparation() const {
+int64_t RecurrentLayer::preparation() const {
   const int64_t gates = desc_.cell == CellKind::lstm ? 4 : desc_.cell == CellKind::gru ? 3 : 1;
   return gates * desc_.H * (desc_.I + desc_.H + (desc_.layers - 1) * (desc_.directions + 1) * desc_.H) *
          desc_.directions;
 }
 
-// The weights are packed at every step: an update has just changed them, or whoever wrote to them since. So no packing
+// The weights are packed at every step: an update has just changed them, or the caller since. So no packing
 // of this step is ever older than the weights.
-Status RecurrentStage::prepare(Stream stream) {
+Status RecurrentLayer::prepare(Stream stream) {
   return backend_.sequence->pack(&desc_, weights_.data(), packed_.data(), stream);
 }
 
-Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
+Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
   const int64_t B = desc_.B, H = desc_.H;
   ForwardArgs a{};
   a.x = time_first(x.sequence);
@@ -62,8 +62,8 @@ Status RecurrentStage::forward(const View& x, void* y, const Sequence& sequence,
   return backend_.sequence->forward(&desc_, &a, workspace, stream);
 }
 
-// Final states are taken to have no influence on the loss, and nobody asks for the gradient of the initial ones.
-Status RecurrentStage::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
+// Final states are taken to have no influence on the loss, and the gradient of the initial ones is not asked for.
+Status RecurrentLayer::backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
                                 Stream stream) {
   BackwardArgs a{};
   a.x = time_first(x.sequence);

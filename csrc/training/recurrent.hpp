@@ -8,10 +8,10 @@
 
 namespace fusedrnn::training {
 
-class RecurrentStage : public Stage {
+class RecurrentLayer : public Layer {
  public:
   // Of `desc` what a stack's structure says: cell, dtype, layers, directions, has_bias, I, H, dropout.
-  RecurrentStage(const Backend& backend, const SequenceDesc& desc, bool batch_first, std::vector<LayerWeights> weights,
+  RecurrentLayer(const Backend& backend, const SequenceDesc& desc, bool batch_first, std::vector<LayerWeights> weights,
                  std::vector<LayerGrads> grads)
       : backend_(backend),
         desc_(desc),
@@ -28,7 +28,7 @@ class RecurrentStage : public Stage {
   bool batch_first() const { return batch_first_; }
   int64_t stacks() const { return int64_t{desc_.layers} * desc_.directions; }
 
-  // (L * D, B, H) of this call; absent: zeros, or a final state that nobody wants. Cell states of an LSTM only.
+  // (L * D, B, H) of this call; absent: zeros, or a final state that is not wanted. Cell states of an LSTM only.
   void set_states(Array3 h0, Array3 c0, void* hn, void* cn) {
     h0_ = h0;
     c0_ = c0;
@@ -56,7 +56,7 @@ class RecurrentStage : public Stage {
   const bool batch_first_;
   const std::vector<LayerWeights> weights_;
   const std::vector<LayerGrads> grads_;
-  Buffer packed_, tape_, states_;  // states_: final ones that nobody wants
+  Buffer packed_, tape_, states_;  // states_: final ones that are not wanted
   Array3 h0_ = {}, c0_ = {};
   void *hn_ = nullptr, *cn_ = nullptr;
 };

@@ -1,4 +1,4 @@
-// Arrays between the stages of a training step.
+// Arrays between the layers of a training step.
 #pragma once
 
 #include "backend/backend.hpp"

@@ -19,6 +19,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fusedrnn._core import provided
+
 if TYPE_CHECKING:
     from fusedrnn import cpu, cuda, functional, io, losses, nn, optim, reference
     from fusedrnn._core.arrays import asarray
@@ -42,6 +44,16 @@ __all__ = [
 ]
 _NAMES = {"DeviceArray": "_native", "asarray": "_core.arrays"}
 _PARTS = frozenset({"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"})
+
+
+def _train_step(*args: Any, **options: Any) -> Any:
+    from fusedrnn.training.step import train_step
+
+    provided.train_step = train_step  # from the second call on
+    return train_step(*args, **options)
+
+
+provided.train_step = _train_step
 
 
 def set_num_threads(n: int) -> None:

@@ -13,6 +13,7 @@ __version__: str
 # ---- backends and threads (csrc/bindings/module.cpp)
 def backend() -> str: ...
 def set_backend(name: str) -> None: ...
+def load_backend(path: str) -> str: ...
 def available_backends() -> list[str]: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
@@ -129,6 +130,7 @@ def sequence_plan(
     threads: int,
     precision: str = "ieee",
     algo: str = "auto",
+    device: str = "cpu",
 ) -> dict[str, Any]: ...
 
 # ---- layers (csrc/bindings/ops/layers.cpp)
@@ -187,90 +189,42 @@ def clip_by_global_norm(grads: list[Array], max_norm: float) -> Any: ...
 def clip_by_value(grads: list[Array], limit: float) -> None: ...
 
 # ---- a whole training step (csrc/bindings/training/train_step.cpp)
-class TrainStep:
-    """The native step of a model; csrc/bindings/training/layer_builder.hpp describes a layer."""
-
-    def __init__(
-        self,
-        layers: list[tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]],
-        loss: str,
-        tables: list[Segments],
-        gradients: list[Array],
-        dtype: Any,
-    ) -> None: ...
-    @property
-    def backend(self) -> str: ...
-    def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
-    def admit(
-        self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
-    ) -> None: ...
-    def run(
-        self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
-        keys: list[int],
-        counts: list[int],
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-        want_states: bool,
-    ) -> tuple[float, float | None, bool, list[Array] | None] | None: ...
-
-# ---- the same on a device (csrc/bindings/training/device_step.cpp)
-def capturing() -> bool: ...
-
 class StepLoss(DeviceArray):
     """A step's loss; reading it raises ValueError where the step found a wrong id, length or class."""
 
     def numpy(self) -> Array: ...
 
-class DeviceTrainStep:
-    """`TrainStep` on a device; `counters` are each table's arrays of lr (1,) and steps (2,)."""
+class TrainStep:
+    """The native step of a model; csrc/bindings/training/layer_builder.hpp describes a layer.
+
+    On a device `counters` are each table's arrays of lr (1,) and steps (2,), else None.
+    """
 
     def __init__(
         self,
         layers: list[tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]],
         loss: str,
         tables: list[Segments],
-        counters: list[tuple[Array, Array]],
         gradients: list[Array],
         dtype: Any,
+        counters: list[tuple[Array, Array]] | None,
     ) -> None: ...
     @property
     def captured(self) -> bool: ...
+    @property
+    def usable(self) -> bool: ...
     def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
-    def admit(
-        self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
-    ) -> None: ...
+    def register_shape(self, given: tuple[Any, ...]) -> None:
+        """`given`: x, target, mask, lengths, resets, ignore_index, states; see `training.structure`."""
+
     def run(
         self,
-        x: Array,
-        target: Array,
-        mask: Array | None,
-        lengths: Array | None,
-        resets: Array | None,
-        states: list[Array | None],
-        ignore_index: int | None,
+        given: tuple[Any, ...],
         keys: list[int],
+        counts: list[int],
         clip_norm: float | None,
         skip_nonfinite: bool,
         want_states: bool,
-    ) -> tuple[StepLoss, DeviceArray | None, bool, list[Array] | None] | None: ...
+    ) -> tuple[Any, Any, bool | None, list[Array] | None] | None: ...
+
+def capturing() -> bool: ...

@@ -1,8 +1,8 @@
 // The cell headers under other number systems than the kernels':
 //   complex numbers   the shipped forward differentiates itself (complex-step) and the shipped backward must agree
 //   hard sigmoids     the same proof with another pair of activations
-//   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass with no rounding at
-//   all
+//   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass,
+//                     with no rounding at all
 // and over lanes: the same bits on every ISA, close to double, and pinned by a hash.
 #include <cmath>
 #include <complex>

@@ -1,5 +1,5 @@
-// A training step of a model with a stage of every kind, with C++'s allocations and the backend's counted: once its
-// forms have been met there are none, whatever the number of threads; and it learns the same on every one.
+// A training step of a model with a layer of every kind, with C++'s allocations and the backend's counted: after the
+// first call of each shape there are none, whatever the number of threads; and it learns the same on every one.
 #include <cstdlib>
 #include <new>
 #include <vector>
@@ -41,8 +41,8 @@ class Model {
   explicit Model(const Backend& backend) : values_(100000), grads_(100000), states_(200000) {
     Random random(1);
     for (float& value : values_) value = static_cast<float>(random.uniform(-0.3, 0.3));
-    std::vector<std::unique_ptr<Stage>> stages;
-    stages.push_back(std::make_unique<EmbeddingStage>(backend, DType::float32, kWords, kWidth, take(kWords * kWidth)));
+    std::vector<std::unique_ptr<Layer>> layers;
+    layers.push_back(std::make_unique<EmbeddingLayer>(backend, DType::float32, kWords, kWidth, take(kWords * kWidth)));
     SequenceDesc desc{};
     desc.cell = CellKind::lstm;
     desc.layers = 2;
@@ -59,12 +59,12 @@ class Model {
       weights.push_back({w.data, r.data, b.data, c.data, inputs, kHidden});
       grads.push_back({w.grad, r.grad, b.grad, c.grad});
     }
-    stages.push_back(std::make_unique<RecurrentStage>(backend, desc, false, weights, grads));
-    stages.push_back(std::make_unique<LayerNormStage>(backend, DType::float32, 1e-5, take(kHidden), take(kHidden)));
-    stages.push_back(std::make_unique<DropoutStage>(backend, DType::float32, 0.1));
-    stages.push_back(std::make_unique<LastStage>(backend, DType::float32, false));
-    stages.push_back(
-        std::make_unique<LinearStage>(backend, DType::float32, kWords, take(kWords * kHidden), take(kWords)));
+    layers.push_back(std::make_unique<RecurrentLayer>(backend, desc, false, weights, grads));
+    layers.push_back(std::make_unique<LayerNormLayer>(backend, DType::float32, 1e-5, take(kHidden), take(kHidden)));
+    layers.push_back(std::make_unique<DropoutLayer>(backend, DType::float32, 0.1));
+    layers.push_back(std::make_unique<LastLayer>(backend, DType::float32, false));
+    layers.push_back(
+        std::make_unique<LinearLayer>(backend, DType::float32, kWords, take(kWords * kHidden), take(kWords)));
     segment_ = {values_.data(), grads_.data(), {states_.data(), states_.data() + 100000, nullptr}, used_};
     OptimizerArgs adam = {};
     adam.kind = OptimizerKind::adam;
@@ -75,13 +75,13 @@ class Model {
     adam.beta1 = 0.9;
     adam.beta2 = 0.999;
     adam.bias_correction = 1;
-    step =
-        std::make_unique<TrainStep>(backend, DType::float32, std::move(stages),
-                                    std::vector<Cleared>{{grads_.data(), static_cast<size_t>(used_) * sizeof(float)}});
-    step->add_update(adam);
+    executor = std::make_unique<HostExecutor>(
+        backend, DType::float32, std::move(layers),
+        std::vector<Cleared>{{grads_.data(), static_cast<size_t>(used_) * sizeof(float)}},
+        std::vector<UpdateGroup>{{adam, nullptr, nullptr}});
   }
 
-  std::unique_ptr<TrainStep> step;
+  std::unique_ptr<Executor> executor;
 
  private:
   Weight take(int64_t count) {
@@ -95,49 +95,57 @@ class Model {
   Segment segment_ = {};
 };
 
-Form form_of(int64_t T, int64_t B, bool lengths) {
-  Form form;
+CallShape shape_of(int64_t T, int64_t B, bool lengths) {
+  CallShape call_shape;
   Shape ids;
   ids.rank = 2;
   ids.size[0] = T;
   ids.size[1] = B;
-  form.x = contiguous(ids, nullptr);
-  form.lengths = lengths;
+  call_shape.x = contiguous(ids, nullptr);
+  call_shape.lengths = lengths;
   Shape scores;
   scores.rank = 2;
   scores.size[0] = B;
   scores.size[1] = kWords;
-  form.loss.kind = LossKind::cross_entropy_classes;
-  form.loss.reduction = Reduction::mean;
-  form.loss.rows = B;
-  form.loss.classes = kWords;
-  form.loss.pred = contiguous(scores, nullptr).rows;
-  form.loss.target.rows = 1;
-  form.loss.target.width = B;
-  return form;
+  call_shape.loss.kind = LossKind::cross_entropy_classes;
+  call_shape.loss.reduction = Reduction::mean;
+  call_shape.loss.rows = B;
+  call_shape.loss.classes = kWords;
+  call_shape.loss.pred = contiguous(scores, nullptr).rows;
+  call_shape.loss.target.rows = 1;
+  call_shape.loss.target.width = B;
+  return call_shape;
 }
 
-// Losses of steps over forms of several sizes, met in turn three times.
+// Losses of steps over call shapes of several sizes, three times in turn.
 std::vector<double> losses_of(const Backend& backend) {
   Model model(backend);
-  const Form forms[] = {form_of(kT, kB, true), form_of(3, 4, false), form_of(kT, kB, false), form_of(1, 1, true)};
+  const CallShape shapes[] = {shape_of(kT, kB, true), shape_of(3, 4, false), shape_of(kT, kB, false),
+                              shape_of(1, 1, true)};
   std::vector<int64_t> ids(kT * kB), classes(kB), lengths(kB);
   for (int64_t i = 0; i < kT * kB; ++i) ids[static_cast<size_t>(i)] = i * i % kWords;
   for (int64_t b = 0; b < kB; ++b)
     classes[static_cast<size_t>(b)] = b % kWords, lengths[static_cast<size_t>(b)] = b % 2;
   std::vector<double> losses;
   losses.reserve(100);
-  int64_t count = 0;
+  Call call;
+  call.x.data = ids.data();
+  call.target.data = classes.data();
+  call.keys = {0, 0};
+  call.steps = {0};
+  call.clip = 1;
+  call.skip = true;
+  Report report = {};
+  Results results;
+  results.report = &report;
   const auto round = [&] {
-    for (const Form& form : forms) {
-      Call call = {
-          {ids.data(), classes.data(), nullptr, {form.lengths ? lengths.data() : nullptr, nullptr}}, true, 1.0, true};
-      for (const auto& stage : model.step->chain().stages())
-        if (stage->has_key()) stage->set_key(static_cast<uint64_t>(count));
-      for (OptimizerArgs& update : model.step->updates()) update.step = count + 1;
+    for (const CallShape& shape : shapes) {
+      call.lengths.elements.data = shape.lengths ? lengths.data() : nullptr;
+      for (uint64_t& key : call.keys) key = static_cast<uint64_t>(call.steps[0]);
+      ++call.steps[0];
       TeamLease lease;
-      losses.push_back(model.step->run(form, call, lease.team()).loss);
-      ++count;
+      model.executor->run(shape, call, results, lease.team());
+      losses.push_back(report.loss);
     }
   };
   round();

@@ -1,7 +1,7 @@
 // Cells by name, and the plan of a stack as data.
+#include "bindings/arrays/device_array.hpp"
 #include "bindings/ops/sequence.hpp"
 #include "isa/plan_override.hpp"
-#include "isa/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/threads.hpp"
 
@@ -17,7 +17,9 @@ constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
 
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
-                       py::handle threads, const std::string& precision, const std::string& algo) {
+                       py::handle threads, const std::string& precision, const std::string& algo,
+                       const std::string& device) {
+  if (device != "cpu" && device != "cuda") bad_value("device", "'cpu' or 'cuda'", "'" + device + "'");
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
   desc.cell = cell_named(cell).kind;
@@ -32,7 +34,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   desc.I = integer("I", I, 0, kMaxSize);
   desc.H = integer("H", H, 1, kMaxSize);
   desc.train = 1;
-  const Backend& backend = current_backend();
+  const Backend& backend = backend_of(device == "cuda" ? &device_backend() : nullptr);
   Plan plan;
   check(backend, backend.sequence->plan(&desc, &plan), "plan");
   py::dict result;
@@ -74,7 +76,7 @@ void bind_plan(py::module_& m) {
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
         py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"),
-        py::arg("precision") = "ieee", py::arg("algo") = "auto");
+        py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("device") = "cpu");
 }
 
 }  // namespace fusedrnn

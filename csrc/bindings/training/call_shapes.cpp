@@ -10,7 +10,7 @@ using namespace training;
 
 namespace {
 
-constexpr size_t kMostForms = 256;  // at a time: more shapes than that begin anew
+constexpr size_t kMostEntries = 256;  // at a time: more shapes than that begin anew
 
 // The same rows without gaps.
 Strided without_gaps(const Strided& s) {
@@ -23,13 +23,10 @@ Strided without_gaps(const Strided& s) {
   return dense;
 }
 
-void make_contiguous(Admitted& a) {
-  a.x = a.form.x.elements;
-  a.target = a.form.loss.target;
-  a.mask = a.form.loss.mask;
-  a.form.x = contiguous(a.form.x.shape, nullptr);
-  a.form.loss.target = without_gaps(a.target);
-  a.form.loss.mask = without_gaps(a.mask);
+void make_contiguous(Entry& a) {
+  a.shape.x = contiguous(a.shape.x.shape, nullptr);
+  a.shape.loss.target = without_gaps(a.target);
+  a.shape.loss.mask = without_gaps(a.mask);
 }
 
 }  // namespace
@@ -66,18 +63,18 @@ bool in_gradients(const std::vector<Cleared>& gradients, const Arrays& arrays) {
          std::any_of(arrays.states.begin(), arrays.states.end(), within);
 }
 
-void copy_resets(const Admitted& form, const void* from, std::vector<uint8_t>& to) {
+void copy_resets(const Entry& entry, const void* from, std::vector<uint8_t>& to) {
   const auto* data = static_cast<const uint8_t*>(from);
-  to.resize(static_cast<size_t>(form.T * form.B));
-  for (int64_t t = 0; t < form.T; ++t)
-    for (int64_t b = 0; b < form.B; ++b)
-      to[static_cast<size_t>(t * form.B + b)] = data[t * form.reset_strides[0] + b * form.reset_strides[1]];
+  to.resize(static_cast<size_t>(entry.T * entry.B));
+  for (int64_t t = 0; t < entry.T; ++t)
+    for (int64_t b = 0; b < entry.B; ++b)
+      to[static_cast<size_t>(t * entry.B + b)] = data[t * entry.reset_strides[0] + b * entry.reset_strides[1]];
 }
 
-FinalStates fresh_finals(const Backend* device, const RecurrentStage& stage, int64_t B, py::list& made) {
-  const SequenceDesc& desc = stage.desc();
+FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int64_t B, py::list& made) {
+  const SequenceDesc& desc = layer.desc();
   const auto fresh_state = [&](const char* name) {
-    const Result state = fresh_on(device, element_of(desc.dtype), {stage.stacks(), B, desc.H}, name);
+    const Result state = fresh_on(device, element_of(desc.dtype), {layer.stacks(), B, desc.H}, name);
     made.append(state.object);
     return state.data;
   };
@@ -87,48 +84,48 @@ FinalStates fresh_finals(const Backend* device, const RecurrentStage& stage, int
   return final;
 }
 
-Forms::Forms(const Chain& chain, std::string loss, const Backend* device)
+CallShapeCache::CallShapeCache(const LayerChain& chain, std::string loss, const Backend* device)
     : chain_(chain), loss_(std::move(loss)), device_(device) {}
 
-bool Forms::describe(const Arrays& arrays, bool ignores, Signature& signature) const {
+bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) const {
   signature.clear();
-  signature.add(static_cast<int64_t>(ignores));
+  signature.add(static_cast<int64_t>(!arrays.ignore_index.is_none()));
   bool known = signature.add(arrays.x) && signature.add(arrays.target) && signature.add(arrays.mask) &&
                signature.add(arrays.lengths) && signature.add(arrays.resets);
   for (const py::handle state : arrays.states) known = known && signature.add(state);
   return known;
 }
 
-Admitted* Forms::admit(const Arrays& arrays, py::handle ignore_index, bool* full) {
+Entry* CallShapeCache::register_shape(const Arrays& arrays, bool* full) {
   Signature signature;
-  if (!describe(arrays, !ignore_index.is_none(), signature)) return nullptr;
+  if (!describe(arrays, signature)) return nullptr;
   const Argument x =
       input("x", arrays.x, chain_.embedding() ? Element::int64 : element_of(chain_.dtype()), {{"..."}}, device_);
   if (x.rank() < 1 || x.rank() >= kMaxRank || x.count() == 0) return nullptr;
-  if (device_ != nullptr && rows_of(x).axes > 1 && dynamic_cast<const LinearStage*>(chain_.stages().front().get()))
+  if (device_ != nullptr && rows_of(x).axes > 1 && dynamic_cast<const LinearLayer*>(chain_.layers().front().get()))
     return nullptr;
-  *full = forms_.size() == kMostForms;
+  *full = entries_.size() == kMostEntries;
   if (*full) {
-    forms_.clear();
+    entries_.clear();
     current_ = nullptr;
   }
-  current_ = &*forms_.emplace(std::move(signature), admitted(arrays, x, ignore_index)).first;
+  current_ = &*entries_.emplace(std::move(signature), make_entry(arrays, x)).first;
   return &current_->second;
 }
 
-Admitted* Forms::find(const Arrays& arrays, bool ignores) {
-  if (!describe(arrays, ignores, asked_)) return nullptr;
+Entry* CallShapeCache::find(const Arrays& arrays) {
+  if (!describe(arrays, asked_)) return nullptr;
   if (current_ && current_->first == asked_) return &current_->second;
-  const auto found = forms_.find(asked_);
-  if (found == forms_.end()) return nullptr;
+  const auto found = entries_.find(asked_);
+  if (found == entries_.end()) return nullptr;
   current_ = &*found;
   return &current_->second;
 }
 
-Admitted Forms::admitted(const Arrays& arrays, const Argument& x, py::handle ignore_index) const {
+Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x) const {
   const bool batch_first = chain_.batch_first();
-  Admitted a;
-  View& view = a.form.x;
+  Entry a;
+  View& view = a.shape.x;
   view.shape.rank = static_cast<int32_t>(x.rank());
   for (int32_t i = 0; i < view.shape.rank; ++i) view.shape.size[i] = x.size(i);
   view.rows = rows_of(x);
@@ -138,23 +135,26 @@ Admitted Forms::admitted(const Arrays& arrays, const Argument& x, py::handle ign
     a.T = x.size(batch_first ? 1 : 0);
     a.B = x.size(batch_first ? 0 : 1);
   }
-  a.form.lengths = !arrays.lengths.is_none();
-  a.form.resets = !arrays.resets.is_none();
-  if (a.form.resets) {
+  a.shape.lengths = !arrays.lengths.is_none();
+  a.shape.resets = !arrays.resets.is_none();
+  if (a.shape.resets) {
     const Argument resets = input("resets", arrays.resets, Element::boolean, {{"..."}}, device_of(arrays.resets));
     a.reset_strides[0] = resets.stride(batch_first ? 1 : 0);
     a.reset_strides[1] = resets.stride(batch_first ? 0 : 1);
   }
   for (const py::handle value : arrays.states) {
     const Argument state = optional_input("state", value, element_of(chain_.dtype()), {{"L*D"}, {"B"}, {"H"}}, device_);
-    a.states.push_back(state.present() ? StateForm{true, state.stride(0), state.stride(1)} : StateForm{});
+    a.states.push_back(state.present() ? StateShape{true, state.stride(0), state.stride(1)} : StateShape{});
   }
   Shape shape = view.shape;
-  for (const auto& stage : chain_.stages()) shape = stage->output(shape);
+  for (const auto& layer : chain_.layers()) shape = layer->output(shape);
   const View pred = contiguous(shape, nullptr);
-  a.form.loss =
+  a.shape.loss =
       loss_arguments(loss_, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
-                     arrays.target, arrays.mask, "mean", ignore_index);
+                     arrays.target, arrays.mask, "mean", arrays.ignore_index);
+  a.x = a.shape.x.elements;
+  a.target = a.shape.loss.target;
+  a.mask = a.shape.loss.mask;
   if (device_ != nullptr) make_contiguous(a);
   return a;
 }

@@ -42,7 +42,7 @@ class Weights {
   std::vector<std::vector<int64_t>> sizes_;
 };
 
-std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const py::dict& options,
+std::unique_ptr<Layer> make_recurrent(const Backend& backend, DType dtype, const py::dict& options,
                                       const Weights& weights) {
   SequenceDesc desc{};
   desc.cell = cell_named(py::cast<std::string>(options["cell"])).kind;
@@ -65,36 +65,36 @@ std::unique_ptr<Stage> make_recurrent(const Backend& backend, DType dtype, const
                              weights.size(i + 1, 1)});
     layer_grads.push_back({weights[i].grad, weights[i + 1].grad, bias_ih->grad, bias_hh->grad});
   }
-  return std::make_unique<RecurrentStage>(backend, desc, py::cast<bool>(options["batch_first"]),
+  return std::make_unique<RecurrentLayer>(backend, desc, py::cast<bool>(options["batch_first"]),
                                           std::move(layer_weights), std::move(layer_grads));
 }
 
-std::unique_ptr<Stage> make_stage(const Backend& backend, const Backend* device, DType dtype, const py::tuple& layer,
+std::unique_ptr<Layer> make_layer(const Backend& backend, const Backend* device, DType dtype, const py::tuple& spec,
                                   std::vector<Argument>& kept) {
-  const std::string kind = py::cast<std::string>(layer[0]);
-  const py::dict options = py::cast<py::dict>(layer[1]);
-  const Weights weights(py::cast<py::list>(layer[2]), dtype, device, kept);
+  const std::string kind = py::cast<std::string>(spec[0]);
+  const py::dict options = py::cast<py::dict>(spec[1]);
+  const Weights weights(py::cast<py::list>(spec[2]), dtype, device, kept);
   if (kind == "recurrent") return make_recurrent(backend, dtype, options, weights);
   if (kind == "linear")
-    return std::make_unique<LinearStage>(backend, dtype, weights.size(0, 0), weights[0], weights[1]);
+    return std::make_unique<LinearLayer>(backend, dtype, weights.size(0, 0), weights[0], weights[1]);
   if (kind == "embedding")
-    return std::make_unique<EmbeddingStage>(backend, dtype, weights.size(0, 0), weights.size(0, 1), weights[0]);
+    return std::make_unique<EmbeddingLayer>(backend, dtype, weights.size(0, 0), weights.size(0, 1), weights[0]);
   if (kind == "layer_norm")
-    return std::make_unique<LayerNormStage>(backend, dtype, py::cast<double>(options["eps"]), weights[0], weights[1]);
-  if (kind == "dropout") return std::make_unique<DropoutStage>(backend, dtype, py::cast<double>(options["p"]));
-  if (kind == "last") return std::make_unique<LastStage>(backend, dtype, py::cast<bool>(options["batch_first"]));
+    return std::make_unique<LayerNormLayer>(backend, dtype, py::cast<double>(options["eps"]), weights[0], weights[1]);
+  if (kind == "dropout") return std::make_unique<DropoutLayer>(backend, dtype, py::cast<double>(options["p"]));
+  if (kind == "last") return std::make_unique<LastLayer>(backend, dtype, py::cast<bool>(options["batch_first"]));
   bad_value("kind", "'recurrent', 'linear', 'embedding', 'layer_norm', 'dropout' or 'last'", "'" + kind + "'");
 }
 
 }  // namespace
 
-std::vector<std::unique_ptr<Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
-                                                const py::list& layers, std::vector<Argument>& kept) {
-  std::vector<std::unique_ptr<Stage>> stages;
-  for (const py::handle layer : layers)
-    stages.push_back(make_stage(backend, device, dtype, py::cast<py::tuple>(layer), kept));
-  if (stages.empty()) bad_value("layers", "at least one", "none");
-  return stages;
+std::vector<std::unique_ptr<Layer>> make_layers(const Backend& backend, const Backend* device, DType dtype,
+                                                const py::list& specs, std::vector<Argument>& kept) {
+  std::vector<std::unique_ptr<Layer>> layers;
+  for (const py::handle spec : specs)
+    layers.push_back(make_layer(backend, device, dtype, py::cast<py::tuple>(spec), kept));
+  if (layers.empty()) bad_value("layers", "at least one", "none");
+  return layers;
 }
 
 }  // namespace fusedrnn

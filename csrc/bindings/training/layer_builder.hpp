@@ -1,4 +1,4 @@
-// Stages of a training step from what the layers say of themselves.
+// Layers of a training step from what the modules say of themselves.
 #pragma once
 
 #include <memory>
@@ -9,17 +9,17 @@
 
 namespace fusedrnn {
 
-// A layer as Python describes it, (kind, options, weights): weights are (data, grad) pairs, None where absent, in the
-// order of the layer's parameters. Kinds and options:
+// A spec is a layer as Python describes it, (kind, options, weights): weights are (data, grad) pairs, None where
+// absent, in the order of the layer's parameters. Kinds and options:
 //
 //   recurrent   cell, num_layers, num_directions, bias, batch_first, dropout, precision
 //   linear      -                            embedding   -
 //   layer_norm  eps                          dropout     p
 //   last        batch_first
 //
-// Arrays are the device's, or NumPy's with nullptr; they are added to `kept`, which must live as long as the stages.
+// Arrays are the device's, or NumPy's with nullptr; they are added to `kept`, which must live as long as the layers.
 // There is at least one layer, else ValueError.
-std::vector<std::unique_ptr<training::Stage>> make_stages(const Backend& backend, const Backend* device, DType dtype,
-                                                          const py::list& layers, std::vector<Argument>& kept);
+std::vector<std::unique_ptr<training::Layer>> make_layers(const Backend& backend, const Backend* device, DType dtype,
+                                                          const py::list& specs, std::vector<Argument>& kept);
 
 }  // namespace fusedrnn

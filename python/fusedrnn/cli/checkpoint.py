@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core.files import write_atomically
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError, file_errors, need
-from fusedrnn.cli.files import write_atomically
 
 FORMAT = "fusedrnn-char"
 FORMAT_VERSION = 1

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from fusedrnn._core.files import write_atomically
 from fusedrnn.cli.errors import CommandError, file_errors
-from fusedrnn.cli.files import write_atomically
 
 FILE_NAME = "metrics.csv"
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from fusedrnn.cli.files import write_atomically
+from fusedrnn._core.files import write_atomically
 from fusedrnn.io.errors import FormatError
 
 __all__ = ["regular_size", "write_atomically"]

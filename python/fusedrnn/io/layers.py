@@ -47,6 +47,8 @@ class Activation(Module):
     def forward(self, x: Array) -> Array:
         """y like x."""
         _require_host(x)
+        if self.training:
+            self._calls.make_room()
         if self.function == "relu":
             y = np.maximum(x, 0)
         elif self.function == "tanh":
@@ -57,16 +59,18 @@ class Activation(Module):
         else:
             y = np.exp(x - x.max(-1, keepdims=True))
             y /= y.sum(-1, keepdims=True)
-        self.__dict__["_tape"] = (0, y) if self.training else None
+        if self.training:
+            self._calls.record(0, y.copy(), (x,), (y,))  # y itself is the caller's to write to
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
         """dx like x from dy like y.
 
         Raises:
-            RuntimeError: there is no tape.
+            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
         """
-        y: Array = self._recorded()[1]
+        call = self._recorded(of)
+        y: Array = call.tape
         if self.function == "relu":
             dx = np.where(y > 0, dy, 0)
         elif self.function == "tanh":
@@ -76,6 +80,7 @@ class Activation(Module):
         else:
             product = dy * y
             dx = product - y * product.sum(-1, keepdims=True)
+        self._calls.took(call)
         return dx
 
     def _describe(self) -> str:
@@ -107,6 +112,8 @@ class Ends(Module):
             ValueError: x has not three axes and an even number of features.
         """
         _require_host(x)
+        if self.training:
+            self._calls.make_room()
         if x.ndim != 3 or x.shape[2] % 2:
             raise ValueError(f"x must have three axes and both directions' features, its shape is {x.shape}")
         rows = x if self.batch_first else x.swapaxes(0, 1)
@@ -116,20 +123,23 @@ class Ends(Module):
         valid = np.flatnonzero(at >= 0)
         y[valid, :half] = rows[valid, at[valid], :half]
         y[valid, half:] = rows[valid, 0, half:]
-        self.__dict__["_tape"] = (0, rows.shape, at, valid) if self.training else None
+        if self.training:
+            self._calls.record(0, (rows.shape, at, valid), (x,), (y,))
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
         """dx (T, B, 2 H), zero everywhere but at the steps picked, from dy (B, 2 H).
 
         Raises:
-            RuntimeError: there is no tape.
+            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
         """
-        _, shape, at, valid = self._recorded()
+        call = self._recorded(of)
+        shape, at, valid = call.tape
         half = shape[2] // 2
         rows = np.zeros(shape, dy.dtype)
         rows[valid, at[valid], :half] = dy[valid, :half]
         rows[valid, 0, half:] = dy[valid, half:]
+        self._calls.took(call)
         return rows if self.batch_first else np.ascontiguousarray(rows.swapaxes(0, 1))
 
     def _describe(self) -> str:
@@ -181,6 +191,9 @@ class Masked(Sequential):
         if lengths is not None or resets is not None:
             raise ValueError("lengths and resets must be None: which steps count is read off x")
         _require_host(x)
+        if self.training:
+            self._calls.make_room()
+        given = x
         keep = x != self.value
         if keep.ndim == 3:
             keep = keep.any(2)
@@ -191,42 +204,42 @@ class Masked(Sequential):
         if (keep != (np.arange(keep.shape[1]) < steps[:, None])).any():  # padding before or within a row
             order = np.argsort(~keep, axis=1, kind="stable")
             x = np.take_along_axis(x, order if x.ndim == 2 else order[..., None], 1)
-        y, final = super().forward(x, None if keep.all() else steps, state=state, return_state=True)
+        body = Sequential(*self)  # the same layers, which know nothing of padding
+        body.training = self.training
+        y, final = body(x, None if keep.all() else steps, state=state, return_state=True)
         source = None
         if y.ndim == 3 and not keep.all():
             source = np.cumsum(keep, 1) - 1
             if self.fill == "zero":
                 source[~keep] = -1
             y = np.where(source[..., None] >= 0, np.take_along_axis(y, source.clip(0)[..., None], 1), 0)
-        self.__dict__["_mask"] = (order, source) if self.training else None
+        if self.training:
+            part = body._calls.newest
+            parts = () if part is None else (part,)
+            self._calls.record(0, (order, source, body, part), (given,), (y,), parts)
         return (y, final) if return_state else y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Any:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Any:
         """dx of the first layer from dy; padding gets 0.
 
         Raises:
-            RuntimeError: there is no tape; what the layers raise.
+            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant; what
+                the layers raise.
         """
-        mask = self.__dict__.get("_mask")
-        if mask is None:
-            raise RuntimeError("Masked.backward has no tape: call the module in training mode first")
-        order, source = mask
+        call = self._recorded(of)
+        order, source, body, part = call.tape
         if source is not None:
             moved = np.zeros_like(dy)
             rows, steps = np.nonzero(source >= 0)
             np.add.at(moved, (rows, source[rows, steps]), dy[rows, steps])
             dy = moved
-        dx = super().backward(dy, need_dx=need_dx)
+        dx = body.backward(dy, of=part, need_dx=need_dx)
+        self._calls.took(call)
         if dx is None or order is None:
             return dx
         out = np.empty_like(dx)
         np.put_along_axis(out, order[..., None], dx, 1)
         return out
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_mask", None)
-        return state
 
 
 def _last_steps(batch: int, steps: int, lengths: Array | None) -> Array:

@@ -1,4 +1,4 @@
-"""A chain of modules, and a whole training step of it."""
+"""A chain of modules, and its states: a list with an entry for each stateful layer, nested as models are."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fusedrnn import _native, losses
-from fusedrnn.nn.device_step import DeviceStep, uploaded
-from fusedrnn.nn.fused_step import FusedStep, Inputs, loss_name, structure_of
+from fusedrnn._core import provided
+from fusedrnn._core.calls import Call, unshared
+from fusedrnn.functional.stack import pair, single
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
-from fusedrnn.nn.states import check_states, flat_states, nested_states
 
 if TYPE_CHECKING:
     from fusedrnn.optim import Optimizer
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
-_MOST_STEPS = 4  # pairs of loss and optimizer whose buffers a model keeps
 
 
 class Sequential(Module):
@@ -54,12 +52,6 @@ class Sequential(Module):
         if len(set(firsts.values())) > 1:
             text = ", ".join(f"layer {i} ({type(layers[i]).__name__}) {first}" for i, first in firsts.items())
             raise ValueError(f"batch_first must be equal in all layers, it is: {text}")
-
-    @property
-    def _fused(self) -> dict[tuple[str, int], FusedStep]:
-        """Native steps by loss and optimizer, which they keep alive."""
-        steps: dict[tuple[str, int], FusedStep] = self.__dict__.setdefault("_fused_steps", {})
-        return steps
 
     @property
     def sequence_arguments(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -105,45 +97,70 @@ class Sequential(Module):
                 raise ValueError(f"{name} must be None: no layer of this model takes it")
         if state is not None:
             check_states(self, state)
+        if self.training:
+            self._calls.make_room()
+        inputs = [x, *flat_states(self, state)] if self.training else []
         states = None if state is None else iter(state)
         final: list[Any] = []
-        for layer in self._modules.values():
-            options = {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
-            if isinstance(layer, Recurrent):
-                x, last = layer(x, None if states is None else next(states), **options)
-                final.append(last)
-            elif isinstance(layer, Sequential) and layer._stateful():
-                entry = None if states is None else next(states)
-                x, last = layer(x, state=entry, return_state=True, **options)
-                final.append(last)
-            else:
-                result = layer(x, **options)
-                x = result[0] if isinstance(result, tuple) else result
+        steps: list[tuple[Module, Call | None]] = []
+        try:
+            for layer in self._modules.values():
+                options = (
+                    {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
+                )
+                before = x
+                if isinstance(layer, Recurrent):
+                    x, last = layer(x, None if states is None else next(states), **options)
+                    final.append(last)
+                elif isinstance(layer, Sequential) and layer._stateful():
+                    entry = None if states is None else next(states)
+                    x, last = layer(x, state=entry, return_state=True, **options)
+                    final.append(last)
+                else:
+                    result = layer(x, **options)
+                    x = result[0] if isinstance(result, tuple) else result
+                steps.append((layer, layer._calls.newest))
+                if x is not before:  # what a layer of this package has made, no one else knows of
+                    unshared.array = x if defined_here(layer, "forward") else None
+        finally:
+            unshared.array = None
+        if self.training:
+            parts = tuple(call for _, call in steps if call is not None)
+            results = () if x is inputs[0] else (x, *_flattened(final))
+            self._calls.record(0, steps, inputs, results, parts)
         return (x, final) if return_state else x
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Any:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Any:
         """dx of the first layer from dy of the last; adds into the parameters' gradients.
 
         The final states are taken to have no influence on the loss, as in truncated back-propagation. With
         need_dx False the first layer may skip dx, and None is returned.
 
+        Args:
+            dy: gradient of y.
+            of: a result of the call that is meant, where several wait; see `Module`. Layers are told which of
+                their calls belongs to it, so that one may come several times in the model.
+            need_dx: False returns None.
+
         Raises:
-            RuntimeError: a layer has no tape, or its weights were written to since it was made; and what
-                else the layers raise.
+            RuntimeError: a layer has no tape, or its weights were written to since it was made, or several
+                calls wait and `of` does not say which is meant; and what else the layers raise.
         """
+        call = self._calls.select(of)
+        # Without a call of its own its layers were called one by one: each knows what it did last.
+        steps = [(layer, None) for layer in self] if call is None else call.tape
         gradient: Any = dy
-        layers = list(self._modules.values())
-        for layer in reversed(layers[1:]):
-            gradient = layer.backward(gradient)
+        for i, (layer, part) in reversed(list(enumerate(steps))):
+            options: dict[str, Any] = {}
+            if defined_here(layer, "backward"):
+                options = {"of": part} if part is not None else {}
+                if i == 0 and not need_dx:
+                    options["need_dx"] = False
+            gradient = layer.backward(gradient, **options)
             if isinstance(gradient, tuple):
                 gradient = gradient[0]
-        first = layers[0]
-        if need_dx or not type(first).__module__.startswith("fusedrnn."):
-            gradient = first.backward(gradient)
-        else:
-            gradient = first.backward(gradient, need_dx=False)
-        if isinstance(gradient, tuple):
-            gradient = gradient[0]
+        if call is not None:
+            self._calls.took(call)
         return gradient if need_dx else None
 
     def train_step(
@@ -204,113 +221,75 @@ class Sequential(Module):
             RuntimeError: the model is in eval mode, or a call that is unlike all before it is being captured;
                 ValueError: the loss has no such name; and what the parts raise.
         """
-        if not self.training:
-            raise RuntimeError("train_step needs training mode: use train()")
-        function = _loss_function(loss)
-        given = Inputs(x, y, mask, lengths, resets, ignore_index, state)
-        name = loss_name(function)
-        fused = None if name is None else self._fused.get((name, id(optimizer)))
-        if fused is not None:
-            done = self._run_fused(fused, given, clip_norm, skip_nonfinite, return_state)
-            if done is not None:
-                return done
-        self._require_own(optimizer)
-        apart = uploaded(given) if self._on_device() else given
-        if apart is not given and _native.capturing():
-            raise RuntimeError(
-                "train_step: the stream is being captured into a graph, and this call is like none before: "
-                "make one step of this kind before the capture"
-            )
-        value, norm, final = self._separate_calls(apart, function, optimizer, clip_norm, skip_nonfinite)
-        if name is not None:
-            self._fuse(given, name, optimizer)
-        return (value, norm, final) if return_state else (value, norm)
-
-    def _separate_calls(
-        self,
-        given: Inputs,
-        function: Loss,
-        optimizer: Optimizer,
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-    ) -> tuple[Any, float | None, list[Any]]:
-        named = {"mask": given.mask, "ignore_index": given.ignore_index}
-        options = {name: value for name, value in named.items() if value is not None}
-        prediction, final = self.forward(
-            given.x, given.lengths, given.resets, state=given.state, return_state=True
+        return provided.train_step(
+            self,
+            x,
+            y,
+            loss,
+            optimizer,
+            clip_norm,
+            skip_nonfinite=skip_nonfinite,
+            lengths=lengths,
+            resets=resets,
+            mask=mask,
+            ignore_index=ignore_index,
+            state=state,
+            return_state=return_state,
         )
-        value, gradient = function(prediction, given.y, **options)
-        self.zero_grad()
-        self.backward(gradient, need_dx=False)
-        norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
-        return value, norm, final
-
-    def _run_fused(
-        self,
-        fused: FusedStep,
-        given: Inputs,
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-        return_state: bool,
-    ) -> Any:
-        """What train_step returns, None where the native step is not made for the call."""
-        if not fused.fits(self):
-            return None
-        states = [] if given.state is None else flat_states(self, given.state)
-        done = fused.run(given, states, clip_norm, skip_nonfinite, return_state)
-        if done is None or not return_state:
-            return done and done[:2]
-        return *done[:2], nested_states(self, iter(done[2] or ()))
-
-    def _fuse(self, given: Inputs, name: str, optimizer: Optimizer) -> None:
-        """Has later calls like this one, which succeeded, made by a native step."""
-        on_device = self._on_device()
-        if not on_device and _native.backend() not in _native.available_backends():
-            return  # a device behind host memory: its calls carry arrays there and back
-        key = (name, id(optimizer))
-        fused = self._fused.pop(key, None)
-        if fused is None or fused.backend != _native.backend() or not fused.fits(self):
-            structure = structure_of(self)
-            if structure is None or not optimizer._plain():
-                return
-            fused = (DeviceStep if on_device else FusedStep)(self, structure, name, optimizer)
-        fused.admit(given, [] if given.state is None else flat_states(self, given.state))
-        self._fused[key] = fused
-        if len(self._fused) > _MOST_STEPS:
-            del self._fused[next(iter(self._fused))]
-
-    def _require_own(self, optimizer: Any) -> None:
-        """Raises TypeError or ValueError unless `optimizer` is one, of some of this model's parameters."""
-        from fusedrnn.optim import Optimizer  # which imports this package
-        from fusedrnn.optim.segment_table import storage_key
-
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be one of fusedrnn.optim, it is of type {type(optimizer)}")
-        own = {storage_key(p) for p in self.parameters()}
-        if not any(storage_key(p) in own for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError(
-                "optimizer must have parameters of this model, it has none of them: "
-                "make it of model.parameters(), again where the model is a copy"
-            )
-
-    def _on_device(self) -> bool:
-        return any(p.device != "cpu" for p in self.parameters())
 
     def _stateful(self) -> list[Module]:
         """The layers that have an entry in `state`."""
         return [a for a in self if isinstance(a, Recurrent) or (isinstance(a, Sequential) and a._stateful())]
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_fused_steps", None)
-        return state
+
+def check_states(model: Sequential, state: Any) -> None:
+    """Raises TypeError or ValueError unless `state` is a list with an entry for each layer that has one."""
+    expected = f"state must be a list of {len(model._stateful())}, one for each recurrent layer"
+    if not isinstance(state, (list, tuple)):
+        raise TypeError(f"{expected}, it is a {type(state).__name__}")
+    if len(state) != len(model._stateful()):
+        raise ValueError(f"{expected}, it has {len(state)}")
 
 
-def _loss_function(loss: Loss | str) -> Loss:
-    if not isinstance(loss, str):
-        return loss
-    names = ("mse", "cross_entropy", "binary_cross_entropy")
-    if loss not in names:
-        raise ValueError(f"loss must be a function or one of {', '.join(map(repr, names))}, it is {loss!r}")
-    function: Loss = getattr(losses, loss)
-    return function
+def flat_states(model: Sequential, state: Any) -> list[Any]:
+    """h0 and c0 (None but for an LSTM) of every recurrent layer, one after the other."""
+    if state is not None:
+        check_states(model, state)
+    layers = model._stateful()
+    flat: list[Any] = []
+    for layer, entry in zip(layers, [None] * len(layers) if state is None else state, strict=True):
+        if not isinstance(layer, Recurrent):
+            flat += flat_states(layer, entry)  # type: ignore[arg-type]
+        elif entry is None:
+            flat += (None, None)
+        elif layer._cell == "lstm":
+            flat += pair("state", "h0, c0", entry)
+        else:
+            flat += (single("state", "h0", entry), None)
+    return flat
+
+
+def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
+    """Final states as `Sequential.forward` returns them, of hn (cn, too, for an LSTM) of every layer."""
+    states: list[Any] = []
+    for layer in model._stateful():
+        if not isinstance(layer, Recurrent):
+            states.append(nested_states(layer, flat))  # type: ignore[arg-type]
+        elif layer._cell == "lstm":
+            states.append((next(flat), next(flat)))
+        else:
+            states.append(next(flat))
+    return states
+
+
+def defined_here(layer: Module, name: str) -> bool:
+    """Whether a method of the layer is this package's, not one that a user has put in its place."""
+    method = getattr(type(layer), name)
+    return name not in layer.__dict__ and method.__module__.startswith("fusedrnn.")
+
+
+def _flattened(states: Any) -> list[Any]:
+    """The arrays in nested final states."""
+    if isinstance(states, (list, tuple)):
+        return [array for entry in states for array in _flattened(entry)]
+    return [states]

@@ -173,17 +173,21 @@ class Optimizer:
         else:
             for segments, scalars, _ in updates:
                 _native.optimizer_step(segments, scalars, None)
+        self._count_step(tables, may_skip=skip_nonfinite)
+        return None if clip_norm is None else norm
+
+    def _count_step(self, tables: list[list[Table]], may_skip: bool) -> None:
+        """Counts an update of all groups, which a device skips, if it may, where gradients are not finite."""
         for group, group_tables in zip(self.param_groups, tables, strict=True):
             if isinstance(group, DeviceGroup):
                 if _native.capturing():
                     group.counters.mark_captured()
                 else:
-                    group.counters.updated(skip_nonfinite)
+                    group.counters.updated(may_skip)
             else:
                 group["step"] += 1
             for table in group_tables:
                 table.touch()
-        return None if clip_norm is None else norm
 
     def _update_args(self, group: Group) -> tuple[dict[str, float], tuple[Array, Array] | None]:
         """What the next update of a group is told: options and, on a device, where lr and step are read."""

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "backend/backend.hpp"
 
-namespace fusedrnn {
+namespace fusedrnn::host_memory {
 
 // Elements of `bytes` each: `sizes` along axes with these strides, then rows of `width` with unit stride.
 struct Extent {
@@ -20,17 +21,18 @@ struct Extent {
 
 Extent contiguous(int64_t bytes, int64_t count);
 
-// One call: take device addresses for every argument, run, `finish`. Blocks keep strides and gaps, and are as large as
-// what they hold, so that a kernel meets the addresses it would meet in device memory, and no byte more.
+// One call: take device addresses for every argument, run, `finish`. A call waits for the one before to end. Blocks
+// keep strides and gaps, and are as large as what they hold, so that a kernel meets the addresses it would meet in
+// device memory, and no byte more.
 //
 // After the call outputs are copied back, elements only. Inputs are compared with what went in: an input that a kernel
 // wrote to is a failure, which copies would otherwise hide.
-class Stage {
+class Staging {
  public:
-  Stage(const Backend& device, Stream stream) : device_(device), stream_(stream) {}
-  ~Stage();
-  Stage(const Stage&) = delete;
-  Stage& operator=(const Stage&) = delete;
+  Staging(const Backend& device, Stream stream) : device_(device), stream_(stream) {}
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
 
   // Read by the call; nullptr stays nullptr. An array without elements has an address all the same.
   template <class T>
@@ -75,10 +77,12 @@ class Stage {
   void* take(void* host, const Extent& extent, Use use);
   Status bring_back();
 
+  static inline std::mutex mutex_;
+  const std::lock_guard<std::mutex> alone_{mutex_};
   const Backend& device_;
   Stream stream_;
   Status status_ = Status::ok;
   std::vector<Block> blocks_;
 };
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::host_memory

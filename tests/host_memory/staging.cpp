@@ -1,9 +1,9 @@
-#include "device/staging.hpp"
+#include "staging.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-namespace fusedrnn {
+namespace fusedrnn::host_memory {
 namespace {
 
 thread_local const char* own_failure = nullptr;
@@ -44,13 +44,13 @@ size_t Extent::span() const {
 
 Extent contiguous(int64_t bytes, int64_t count) { return {bytes, count, {}, {}}; }
 
-const char* Stage::failure() { return own_failure; }
+const char* Staging::failure() { return own_failure; }
 
-Stage::~Stage() {
+Staging::~Staging() {
   for (const Block& block : blocks_) device_.free(block.device);
 }
 
-void* Stage::take(void* host, const Extent& extent, Use use) {
+void* Staging::take(void* host, const Extent& extent, Use use) {
   own_failure = nullptr;
   if (host == nullptr || status_ != Status::ok) return nullptr;
   const size_t bytes = extent.span();
@@ -63,7 +63,7 @@ void* Stage::take(void* host, const Extent& extent, Use use) {
   return device;
 }
 
-void* Stage::scratch(size_t bytes) {
+void* Staging::scratch(size_t bytes) {
   own_failure = nullptr;
   if (bytes == 0 || status_ != Status::ok) return nullptr;
   void* device = nullptr;
@@ -72,15 +72,15 @@ void* Stage::scratch(size_t bytes) {
   return device;
 }
 
-Array3 Stage::in(const Array3& a, int64_t bytes, int64_t size0, int64_t size1, int64_t width) {
+Array3 Staging::in(const Array3& a, int64_t bytes, int64_t size0, int64_t size1, int64_t width) {
   return {in(a.data, three(bytes, size0, size1, width, a)), a.stride0, a.stride1};
 }
 
-Array3 Stage::out(const Array3& a, int64_t bytes, int64_t size0, int64_t size1, int64_t width) {
+Array3 Staging::out(const Array3& a, int64_t bytes, int64_t size0, int64_t size1, int64_t width) {
   return {out(a.data, three(bytes, size0, size1, width, a)), a.stride0, a.stride1};
 }
 
-Strided Stage::in(const Strided& s, int64_t bytes) {
+Strided Staging::in(const Strided& s, int64_t bytes) {
   Strided on_device = s;
   Extent extent{bytes, s.width, {}, {}};
   extent.sizes.assign(s.size, s.size + s.axes);
@@ -90,7 +90,7 @@ Strided Stage::in(const Strided& s, int64_t bytes) {
   return on_device;
 }
 
-Status Stage::bring_back() {
+Status Staging::bring_back() {
   std::vector<char> bytes;
   for (const Block& block : blocks_) {
     const size_t span = block.host == nullptr ? 0 : block.extent.span();
@@ -113,4 +113,4 @@ Status Stage::bring_back() {
   return device_.synchronize(stream_);  // where nothing came back, this is where failures do
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::host_memory
