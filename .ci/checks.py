@@ -286,6 +286,20 @@ fi
         )
         for isa in ("scalar", "avx2", "avx512")
     ),
+    # Keras moves pins of others: an environment of its own, which sees the packages of $PYTHON.
+    Check(
+        "keras",
+        "models of Keras itself, on its torch backend, come in and go out",
+        """
+"$PYTHON" -m venv "$WORK/keras"
+site='import sysconfig; print(sysconfig.get_path("purelib"))'
+"$PYTHON" -c "$site" >"$("$WORK/keras/bin/python" -c "$site")/package.pth"
+"$WORK/keras/bin/pip" install -q 'keras>=3.10'
+KERAS_BACKEND=torch "$WORK/keras/bin/python" -m pytest -q tests/test_io_keras.py
+""",
+        cost=60,
+        after=("readme",),
+    ),
     Check(
         "drawn",
         "every property of the Python tests on examples drawn anew, eight times",

@@ -32,8 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def require_peers() -> None:
     """With FUSEDRNN_REQUIRE_PEERS=1 what tests compare with must be there: a skip would prove nothing."""
-    if os.environ.get("FUSEDRNN_REQUIRE_PEERS") == "1" and find_spec("torch") is None:
-        raise pytest.UsageError("FUSEDRNN_REQUIRE_PEERS=1, and torch is not installed")
+    if os.environ.get("FUSEDRNN_REQUIRE_PEERS") == "1":
+        missing = [peer for peer in ("torch", "onnxruntime", "onnx", "h5py") if find_spec(peer) is None]
+        if missing:
+            raise pytest.UsageError(f"FUSEDRNN_REQUIRE_PEERS=1, and {', '.join(missing)} not installed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

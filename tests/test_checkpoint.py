@@ -15,11 +15,11 @@ from runs import write_book
 from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
+from fusedrnn._core.files import write_atomically
 from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import Checkpoint, checkpoint_path, load, save
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.files import write_atomically
 
 
 def example() -> Checkpoint:

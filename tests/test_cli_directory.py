@@ -15,10 +15,10 @@ import pytest
 from runs import FILES, SMALL, failure, metrics, write_book
 
 import fusedrnn.cli.plot
+from fusedrnn._core.files import open_regular, remove_temporaries
 from fusedrnn.cli import main
 from fusedrnn.cli.directory import RunDirectory, claim_next
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.files import open_regular, remove_temporaries
 from fusedrnn.cli.invocation import program, quoted
 from fusedrnn.cli.metrics import HEADER, MetricsLog, Row
 

@@ -45,7 +45,7 @@ CUDA_ALLOWED = {
 }
 CSRC_OF_CUDA = {"backend", "cells", "device", "layers", "losses", "optim", "sequence", "simd"}
 # python/fusedrnn, where "" is `fusedrnn/__init__.py`, which hands out the parts.
-PARTS = {"cpu", "cuda", "functional", "losses", "nn", "optim", "reference"}
+PARTS = {"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"}
 PYTHON_ALLOWED = {
     "_native": set(),
     "cpu": {"_native"},
@@ -58,6 +58,7 @@ PYTHON_ALLOWED = {
     "optim": {"_native", "_core", "functional"},
     "training": {"_native", "_core", "losses", "nn", "optim"},
     "": {"_native", "_core", "training"},
+    "io": {"_core", "nn", ""},
     "cli": {"_native", "_core", ""} | PARTS,
     "examples": {"_core", ""} | PARTS,
     "__main__": {"cli"},

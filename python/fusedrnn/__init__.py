@@ -6,6 +6,7 @@
     fr.optim        Adam, AdamW, RMSprop, Adagrad, SGD, gradient clipping, schedules
     fr.losses       mse, cross_entropy, binary_cross_entropy
     fr.functional   every operation as a plain function of arrays
+    fr.io           models in and out: files of our own, PyTorch, Keras, ONNX
     fr.reference    the same functions in NumPy, for any float or complex dtype
     fr.cpu, fr.cuda what this machine and this build can run on
     fr.asarray      arrays on a CUDA device and back, `fr.DeviceArray`
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fusedrnn._core import provided
 
 if TYPE_CHECKING:
-    from fusedrnn import cpu, cuda, functional, losses, nn, optim, reference
+    from fusedrnn import cpu, cuda, functional, io, losses, nn, optim, reference
     from fusedrnn._core.arrays import asarray
     from fusedrnn._native import DeviceArray
 
@@ -34,6 +35,7 @@ __all__ = [
     "cuda",
     "functional",
     "get_num_threads",
+    "io",
     "losses",
     "nn",
     "optim",
@@ -41,7 +43,7 @@ __all__ = [
     "set_num_threads",
 ]
 _NAMES = {"DeviceArray": "_native", "asarray": "_core.arrays"}
-_PARTS = frozenset({"cpu", "cuda", "functional", "losses", "nn", "optim", "reference"})
+_PARTS = frozenset({"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"})
 
 
 def _train_step(*args: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ _GRAD = "there is no autograd: gradients are what backward adds, and an optimize
 _LOSS = "losses are functions that return the loss and its gradient: use fr.losses.{}"
 _LENGTHS = "sequences of unequal length need no packing: use model(x, lengths=lengths)"
 _EVAL = "use model.eval(), which keeps nothing for backward"
-_SAVE = "save and load model.state_dict() and optimizer.state_dict(), by np.savez or pickle"
+_SAVE = "use fr.io.save and fr.io.load for models; optimizer.state_dict() goes by np.savez or pickle"
 
 MODULE = {
     **dict.fromkeys(("to", "cuda", "cpu"), _DEVICE),

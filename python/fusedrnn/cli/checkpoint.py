@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core.files import open_regular, write_atomically
 from fusedrnn.cli import memory
 from fusedrnn.cli.config import shortened
 from fusedrnn.cli.contents import Checkpoint, from_json, to_json
 from fusedrnn.cli.errors import CommandError, file_errors, need
-from fusedrnn.cli.files import open_regular, write_atomically
 
 __all__ = ["FILE_NAME", "Checkpoint", "checkpoint_path", "checksum", "load", "save"]
 FORMAT = "fusedrnn-char"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import fusedrnn as fr
-from fusedrnn.cli import options
+from fusedrnn.cli import convert, inspect_file, options
 from fusedrnn.cli.errors import CommandError, Interrupted, UsageError, describe_os_error
 from fusedrnn.cli.printable import printable_lines
 from fusedrnn.cli.streams import Streams, standard_streams
@@ -22,6 +23,8 @@ start here:
 
 Each command explains itself with --help.
 """
+
+FILE_COMMANDS: dict[str, Any] = {"convert": convert, "inspect": inspect_file}  # of models in files
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -71,6 +74,10 @@ def _carry_out(parsed: argparse.Namespace, streams: Streams) -> int:
         from fusedrnn.cli.doctor import doctor
 
         return doctor(parsed.device, streams.out)
+    if parsed.command in FILE_COMMANDS:
+        with contextlib.redirect_stdout(streams.out):
+            FILE_COMMANDS[parsed.command].run(parsed)
+        return 0
     from fusedrnn.cli.backend import prepare_backend
 
     prepare_backend(parsed.threads)
@@ -139,4 +146,13 @@ def _parser(streams: Streams) -> argparse.ArgumentParser:
         description="Show what is installed, what this machine offers, what is used of it, and why.",
     )
     options.add_device(doctor, "what must be usable for the exit status to be 0")
+    for name, command in FILE_COMMANDS.items():
+        about = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=command.EPILOG,
+            formatter_class=formatter,
+        )
+        command.add_arguments(about)
     return parser

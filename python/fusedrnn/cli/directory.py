@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from fusedrnn._core.files import remove_temporaries
 from fusedrnn.cli import checkpoint, metrics, plot
 from fusedrnn.cli.errors import CommandError, UsageError, file_errors
-from fusedrnn.cli.files import remove_temporaries
 from fusedrnn.cli.invocation import quoted
 
 SAMPLES_FILE = "samples.txt"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from fusedrnn._core.files import open_regular, write_atomically
 from fusedrnn.cli.errors import CommandError, file_errors
-from fusedrnn.cli.files import open_regular, write_atomically
 
 FILE_NAME = "metrics.csv"
 LONGEST_LINE = 1000  # of which 8 numbers need less than 200 characters

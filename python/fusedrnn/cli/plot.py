@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core.files import write_atomically
 from fusedrnn.cli.errors import CommandError, file_errors, need
-from fusedrnn.cli.files import write_atomically
 from fusedrnn.cli.metrics import Row
 
 FILE_NAME = "training.png"

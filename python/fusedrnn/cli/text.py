@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core.files import open_regular
 from fusedrnn.cli import memory
 from fusedrnn.cli.errors import CommandError, file_errors
-from fusedrnn.cli.files import open_regular
 from fusedrnn.cli.printable import printable
 
 Ids = NDArray[np.int64]
