@@ -29,14 +29,22 @@ struct OptimizerArgs {
   const double* clip_factor;  // one float64 in backend memory that scales every gradient, or nullptr
 };
 
-struct NormArgs {
+// Gradients of one dtype; of a segment, grad and count are read.
+struct GradientGroup {
   DType dtype;
   int64_t segments;
-  const Segment* segment;  // grad and count are read
-  double max_norm;         // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
-  double* norm;            // backend memory
-  double* clip_factor;     // backend memory, or nullptr
-  double* partials;        // one per kReduceChunk elements of each segment, at least one
+  const Segment* segment;
+};
+
+// The global norm: the square root of the sum of the squares of all gradients, which are added in the order that
+// optim/norm_order.hpp says.
+struct NormArgs {
+  int64_t groups;
+  const GradientGroup* group;
+  double max_norm;      // factor = min(1, max_norm / (norm + 1e-6)); NaN norm gives NaN
+  double* norm;         // backend memory
+  double* clip_factor;  // backend memory, or nullptr
+  double* partials;     // as many as norm_partials (scratch.hpp) says
 };
 
 // An optimizer's whole step: the norm of the gradients of all groups, and their updates with gradients scaled as
@@ -57,7 +65,7 @@ struct ClippedUpdateArgs {
   double max_norm;         // infinity scales nothing
   int32_t skip_nonfinite;  // where the norm is infinite or NaN, leave all parameters and states as they are
   double* norm;            // backend memory; nullptr: gradients are not measured, and neither scaled nor looked at
-  double* partials;        // one per kReduceChunk elements of each segment, at least one for each group
+  double* partials;        // as NormArgs'
   const Fault* fault = nullptr;  // of a device only: where it tells of one, nothing is updated and the norm is NaN
 };
 

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "backend/scratch.hpp"
 #include "backend/traits.hpp"
 #include "device/env_flags.hpp"
 
@@ -44,13 +45,11 @@ GraphExecutor::GraphExecutor(const Backend& backend, DType dtype, std::vector<st
       report_(backend),
       keys_(backend),
       partials_(backend) {
-  size_t chunks = 0, keyed = 0, next = 0;
-  for (const UpdateGroup& group : updates_) {
-    ++chunks;
-    for (int64_t i = 0; i < group.update.segments; ++i)
-      chunks += static_cast<size_t>(group.update.segment[i].count / kReduceChunk) + 1;
-  }
-  partials_.reserve(chunks * sizeof(double));
+  size_t keyed = 0, next = 0;
+  ClippedUpdateArgs all = {};
+  all.groups = static_cast<int64_t>(updates_.size());
+  all.group = updates_.data();
+  partials_.reserve(norm_partials(all) * sizeof(double));
   report_.reserve(sizeof(Report));
   for (const auto& layer : chain_.layers()) keyed += layer->has_key();
   keys_.reserve(keyed * sizeof(uint64_t));

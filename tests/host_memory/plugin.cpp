@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "backend/scratch.hpp"
 #include "backend/traits.hpp"
 #include "device/plugin.hpp"
 #include "runtime/memory.hpp"
@@ -277,16 +278,18 @@ Status optimizer(const OptimizerArgs* args, Stream) {
 Status norm(const NormArgs* args, Stream) {
   Staging staging(inner(), kStream);
   NormArgs a = *args;
-  std::vector<Segment> segments(a.segment, a.segment + a.segments);
-  int64_t chunks = 1;
-  for (Segment& s : segments) {
-    s = Segment{nullptr, staging.in(s.grad, contiguous(bytes_of(a.dtype), s.count)), {}, s.count};
-    chunks += quotient_up(s.count, kReduceChunk);
+  std::vector<GradientGroup> groups(a.group, a.group + a.groups);
+  std::vector<std::vector<Segment>> segments;
+  for (GradientGroup& g : groups) {
+    segments.emplace_back(g.segment, g.segment + g.segments);
+    for (Segment& s : segments.back())
+      s = Segment{nullptr, staging.in(s.grad, contiguous(bytes_of(g.dtype), s.count)), {}, s.count};
+    g.segment = segments.back().data();
   }
-  a.segment = segments.data();
+  a.group = groups.data();
   a.norm = staging.out(a.norm, contiguous(sizeof(double), 1));
   a.clip_factor = staging.out(a.clip_factor, contiguous(sizeof(double), 1));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(norm_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().optim->norm(&a, kStream); });
 }
 
@@ -295,18 +298,15 @@ Status clipped_update(const ClippedUpdateArgs* args, Stream) {
   ClippedUpdateArgs a = *args;
   std::vector<UpdateGroup> groups(a.group, a.group + a.groups);
   std::vector<std::vector<Segment>> segments;
-  int64_t chunks = 0;
   for (UpdateGroup& g : groups) {
     segments.push_back(updated_segments(staging, g.update));
     g.update.segment = segments.back().data();
     g.lr = staging.in(g.lr, contiguous(sizeof(double), 1));
     g.steps = staging.update(g.steps, contiguous(sizeof(int64_t), 2));
-    for (const Segment& s : segments.back()) chunks += quotient_up(s.count, kReduceChunk);
-    ++chunks;
   }
   a.group = groups.data();
   a.norm = staging.out(a.norm, contiguous(sizeof(double), 1));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(norm_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().optim->clipped_update(&a, kStream); });
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend/scratch.hpp"
 #include "check.hpp"
 #include "guarded.hpp"
 #include "isa/registry.hpp"
@@ -156,15 +157,15 @@ template <class T>
 void optimizers(Call<T>& c, int64_t n) {
   const int64_t counts[] = {n, 3, 0, n / 2};
   std::vector<Segment> segments;
-  int64_t chunks = 0;
   for (const int64_t count : counts) {
     segments.push_back(
         {c.reals(count), c.reals(count), {c.reals(count, 0, 1), c.reals(count, 0, 1), c.reals(count, 0, 1)}, count});
-    chunks += (count + kReduceChunk - 1) / kReduceChunk;
   }
   const auto table = static_cast<int64_t>(segments.size());
   double norm = 0, factor = 0;
-  const NormArgs measure = {c.dtype, table, segments.data(), 0.5, &norm, &factor, c.template blank<double>(chunks)};
+  const GradientGroup group = {c.dtype, table, segments.data()};
+  NormArgs measure = {1, &group, 0.5, &norm, &factor, nullptr};
+  measure.partials = c.template blank<double>(static_cast<int64_t>(norm_partials(measure)));
   c.require_ok(c.backend.optim->norm(&measure, c.team), "norm");
   c.see(&norm, 1);
   c.see(&factor, 1);

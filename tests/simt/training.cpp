@@ -163,7 +163,8 @@ std::vector<float> updated(const std::vector<float>& values, int64_t gap) {
   const ClippedUpdateArgs clipped{1, &group, 0.5, 1, norm.data(), partials.data()};
   require_ok(backend->optim->clipped_update(&clipped, nullptr));
   check::require(steps.values()[1] == 5, "an update was not counted");
-  const NormArgs measure{DType::float32, 3, p.segments, 0.25, norm.data(), factor.data(), partials.data()};
+  const GradientGroup gradients{DType::float32, 3, p.segments};
+  const NormArgs measure{1, &gradients, 0.25, norm.data(), factor.data(), partials.data()};
   require_ok(backend->optim->norm(&measure, nullptr));
   require_ok(backend->optim->scale(DType::float32, 3, p.segments, factor.data(), nullptr));
   require_ok(backend->optim->clip_value(DType::float32, 3, p.segments, 0.002, nullptr));

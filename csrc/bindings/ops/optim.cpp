@@ -3,17 +3,15 @@
 #include <cmath>
 #include <string>
 
+#include "backend/scratch.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
 #include "bindings/ops/optim.hpp"
 #include "runtime/error.hpp"
-#include "training/norm.hpp"
 
 namespace fusedrnn {
 namespace {
-
-using training::Gradients;
 
 OptimizerKind kind_of(const std::string& name) {
   if (name == "sgd") return OptimizerKind::sgd;
@@ -142,11 +140,20 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
   on.finish();
 }
 
-// Gradients with the arrays they lie in.
+// Gradients by dtype with the arrays they lie in.
 struct Listed {
   const Backend* device = nullptr;
-  Gradients gradients;
+  std::vector<Segment> of[2];  // float32, float64
   std::vector<Argument> kept;
+
+  std::vector<GradientGroup> groups() const {
+    std::vector<GradientGroup> groups;
+    for (const bool wide : {false, true})
+      if (!of[wide].empty())
+        groups.push_back(
+            {wide ? DType::float64 : DType::float32, static_cast<int64_t>(of[wide].size()), of[wide].data()});
+    return groups;
+  }
 };
 
 Listed listed(const py::list& grads, bool written) {
@@ -157,40 +164,20 @@ Listed listed(const py::list& grads, bool written) {
     Argument grad = written ? output(name, value, any_float, {{"..."}}, g.device)
                             : input(name, value, any_float, {{"..."}}, g.device);
     grad.require_contiguous();
-    g.gradients.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
+    g.of[grad.dtype() == DType::float64].push_back({nullptr, grad.data(), {}, grad.count()});
     g.kept.push_back(grad);
   }
   return g;
 }
 
-// Scratch of `measure`, in doubles.
-struct NormMemory {
-  NormMemory(const Backend& backend, const Gradients& g)
-      : all(backend, (kOwn + g.partials()) * sizeof(double), "partial sums of the norm") {}
-  static constexpr size_t kOwn = 3;
-  Memory all;
-  double* of_dtype() const { return all.as<double>(); }
-  double* factor() const { return all.as<double>() + 2; }
-  double* partials() const { return all.as<double>() + kOwn; }
-};
-
-// The norm of all gradients into `norm`, and into the scratch the factor that makes it max_norm where it is more: both
-// in the backend's memory. Of gradients of both types it is the norm of the two norms.
-void measure(const Backend& backend, const Gradients& g, double max_norm, double* norm, const NormMemory& scratch,
-             Stream stream) {
-  const auto run = [&](DType dtype, const Segment* segment, size_t segments, double* to) {
-    const NormArgs a = {
-        dtype, static_cast<int64_t>(segments), segment, max_norm, to, scratch.factor(), scratch.partials()};
-    check(backend, backend.optim->norm(&a, stream), "global_norm");
-  };
-  const bool both = !g.of[0].empty() && !g.of[1].empty();
-  for (size_t d = 0; d < 2; ++d)
-    if (!g.of[d].empty() || (d == 0 && g.of[1].empty()))
-      run(d == 0 ? DType::float32 : DType::float64, g.of[d].data(), g.of[d].size(),
-          both ? scratch.of_dtype() + d : norm);
-  if (!both) return;
-  const Segment norms = {nullptr, scratch.of_dtype(), {}, 2};
-  run(DType::float64, &norms, 1, norm);
+// The norm of all gradients into `norm`, and into `factor`, if given, what makes it max_norm where it is more: both in
+// the backend's memory.
+void measure(const Backend& backend, const std::vector<GradientGroup>& groups, double max_norm, double* norm,
+             double* factor, Stream stream) {
+  NormArgs a = {static_cast<int64_t>(groups.size()), groups.data(), max_norm, norm, factor, nullptr};
+  const Memory partials(backend, norm_partials(a) * sizeof(double), "partial sums of the norm");
+  a.partials = partials.as<double>();
+  check(backend, backend.optim->norm(&a, stream), "global_norm");
 }
 
 // updates: tuples of a table, its scalars, and None or the arrays that are read instead of lr and step. All tables are
@@ -199,7 +186,6 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
   std::vector<UpdateGroup> groups;
   std::vector<Argument> kept;
   const Backend* device = nullptr;
-  int64_t chunks = 0;
   for (const py::handle update : updates) {
     const py::tuple parts = py::cast<py::tuple>(update);
     const Segments& table = py::cast<const Segments&>(parts[0]);
@@ -213,8 +199,6 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
       kept.push_back(output("steps", counters[1], Element::int64, {{"2", 2}}, device));
       group.steps = static_cast<int64_t*>(kept.back().data());
     }
-    for (const Segment& s : table.segments()) chunks += s.count / kReduceChunk + 1;
-    ++chunks;
     groups.push_back(group);
   }
   const Backend& backend = backend_of(device);
@@ -223,11 +207,10 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
   Scalar norm(device, "norm");
   {
     py::gil_scoped_release release;
-    const Memory partials(backend, static_cast<size_t>(measured ? chunks : 0) * sizeof(double),
-                          "partial sums of the norm");
     ClippedUpdateArgs a = {};
     a.groups = static_cast<int64_t>(groups.size());
     a.group = groups.data();
+    const Memory partials(backend, (measured ? norm_partials(a) : 0) * sizeof(double), "partial sums of the norm");
     a.max_norm = limit;
     a.skip_nonfinite = skip_nonfinite;
     a.norm = measured ? norm.data() : nullptr;
@@ -245,22 +228,11 @@ py::object global_norm(const py::list& grads) {
   Scalar norm(g.device, "norm");
   {
     py::gil_scoped_release release;
-    const NormMemory scratch(backend, g.gradients);
     CallStream on(g.device);
-    measure(backend, g.gradients, 1, norm.data(), scratch, on.stream());
+    measure(backend, g.groups(), 1, norm.data(), nullptr, on.stream());
     on.finish();
   }
   return norm.object();
-}
-
-// change(dtype, segments, first segment, stream) for the gradients of each type.
-template <class Change>
-void change(const Backend& backend, const Gradients& g, const char* name, const Change& change) {
-  for (size_t d = 0; d < 2; ++d)
-    if (!g.of[d].empty())
-      check(backend,
-            change(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.of[d].size()), g.of[d].data()),
-            name);
 }
 
 py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object) {
@@ -270,12 +242,13 @@ py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object
   Scalar norm(g.device, "norm");
   {
     py::gil_scoped_release release;
-    const NormMemory scratch(backend, g.gradients);
+    const Memory factor(backend, sizeof(double), "clip_factor");
     CallStream on(g.device);
-    measure(backend, g.gradients, max_norm, norm.data(), scratch, on.stream());
-    change(backend, g.gradients, "clip_by_global_norm", [&](DType dtype, int64_t count, const Segment* segment) {
-      return backend.optim->scale(dtype, count, segment, scratch.factor(), on.stream());
-    });
+    const std::vector<GradientGroup> groups = g.groups();
+    measure(backend, groups, max_norm, norm.data(), factor.as<double>(), on.stream());
+    for (const auto& [dtype, count, segment] : groups)
+      check(backend, backend.optim->scale(dtype, count, segment, factor.as<double>(), on.stream()),
+            "clip_by_global_norm");
     on.finish();
   }
   return norm.object();
@@ -287,9 +260,8 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   const Backend& backend = backend_of(g.device);
   py::gil_scoped_release release;
   CallStream on(g.device);
-  change(backend, g.gradients, "clip_by_value", [&](DType dtype, int64_t count, const Segment* segment) {
-    return backend.optim->clip_value(dtype, count, segment, limit, on.stream());
-  });
+  for (const auto& [dtype, count, segment] : g.groups())
+    check(backend, backend.optim->clip_value(dtype, count, segment, limit, on.stream()), "clip_by_value");
   on.finish();
 }
 
