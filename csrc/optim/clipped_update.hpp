@@ -19,7 +19,7 @@ inline Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
     const UpdateGroup& group = a->group[i];
     OptimizerArgs u = group.update;
     u.clip_factor = a->norm ? &factor : nullptr;
-    if (group.lr) u.lr = *group.lr;
+    if (group.lr) u.scalar[kLearningRate] = *group.lr;
     if (group.steps) {
       group.steps[0] = group.steps[1];
       u.step = group.steps[0] + 1;

@@ -1,21 +1,21 @@
 // The table's entries for updates: which rule's kernel.
 #include "entries.hpp"
-#include "optim/update.cuh"
+#include "hw/failure.hpp"
+#include "optim/launch.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
 
 Status launch(const UpdateTask& task, Stream stream) {
   switch (task.args.kind) {
-    case OptimizerKind::sgd:
-      return launch_sgd(task, stream);
-    case OptimizerKind::adagrad:
-      return launch_adagrad(task, stream);
-    case OptimizerKind::rmsprop:
-      return launch_rmsprop(task, stream);
-    default:
-      return launch_adam(task, stream);
+#define FUSEDRNN_CASE(kind, Rule, header) \
+  case OptimizerKind::kind:               \
+    return launch_update<Rule>(task, stream);
+    FUSEDRNN_RULES(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
   }
+  return fail(Status::invalid_argument, "an update of kind %d, which is not in optim/list.hpp",
+              static_cast<int>(task.args.kind));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend/rule_facts.hpp"
 #include "backend/scratch.hpp"
 #include "check.hpp"
 #include "guarded.hpp"
@@ -169,25 +170,23 @@ void optimizers(Call<T>& c, int64_t n) {
   c.require_ok(c.backend.optim->norm(&measure, c.team), "norm");
   c.see(&norm, 1);
   c.see(&factor, 1);
-  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adagrad, OptimizerKind::rmsprop,
-                                   OptimizerKind::adam, OptimizerKind::adamw}) {
+  for (const RuleFacts& rule : kRules) {
     OptimizerArgs a = {};
-    a.kind = kind;
+    a.kind = rule.kind;
     a.dtype = c.dtype;
     a.segments = table;
     a.segment = segments.data();
-    a.lr = 0.01;
-    a.weight_decay = 0.1;
-    a.eps = 1e-8;
-    a.beta1 = 0.9;
-    a.beta2 = 0.99;
-    a.momentum = 0.5;
-    a.lr_decay = 0.1;
-    a.nesterov = a.centered = a.bias_correction = 1;
+    for (int32_t i = 0; i < rule.scalars; ++i) a.scalar[i] = rule.scalar[i].range == Range::flag ? 1 : 0.3;
+    a.scalar[kLearningRate] = 0.01;
     a.step = 3;
     a.clip_factor = &factor;
     c.require_ok(c.backend.optim->optimizer(&a, c.team), "optimizer");
   }
+  OptimizerArgs unknown = {};
+  unknown.kind = static_cast<OptimizerKind>(sizeof kRules / sizeof *kRules);
+  unknown.dtype = c.dtype;
+  check::require(c.backend.optim->optimizer(&unknown, c.team) == Status::invalid_argument,
+                 "%s: an update of a rule that is none", c.backend.name);
   c.require_ok(c.backend.optim->scale(c.dtype, table, segments.data(), &factor, c.team), "scale");
   c.require_ok(c.backend.optim->clip_value(c.dtype, table, segments.data(), 0.1, c.team), "clip_value");
   for (const Segment& s : segments) {

@@ -159,6 +159,10 @@ void updates() {
       "an update without a fault");
   run(nullptr, none.data());
   check::require(param.values()[0] == 0 && steps.values()[1] == 6, "an update without a norm");
+  group.update.kind = static_cast<OptimizerKind>(-1);
+  check::require(backend->optim->optimizer(&group.update, nullptr) == Status::invalid_argument &&
+                     backend->optim->clipped_update(&a, nullptr) == Status::invalid_argument,
+                 "an update of a rule that is none");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "../native/random.hpp"
+#include "backend/rule_facts.hpp"
 #include "fixture.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -155,10 +156,8 @@ std::vector<float> updated(const std::vector<float>& values, int64_t gap) {
   update.kind = OptimizerKind::adam;
   update.segments = 3;
   update.segment = p.segments;
-  update.eps = 1e-6;
-  update.beta1 = 0.9;
-  update.beta2 = 0.99;
-  update.bias_correction = 1;
+  for (int32_t i = 0; i < adam_scalars::count; ++i) update.scalar[i] = facts_of(update.kind).scalar[i].otherwise;
+  update.scalar[adam_scalars::eps] = 1e-6;
   const UpdateGroup group{update, lr.data(), steps.data()};
   const ClippedUpdateArgs clipped{1, &group, 0.5, 1, norm.data(), partials.data()};
   require_ok(backend->optim->clipped_update(&clipped, nullptr));
@@ -169,7 +168,7 @@ std::vector<float> updated(const std::vector<float>& values, int64_t gap) {
   require_ok(backend->optim->scale(DType::float32, 3, p.segments, factor.data(), nullptr));
   require_ok(backend->optim->clip_value(DType::float32, 3, p.segments, 0.002, nullptr));
   update.step = 6;
-  update.lr = 0.2;
+  update.scalar[adam_scalars::lr] = 0.2;
   require_ok(backend->optim->optimizer(&update, nullptr));
   return p.result();
 }

@@ -391,6 +391,15 @@ double real(const char* name, py::handle value, double low, double high) {
   return x;
 }
 
+std::string quoted(const std::vector<const char*>& names, const std::string& last) {
+  std::string text;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += i + 1 < names.size() ? ", " : " " + last + " ";
+    text += "'" + std::string(names[i]) + "'";
+  }
+  return text;
+}
+
 void bad_value(const std::string& name, const std::string& must, const std::string& was) {
   throw py::value_error(name + " must be " + must + ", it is " + was);
 }

@@ -13,31 +13,12 @@
 namespace fusedrnn {
 namespace {
 
-OptimizerKind kind_of(const std::string& name) {
-  if (name == "sgd") return OptimizerKind::sgd;
-  if (name == "adagrad") return OptimizerKind::adagrad;
-  if (name == "rmsprop") return OptimizerKind::rmsprop;
-  if (name == "adam") return OptimizerKind::adam;
-  if (name == "adamw") return OptimizerKind::adamw;
-  bad_value("kind", "'sgd', 'adagrad', 'rmsprop', 'adam' or 'adamw'", "'" + name + "'");
-}
-
-// States of a rule: how many it may keep, how many of them, the first, it always keeps.
-struct States {
-  size_t slots, required;
-};
-
-States states_of(OptimizerKind kind) {
-  switch (kind) {
-    case OptimizerKind::sgd:
-      return {1, 0};
-    case OptimizerKind::adagrad:
-      return {1, 1};
-    case OptimizerKind::rmsprop:
-      return {3, 1};
-    default:
-      return {2, 2};
-  }
+const RuleFacts& rule_named(const std::string& name) {
+  for (const RuleFacts& rule : kRules)
+    if (name == rule.name) return rule;
+  std::vector<const char*> names;
+  for (const RuleFacts& rule : kRules) names.push_back(rule.name);
+  bad_value("kind", quoted(names, "or"), "'" + name + "'");
 }
 
 Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, const Backend* device) {
@@ -49,7 +30,7 @@ Argument gradient(py::handle value, Element element, const std::vector<int64_t>&
 
 }  // namespace
 
-Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind_of(kind)) {
+Segments::Segments(const std::string& kind, const py::list& pieces) : rule_(rule_named(kind)) {
   for (const py::handle piece : pieces) {
     const py::tuple parts = py::cast<py::tuple>(piece);
     if (pieces_.empty()) device_ = device_of(parts[0]);
@@ -58,15 +39,15 @@ Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind
     const Argument grad = gradient(parts[1], param.element(), param.sizes(), device_);
     Segment segment = {param.data(), grad.data(), {}, param.count()};
     const py::list given = py::cast<py::list>(parts[2]);
-    const States expected = states_of(kind_);
-    if (given.size() != expected.slots)
-      bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
+    if (given.size() != static_cast<size_t>(rule_.states))
+      bad_value("state", "of " + std::to_string(rule_.states) + " entries", std::to_string(given.size()));
     std::vector<Argument> states;
-    for (const py::handle value : given) {
-      const auto read = states.size() < expected.required ? output : optional_output;
-      states.push_back(read("state", value, param.element(), {{"..."}}, device_));
+    for (int32_t i = 0; i < rule_.states; ++i) {
+      const StateFacts& facts = rule_.state[i];
+      const auto read = facts.kept_by == nullptr ? output : optional_output;
+      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, device_));
       if (states.back().present()) require_shape(states.back(), param.sizes());
-      segment.state[states.size() - 1] = states.back().data();
+      segment.state[i] = states.back().data();
     }
     std::vector<const Argument*> outputs = {&param};
     for (const Argument& state : states) outputs.push_back(&state);
@@ -89,42 +70,51 @@ void Segments::use() const {
   for (const auto& [block, access] : blocks_) block->use(access);
 }
 
-OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+OptimizerArgs update_of(const Segments& segments) {
   segments.use();
   OptimizerArgs a = {};
-  a.kind = segments.kind();
+  a.kind = segments.rule().kind;
   a.dtype = segments.dtype();
   a.segments = static_cast<int64_t>(segments.segments().size());
   a.segment = segments.segments().data();
-  const auto number = [&](const char* name, double otherwise) {
-    return scalars.contains(name) ? py::cast<double>(scalars[name]) : otherwise;
-  };
-  a.lr = number("lr", NAN);
-  a.weight_decay = number("weight_decay", 0);
-  a.eps = number("eps", 0);
-  a.beta1 = number("beta1", 0);
-  a.beta2 = number("beta2", 0);
-  a.momentum = number("momentum", 0);
-  a.lr_decay = number("lr_decay", 0);
-  a.nesterov = number("nesterov", 0) != 0;
-  a.centered = number("centered", 0) != 0;
-  a.bias_correction = number("bias_correction", 1) != 0;
-  a.step = static_cast<int64_t>(number("step", 1));
+  for (double& scalar : a.scalar) scalar = NAN;  // until it is set
+  a.step = 1;
+  return a;
+}
+
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+  OptimizerArgs a = update_of(segments);
+  const RuleFacts& rule = segments.rule();
+  std::vector<const char*> names;
+  for (int32_t i = 0; i < rule.scalars; ++i) names.push_back(rule.scalar[i].name);
+  bool known = scalars.size() == names.size();
+  for (size_t i = 0; i < names.size() && known; ++i) {
+    known = scalars.contains(names[i]);
+    if (known) a.scalar[i] = py::cast<double>(scalars[names[i]]);
+  }
+  if (!known) bad_value("scalars", quoted(names, "and"), py::str(py::list(scalars)));
   return a;
 }
 
 namespace {
 
-void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle clip_factor) {
+double finite_factor(py::handle clip_factor) {
+  const double factor = real("clip_factor", clip_factor, 0, HUGE_VAL);
+  if (std::isinf(factor)) bad_value("clip_factor", "finite and >= 0", "inf");
+  return factor;
+}
+
+void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle step, py::handle clip_factor) {
   const Backend* device = segments.device();
   const Backend& backend = backend_of(device);
   OptimizerArgs a = update_of(segments, scalars);
+  a.step = integer("step", step, 1, INT64_MAX);
   Argument there;
   double factor = 1;
   if (device != nullptr && as_device_array(clip_factor) != nullptr)
     there = input("clip_factor", clip_factor, Element::float64, {}, device);
   else if (!clip_factor.is_none())
-    factor = py::cast<double>(clip_factor);
+    factor = finite_factor(clip_factor);
   py::gil_scoped_release release;
   CallStream on(device);
   const Memory copy(backend, device != nullptr && factor != 1 ? sizeof factor : 0, "clip_factor");
@@ -180,8 +170,9 @@ void measure(const Backend& backend, const std::vector<GradientGroup>& groups, d
   check(backend, backend.optim->norm(&a, stream), "global_norm");
 }
 
-// updates: tuples of a table, its scalars, and None or the arrays that are read instead of lr and step. All tables are
-// of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns None.
+// updates: tuples of a table, its scalars, its step, and None or the arrays that are read instead of lr and step. All
+// tables are of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns
+// None.
 py::object clipped_update(const py::list& updates, py::handle max_norm, bool skip_nonfinite) {
   std::vector<UpdateGroup> groups;
   std::vector<Argument> kept;
@@ -192,8 +183,10 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
     if (groups.empty()) device = table.device();
     if (table.device() != device) bad_value("updates", "of parameters on one device", "of some on another");
     UpdateGroup group = {update_of(table, py::cast<py::dict>(parts[1])), nullptr, nullptr};
-    if (!parts[2].is_none()) {
-      const py::tuple counters = py::cast<py::tuple>(parts[2]);
+    if (parts[3].is_none()) {
+      group.update.step = integer("step", parts[2], 1, INT64_MAX);
+    } else {
+      const py::tuple counters = py::cast<py::tuple>(parts[3]);
       kept.push_back(input("lr", counters[0], Element::float64, {{"1", 1}}, device));
       group.lr = static_cast<const double*>(kept.back().data());
       kept.push_back(output("steps", counters[1], Element::int64, {{"2", 2}}, device));
@@ -265,12 +258,27 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   on.finish();
 }
 
+// {kind: ({state: the scalar it is kept by, or None}, {scalar: (default, range)})}
+py::dict rules() {
+  py::dict all;
+  for (const RuleFacts& rule : kRules) {
+    py::dict states, scalars;
+    for (const StateFacts* s = rule.state; s != rule.state + rule.states; ++s)
+      states[s->name] = s->kept_by == nullptr ? py::object(py::none()) : py::str(s->kept_by);
+    for (const ScalarFacts* s = rule.scalar; s != rule.scalar + rule.scalars; ++s)
+      scalars[s->name] = py::make_tuple(s->otherwise, text_of(s->range));
+    all[rule.name] = py::make_tuple(states, scalars);
+  }
+  return all;
+}
+
 }  // namespace
 
 void bind_optim(py::module_& m) {
   using py::arg;
+  m.def("rules", &rules);
   py::class_<Segments>(m, "Segments").def(py::init<const std::string&, const py::list&>(), arg("kind"), arg("pieces"));
-  m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("clip_factor"));
+  m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("step"), arg("clip_factor"));
   m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"));
   m.def("global_norm", &global_norm, arg("grads"));
   m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));

@@ -87,14 +87,14 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
       if (entry->shape.loss.has_ignore_index)
         entry->shape.loss.ignore_index = integer("ignore_index", arrays.ignore_index, INT64_MIN, INT64_MAX);
       if (device_ == nullptr) check_values(*entry, arrays);
+      call_.steps.clear();
+      for (const py::handle count : counts) call_.steps.push_back(integer("step", count, 1, INT64_MAX));
     } catch (const py::builtin_exception&) {  // the separate calls raise it too, where they come to it
       return py::none();
     }
     load_call(*entry, arrays);
     call_.keys.clear();
     for (const py::handle key : keys) call_.keys.push_back(unsigned_integer("dropout_key", key));
-    call_.steps.clear();
-    for (const py::handle count : counts) call_.steps.push_back(py::cast<int64_t>(count));
     call_.clip = clip_norm.is_none() ? -1 : py::cast<double>(clip_norm);
     call_.skip = skip_nonfinite;
     py::list finals;
@@ -125,7 +125,7 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
     std::vector<UpdateGroup> groups;
     for (size_t i = 0; i < tables.size(); ++i) {
       tables_.push_back(py::reinterpret_borrow<py::object>(tables[i]));
-      groups.push_back({update_of(py::cast<const Segments&>(tables[i]), py::dict()), nullptr, nullptr});
+      groups.push_back({update_of(py::cast<const Segments&>(tables[i])), nullptr, nullptr});
       if (device_ == nullptr) continue;
       const py::tuple pair = py::cast<py::tuple>(py::reinterpret_borrow<py::list>(counters)[i]);
       kept_.push_back(input("lr", pair[0], Element::float64, {{"1", 1}}, device_));
