@@ -39,6 +39,8 @@ function(fusedrnn_instances cuda_folder out_folder sources)
   endforeach()
   fusedrnn_instances_of(${csrc}/optim/list.hpp X "kind;Type;header" ${cuda_folder}/optim/instance.cu.in
                         "optim/@header@.cu" ${out_folder} made)
+  fusedrnn_instances_of(${csrc}/losses/list.hpp ELEMENT "kind;Type;header" ${cuda_folder}/losses/instance.cu.in
+                        "losses/@header@.cu" ${out_folder} made)
   set(${sources} ${made} PARENT_SCOPE)
 endfunction()
 

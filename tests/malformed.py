@@ -498,32 +498,41 @@ def layer_cases(at: Host) -> Iterator[Case]:
 
 # --------------------------------------------------------------------------------------------- losses
 def loss_cases(at: Host) -> Iterator[Case]:
-    common: dict[str, Argument] = {
-        "reduction": Scalar("mean", ("average", "", None)),
-        "ignore_index": Fixed(None),
-    }
     mask = np.ones(T, bool)
+
+    def call(name: str) -> Callable[..., Any]:
+        return lambda **given: at.native.loss(_native.LossSpec(name), **given)
+
+    yield from matrix(
+        at,
+        "LossSpec",
+        _native.LossSpec,
+        {
+            "loss": Scalar("mse", ("mses", "", None)),
+            "reduction": Scalar("mean", ("average", "", None)),
+            "ignore_index": Scalar(None, (0.5, "1", 2**63)),
+        },
+    )
     for name in ("mse", "binary_cross_entropy"):
         yield from matrix(
             at,
             name,
-            getattr(at.native, name),
+            call(name),
             {
                 "pred": In(rng(T, I), any_rank=True, blames={0: "target", 1: "target"}),
                 "target": In(np.abs(rng(T, I)) % 1),
                 "mask": Fixed(None),
-                **common,
             },
         )
     yield from matrix(
         at,
         "cross_entropy",
-        at.native.cross_entropy,
-        {"pred": Fixed(rng(T, I)), "target": Fixed(np.zeros(T, np.int64)), "mask": In(mask), **common},
+        call("cross_entropy"),
+        {"pred": Fixed(rng(T, I)), "target": Fixed(np.zeros(T, np.int64)), "mask": In(mask)},
     )
     for what, target in (("too large", np.full(T, I)), ("negative", np.full(T, -1))):
-        call = lambda target=target: at.native.cross_entropy(rng(T, I), target, "mean", None, None)  # noqa: E731
-        yield Case(f"cross_entropy: target {what}", call, ValueError, "target")
+        wrong = lambda target=target: call("cross_entropy")(pred=rng(T, I), target=target, mask=None)  # noqa: E731
+        yield Case(f"cross_entropy: target {what}", wrong, ValueError, "target")
 
 
 # ----------------------------------------------------------------------------------------- optimizers

@@ -62,7 +62,7 @@ PYTHON_ALLOWED = {
     "examples": {"_core", ""} | PARTS,
     "__main__": {"cli"},
 }
-LISTS = ["optim/list.hpp"]
+LISTS = ["losses/list.hpp", "optim/list.hpp"]
 PER_ISA = ["cells", "simd", "gemm", "layers", "losses", "optim", "sequence"]
 SOURCES = sorted(CSRC.rglob("*.[ch]pp"))
 

@@ -2,11 +2,17 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/loss_facts.hpp"
 
 namespace fusedrnn {
 
 // Chunks of kReduceChunk elements, the last of which may be shorter.
 inline int64_t chunks_of(int64_t elements) { return (elements + kReduceChunk - 1) / kReduceChunk; }
+
+// Doubles of LossArgs::partials: one for each chunk of elements, or for each row.
+inline size_t loss_partials(const LossArgs& a) {
+  return static_cast<size_t>(facts_of(a.spec.kind).by_rows ? a.rows : chunks_of(a.rows * a.classes));
+}
 
 // Doubles of NormArgs::partials and ClippedUpdateArgs::partials: one for each chunk of each segment, at least one for
 // each group. group(i) is the i-th of `groups` that have segments.

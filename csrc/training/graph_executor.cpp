@@ -17,7 +17,7 @@ int64_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
 
 int64_t count_of(const Strided& s) { return s.rows * s.width; }
 
-bool has_classes(const CallShape& shape) { return shape.loss.kind == LossKind::cross_entropy_classes; }
+bool has_classes(const CallShape& shape) { return has_class_targets(shape.loss.spec.kind); }
 
 // `count` elements in a row.
 Gather copy_of(const void* from, int64_t count, void* to, int64_t bytes) {
@@ -28,7 +28,7 @@ Gather copy_of(const void* from, int64_t count, void* to, int64_t bytes) {
 
 bool GraphExecutor::Key::operator<(const Key& other) const {
   const auto all = [](const Key& k) {
-    return std::tie(k.shape, k.skip, k.clip, k.ignored, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
+    return std::tie(k.shape, k.skip, k.clip, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
                     k.plan.kind);
   };
   return all(*this) < all(other);
@@ -153,8 +153,8 @@ void GraphExecutor::check_values(const CallShape& shape, Stream stream) {
     a.high = high;
     if (what == Checked::classes) {
       if (shape.loss.mask.rows > 0) a.mask = copy_of(mask_.data(), count, nullptr, 1).from;
-      a.has_ignore_index = shape.loss.has_ignore_index;
-      a.ignore_index = shape.loss.ignore_index;
+      a.has_ignore_index = shape.loss.spec.has_ignore_index;
+      a.ignore_index = shape.loss.spec.ignore_index;
     }
     a.fault = &report()->fault;
     check(backend_, backend_.async->check_values(&a, stream), "train_step");
@@ -214,7 +214,7 @@ void GraphExecutor::store_results(const CallShape& shape, const Results& results
 // Made when a shape comes the second time: one that comes once is not worth a graph.
 Graph GraphExecutor::graph_of(const CallShape& shape, const Call& call) {
   if (!graphs_wanted()) return nullptr;
-  const Key key = {&shape, call.skip, call.clip, shape.loss.ignore_index, plan_override()};
+  const Key key = {&shape, call.skip, call.clip, plan_override()};
   if (graphs_.size() == kMostGraphs && graphs_.count(key) == 0) free_graphs();
   Recorded& recorded = graphs_[key];
   if (recorded.graph || !recorded.seen_once) {

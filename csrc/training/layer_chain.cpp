@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "training/loss.hpp"
+#include "backend/scratch.hpp"
 
 namespace fusedrnn::training {
 namespace {
@@ -63,7 +63,7 @@ void LayerChain::fit(const CallShape& shape, int32_t threads) {
   }
   for (auto& way : grad_buffers_) way->reserve(widest);
   workspace_.reserve(workspace);
-  partials_.reserve(static_cast<size_t>(loss_chunks(shape.loss)) * sizeof(double));
+  partials_.reserve(loss_partials(shape.loss) * sizeof(double));
   fitted_ = &shape;
   threads_ = threads;
   override_ = plan_override();

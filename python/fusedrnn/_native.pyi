@@ -180,16 +180,19 @@ def dropout(x: Array, p: float, key: int, stream: int) -> Array: ...
 def last_forward(x: Array, lengths: Array | None, batch_first: bool) -> Array: ...
 def last_backward(dy: Array, T: int, lengths: Array | None, batch_first: bool) -> Array: ...
 
-# ---- losses (csrc/bindings/ops/losses.cpp); loss is a float, or an array of a row each with reduction "none"
-def mse(
-    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
-) -> tuple[Any, Array]: ...
-def cross_entropy(
-    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
-) -> tuple[Any, Array]: ...
-def binary_cross_entropy(
-    pred: Array, target: Array, reduction: str, mask: Array | None, ignore_index: int | None
-) -> tuple[Any, Array]: ...
+# ---- losses (csrc/bindings/ops/losses.cpp)
+class LossSpec:
+    """A loss, by the name of its function, with its options; compared and hashed by what it holds."""
+
+    def __init__(self, loss: str, reduction: str = "mean", ignore_index: int | None = None) -> None: ...
+    @property
+    def reduction(self) -> str: ...
+    @property
+    def ignore_index(self) -> int | None: ...
+    def __hash__(self) -> int: ...
+
+def losses() -> list[str]: ...
+def loss(spec: LossSpec, pred: Array, target: Array, mask: Array | None) -> tuple[Any, Array]: ...
 
 # ---- optimizers (csrc/bindings/ops/optim.cpp)
 class Segments:
@@ -223,7 +226,6 @@ class TrainStep:
     def __init__(
         self,
         layers: list[tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]],
-        loss: str,
         tables: list[Segments],
         gradients: list[Array],
         dtype: Any,
@@ -235,7 +237,7 @@ class TrainStep:
     def usable(self) -> bool: ...
     def set_options(self, table: int, scalars: dict[str, float]) -> None: ...
     def register_shape(self, given: tuple[Any, ...]) -> None:
-        """`given`: x, target, mask, lengths, resets, ignore_index, states; see `training.structure`."""
+        """`given`: x, target, mask, lengths, resets, LossSpec, states; see `training.structure`."""
 
     def run(
         self,

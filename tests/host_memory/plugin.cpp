@@ -32,7 +32,6 @@ constexpr Stream kStream = nullptr;
 
 int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
 
-int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 Extent matrix(int64_t bytes, int64_t rows, int64_t width, int64_t ld) { return {bytes, width, {rows}, {ld}}; }
 
@@ -242,15 +241,15 @@ Status loss(const LossArgs* args, Stream) {
   Staging staging(inner(), kStream);
   LossArgs a = *args;
   const int64_t bytes = bytes_of(a.dtype), elements = a.rows * a.classes;
-  const bool by_rows = a.kind == LossKind::cross_entropy_classes || a.kind == LossKind::cross_entropy_probabilities;
-  const int64_t partials = by_rows ? a.rows : quotient_up(elements, kReduceChunk);
+  const LossFacts& facts = facts_of(a.spec.kind);
   a.pred = staging.in(a.pred, bytes);
-  a.target = staging.in(a.target, a.kind == LossKind::cross_entropy_classes ? sizeof(int64_t) : bytes);
+  a.target = staging.in(a.target, facts.target == TargetType::index ? sizeof(int64_t) : bytes);
   a.mask = staging.in(a.mask, 1);
-  a.loss = staging.out(a.loss, a.reduction == Reduction::none ? contiguous(bytes, by_rows ? a.rows : elements)
+  a.loss =
+      staging.out(a.loss, a.spec.reduction == Reduction::none ? contiguous(bytes, facts.by_rows ? a.rows : elements)
                                                               : contiguous(sizeof(double), 1));
   a.dpred = staging.out(a.dpred, contiguous(bytes, elements));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(partials) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(loss_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().losses->loss(&a, kStream); });
 }
 

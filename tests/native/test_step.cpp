@@ -105,8 +105,8 @@ CallShape shape_of(int64_t T, int64_t B, bool lengths) {
   scores.rank = 2;
   scores.size[0] = B;
   scores.size[1] = kWords;
-  call_shape.loss.kind = LossKind::cross_entropy_classes;
-  call_shape.loss.reduction = Reduction::mean;
+  call_shape.loss.spec.kind = LossKind::cross_entropy_classes;
+  call_shape.loss.spec.reduction = Reduction::mean;
   call_shape.loss.rows = B;
   call_shape.loss.classes = kWords;
   call_shape.loss.pred = contiguous(scores, nullptr).rows;

@@ -8,6 +8,7 @@
 
 #include "../native/random.hpp"
 #include "backend/rule_facts.hpp"
+#include "backend/scratch.hpp"
 #include "fixture.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -86,25 +87,23 @@ void dropout_and_last() {
 }
 
 // ---------------------------------------------------------------------------------------------------------- losses
-void loss(LossKind kind, int64_t rows, int64_t classes) {
+void loss(const LossFacts& facts, int64_t rows, int64_t classes) {
   const int64_t count = rows * classes;
-  const bool by_class = kind == LossKind::cross_entropy_classes;
-  const bool by_rows = by_class || kind == LossKind::cross_entropy_probabilities;
   const Device<float> pred(drawn(count)), target(drawn(count, 0, 1)), dpred(count);
   const Device<int64_t> class_of(integers(rows, classes));
   std::vector<uint8_t> kept(static_cast<size_t>(rows), 1);
   kept[1] = 0;
   const Device<uint8_t> mask(kept);
-  const Device<double> total(1), partials(static_cast<size_t>(by_rows ? rows : count / kReduceChunk + 1));
   LossArgs a{};
-  a.kind = kind;
-  a.reduction = Reduction::mean;
+  a.spec.kind = facts.kind;
+  a.spec.reduction = Reduction::mean;
   a.rows = rows;
   a.classes = classes;
-  a.pred = by_rows ? rows_of(pred.data(), rows, classes) : flat(pred.data(), count);
-  a.target = by_class  ? flat(class_of.data(), rows)
-             : by_rows ? rows_of(target.data(), rows, classes)
-                       : flat(target.data(), count);
+  const Device<double> total(1), partials(loss_partials(a));
+  a.pred = facts.by_rows ? rows_of(pred.data(), rows, classes) : flat(pred.data(), count);
+  a.target = facts.target == TargetType::index ? flat(class_of.data(), rows)
+             : facts.by_rows                   ? rows_of(target.data(), rows, classes)
+                                               : flat(target.data(), count);
   a.mask = flat(mask.data(), rows);
   a.loss = total.data();
   a.dpred = dpred.data();
@@ -222,11 +221,9 @@ int main() {
   layer_norm();
   dropout_and_last();
   std::puts("losses");
-  loss(LossKind::mse, 3, 2000);
-  loss(LossKind::binary_cross_entropy, 3, 2000);
-  for (const LossKind kind : {LossKind::cross_entropy_classes, LossKind::cross_entropy_probabilities}) {
-    loss(kind, 20, 37);
-    loss(kind, 3, 1100);
+  for (const LossFacts& facts : kLosses) {
+    if (facts.by_rows) loss(facts, 20, 37);
+    loss(facts, 3, facts.by_rows ? 1100 : 2000);
   }
   std::puts("optimizers");
   optimizers();
