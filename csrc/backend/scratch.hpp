@@ -9,6 +9,20 @@ namespace fusedrnn {
 // Chunks of kReduceChunk elements, the last of which may be shorter.
 inline int64_t chunks_of(int64_t elements) { return (elements + kReduceChunk - 1) / kReduceChunk; }
 
+// Bytes of an element in memory.
+inline int64_t bytes_of(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+      return 4;
+    case DType::float64:
+      return 8;
+    case DType::bfloat16:
+    case DType::float16:
+      return 2;
+  }
+  return 0;
+}
+
 // Doubles of LossArgs::partials: one for each chunk of elements, or for each row.
 inline size_t loss_partials(const LossArgs& a) {
   return static_cast<size_t>(facts_of(a.spec.kind).by_rows ? a.rows : chunks_of(a.rows * a.classes));

@@ -13,8 +13,6 @@ namespace {
 
 constexpr size_t kMostGraphs = 64;  // kept at a time: more begin anew
 
-int64_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
-
 int64_t count_of(const Strided& s) { return s.rows * s.width; }
 
 bool has_classes(const CallShape& shape) { return has_class_targets(shape.loss.spec.kind); }

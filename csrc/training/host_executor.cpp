@@ -16,7 +16,7 @@ constexpr double kFlopsPerParameter = 10;  // that could be done while one is up
 
 // Elements [first, last) of all segments, counted through.
 std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t last) {
-  const int64_t size = update.dtype == DType::float32 ? 4 : 8;
+  const int64_t size = bytes_of(update.dtype);
   const auto at = [&](void* data, int64_t element) {
     return data ? static_cast<void*>(static_cast<char*>(data) + element * size) : nullptr;
   };
@@ -24,11 +24,10 @@ std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t las
   for (int64_t i = 0, start = 0; i < update.segments; start += update.segment[i++].count) {
     const Segment& s = update.segment[i];
     const int64_t begin = std::max<int64_t>(first - start, 0), end = std::min(last - start, s.count);
-    if (begin < end)
-      pieces.push_back({at(s.param, begin),
-                        at(s.grad, begin),
-                        {at(s.state[0], begin), at(s.state[1], begin), at(s.state[2], begin)},
-                        end - begin});
+    if (begin >= end) continue;
+    Segment piece = {at(s.param, begin), at(s.grad, begin), {}, end - begin};
+    for (int k = 0; k < kMaxStates; ++k) piece.state[k] = at(s.state[k], begin);
+    pieces.push_back(piece);
   }
   return pieces;
 }

@@ -47,7 +47,7 @@ bool LayerChain::fits(const CallShape& shape, int32_t threads) const {
 
 void LayerChain::fit(const CallShape& shape, int32_t threads) {
   fitted_ = nullptr;
-  const size_t element = dtype_ == DType::float32 ? 4 : 8;
+  const auto element = static_cast<size_t>(bytes_of(dtype_));
   const Sequence sequence = promised(shape);
   size_t workspace = 0, widest = 0;
   flops_ = 0;

@@ -30,8 +30,6 @@ const Backend& inner() { return *device().backend; }
 // from host memory and goes back there within the call has to do with no other stream.
 constexpr Stream kStream = nullptr;
 
-int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
 
 Extent matrix(int64_t bytes, int64_t rows, int64_t width, int64_t ld) { return {bytes, width, {rows}, {ld}}; }
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "backend/scratch.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
 #include "runtime/memory.hpp"
@@ -19,9 +20,9 @@ struct Kind {
 Kind kind_of(Element element) {
   switch (element) {
     case Element::float32:
-      return {'f', 4};
+      return {'f', bytes_of(DType::float32)};
     case Element::float64:
-      return {'f', 8};
+      return {'f', bytes_of(DType::float64)};
     case Element::int64:
       return {'i', 8};
     default:
