@@ -1,29 +1,47 @@
-# Instances of CUDA's kernels, a file each for what a list of csrc names: lines `X(kind, type)`.
+# Instances of CUDA's kernels: a file each for what a list of csrc names, made from a template in which a row's fields stand
+# between @.
 #
 #   fusedrnn_instances(cuda_folder out_folder sources)   writes them below out_folder, appends their paths to `sources`
 #   cmake -D OUT=FOLDER -P cuda/instances.cmake          the same without a build, for what compiles one file at a time
 #
 # A file is written where its text has changed only, so that nothing is compiled again for nothing.
-function(fusedrnn_instances cuda_folder out_folder sources)
-  set(list ${cuda_folder}/../csrc/cells/list.hpp)
+
+# One file for every row `  <row>(<fields>)` of the list; rows that name the same file make it once.
+function(fusedrnn_instances_of list row fields template file out_folder sources)
   file(READ ${list} text)
-  string(REGEX MATCHALL "\n  X\\([a-z0-9_]+, [A-Za-z0-9]+\\)" lines "${text}")
+  string(REGEX MATCHALL "\n  ${row}\\([A-Za-z0-9_, ]+\\)" lines "${text}")
   if(NOT lines)
-    message(FATAL_ERROR "no line of ${list} begins like '  X(kind, Type)'")
+    message(FATAL_ERROR "no line of ${list} begins like '  ${row}(${fields})'")
   endif()
   foreach(line IN LISTS lines)
-    string(REGEX REPLACE "^.*X\\((.*), (.*)\\)$" "\\1;\\2" pair "${line}")
-    list(GET pair 0 kind)
-    list(GET pair 1 type)
-    foreach(folder recurrent recurrent/grid)
-      configure_file(${cuda_folder}/${folder}/instance.cu.in ${out_folder}/${folder}/${kind}.cu @ONLY)
-      list(APPEND made ${out_folder}/${folder}/${kind}.cu)
+    string(REGEX REPLACE "^.*\\((.*)\\)$" "\\1" values "${line}")
+    string(REPLACE ", " ";" values "${values}")
+    foreach(field value IN ZIP_LISTS fields values)
+      set(${field} ${value})
     endforeach()
+    string(CONFIGURE "${out_folder}/${file}" path @ONLY)
+    configure_file(${template} ${path} @ONLY)
+    list(APPEND made ${path})
   endforeach()
+  list(REMOVE_DUPLICATES made)
   if(NOT CMAKE_SCRIPT_MODE_FILE)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${list})
   endif()
   set(${sources} ${${sources}} ${made} PARENT_SCOPE)
+endfunction()
+
+function(fusedrnn_instances cuda_folder out_folder sources)
+  set(csrc ${cuda_folder}/../csrc)
+  set(made ${${sources}})
+  foreach(folder recurrent recurrent/grid)
+    fusedrnn_instances_of(${csrc}/cells/list.hpp X "kind;type" ${cuda_folder}/${folder}/instance.cu.in
+                          "${folder}/@kind@.cu" ${out_folder} made)
+  endforeach()
+  fusedrnn_instances_of(${csrc}/optim/list.hpp X "kind;Type;header" ${cuda_folder}/optim/instance.cu.in
+                        "optim/@header@.cu" ${out_folder} made)
+  fusedrnn_instances_of(${csrc}/losses/list.hpp ELEMENT "kind;Type;header" ${cuda_folder}/losses/instance.cu.in
+                        "losses/@header@.cu" ${out_folder} made)
+  set(${sources} ${made} PARENT_SCOPE)
 endfunction()
 
 if(CMAKE_SCRIPT_MODE_FILE)

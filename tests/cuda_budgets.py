@@ -131,10 +131,10 @@ def find_nvcc() -> str:
 
 
 def instances(folder: Path) -> list[Path]:
-    """The sources that CMake makes of the cells, written below a folder."""
+    """The sources that CMake makes of csrc's lists, written below a folder."""
     cmake = shutil.which("cmake") or shutil.which(str(Path(sys.executable).with_name("cmake")))
     if cmake is None:
-        sys.exit("no cmake, which writes the cells' sources: put it on the PATH, or pip install cmake")
+        sys.exit("no cmake, which writes the instances' sources: put it on the PATH, or pip install cmake")
     command = [cmake, f"-DOUT={folder}", "-P", str(ROOT / "cuda" / "instances.cmake")]
     subprocess.run(command, check=True)
     return sorted(folder.rglob("*.cu"))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusedrnn import _native, functional
+from fusedrnn.functional.rules import RULES
 
 T, B, I, H, L, D = 5, 3, 7, 6, 2, 2
 G = 4
@@ -497,32 +498,41 @@ def layer_cases(at: Host) -> Iterator[Case]:
 
 # --------------------------------------------------------------------------------------------- losses
 def loss_cases(at: Host) -> Iterator[Case]:
-    common: dict[str, Argument] = {
-        "reduction": Scalar("mean", ("average", "", None)),
-        "ignore_index": Fixed(None),
-    }
     mask = np.ones(T, bool)
+
+    def call(name: str) -> Callable[..., Any]:
+        return lambda **given: at.native.loss(_native.LossSpec(name), **given)
+
+    yield from matrix(
+        at,
+        "LossSpec",
+        _native.LossSpec,
+        {
+            "loss": Scalar("mse", ("mses", "", None)),
+            "reduction": Scalar("mean", ("average", "", None)),
+            "ignore_index": Scalar(None, (0.5, "1", 2**63)),
+        },
+    )
     for name in ("mse", "binary_cross_entropy"):
         yield from matrix(
             at,
             name,
-            getattr(at.native, name),
+            call(name),
             {
                 "pred": In(rng(T, I), any_rank=True, blames={0: "target", 1: "target"}),
                 "target": In(np.abs(rng(T, I)) % 1),
                 "mask": Fixed(None),
-                **common,
             },
         )
     yield from matrix(
         at,
         "cross_entropy",
-        at.native.cross_entropy,
-        {"pred": Fixed(rng(T, I)), "target": Fixed(np.zeros(T, np.int64)), "mask": In(mask), **common},
+        call("cross_entropy"),
+        {"pred": Fixed(rng(T, I)), "target": Fixed(np.zeros(T, np.int64)), "mask": In(mask)},
     )
     for what, target in (("too large", np.full(T, I)), ("negative", np.full(T, -1))):
-        call = lambda target=target: at.native.cross_entropy(rng(T, I), target, "mean", None, None)  # noqa: E731
-        yield Case(f"cross_entropy: target {what}", call, ValueError, "target")
+        wrong = lambda target=target: call("cross_entropy")(pred=rng(T, I), target=target, mask=None)  # noqa: E731
+        yield Case(f"cross_entropy: target {what}", wrong, ValueError, "target")
 
 
 # ----------------------------------------------------------------------------------------- optimizers
@@ -545,6 +555,17 @@ def optimizer_cases(at: Host) -> Iterator[Case]:
     yield Case(
         "Segments: state", lambda: at.native.Segments("adam", [(param, grad, state[:1])]), ValueError, "state"
     )
+    table, good = (
+        at.native.Segments("sgd", [(rng(5), rng(5), [None])]),
+        dict.fromkeys(RULES["sgd"].scalars, 0.5),
+    )
+    for what, scalars in (
+        ("one missing", {n: v for n, v in good.items() if n != "momentum"}),
+        ("one unknown", {**good, "beta1": 0.5}),
+        ("one misspelt", {**{n: v for n, v in good.items() if n != "momentum"}, "momentums": 0.5}),
+    ):
+        call = lambda s=scalars: at.native.optimizer_step(table, s, 1, None)  # noqa: E731
+        yield Case(f"optimizer_step: scalars, {what}", call, ValueError, "scalars")
     grads = [rng(5), rng(2, 3)]
     for limit in (-1.0, NAN):
         call = lambda v=limit: at.native.clip_by_global_norm(grads, v)  # noqa: E731
@@ -582,8 +603,15 @@ def scalar_cases() -> Iterator[Case]:
             *(zeros.copy() for _ in range(4)), lr=0.1, step=1, betas=b
         )
         yield Case(f"adam_: betas = {betas}", call, ValueError, "betas")
-    late = lambda: functional.adam_(*(zeros.copy() for _ in range(4)), lr=0.1, step=0)  # noqa: E731
-    yield Case("adam_: step = 0", late, ValueError, "step")
+    for name, value in (
+        *(("step", v) for v in (0, -1, 2**63, 2**64, 1.5, INF, NAN, "1")),
+        *(("clip_factor", v) for v in (-1.0, NAN, INF, "1")),
+    ):
+        call = lambda k={"step": 1, name: value}: functional.adam_(  # noqa: E731
+            *(zeros.copy() for _ in range(4)), lr=0.1, **k
+        )
+        wrong_kind = isinstance(value, str) or (name == "step" and isinstance(value, float))
+        yield Case(f"adam_: {name} = {value!r}", call, TypeError if wrong_kind else ValueError, name)
 
 
 def thread_cases() -> Iterator[Case]:

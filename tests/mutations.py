@@ -176,8 +176,8 @@ MUTATIONS = [
     Mutation(
         "adam: bias correction lags a step",
         "optim/adam.hpp",
-        "1 - power(a.beta2, a.step)",
-        "1 - power(a.beta2, a.step + 1)",
+        "1 - power(a.scalar[S::beta2], a.step)",
+        "1 - power(a.scalar[S::beta2], a.step + 1)",
         "test_adam.py",
     ),
     Mutation(

@@ -13,6 +13,7 @@ from sequences import on_device, on_host
 import fusedrnn as fr
 from fusedrnn.nn import GRU, LSTM, Dropout, Embedding, Last, LayerNorm, Linear, Sequential
 from fusedrnn.training import step as training_step
+from fusedrnn.training.loss import resolved
 from fusedrnn.training.structure import Inputs
 
 separate_calls = training_step.separate_calls
@@ -33,18 +34,19 @@ def adam(parameters: Any) -> fr.optim.Optimizer:
 
 
 def separate(
-    model: Sequential, optimizer: Any, loss: str, x: Any, y: Any, clip: Any = None, **options: Any
+    model: Sequential, optimizer: Any, loss: Any, x: Any, y: Any, clip: Any = None, **options: Any
 ) -> Any:
     """What train_step promises to be the same as."""
-    names = ("mask", "lengths", "resets", "ignore_index", "state")
-    given = Inputs(x, y, *(options.get(name) for name in names))
+    mask, lengths, resets, state = (options.get(n) for n in ("mask", "lengths", "resets", "state"))
+    whole = resolved(loss, options.get("ignore_index"))
+    given = Inputs(x, y, mask, lengths, resets, whole, state)
     skip = options.get("skip_nonfinite", False)
-    value, norm, final = separate_calls(model, given, getattr(fr.losses, loss), optimizer, clip, skip)
+    value, norm, final = separate_calls(model, given, optimizer, clip, skip)
     return (value, norm, final) if options.get("return_state") else (value, norm)
 
 
 def run(
-    pair: list[Any], loss: str, steps: list[dict[str, Any]], shapes: int = 1, native: bool = True
+    pair: list[Any], loss: Any, steps: list[dict[str, Any]], shapes: int = 1, native: bool = True
 ) -> None:
     """Makes the steps with one model and the separate calls with the other; all must agree at every step.
 

@@ -97,10 +97,10 @@ def test_errors() -> None:
             optim.AdamW([Parameter(np.zeros(3))], betas=betas)
     with pytest.raises(TypeError, match="lr must be a number, it is of type str"):
         optim.Adam([Parameter(np.zeros(3))], lr="0.1")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="step must be at least 1, it is 0"):
+    with pytest.raises(ValueError, match=r"step must be an integer in 1\.\.\d+, it is 0"):
         functional.adam_(np.zeros(3), np.ones(3), np.zeros(3), np.zeros(3), lr=0.1, step=0)
     with pytest.raises(ValueError, match=r"grad must be of shape \(3,\), it is \(4,\)"):
         functional.adam_(np.zeros(3), np.ones(4), np.zeros(3), np.zeros(3), lr=0.1, step=1)
     shared = np.zeros(3)
-    with pytest.raises(ValueError, match="param must not share memory with state"):
+    with pytest.raises(ValueError, match="param must not share memory with exp_avg"):
         functional.adam_(shared, np.ones(3), shared, np.zeros(3), lr=0.1, step=1)

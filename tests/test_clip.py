@@ -19,8 +19,8 @@ pytestmark = pytest.mark.parity
 Array = NDArray[Any]
 
 
-def arrays(dtype: Any = np.float64) -> list[Array]:
-    rng = np.random.default_rng(0)
+def arrays(dtype: Any = np.float64, seed: int = 0) -> list[Array]:
+    rng = np.random.default_rng(seed)
     return [rng.normal(size=s).astype(dtype) for s in ((3, 5), (5000,), (1,), (0, 4))]
 
 
@@ -84,17 +84,21 @@ def test_norm_that_is_not_finite(bad: float) -> None:
         np.testing.assert_array_equal(p.grad, e)
 
 
-def test_clipping_in_the_step_is_clipping_before_it() -> None:
-    a, b = parameters(arrays()), parameters(arrays())
-    inside, before = optim.SGD(a, lr=1.0), optim.SGD(b, lr=1.0)
-    norm = inside.step(clip_norm=2.0)
-    assert norm == optim.clip_grad_norm_(b, 2.0)
-    before.step()
-    for p, q, g in zip(a, b, arrays(), strict=True):
-        assert p.data.tobytes() == q.data.tobytes()
-        assert p.grad.tobytes() == g.tobytes()
-    moved = functional.global_norm([p.data for p in a])
-    np.testing.assert_allclose(moved, 2.0, rtol=1e-6)
+@pytest.mark.parametrize("dtypes", [[np.float64] * 4, [np.float64, np.float32] * 2], ids=["one", "mixed"])
+def test_clipping_in_the_step_is_clipping_before_it(dtypes: list[Any]) -> None:
+    """The same bits of norm and parameters, in whatever order parameters of both types come."""
+    for seed in range(30):
+        grads = [g.astype(dtype) for g, dtype in zip(arrays(seed=seed), dtypes, strict=True)]
+        a, b = parameters(grads), parameters(grads)
+        inside, before = optim.SGD(a, lr=1.0), optim.SGD(b, lr=1.0)
+        norm = inside.step(clip_norm=2.0)
+        assert norm == optim.clip_grad_norm_(b, 2.0)
+        before.step()
+        for p, q, g in zip(a, b, grads, strict=True):
+            assert p.data.tobytes() == q.data.tobytes()
+            assert p.grad.tobytes() == g.tobytes()
+        moved = functional.global_norm([p.data for p in a])
+        np.testing.assert_allclose(moved, 2.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan])

@@ -16,6 +16,7 @@ from bits import pattern
 from numpy.typing import NDArray
 
 from fusedrnn import _native, cpu, functional
+from fusedrnn.functional.rules import RULES
 
 pytestmark = [
     pytest.mark.parity,
@@ -70,11 +71,8 @@ def test_gradient_of_an_embedding(dtype: Any, count: int, rows: int, width: int)
     assert_bits_of_the_cpu(run)
 
 
-STATES = {"sgd": 1, "adagrad": 1, "rmsprop": 3, "adam": 2, "adamw": 2}
-
-
 @DTYPES
-@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("kind", RULES)
 @pytest.mark.parametrize(
     ("together", "argument"),
     [(False, ""), (False, "4096"), (True, "")],
@@ -88,9 +86,10 @@ def test_updates(
         monkeypatch.setenv("FUSEDRNN_SIMT_ARGUMENT", argument)
     counts = [4096, 1, 5000, 0, *range(1, 70)]
     rng = np.random.default_rng(1)
-    flat = np.abs(rng.normal(size=(2 + STATES[kind], sum(counts)))).astype(dtype)
-    scalars = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-6, "beta1": 0.9, "beta2": 0.99}
-    scalars |= {"momentum": 0.5, "nesterov": 1.0, "centered": 1.0, "lr_decay": 0.1, "step": 7.0}
+    flat = np.abs(rng.normal(size=(2 + len(RULES[kind].states), sum(counts)))).astype(dtype)
+    some = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-6, "beta1": 0.9, "beta2": 0.99, "lr_decay": 0.1}
+    some |= {"momentum": 0.5, "nesterov": 1.0, "centered": 1.0}
+    scalars = {name: some.get(name, facts.default) for name, facts in RULES[kind].scalars.items()}
 
     def run() -> list[Array]:
         arrays = flat.copy()
@@ -98,7 +97,7 @@ def test_updates(
         if not together:
             pieces = [a.copy() for a in pieces]
         table = _native.Segments(kind, [(a[0], a[1], list(a[2:])) for a in pieces])
-        _native.optimizer_step(table, scalars, 0.7)
+        _native.optimizer_step(table, scalars, 7, 0.7)
         return pieces
 
     assert_bits_of_the_cpu(run)
@@ -123,9 +122,9 @@ def test_launches_of_a_step_with_clipping(
     rng = np.random.default_rng(tensors)
     pieces = [np.abs(rng.normal(size=(4, 1 + i % 9))).astype(dtype) for i in range(tensors)]
     table = _native.Segments("adam", [(a[0].copy(), a[1].copy(), [a[2].copy(), a[3].copy()]) for a in pieces])
-    scalars = {"lr": 0.1, "eps": 1e-6, "beta1": 0.9, "beta2": 0.99, "step": 7.0}
+    scalars = {name: facts.default for name, facts in RULES["adam"].scalars.items()}
     before = launches()
-    norm = _native.clipped_update([(table, scalars, None)], 1.0, True)
+    norm = _native.clipped_update([(table, scalars, 7, None)], 1.0, True)
     assert launches() - before == expected
     np.testing.assert_allclose(norm, np.linalg.norm(np.concatenate([a[1] for a in pieces])), rtol=1e-6)
 

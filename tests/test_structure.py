@@ -84,7 +84,7 @@ def test_every_folder_is_a_known_layer() -> None:
 def test_includes_only_layers_below(path: Path) -> None:
     own = layer(path)
     for include in includes(path):
-        if include[0] == '"' and "/" in include:
+        if include[0] == '"' and "/" in include and not include.endswith("/list.hpp"):
             assert include[1:].split("/")[0] in ALLOWED[own] | {own}, include
 
 
@@ -97,11 +97,17 @@ def test_per_isa_code_uses_no_stl(path: Path) -> None:
     assert "std::" not in re.sub(r"//.*", "", path.read_text())
 
 
-def test_per_isa_code_has_a_cell_itself_not_its_traits() -> None:
-    """Functions of backend/traits.hpp are the baseline's: the linker could take a newer CPU's copy."""
+@pytest.mark.parametrize("folder", ["losses", "optim"])
+def test_lists_depend_on_nothing(folder: str) -> None:
+    """So that every layer may iterate them."""
+    assert includes(CSRC / folder / "list.hpp") == []
+
+
+def test_per_isa_code_knows_no_facts_of_kinds_at_run_time() -> None:
+    """Their functions are the baseline's: compiled for a newer CPU, the linker could take those."""
     for path in SOURCES:
         if layer(path) in PER_ISA:
-            assert '"backend/traits.hpp"' not in includes(path), path
+            assert not re.search(r'"backend/(scratch|traits|\w+_facts)\.hpp', "\n".join(includes(path))), path
 
 
 def test_only_bindings_know_python() -> None:

@@ -222,7 +222,18 @@ def test_two_losses_and_two_optimizers_take_turns() -> None:
         for turn in (pair, others):
             for loss in ("mse", "binary_cross_entropy", "cross_entropy"):
                 run(turn, loss, sequences(2, clip=1.0))
-    assert len(compiled_steps(pair[0][0])) == 4
+    assert len(compiled_steps(pair[0][0])) == 2
+    run(pair, "mse", sequences(2, clip=1.0), shapes=0)
+
+
+def test_of_many_optimizers_the_last_ones_keep_their_buffers() -> None:
+    models = [model for model, _ in twins(regressor(), adam)]
+    pairs = [[(model, fr.optim.SGD(model.parameters(), lr=0.1)) for model in models] for _ in range(6)]
+    for pair in pairs:
+        run(pair, "mse", sequences(2))
+    assert len(compiled_steps(models[0])) == 4
+    run(pairs[-1], "mse", sequences(2), shapes=0)
+    run(pairs[0], "mse", sequences(2))
 
 
 def test_its_packing_is_its_own() -> None:

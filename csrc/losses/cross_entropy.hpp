@@ -91,7 +91,7 @@ double cross_entropy_rows(const LossArgs& a, int64_t first, int64_t n, const Row
     } else {
       for (int64_t k = 0; k < a.classes; ++k) dp[k] = 0;
     }
-    if (a.reduction == Reduction::none) static_cast<T*>(a.loss)[first + i] = static_cast<T>(losses[i]);
+    if (a.spec.reduction == Reduction::none) static_cast<T*>(a.loss)[first + i] = static_cast<T>(losses[i]);
   }
   return Wide::sum(Wide::load(losses));
 }
@@ -99,7 +99,7 @@ double cross_entropy_rows(const LossArgs& a, int64_t first, int64_t n, const Row
 template <class T>
 void run_cross_entropy(const LossArgs& a, Team* team) {
   const int64_t work = 8 * a.rows * a.classes;
-  if (a.kind == LossKind::cross_entropy_classes) {
+  if (a.spec.kind == LossKind::cross_entropy_classes) {
     run_chunks<int64_t>(a, a.rows, kLossRows, 1, work, team, [&](int64_t first, int64_t n, double scale) {
       int64_t buffer[kLossRows];
       const int64_t* target = elements_of(a.target, first, n, buffer);

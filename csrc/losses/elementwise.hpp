@@ -26,7 +26,7 @@ void elementwise_block(const LossArgs& a, int64_t first, int64_t n, T scale, T* 
     L::store(loss + i, Loss<T>::entry(L::load(pred + i, left), L::load(target + i, left), slope), left);
     L::store(dpred + i, slope * factor, left);
   }
-  if (a.mask.data || a.has_ignore_index) {
+  if (a.mask.data || a.spec.has_ignore_index) {
     uint8_t counts[kLossBlock];
     find_counting<T>(a, a.classes, first, n, counts);
     for (i = 0; i < n; ++i) {
@@ -44,7 +44,7 @@ void run_elementwise(const LossArgs& a, Team* team) {
     Wide sum = Wide::zero();
     for (int64_t at = 0; at < n; at += kLossBlock) {
       const int64_t block = n - at < kLossBlock ? n - at : kLossBlock;
-      T* loss = a.reduction == Reduction::none ? static_cast<T*>(a.loss) + first + at : buffer;
+      T* loss = a.spec.reduction == Reduction::none ? static_cast<T*>(a.loss) + first + at : buffer;
       elementwise_block<T, Loss>(a, first + at, block, static_cast<T>(Loss<T>::factor * scale), loss);
       for (int64_t i = 0; i < block; i += Wide::N) sum = sum + Wide::load(loss + i, block - i);
     }

@@ -28,10 +28,10 @@ void find_counting(const LossArgs& a, int64_t wide, int64_t first, int64_t n, ui
     for (int64_t i = 0; i < n; ++i) counts[i] = 1;
   }
   if constexpr (sizeof(Target) > 1) {
-    if (!a.has_ignore_index) return;
+    if (!a.spec.has_ignore_index) return;
     Target buffer[kLossBlock];
     const Target* target = elements_of(a.target, first, n, buffer);
-    for (int64_t i = 0; i < n; ++i) counts[i] &= target[i] != static_cast<Target>(a.ignore_index);
+    for (int64_t i = 0; i < n; ++i) counts[i] &= target[i] != static_cast<Target>(a.spec.ignore_index);
   }
 }
 
@@ -56,9 +56,9 @@ void run_chunks(const LossArgs& a, int64_t count, int64_t chunk, int64_t wide, i
   };
 
   double divisor = 1;
-  if (a.reduction == Reduction::mean) {
+  if (a.spec.reduction == Reduction::mean) {
     divisor = static_cast<double>(count);
-    if (a.mask.data || a.has_ignore_index)
+    if (a.mask.data || a.spec.has_ignore_index)
       divisor = for_chunks([&](int64_t first, int64_t n) {
         uint8_t counts[kLossBlock];
         int64_t found = 0;
@@ -72,7 +72,7 @@ void run_chunks(const LossArgs& a, int64_t count, int64_t chunk, int64_t wide, i
     if (divisor == 0) divisor = 1;
   }
   const double total = for_chunks([&](int64_t first, int64_t n) { return sum_chunk(first, n, 1 / divisor); });
-  if (a.reduction != Reduction::none) *static_cast<double*>(a.loss) = total / divisor;
+  if (a.spec.reduction != Reduction::none) *static_cast<double*>(a.loss) = total / divisor;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

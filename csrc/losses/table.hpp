@@ -1,6 +1,7 @@
 // The losses' entry of the backend table.
 #pragma once
 
+#include "backend/status.hpp"
 #include "losses/binary_cross_entropy.hpp"
 #include "losses/cross_entropy.hpp"
 #include "losses/elementwise.hpp"
@@ -10,15 +11,23 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 inline Status loss(const LossArgs* a, Stream stream) {
   Team* team = static_cast<Team*>(stream);
-  return with_type(a->dtype, [&](auto type) {
+  Status known = Status::ok;
+  const Status status = with_type(a->dtype, [&](auto type) {
     using T = decltype(type);
-    if (a->kind == LossKind::mse)
-      run_elementwise<T, Mse>(*a, team);
-    else if (a->kind == LossKind::binary_cross_entropy)
-      run_elementwise<T, BinaryCrossEntropy>(*a, team);
-    else
-      run_cross_entropy<T>(*a, team);
+    switch (a->spec.kind) {
+#define FUSEDRNN_ELEMENT(kind, Loss, header) \
+  case LossKind::kind:                       \
+    return run_elementwise<T, Loss>(*a, team);
+#define FUSEDRNN_ROW(kind, function, target) \
+  case LossKind::kind:                       \
+    return run_##function<T>(*a, team);
+      FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)
+#undef FUSEDRNN_ROW
+#undef FUSEDRNN_ELEMENT
+    }
+    known = fail(Status::invalid_argument, "a loss of a kind that is not in losses/list.hpp");
   });
+  return status == Status::ok ? known : status;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -10,14 +10,15 @@ namespace fusedrnn {
 template <class M>
 struct Adagrad {
   using V = typename M::V;
+  using S = adagrad_scalars;
   V lr, eps, weight_decay;
   bool decays;
 
   FR_FN explicit Adagrad(const OptimizerArgs& a)
-      : lr(M::constant(a.lr / (1 + static_cast<double>(a.step - 1) * a.lr_decay))),
-        eps(M::constant(a.eps)),
-        weight_decay(M::constant(a.weight_decay)),
-        decays(a.weight_decay != 0) {}
+      : lr(M::constant(a.scalar[S::lr] / (1 + static_cast<double>(a.step - 1) * a.scalar[S::lr_decay]))),
+        eps(M::constant(a.scalar[S::eps])),
+        weight_decay(M::constant(a.scalar[S::weight_decay])),
+        decays(a.scalar[S::weight_decay] != 0) {}
 
   FR_FN void update(V& p, V g, V* state) const {
     if (decays) g = g + weight_decay * p;

@@ -11,21 +11,22 @@ namespace fusedrnn {
 template <class M>
 struct Adam {
   using V = typename M::V;
+  using S = adam_scalars;
   V step_size, rest1, beta2, rest2, inverse_root, eps, weight_decay, shrink;
   bool decays, decoupled;
 
   FR_FN explicit Adam(const OptimizerArgs& a) {
-    const double c1 = a.bias_correction ? 1 - power(a.beta1, a.step) : 1;
-    const double c2 = a.bias_correction ? 1 - power(a.beta2, a.step) : 1;
-    step_size = M::constant(a.lr / c1);
-    rest1 = M::constant(1 - a.beta1);
-    beta2 = M::constant(a.beta2);
-    rest2 = M::constant(1 - a.beta2);
+    const double c1 = a.scalar[S::bias_correction] ? 1 - power(a.scalar[S::beta1], a.step) : 1;
+    const double c2 = a.scalar[S::bias_correction] ? 1 - power(a.scalar[S::beta2], a.step) : 1;
+    step_size = M::constant(a.scalar[S::lr] / c1);
+    rest1 = M::constant(1 - a.scalar[S::beta1]);
+    beta2 = M::constant(a.scalar[S::beta2]);
+    rest2 = M::constant(1 - a.scalar[S::beta2]);
     inverse_root = M::constant(1 / __builtin_sqrt(c2));
-    eps = M::constant(a.eps);
-    weight_decay = M::constant(a.weight_decay);
-    shrink = M::constant(1 - a.lr * a.weight_decay);
-    decays = a.weight_decay != 0;
+    eps = M::constant(a.scalar[S::eps]);
+    weight_decay = M::constant(a.scalar[S::weight_decay]);
+    shrink = M::constant(1 - a.scalar[S::lr] * a.scalar[S::weight_decay]);
+    decays = a.scalar[S::weight_decay] != 0;
     decoupled = a.kind == OptimizerKind::adamw;
   }
 

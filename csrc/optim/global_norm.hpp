@@ -1,6 +1,7 @@
 // The norm of all gradients together, summed as backend.hpp says, and the factor that clips it.
 #pragma once
 
+#include "optim/norm_order.hpp"
 #include "optim/rule.hpp"
 #include "optim/segments.hpp"
 #include "simd/wide.hpp"
@@ -42,12 +43,24 @@ double add_squares(double total, const Segment* segment, int64_t segments, doubl
   return total;
 }
 
-inline Status norm(const NormArgs* a, Stream stream) {
-  return with_type(a->dtype, [&](auto type) {
-    *a->norm = __builtin_sqrt(
-        add_squares<decltype(type)>(0, a->segment, a->segments, a->partials, static_cast<Team*>(stream)));
-    if (a->clip_factor) *a->clip_factor = clip_factor(a->max_norm, *a->norm);
+// The one global norm. group(i) is the i-th of `groups` that have a dtype and segments.
+template <class Group>
+Status global_norm(int64_t groups, const Group& group, double* partials, Team* team, double* norm) {
+  double squares = 0;
+  const Status status = in_norm_order(groups, group, [&](int64_t i) {
+    return with_type(group(i).dtype, [&](auto type) {
+      squares = add_squares<decltype(type)>(squares, group(i).segment, group(i).segments, partials, team);
+    });
   });
+  *norm = __builtin_sqrt(squares);
+  return status;
+}
+
+inline Status norm(const NormArgs* a, Stream stream) {
+  const auto group = [&](int64_t i) -> const GradientGroup& { return a->group[i]; };
+  const Status status = global_norm(a->groups, group, a->partials, static_cast<Team*>(stream), a->norm);
+  if (a->clip_factor) *a->clip_factor = clip_factor(a->max_norm, *a->norm);
+  return status;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

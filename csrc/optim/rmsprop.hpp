@@ -13,20 +13,21 @@ namespace fusedrnn {
 template <class M>
 struct RmsProp {
   using V = typename M::V;
+  using S = rmsprop_scalars;
   V lr, alpha, rest, eps, momentum, weight_decay, zero;
   bool decays, keeps, centered;
 
   FR_FN explicit RmsProp(const OptimizerArgs& a)
-      : lr(M::constant(a.lr)),
-        alpha(M::constant(a.beta2)),
-        rest(M::constant(1 - a.beta2)),
-        eps(M::constant(a.eps)),
-        momentum(M::constant(a.momentum)),
-        weight_decay(M::constant(a.weight_decay)),
+      : lr(M::constant(a.scalar[S::lr])),
+        alpha(M::constant(a.scalar[S::alpha])),
+        rest(M::constant(1 - a.scalar[S::alpha])),
+        eps(M::constant(a.scalar[S::eps])),
+        momentum(M::constant(a.scalar[S::momentum])),
+        weight_decay(M::constant(a.scalar[S::weight_decay])),
         zero(M::constant(0)),
-        decays(a.weight_decay != 0),
-        keeps(a.momentum != 0),
-        centered(a.centered != 0) {}
+        decays(a.scalar[S::weight_decay] != 0),
+        keeps(a.scalar[S::momentum] != 0),
+        centered(a.scalar[S::centered] != 0) {}
 
   FR_FN void update(V& p, V g, V* state) const {
     if (decays) g = g + weight_decay * p;

@@ -7,7 +7,8 @@
 //
 // and V has + - * /. Interface of a rule:
 //
-//   Rule(const OptimizerArgs&)                    scalars of this step, computed in double, rounded once
+//   Rule(const OptimizerArgs&)                    scalars of this step, computed in double, rounded once; list.hpp
+//                                                 names them
 //   update(param, grad, state)                    all three are changed in place; grad on its way only
 //
 // Rules are PyTorch's (2.13). Weight decay is added to the clipped gradient, but by AdamW, which shrinks the parameter.

@@ -10,16 +10,17 @@ namespace fusedrnn {
 template <class M>
 struct Sgd {
   using V = typename M::V;
+  using S = sgd_scalars;
   V lr, momentum, weight_decay;
   bool decays, keeps, nesterov;
 
   FR_FN explicit Sgd(const OptimizerArgs& a)
-      : lr(M::constant(a.lr)),
-        momentum(M::constant(a.momentum)),
-        weight_decay(M::constant(a.weight_decay)),
-        decays(a.weight_decay != 0),
-        keeps(a.momentum != 0),
-        nesterov(a.nesterov != 0) {}
+      : lr(M::constant(a.scalar[S::lr])),
+        momentum(M::constant(a.scalar[S::momentum])),
+        weight_decay(M::constant(a.scalar[S::weight_decay])),
+        decays(a.scalar[S::weight_decay] != 0),
+        keeps(a.scalar[S::momentum] != 0),
+        nesterov(a.scalar[S::nesterov] != 0) {}
 
   FR_FN void update(V& p, V g, V* state) const {
     if (decays) g = g + weight_decay * p;

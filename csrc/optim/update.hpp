@@ -1,6 +1,7 @@
 // One pass of an update rule over all segments.
 #pragma once
 
+#include "backend/status.hpp"
 #include "optim/adagrad.hpp"
 #include "optim/adam.hpp"
 #include "optim/arithmetic.hpp"
@@ -15,12 +16,12 @@ template <class T, class Rule>
 FR_INLINE void update_lanes(const Rule& rule, typename Lanes<T>::V factor, const Segment& s, int64_t i, int n) {
   using L = Lanes<T>;
   T* param = static_cast<T*>(s.param) + i;
-  typename L::V p = L::load(param, n), state[3];
+  typename L::V p = L::load(param, n), state[kMaxStates];
   const typename L::V g = L::load(static_cast<const T*>(s.grad) + i, n) * factor;
-  for (int k = 0; k < 3; ++k) state[k] = s.state[k] ? L::load(static_cast<T*>(s.state[k]) + i, n) : L::zero();
+  for (int k = 0; k < kMaxStates; ++k) state[k] = s.state[k] ? L::load(static_cast<T*>(s.state[k]) + i, n) : L::zero();
   rule.update(p, g, state);
   L::store(param, p, n);
-  for (int k = 0; k < 3; ++k)
+  for (int k = 0; k < kMaxStates; ++k)
     if (s.state[k]) L::store(static_cast<T*>(s.state[k]) + i, state[k], n);
 }
 
@@ -28,7 +29,7 @@ FR_INLINE void update_lanes(const Rule& rule, typename Lanes<T>::V factor, const
 FR_INLINE void prefetch_segment(const Segment& s, const Segment& next, int64_t at, int64_t end) {
   prefetch<false>(s.grad, next.grad, at, end);
   prefetch<true>(s.param, next.param, at, end);
-  for (int k = 0; k < 3; ++k)
+  for (int k = 0; k < kMaxStates; ++k)
     if (s.state[k]) prefetch<true>(s.state[k], next.state[k], at, end);
 }
 
@@ -54,21 +55,19 @@ void run_update(const OptimizerArgs& a, Team* team) {
 
 inline Status optimizer(const OptimizerArgs* a, Stream stream) {
   Team* team = static_cast<Team*>(stream);
-  return with_type(a->dtype, [&](auto type) {
+  Status known = Status::ok;
+  const Status status = with_type(a->dtype, [&](auto type) {
     using T = decltype(type);
-    using M = Arithmetic<T>;
     switch (a->kind) {
-      case OptimizerKind::sgd:
-        return run_update<T, Sgd<M>>(*a, team);
-      case OptimizerKind::adagrad:
-        return run_update<T, Adagrad<M>>(*a, team);
-      case OptimizerKind::rmsprop:
-        return run_update<T, RmsProp<M>>(*a, team);
-      case OptimizerKind::adam:
-      case OptimizerKind::adamw:
-        return run_update<T, Adam<M>>(*a, team);
+#define FUSEDRNN_CASE(kind, Rule, header) \
+  case OptimizerKind::kind:               \
+    return run_update<T, Rule<Arithmetic<T>>>(*a, team);
+      FUSEDRNN_RULES(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
     }
+    known = fail(Status::invalid_argument, "an update of a kind that is not in optim/list.hpp");
   });
+  return status == Status::ok ? known : status;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

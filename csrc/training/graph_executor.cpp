@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "backend/scratch.hpp"
 #include "backend/traits.hpp"
 #include "device/env_flags.hpp"
 
@@ -12,11 +13,9 @@ namespace {
 
 constexpr size_t kMostGraphs = 64;  // kept at a time: more begin anew
 
-int64_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
-
 int64_t count_of(const Strided& s) { return s.rows * s.width; }
 
-bool has_classes(const CallShape& shape) { return shape.loss.kind == LossKind::cross_entropy_classes; }
+bool has_classes(const CallShape& shape) { return has_class_targets(shape.loss.spec.kind); }
 
 // `count` elements in a row.
 Gather copy_of(const void* from, int64_t count, void* to, int64_t bytes) {
@@ -27,7 +26,7 @@ Gather copy_of(const void* from, int64_t count, void* to, int64_t bytes) {
 
 bool GraphExecutor::Key::operator<(const Key& other) const {
   const auto all = [](const Key& k) {
-    return std::tie(k.shape, k.skip, k.clip, k.ignored, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
+    return std::tie(k.shape, k.skip, k.clip, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
                     k.plan.kind);
   };
   return all(*this) < all(other);
@@ -44,13 +43,11 @@ GraphExecutor::GraphExecutor(const Backend& backend, DType dtype, std::vector<st
       report_(backend),
       keys_(backend),
       partials_(backend) {
-  size_t chunks = 0, keyed = 0, next = 0;
-  for (const UpdateGroup& group : updates_) {
-    ++chunks;
-    for (int64_t i = 0; i < group.update.segments; ++i)
-      chunks += static_cast<size_t>(group.update.segment[i].count / kReduceChunk) + 1;
-  }
-  partials_.reserve(chunks * sizeof(double));
+  size_t keyed = 0, next = 0;
+  ClippedUpdateArgs all = {};
+  all.groups = static_cast<int64_t>(updates_.size());
+  all.group = updates_.data();
+  partials_.reserve(norm_partials(all) * sizeof(double));
   report_.reserve(sizeof(Report));
   for (const auto& layer : chain_.layers()) keyed += layer->has_key();
   keys_.reserve(keyed * sizeof(uint64_t));
@@ -154,8 +151,8 @@ void GraphExecutor::check_values(const CallShape& shape, Stream stream) {
     a.high = high;
     if (what == Checked::classes) {
       if (shape.loss.mask.rows > 0) a.mask = copy_of(mask_.data(), count, nullptr, 1).from;
-      a.has_ignore_index = shape.loss.has_ignore_index;
-      a.ignore_index = shape.loss.ignore_index;
+      a.has_ignore_index = shape.loss.spec.has_ignore_index;
+      a.ignore_index = shape.loss.spec.ignore_index;
     }
     a.fault = &report()->fault;
     check(backend_, backend_.async->check_values(&a, stream), "train_step");
@@ -215,7 +212,7 @@ void GraphExecutor::store_results(const CallShape& shape, const Results& results
 // Made when a shape comes the second time: one that comes once is not worth a graph.
 Graph GraphExecutor::graph_of(const CallShape& shape, const Call& call) {
   if (!graphs_wanted()) return nullptr;
-  const Key key = {&shape, call.skip, call.clip, shape.loss.ignore_index, plan_override()};
+  const Key key = {&shape, call.skip, call.clip, plan_override()};
   if (graphs_.size() == kMostGraphs && graphs_.count(key) == 0) free_graphs();
   Recorded& recorded = graphs_[key];
   if (recorded.graph || !recorded.seen_once) {

@@ -48,7 +48,6 @@ class GraphExecutor : public Executor {
     const CallShape* shape;
     bool skip;
     double clip;
-    int64_t ignored;
     PlanOverride plan;
     bool operator<(const Key& other) const;
   };

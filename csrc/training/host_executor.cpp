@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/scratch.hpp"
 #include "training/tasks.hpp"
 
 namespace fusedrnn::training {
@@ -15,7 +16,7 @@ constexpr double kFlopsPerParameter = 10;  // that could be done while one is up
 
 // Elements [first, last) of all segments, counted through.
 std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t last) {
-  const int64_t size = update.dtype == DType::float32 ? 4 : 8;
+  const int64_t size = bytes_of(update.dtype);
   const auto at = [&](void* data, int64_t element) {
     return data ? static_cast<void*>(static_cast<char*>(data) + element * size) : nullptr;
   };
@@ -23,11 +24,10 @@ std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t las
   for (int64_t i = 0, start = 0; i < update.segments; start += update.segment[i++].count) {
     const Segment& s = update.segment[i];
     const int64_t begin = std::max<int64_t>(first - start, 0), end = std::min(last - start, s.count);
-    if (begin < end)
-      pieces.push_back({at(s.param, begin),
-                        at(s.grad, begin),
-                        {at(s.state[0], begin), at(s.state[1], begin), at(s.state[2], begin)},
-                        end - begin});
+    if (begin >= end) continue;
+    Segment piece = {at(s.param, begin), at(s.grad, begin), {}, end - begin};
+    for (int k = 0; k < kMaxStates; ++k) piece.state[k] = at(s.state[k], begin);
+    pieces.push_back(piece);
   }
   return pieces;
 }
@@ -37,8 +37,12 @@ std::vector<Segment> cut(const OptimizerArgs& update, int64_t first, int64_t las
 HostExecutor::HostExecutor(const Backend& backend, DType dtype, std::vector<std::unique_ptr<Layer>> layers,
                            std::vector<Cleared> gradients, std::vector<UpdateGroup> updates)
     : Executor(backend, dtype, std::move(layers), std::move(gradients), std::move(updates)), partials_(backend) {
-  for (const UpdateGroup& group : updates_)
-    for (int64_t i = 0; i < group.update.segments; ++i) measured_.add(group.update.segment[i], group.update.dtype);
+  for (const UpdateGroup& group : updates_) {
+    const OptimizerArgs& update = group.update;
+    measured_.push_back({update.dtype, update.segments, update.segment});
+    for (int64_t i = 0; i < update.segments; ++i) parameters_ += static_cast<double>(update.segment[i].count);
+  }
+  partials_.reserve(norm_partials(norm_args()) * sizeof(double));
 }
 
 // Layers in order, as updates are: a thread has in its cache much of what it packs.
@@ -70,10 +74,17 @@ void HostExecutor::plan_updates(int32_t threads) {
 
 void HostExecutor::fit(const CallShape& shape, int32_t threads) {
   if (threads > 1 && threads != shared_by_) plan_updates(threads);
-  partials_.reserve(measured_.partials() * sizeof(double));
   chain_.fit(shape, threads);
-  flops_ = chain_.flops() + kFlopsPerParameter * static_cast<double>(measured_.count());
+  flops_ = chain_.flops() + kFlopsPerParameter * parameters_;
   plan_preparation();
+}
+
+NormArgs HostExecutor::norm_args() const {
+  NormArgs a = {};
+  a.groups = static_cast<int64_t>(measured_.size());
+  a.group = measured_.data();
+  a.partials = static_cast<double*>(partials_.data());
+  return a;
 }
 
 void HostExecutor::prepare(Team* team) {
@@ -132,11 +143,12 @@ void HostExecutor::run(const CallShape& shape, const Call& call, const Results& 
   const bool clips = call.clip >= 0;
   double factor = 1;
   if (call.measures()) {
-    const Norm norm =
-        norm_of(backend_, measured_, clips ? call.clip : INFINITY, static_cast<double*>(partials_.data()), team);
-    results.report->norm = norm.norm;
-    factor = norm.factor;
-    if (call.skip && !std::isfinite(norm.norm)) return;
+    NormArgs a = norm_args();
+    a.max_norm = clips ? call.clip : INFINITY;
+    a.norm = &results.report->norm;
+    a.clip_factor = &factor;
+    check(backend_, backend_.optim->norm(&a, team), "train_step");
+    if (call.skip && !std::isfinite(*a.norm)) return;
   }
   update(clips ? &factor : nullptr, team);
 }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "training/executor.hpp"
-#include "training/norm.hpp"
 
 namespace fusedrnn::training {
 
@@ -27,6 +26,7 @@ class HostExecutor : public Executor {
   void plan_preparation();
   void plan_updates(int32_t threads);
   void load_inputs(const Call& call, const Results& results);
+  NormArgs norm_args() const;
   void prepare(Team* team);
   void update(const double* factor, Team* team);
 
@@ -39,7 +39,8 @@ class HostExecutor : public Executor {
   };
   std::vector<Piece> pieces_;
   int32_t shared_by_ = 0;
-  Gradients measured_;
+  std::vector<GradientGroup> measured_;  // of updates_
+  double parameters_ = 0;                // how many they update
   Buffer partials_;
   double flops_ = 0;
 };

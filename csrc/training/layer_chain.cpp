@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "training/loss.hpp"
+#include "backend/scratch.hpp"
 
 namespace fusedrnn::training {
 namespace {
@@ -47,7 +47,7 @@ bool LayerChain::fits(const CallShape& shape, int32_t threads) const {
 
 void LayerChain::fit(const CallShape& shape, int32_t threads) {
   fitted_ = nullptr;
-  const size_t element = dtype_ == DType::float32 ? 4 : 8;
+  const auto element = static_cast<size_t>(bytes_of(dtype_));
   const Sequence sequence = promised(shape);
   size_t workspace = 0, widest = 0;
   flops_ = 0;
@@ -63,7 +63,7 @@ void LayerChain::fit(const CallShape& shape, int32_t threads) {
   }
   for (auto& way : grad_buffers_) way->reserve(widest);
   workspace_.reserve(workspace);
-  partials_.reserve(static_cast<size_t>(loss_chunks(shape.loss)) * sizeof(double));
+  partials_.reserve(loss_partials(shape.loss) * sizeof(double));
   fitted_ = &shape;
   threads_ = threads;
   override_ = plan_override();

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/scratch.hpp"
+
 namespace fusedrnn::training {
 namespace {
-
-size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
 
 // Axes 0 and 1 of a sequence as (t, b).
 Array3 time_first(Array3 sequence, bool batch_first) {
@@ -109,10 +109,10 @@ LayerNormArgs LayerNormLayer::args(const View& x) const {
 
 // The entry writes dx in any case: where it is not wanted, into the workspace.
 size_t LayerNormLayer::fit(const View& x, const Sequence&, int32_t) {
-  const size_t rows = static_cast<size_t>(x.rows.rows) * bytes_of(dtype_);
+  const size_t rows = static_cast<size_t>(x.rows.rows * bytes_of(dtype_));
   mean_.reserve(rows);
   rstd_.reserve(rows);
-  return static_cast<size_t>(x.shape.count()) * bytes_of(dtype_);
+  return static_cast<size_t>(x.shape.count() * bytes_of(dtype_));
 }
 
 Status LayerNormLayer::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {

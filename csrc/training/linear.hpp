@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/scratch.hpp"
 
 namespace fusedrnn {
 
@@ -77,7 +78,7 @@ class Linear {
   static int64_t stride(const Strided& rows) { return rows.axes == 0 ? rows.width : rows.stride[rows.axes - 1]; }
 
   char* offset(const void* data, int64_t elements) const {
-    return static_cast<char*>(const_cast<void*>(data)) + elements * (a_.dtype == DType::float32 ? 4 : 8);
+    return static_cast<char*>(const_cast<void*>(data)) + elements * bytes_of(a_.dtype);
   }
   const void* at(const Strided& rows, int64_t row) const {
     int64_t elements = 0;

@@ -104,7 +104,7 @@ FR_KERNEL void cross_entropy_kernel(const FR_CONSTANT CrossEntropyTask task) {
     }
   }
   if (team.first > 0) return;
-  if (a.reduction == Reduction::none)
+  if (a.spec.reduction == Reduction::none)
     static_cast<T*>(a.loss)[team.row] = static_cast<T>(loss);
   else
     a.partials[team.row] = loss;
@@ -119,7 +119,7 @@ Status launch_cross_entropy(const LossTask& loss, Stream stream) {
     using T = decltype(zero);
     const hw::Grid grid{
         {task.whole_block ? a.rows : (a.rows + kRows - 1) / kRows}, kThreads, kBlockBytes<double, kThreads>};
-    return a.kind == LossKind::cross_entropy_probabilities
+    return a.spec.kind == LossKind::cross_entropy_probabilities
                ? hw::launch<cross_entropy_kernel<T, true>>(grid, stream, task)
                : hw::launch<cross_entropy_kernel<T, false>>(grid, stream, task);
   });

@@ -22,10 +22,10 @@ FR_KERNEL void elementwise_kernel(const FR_CONSTANT LossTask task) {
     T dpred = slope * factor;
     if (!counts<T>(task, i)) loss = dpred = 0;
     static_cast<T*>(a.dpred)[i] = dpred;
-    if (a.reduction == Reduction::none) static_cast<T*>(a.loss)[i] = loss;
+    if (a.spec.reduction == Reduction::none) static_cast<T*>(a.loss)[i] = loss;
     sum = sum + static_cast<double>(loss);
   }
-  if (a.reduction == Reduction::none) return;
+  if (a.spec.reduction == Reduction::none) return;
   sum = block_sum<kElementwiseThreads>(sum);
   if (hw::thread() == 0) a.partials[hw::block_x()] = sum;
 }

@@ -2,6 +2,7 @@
 // device: the former waits where the latter will be.
 #include "losses/loss.cuh"
 
+#include "backend/scratch.hpp"
 #include "dtype.hpp"
 #include "entries.hpp"
 #include "sum.cuh"
@@ -41,40 +42,52 @@ Status add_up(const LossTask& loss, int64_t partials, Stream stream) {
                                   {loss, partials, static_cast<double*>(loss.args.loss)});
 }
 
-Status count(const LossTask& task, Stream stream) {
-  const int64_t chunks = (task.entries + kReduceChunk - 1) / kReduceChunk;
+Status count(const LossTask& task, const LossFacts& facts, Stream stream) {
+  const int64_t chunks = chunks_of(task.entries);
   const hw::Grid grid{{chunks}, kThreads, kBlockBytes<int32_t, kThreads>};
   const Status status = with_dtype(task.args.dtype, "a loss", [&](auto zero) {
     using T = decltype(zero);
-    if (task.args.kind == LossKind::cross_entropy_classes) return hw::launch<count_kernel<int64_t>>(grid, stream, task);
-    if (task.args.kind == LossKind::cross_entropy_probabilities)
-      return hw::launch<count_kernel<char>>(grid, stream, task);
-    return hw::launch<count_kernel<T>>(grid, stream, task);
+    if (!facts.by_rows) return hw::launch<count_kernel<T>>(grid, stream, task);
+    if (facts.target == TargetType::index) return hw::launch<count_kernel<int64_t>>(grid, stream, task);
+    return hw::launch<count_kernel<char>>(grid, stream, task);
   });
   return status == Status::ok ? add_up(task, chunks, stream) : status;
+}
+
+Status launch(const LossTask& task, Stream stream) {
+  switch (task.args.spec.kind) {
+#define FUSEDRNN_ELEMENT(kind, Loss, header) \
+  case LossKind::kind:                       \
+    return launch_elementwise<Loss>(#kind, task, stream);
+#define FUSEDRNN_ROW(kind, function, target) \
+  case LossKind::kind:                       \
+    return launch_##function(task, stream);
+    FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)
+#undef FUSEDRNN_ROW
+#undef FUSEDRNN_ELEMENT
+  }
+  return Status::invalid_argument;  // of no kind at all: `loss` has looked
 }
 
 }  // namespace
 
 Status loss(const LossArgs* a, Stream stream) {
-  const bool by_rows = a->kind == LossKind::cross_entropy_classes || a->kind == LossKind::cross_entropy_probabilities;
-  LossTask task{*a, by_rows ? a->rows : a->rows * a->classes, by_rows ? 1 : a->classes, 1, nullptr};
+  const LossSpec& spec = a->spec;
+  if (!is_loss(spec.kind))
+    return fail(Status::invalid_argument, "a loss of kind %d, which is not in losses/list.hpp",
+                static_cast<int>(spec.kind));
+  const LossFacts& facts = facts_of(spec.kind);
+  LossTask task{*a, facts.by_rows ? a->rows : a->rows * a->classes, facts.by_rows ? 1 : a->classes, 1, nullptr};
   Status status = Status::ok;
-  if (a->reduction == Reduction::mean && (a->mask.data || a->has_ignore_index)) {
-    status = count(task, stream);
+  if (spec.reduction == Reduction::mean && (a->mask.data || spec.has_ignore_index)) {
+    status = count(task, facts, stream);
     task.found = static_cast<const double*>(a->loss);
-  } else if (a->reduction == Reduction::mean && task.entries > 0) {
+  } else if (spec.reduction == Reduction::mean && task.entries > 0) {
     task.divisor = static_cast<double>(task.entries);
   }
-  if (status != Status::ok) return status;
-  if (a->kind == LossKind::mse)
-    status = launch_mse(task, stream);
-  else if (a->kind == LossKind::binary_cross_entropy)
-    status = launch_binary_cross_entropy(task, stream);
-  else
-    status = launch_cross_entropy(task, stream);
-  if (status != Status::ok || a->reduction == Reduction::none) return status;
-  return add_up(task, by_rows ? a->rows : (task.entries + kReduceChunk - 1) / kReduceChunk, stream);
+  if (status == Status::ok) status = launch(task, stream);
+  if (status != Status::ok || spec.reduction == Reduction::none) return status;
+  return add_up(task, static_cast<int64_t>(loss_partials(*a)), stream);
 }
 
 }  // namespace fusedrnn::cuda

@@ -24,15 +24,24 @@ FR_DEVICE bool counts(const LossTask& task, int64_t entry) {
   const LossArgs& a = task.args;
   if (a.mask.data && element_of<uint8_t>(a.mask, task.wide == 1 ? entry : entry / task.wide) == 0) return false;
   if constexpr (sizeof(Target) > 1) {
-    if (a.has_ignore_index) return element_of<Target>(a.target, entry) != static_cast<Target>(a.ignore_index);
+    if (a.spec.has_ignore_index) return element_of<Target>(a.target, entry) != static_cast<Target>(a.spec.ignore_index);
   }
   return true;
 }
 
 // Every loss: gradients, and entries' losses or, in `partials`, one sum per kReduceChunk entries of an elementwise loss
 // and per row of a cross-entropy.
-Status launch_mse(const LossTask& task, Stream stream);
-Status launch_binary_cross_entropy(const LossTask& task, Stream stream);
-Status launch_cross_entropy(const LossTask& task, Stream stream);
+//
+// Of an elementwise loss: defined in elementwise.cuh; instance.cu.in makes one for each.
+template <template <class> class Loss>
+Status launch_elementwise(const char* name, const LossTask& task, Stream stream);
+
+#define FUSEDRNN_ELEMENT(kind, Loss, header) \
+  template <class T>                         \
+  struct Loss;
+#define FUSEDRNN_ROW(kind, function, target) Status launch_##function(const LossTask& task, Stream stream);
+FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)
+#undef FUSEDRNN_ROW
+#undef FUSEDRNN_ELEMENT
 
 }  // namespace fusedrnn::cuda

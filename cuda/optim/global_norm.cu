@@ -89,7 +89,10 @@ Status begin_step(int64_t* steps, Stream stream) { return hw::launch<step_kernel
 
 Status norm(const NormArgs* a, Stream stream) {
   SquareSums squares{a->partials, 0};
-  const Status status = square_sums(a->dtype, a->segment, a->segments, nullptr, &squares, stream);
+  const auto group = [&](int64_t i) -> const GradientGroup& { return a->group[i]; };
+  const Status status = in_norm_order(a->groups, group, [&](int64_t i) {
+    return square_sums(group(i).dtype, group(i).segment, group(i).segments, nullptr, &squares, stream);
+  });
   if (status != Status::ok) return status;
   return hw::launch<norm_kernel>({{1}, kNormThreads, kBlockBytes<double, kNormThreads>}, stream,
                                  {squares, a->max_norm, a->norm, a->clip_factor});

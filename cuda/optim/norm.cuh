@@ -4,6 +4,7 @@
 #include "math.cuh"
 #include "sum.cuh"
 //
+#include "optim/norm_order.hpp"
 #include "optim/rule.hpp"
 
 namespace fusedrnn::cuda {
@@ -12,7 +13,7 @@ constexpr int kNormThreads = 256;  // of a block that adds up
 
 // A list of sums of squares, made by one or more calls of `square_sums`.
 struct SquareSums {
-  double* sums;  // device memory, room for one per kReduceChunk elements of each segment, at least one
+  double* sums;  // device memory, room for as many as norm_partials (backend/scratch.hpp) says
   int64_t count;
 };
 

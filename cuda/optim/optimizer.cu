@@ -1,21 +1,21 @@
 // The table's entries for updates: which rule's kernel.
 #include "entries.hpp"
-#include "optim/update.cuh"
+#include "hw/failure.hpp"
+#include "optim/launch.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
 
 Status launch(const UpdateTask& task, Stream stream) {
   switch (task.args.kind) {
-    case OptimizerKind::sgd:
-      return launch_sgd(task, stream);
-    case OptimizerKind::adagrad:
-      return launch_adagrad(task, stream);
-    case OptimizerKind::rmsprop:
-      return launch_rmsprop(task, stream);
-    default:
-      return launch_adam(task, stream);
+#define FUSEDRNN_CASE(kind, Rule, header) \
+  case OptimizerKind::kind:               \
+    return launch_update<Rule>(task, stream);
+    FUSEDRNN_RULES(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
   }
+  return fail(Status::invalid_argument, "an update of kind %d, which is not in optim/list.hpp",
+              static_cast<int>(task.args.kind));
 }
 
 }  // namespace
@@ -33,15 +33,12 @@ Status clipped_update(const ClippedUpdateArgs* a, Stream stream) {
   task.norm = a->norm;
   task.skip_nonfinite = a->skip_nonfinite;
   task.fault = a->fault;
-  Status status = Status::ok;
-  for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
-    const UpdateGroup& group = a->group[i];
-    if (a->norm)
-      status = square_sums(group.update.dtype, group.update.segment, group.update.segments, group.steps, &task.squares,
-                           stream);
-    else if (group.steps)
-      status = begin_step(group.steps, stream);
-  }
+  const auto group = [&](int64_t i) -> const OptimizerArgs& { return a->group[i].update; };
+  Status status = in_norm_order(a->groups, group, [&](int64_t i) {
+    int64_t* const steps = a->group[i].steps;
+    if (a->norm) return square_sums(group(i).dtype, group(i).segment, group(i).segments, steps, &task.squares, stream);
+    return steps ? begin_step(steps, stream) : Status::ok;
+  });
   for (int64_t i = 0; i < a->groups && status == Status::ok; ++i) {
     task.args = a->group[i].update;
     task.lr = a->group[i].lr;

@@ -74,7 +74,7 @@ inline bool follows(const Segment& s, const Segment& next, int64_t bytes) {
     return a ? static_cast<const char*>(a) + s.count * bytes == b : b == nullptr;
   };
   bool all = behind(s.param, next.param) && behind(s.grad, next.grad);
-  for (int k = 0; k < 3; ++k) all = all && behind(s.state[k], next.state[k]);
+  for (int k = 0; k < kMaxStates; ++k) all = all && behind(s.state[k], next.state[k]);
   return all;
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "dtype.hpp"
-#include "optim/norm.cuh"
+#include "optim/launch.hpp"
 #include "optim/segments.cuh"
 #include "products/elements.cuh"
 //
@@ -14,20 +14,6 @@ namespace fusedrnn::cuda {
 constexpr int kUpdateThreads = kNormThreads;
 template <class T>
 constexpr int kUpdateBlocks = sizeof(T) == 8 ? 3 : 4;  // of a multiprocessor
-
-// All that a kernel is told but the segments.
-struct UpdateTask {
-  OptimizerArgs args;  // its segments: in `table`
-  const double* lr;    // device memory, or nullptr: instead of args.lr
-  int64_t* steps;      // likewise, instead of args.step: see backend.hpp's UpdateGroup
-  const Fault* fault;  // or nullptr
-  // The clipping that every block decides for itself, from the same sums in the same order; without sums: none but that
-  // of args.clip_factor.
-  SquareSums squares;
-  double max_norm;
-  double* norm;
-  int32_t skip_nonfinite;
-};
 
 template <int N>
 struct UpdateArgs {
@@ -40,24 +26,24 @@ FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_
   constexpr int V = 16 / sizeof(T);
   bool whole = aligned(s.param) && aligned(s.grad);
   FR_UNROLL
-  for (int k = 0; k < 3; ++k) whole = whole && aligned(s.state[k]);
+  for (int k = 0; k < kMaxStates; ++k) whole = whole && aligned(s.state[k]);
   for (int64_t first = begin + V * hw::thread(); first < end; first += V * kUpdateThreads) {
     const bool all = whole && first + V <= end;
-    Elements<T> p = fetch<T>(s.param, first, end, all), state[3] = {};
+    Elements<T> p = fetch<T>(s.param, first, end, all), state[kMaxStates] = {};
     const Elements<T> g = fetch<T>(s.grad, first, end, all);
     FR_UNROLL
-    for (int k = 0; k < 3; ++k)
+    for (int k = 0; k < kMaxStates; ++k)
       if (s.state[k]) state[k] = fetch<T>(s.state[k], first, end, all);
     FR_UNROLL
     for (int j = 0; j < V; ++j) {
-      T own[3] = {state[0].v[j], state[1].v[j], state[2].v[j]};
+      T own[kMaxStates] = {state[0].v[j], state[1].v[j], state[2].v[j]};
       rule.update(p.v[j], g.v[j] * factor, own);
       FR_UNROLL
-      for (int k = 0; k < 3; ++k) state[k].v[j] = own[k];
+      for (int k = 0; k < kMaxStates; ++k) state[k].v[j] = own[k];
     }
     put<T>(s.param, first, end, all, p);
     FR_UNROLL
-    for (int k = 0; k < 3; ++k)
+    for (int k = 0; k < kMaxStates; ++k)
       if (s.state[k]) put<T>(s.state[k], first, end, all, state[k]);
   }
 }
@@ -88,7 +74,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(kUpdateThreads, kUpdateBlocks<T>) update_kernel(
   const hw::Shared<Rule> shared = hw::shared<Rule>(kBlockBytes<double, kUpdateThreads>, 1);
   if (hw::thread() == 0) {
     OptimizerArgs args = task.args;
-    if (task.lr) args.lr = *task.lr;
+    if (task.lr) args.scalar[kLearningRate] = *task.lr;
     if (task.steps) args.step = task.steps[0] + 1;
     shared[0] = Rule(args);
   }
@@ -118,10 +104,5 @@ Status launch_update(const UpdateTask& task, Stream stream) {
     });
   });
 }
-
-Status launch_sgd(const UpdateTask& task, Stream stream);
-Status launch_adagrad(const UpdateTask& task, Stream stream);
-Status launch_rmsprop(const UpdateTask& task, Stream stream);
-Status launch_adam(const UpdateTask& task, Stream stream);
 
 }  // namespace fusedrnn::cuda

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusedrnn._core import torch_hints
 from fusedrnn.functional.losses import binary_cross_entropy, cross_entropy, mse
+from fusedrnn.functional.losses import evaluate as evaluate  # for training steps
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mse"]
 

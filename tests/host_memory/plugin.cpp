@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "backend/scratch.hpp"
 #include "backend/traits.hpp"
 #include "device/plugin.hpp"
 #include "runtime/memory.hpp"
@@ -28,10 +29,6 @@ const Backend& inner() { return *device().backend; }
 // The caller's stream is a team of threads of the CPU, of no use to a device. Its default stream serves: what comes
 // from host memory and goes back there within the call has to do with no other stream.
 constexpr Stream kStream = nullptr;
-
-int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
-int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 Extent matrix(int64_t bytes, int64_t rows, int64_t width, int64_t ld) { return {bytes, width, {rows}, {ld}}; }
 
@@ -241,15 +238,15 @@ Status loss(const LossArgs* args, Stream) {
   Staging staging(inner(), kStream);
   LossArgs a = *args;
   const int64_t bytes = bytes_of(a.dtype), elements = a.rows * a.classes;
-  const bool by_rows = a.kind == LossKind::cross_entropy_classes || a.kind == LossKind::cross_entropy_probabilities;
-  const int64_t partials = by_rows ? a.rows : quotient_up(elements, kReduceChunk);
+  const LossFacts& facts = facts_of(a.spec.kind);
   a.pred = staging.in(a.pred, bytes);
-  a.target = staging.in(a.target, a.kind == LossKind::cross_entropy_classes ? sizeof(int64_t) : bytes);
+  a.target = staging.in(a.target, facts.target == TargetType::index ? sizeof(int64_t) : bytes);
   a.mask = staging.in(a.mask, 1);
-  a.loss = staging.out(a.loss, a.reduction == Reduction::none ? contiguous(bytes, by_rows ? a.rows : elements)
+  a.loss =
+      staging.out(a.loss, a.spec.reduction == Reduction::none ? contiguous(bytes, facts.by_rows ? a.rows : elements)
                                                               : contiguous(sizeof(double), 1));
   a.dpred = staging.out(a.dpred, contiguous(bytes, elements));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(partials) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(loss_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().losses->loss(&a, kStream); });
 }
 
@@ -277,16 +274,18 @@ Status optimizer(const OptimizerArgs* args, Stream) {
 Status norm(const NormArgs* args, Stream) {
   Staging staging(inner(), kStream);
   NormArgs a = *args;
-  std::vector<Segment> segments(a.segment, a.segment + a.segments);
-  int64_t chunks = 1;
-  for (Segment& s : segments) {
-    s = Segment{nullptr, staging.in(s.grad, contiguous(bytes_of(a.dtype), s.count)), {}, s.count};
-    chunks += quotient_up(s.count, kReduceChunk);
+  std::vector<GradientGroup> groups(a.group, a.group + a.groups);
+  std::vector<std::vector<Segment>> segments;
+  for (GradientGroup& g : groups) {
+    segments.emplace_back(g.segment, g.segment + g.segments);
+    for (Segment& s : segments.back())
+      s = Segment{nullptr, staging.in(s.grad, contiguous(bytes_of(g.dtype), s.count)), {}, s.count};
+    g.segment = segments.back().data();
   }
-  a.segment = segments.data();
+  a.group = groups.data();
   a.norm = staging.out(a.norm, contiguous(sizeof(double), 1));
   a.clip_factor = staging.out(a.clip_factor, contiguous(sizeof(double), 1));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(norm_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().optim->norm(&a, kStream); });
 }
 
@@ -295,18 +294,15 @@ Status clipped_update(const ClippedUpdateArgs* args, Stream) {
   ClippedUpdateArgs a = *args;
   std::vector<UpdateGroup> groups(a.group, a.group + a.groups);
   std::vector<std::vector<Segment>> segments;
-  int64_t chunks = 0;
   for (UpdateGroup& g : groups) {
     segments.push_back(updated_segments(staging, g.update));
     g.update.segment = segments.back().data();
     g.lr = staging.in(g.lr, contiguous(sizeof(double), 1));
     g.steps = staging.update(g.steps, contiguous(sizeof(int64_t), 2));
-    for (const Segment& s : segments.back()) chunks += quotient_up(s.count, kReduceChunk);
-    ++chunks;
   }
   a.group = groups.data();
   a.norm = staging.out(a.norm, contiguous(sizeof(double), 1));
-  a.partials = static_cast<double*>(staging.scratch(static_cast<size_t>(chunks) * sizeof(double)));
+  a.partials = static_cast<double*>(staging.scratch(norm_partials(a) * sizeof(double)));
   return staging.finish([&] { return inner().optim->clipped_update(&a, kStream); });
 }
 

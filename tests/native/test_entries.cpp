@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include "backend/rule_facts.hpp"
+#include "backend/scratch.hpp"
 #include "check.hpp"
 #include "guarded.hpp"
 #include "isa/registry.hpp"
@@ -117,26 +119,25 @@ void layers(Call<T>& c, int64_t n) {
 }
 
 template <class T>
-void loss(Call<T>& c, LossKind kind, Reduction reduction, int64_t n_rows, int64_t classes, bool masked) {
-  const bool by_row = kind == LossKind::cross_entropy_classes || kind == LossKind::cross_entropy_probabilities;
-  const int64_t count = n_rows * classes, entries = by_row ? n_rows : count;
-  const auto shaped = [&](const void* data) { return by_row ? rows(data, n_rows, classes) : flat(data, count); };
+void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_rows, int64_t classes, bool masked) {
+  const int64_t count = n_rows * classes, entries = facts.by_rows ? n_rows : count;
+  const auto shaped = [&](const void* data) { return facts.by_rows ? rows(data, n_rows, classes) : flat(data, count); };
   LossArgs a = {};
-  a.kind = kind;
-  a.reduction = reduction;
+  a.spec.kind = facts.kind;
+  a.spec.reduction = reduction;
   a.dtype = c.dtype;
   a.rows = n_rows;
   a.classes = classes;
   a.pred = shaped(c.reals(count, -9, 9));
-  a.target = kind == LossKind::cross_entropy_classes ? flat(c.integers(n_rows, classes), n_rows)
-                                                     : shaped(c.reals(count, 0, 1));
+  a.target =
+      facts.target == TargetType::index ? flat(c.integers(n_rows, classes), n_rows) : shaped(c.reals(count, 0, 1));
   if (masked) a.mask = flat(c.flags(n_rows), n_rows);
   double total = 0;
   T* each = c.template blank<T>(entries);
   T* dpred = c.template blank<T>(count);
   a.loss = reduction == Reduction::none ? static_cast<void*>(each) : &total;
   a.dpred = dpred;
-  a.partials = c.template blank<double>(by_row ? entries : (entries + kReduceChunk - 1) / kReduceChunk);
+  a.partials = c.template blank<double>(static_cast<int64_t>(loss_partials(a)));
   c.require_ok(c.backend.losses->loss(&a, c.team), "loss");
   c.see(&total, 1);
   c.see(each, entries);
@@ -145,48 +146,50 @@ void loss(Call<T>& c, LossKind kind, Reduction reduction, int64_t n_rows, int64_
 
 template <class T>
 void losses(Call<T>& c, int64_t n) {
-  for (const LossKind kind : {LossKind::mse, LossKind::cross_entropy_classes, LossKind::cross_entropy_probabilities,
-                              LossKind::binary_cross_entropy})
+  for (const LossFacts& facts : kLosses)
     for (const Reduction reduction : {Reduction::none, Reduction::mean, Reduction::sum})
-      for (const bool masked : {false, true}) loss(c, kind, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked);
-  loss(c, LossKind::mse, Reduction::mean, 0, 1, false);
+      for (const bool masked : {false, true}) loss(c, facts, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked);
+  loss(c, facts_of(LossKind::mse), Reduction::mean, 0, 1, false);
+  LossArgs unknown = {};
+  unknown.spec.kind = static_cast<LossKind>(sizeof kLosses / sizeof *kLosses);
+  unknown.dtype = c.dtype;
+  check::require(c.backend.losses->loss(&unknown, c.team) == Status::invalid_argument, "%s: a loss that is none",
+                 c.backend.name);
 }
 
 template <class T>
 void optimizers(Call<T>& c, int64_t n) {
   const int64_t counts[] = {n, 3, 0, n / 2};
   std::vector<Segment> segments;
-  int64_t chunks = 0;
   for (const int64_t count : counts) {
     segments.push_back(
         {c.reals(count), c.reals(count), {c.reals(count, 0, 1), c.reals(count, 0, 1), c.reals(count, 0, 1)}, count});
-    chunks += (count + kReduceChunk - 1) / kReduceChunk;
   }
   const auto table = static_cast<int64_t>(segments.size());
   double norm = 0, factor = 0;
-  const NormArgs measure = {c.dtype, table, segments.data(), 0.5, &norm, &factor, c.template blank<double>(chunks)};
+  const GradientGroup group = {c.dtype, table, segments.data()};
+  NormArgs measure = {1, &group, 0.5, &norm, &factor, nullptr};
+  measure.partials = c.template blank<double>(static_cast<int64_t>(norm_partials(measure)));
   c.require_ok(c.backend.optim->norm(&measure, c.team), "norm");
   c.see(&norm, 1);
   c.see(&factor, 1);
-  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adagrad, OptimizerKind::rmsprop,
-                                   OptimizerKind::adam, OptimizerKind::adamw}) {
+  for (const RuleFacts& rule : kRules) {
     OptimizerArgs a = {};
-    a.kind = kind;
+    a.kind = rule.kind;
     a.dtype = c.dtype;
     a.segments = table;
     a.segment = segments.data();
-    a.lr = 0.01;
-    a.weight_decay = 0.1;
-    a.eps = 1e-8;
-    a.beta1 = 0.9;
-    a.beta2 = 0.99;
-    a.momentum = 0.5;
-    a.lr_decay = 0.1;
-    a.nesterov = a.centered = a.bias_correction = 1;
+    for (int32_t i = 0; i < rule.scalars; ++i) a.scalar[i] = rule.scalar[i].range == Range::flag ? 1 : 0.3;
+    a.scalar[kLearningRate] = 0.01;
     a.step = 3;
     a.clip_factor = &factor;
     c.require_ok(c.backend.optim->optimizer(&a, c.team), "optimizer");
   }
+  OptimizerArgs unknown = {};
+  unknown.kind = static_cast<OptimizerKind>(sizeof kRules / sizeof *kRules);
+  unknown.dtype = c.dtype;
+  check::require(c.backend.optim->optimizer(&unknown, c.team) == Status::invalid_argument,
+                 "%s: an update of a rule that is none", c.backend.name);
   c.require_ok(c.backend.optim->scale(c.dtype, table, segments.data(), &factor, c.team), "scale");
   c.require_ok(c.backend.optim->clip_value(c.dtype, table, segments.data(), 0.1, c.team), "clip_value");
   for (const Segment& s : segments) {

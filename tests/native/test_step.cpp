@@ -4,6 +4,7 @@
 #include <new>
 #include <vector>
 
+#include "backend/rule_facts.hpp"
 #include "check.hpp"
 #include "isa/registry.hpp"
 #include "random.hpp"
@@ -70,11 +71,8 @@ class Model {
     adam.kind = OptimizerKind::adam;
     adam.segments = 1;
     adam.segment = &segment_;
-    adam.lr = 0.01;
-    adam.eps = 1e-8;
-    adam.beta1 = 0.9;
-    adam.beta2 = 0.999;
-    adam.bias_correction = 1;
+    for (int32_t i = 0; i < adam_scalars::count; ++i) adam.scalar[i] = facts_of(adam.kind).scalar[i].otherwise;
+    adam.scalar[adam_scalars::lr] = 0.01;
     executor = std::make_unique<HostExecutor>(
         backend, DType::float32, std::move(layers),
         std::vector<Cleared>{{grads_.data(), static_cast<size_t>(used_) * sizeof(float)}},
@@ -107,8 +105,8 @@ CallShape shape_of(int64_t T, int64_t B, bool lengths) {
   scores.rank = 2;
   scores.size[0] = B;
   scores.size[1] = kWords;
-  call_shape.loss.kind = LossKind::cross_entropy_classes;
-  call_shape.loss.reduction = Reduction::mean;
+  call_shape.loss.spec.kind = LossKind::cross_entropy_classes;
+  call_shape.loss.spec.reduction = Reduction::mean;
   call_shape.loss.rows = B;
   call_shape.loss.classes = kWords;
   call_shape.loss.pred = contiguous(scores, nullptr).rows;

@@ -103,8 +103,8 @@ void classes() {
   const Device<int64_t> right(std::vector<int64_t>{0, 5, 2, 1}), wrong(std::vector<int64_t>{0, kMost, 2, -1});
   const Device<Fault> none(std::vector<Fault>(1)), one(std::vector<Fault>{{1, 2, 3}});
   LossArgs a{};
-  a.kind = LossKind::cross_entropy_classes;
-  a.reduction = Reduction::sum;
+  a.spec.kind = LossKind::cross_entropy_classes;
+  a.spec.reduction = Reduction::sum;
   a.dtype = DType::float32;
   a.rows = rows;
   a.classes = width;
@@ -124,6 +124,8 @@ void classes() {
   const std::vector<float> slope = dpred.values();
   for (size_t row = 0; row < rows; ++row)
     check::require(std::isnan(slope[row * width]) == (row == 1 || row == 3), "gradient of row %zu", row);
+  a.spec.kind = static_cast<LossKind>(-1);
+  check::require(backend->losses->loss(&a, nullptr) == Status::invalid_argument, "a loss that is none");
 }
 
 void updates() {
@@ -159,6 +161,10 @@ void updates() {
       "an update without a fault");
   run(nullptr, none.data());
   check::require(param.values()[0] == 0 && steps.values()[1] == 6, "an update without a norm");
+  group.update.kind = static_cast<OptimizerKind>(-1);
+  check::require(backend->optim->optimizer(&group.update, nullptr) == Status::invalid_argument &&
+                     backend->optim->clipped_update(&a, nullptr) == Status::invalid_argument,
+                 "an update of a rule that is none");
 }
 
 }  // namespace

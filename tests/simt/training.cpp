@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "../native/random.hpp"
+#include "backend/rule_facts.hpp"
+#include "backend/scratch.hpp"
 #include "fixture.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -85,25 +87,23 @@ void dropout_and_last() {
 }
 
 // ---------------------------------------------------------------------------------------------------------- losses
-void loss(LossKind kind, int64_t rows, int64_t classes) {
+void loss(const LossFacts& facts, int64_t rows, int64_t classes) {
   const int64_t count = rows * classes;
-  const bool by_class = kind == LossKind::cross_entropy_classes;
-  const bool by_rows = by_class || kind == LossKind::cross_entropy_probabilities;
   const Device<float> pred(drawn(count)), target(drawn(count, 0, 1)), dpred(count);
   const Device<int64_t> class_of(integers(rows, classes));
   std::vector<uint8_t> kept(static_cast<size_t>(rows), 1);
   kept[1] = 0;
   const Device<uint8_t> mask(kept);
-  const Device<double> total(1), partials(static_cast<size_t>(by_rows ? rows : count / kReduceChunk + 1));
   LossArgs a{};
-  a.kind = kind;
-  a.reduction = Reduction::mean;
+  a.spec.kind = facts.kind;
+  a.spec.reduction = Reduction::mean;
   a.rows = rows;
   a.classes = classes;
-  a.pred = by_rows ? rows_of(pred.data(), rows, classes) : flat(pred.data(), count);
-  a.target = by_class  ? flat(class_of.data(), rows)
-             : by_rows ? rows_of(target.data(), rows, classes)
-                       : flat(target.data(), count);
+  const Device<double> total(1), partials(loss_partials(a));
+  a.pred = facts.by_rows ? rows_of(pred.data(), rows, classes) : flat(pred.data(), count);
+  a.target = facts.target == TargetType::index ? flat(class_of.data(), rows)
+             : facts.by_rows                   ? rows_of(target.data(), rows, classes)
+                                               : flat(target.data(), count);
   a.mask = flat(mask.data(), rows);
   a.loss = total.data();
   a.dpred = dpred.data();
@@ -155,20 +155,19 @@ std::vector<float> updated(const std::vector<float>& values, int64_t gap) {
   update.kind = OptimizerKind::adam;
   update.segments = 3;
   update.segment = p.segments;
-  update.eps = 1e-6;
-  update.beta1 = 0.9;
-  update.beta2 = 0.99;
-  update.bias_correction = 1;
+  for (int32_t i = 0; i < adam_scalars::count; ++i) update.scalar[i] = facts_of(update.kind).scalar[i].otherwise;
+  update.scalar[adam_scalars::eps] = 1e-6;
   const UpdateGroup group{update, lr.data(), steps.data()};
   const ClippedUpdateArgs clipped{1, &group, 0.5, 1, norm.data(), partials.data()};
   require_ok(backend->optim->clipped_update(&clipped, nullptr));
   check::require(steps.values()[1] == 5, "an update was not counted");
-  const NormArgs measure{DType::float32, 3, p.segments, 0.25, norm.data(), factor.data(), partials.data()};
+  const GradientGroup gradients{DType::float32, 3, p.segments};
+  const NormArgs measure{1, &gradients, 0.25, norm.data(), factor.data(), partials.data()};
   require_ok(backend->optim->norm(&measure, nullptr));
   require_ok(backend->optim->scale(DType::float32, 3, p.segments, factor.data(), nullptr));
   require_ok(backend->optim->clip_value(DType::float32, 3, p.segments, 0.002, nullptr));
   update.step = 6;
-  update.lr = 0.2;
+  update.scalar[adam_scalars::lr] = 0.2;
   require_ok(backend->optim->optimizer(&update, nullptr));
   return p.result();
 }
@@ -222,11 +221,9 @@ int main() {
   layer_norm();
   dropout_and_last();
   std::puts("losses");
-  loss(LossKind::mse, 3, 2000);
-  loss(LossKind::binary_cross_entropy, 3, 2000);
-  for (const LossKind kind : {LossKind::cross_entropy_classes, LossKind::cross_entropy_probabilities}) {
-    loss(kind, 20, 37);
-    loss(kind, 3, 1100);
+  for (const LossFacts& facts : kLosses) {
+    if (facts.by_rows) loss(facts, 20, 37);
+    loss(facts, 3, facts.by_rows ? 1100 : 2000);
   }
   std::puts("optimizers");
   optimizers();

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "backend/scratch.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
 #include "runtime/memory.hpp"
@@ -19,9 +20,9 @@ struct Kind {
 Kind kind_of(Element element) {
   switch (element) {
     case Element::float32:
-      return {'f', 4};
+      return {'f', bytes_of(DType::float32)};
     case Element::float64:
-      return {'f', 8};
+      return {'f', bytes_of(DType::float64)};
     case Element::int64:
       return {'i', 8};
     default:
@@ -389,6 +390,15 @@ double real(const char* name, py::handle value, double low, double high) {
     bad_value(name, open ? "a number >= " + from : "in [" + from + ", " + to + "]", shown(value));
   }
   return x;
+}
+
+std::string quoted(const std::vector<const char*>& names, const std::string& last) {
+  std::string text;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += i + 1 < names.size() ? ", " : " " + last + " ";
+    text += "'" + std::string(names[i]) + "'";
+  }
+  return text;
 }
 
 void bad_value(const std::string& name, const std::string& must, const std::string& was) {

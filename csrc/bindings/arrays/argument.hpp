@@ -132,6 +132,9 @@ int64_t integer(const char* name, py::handle value, int64_t low, int64_t high);
 uint64_t unsigned_integer(const char* name, py::handle value);
 double real(const char* name, py::handle value, double low, double high);
 
+// Names in quotes, as in "'a', 'b' or 'c'" with `last` "or".
+std::string quoted(const std::vector<const char*>& names, const std::string& last);
+
 // "name must be <must>, it is <was>" as a ValueError or TypeError.
 [[noreturn]] void bad_value(const std::string& name, const std::string& must, const std::string& was);
 [[noreturn]] void bad_type(const std::string& name, const std::string& must, const std::string& was);

@@ -1,5 +1,6 @@
 #include "bindings/arrays/checks.hpp"
 
+#include "backend/loss_facts.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
 #include "runtime/error.hpp"
@@ -75,12 +76,12 @@ void require_lengths(const int64_t* lengths, int64_t T, int64_t B, const Backend
 }
 
 void require_classes(const LossArgs& loss, const Backend* device) {
-  if (loss.kind != LossKind::cross_entropy_classes) return;
+  if (!has_class_targets(loss.spec.kind)) return;
   CheckArgs a = {};
   a.values = loss.target;
   a.mask = loss.mask;
-  a.has_ignore_index = loss.has_ignore_index;
-  a.ignore_index = loss.ignore_index;
+  a.has_ignore_index = loss.spec.has_ignore_index;
+  a.ignore_index = loss.spec.ignore_index;
   a.count = loss.rows;
   a.high = loss.classes - 1;
   const Fault fault = first_wrong("target", a, device);

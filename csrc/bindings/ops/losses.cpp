@@ -3,32 +3,49 @@
 
 #include <string>
 
+#include "backend/scratch.hpp"
 #include "bindings/arrays/checks.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/call.hpp"
 #include "runtime/error.hpp"
-#include "training/loss.hpp"
 
 namespace fusedrnn {
 namespace {
 
-// What is no text would be refused by the binding with its signature, which helps nobody.
-std::string reduction_text(py::handle reduction) {
-  if (py::isinstance<py::str>(reduction)) return py::cast<std::string>(reduction);
-  bad_type("reduction", "'mean', 'sum' or 'none'", std::string("of type ") + Py_TYPE(reduction.ptr())->tp_name);
+// Text, for what the binding would refuse with its signature, which helps nobody.
+std::string text(const char* name, py::handle value, const std::string& must) {
+  if (py::isinstance<py::str>(value)) return py::cast<std::string>(value);
+  bad_type(name, must, std::string("of type ") + Py_TYPE(value.ptr())->tp_name);
 }
 
-Reduction reduction_of(const std::string& name) {
-  if (name == "none") return Reduction::none;
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  bad_value("reduction", "'mean', 'sum' or 'none'", "'" + name + "'");
+const LossFacts& loss_named(py::handle name) {
+  std::vector<const char*> names;  // each function's once
+  for (const LossFacts& loss : kLosses)
+    if (names.empty() || std::string(names.back()) != loss.name) names.push_back(loss.name);
+  const std::string must = quoted(names, "or"), given = text("loss", name, must);
+  for (const LossFacts& loss : kLosses)
+    if (given == loss.name) return loss;
+  bad_value("loss", must, "'" + given + "'");
 }
 
-void set_ignore_index(LossArgs& a, py::handle ignore_index) {
-  if (ignore_index.is_none()) return;
-  a.has_ignore_index = 1;
-  a.ignore_index = integer("ignore_index", ignore_index, INT64_MIN, INT64_MAX);
+constexpr const char* kReductions[] = {"none", "mean", "sum"};  // in the order of Reduction
+
+Reduction reduction_named(py::handle name) {
+  const std::string must = "'mean', 'sum' or 'none'", given = text("reduction", name, must);
+  for (int32_t i = 0; i < 3; ++i)
+    if (given == kReductions[i]) return static_cast<Reduction>(i);
+  bad_value("reduction", must, "'" + given + "'");
+}
+
+LossSpec make_spec(py::handle loss, py::handle reduction, py::handle ignore_index) {
+  LossSpec spec = {};
+  spec.kind = loss_named(loss).kind;
+  spec.reduction = reduction_named(reduction);
+  if (!ignore_index.is_none()) {
+    spec.has_ignore_index = 1;
+    spec.ignore_index = integer("ignore_index", ignore_index, INT64_MIN, INT64_MAX);
+  }
+  return spec;
 }
 
 // Losses whose entries are elements. A mask has pred's shape, or its shape without the last axis.
@@ -55,36 +72,44 @@ bool is_float(py::handle array) {
   return py::isinstance<py::array>(array) && py::cast<py::array>(array).dtype().kind() == 'f';
 }
 
-void set_cross_entropy(LossArgs& a, const Prediction& pred, py::handle target_object, py::handle mask_object) {
-  const bool probabilities = is_float(target_object);
+// The kind with the same function for a target of classes, or of numbers.
+LossKind kind_for(LossKind kind, TargetType target) {
+  const std::string name = facts_of(kind).name;
+  for (const LossFacts& loss : kLosses)
+    if (name == loss.name && loss.target == target) return loss.kind;
+  bad_type("target", target == TargetType::index ? "of floating-point numbers" : "of integers", "not");
+}
+
+// Losses whose entries are rows of classes.
+void set_rows(LossArgs& a, const Prediction& pred, py::handle target_object, py::handle mask_object) {
+  const bool numbers = is_float(target_object);
   const Argument target =
-      input("target", target_object, probabilities ? element_of(pred.dtype) : Element::int64, {{"..."}}, pred.device);
+      input("target", target_object, numbers ? element_of(pred.dtype) : Element::int64, {{"..."}}, pred.device);
   const std::vector<int64_t> entries = without_last(pred.sizes);
-  require_shape(target, probabilities ? pred.sizes : entries);
+  require_shape(target, numbers ? pred.sizes : entries);
   const Argument mask = optional_input("mask", mask_object, Element::boolean, {{"..."}}, pred.device);
   if (mask.present()) require_shape(mask, entries);
-  a.kind = probabilities ? LossKind::cross_entropy_probabilities : LossKind::cross_entropy_classes;
+  a.spec.kind = kind_for(a.spec.kind, numbers ? TargetType::numbers : TargetType::index);
   a.pred = pred.rows;
   a.rows = a.pred.rows;
   a.classes = a.pred.width;
-  a.target = probabilities ? rows_of(target) : elements_of(target);
+  a.target = numbers ? rows_of(target) : elements_of(target);
   a.mask = elements_of(mask);
   if (a.classes == 0) bad_value("pred", "of at least one class", shape_text(pred.sizes));
-  if (probabilities && a.has_ignore_index)
-    bad_value("ignore_index", "None with probabilities as target (use mask)", std::to_string(a.ignore_index));
+  if (numbers && a.spec.has_ignore_index)
+    bad_value("ignore_index", "None with probabilities as target (use mask)", std::to_string(a.spec.ignore_index));
 }
 
 // Allocates partials and results, runs, returns (loss, dpred).
-py::tuple run(const std::string& name, py::handle pred_object, py::handle target, const std::string& reduction,
-              py::handle mask, py::handle ignore_index) {
-  const bool by_rows = name == "cross_entropy";
+py::tuple run(const LossSpec& spec, py::handle pred_object, py::handle target, py::handle mask) {
+  const bool by_rows = facts_of(spec.kind).by_rows;
   const Backend* device = device_of(pred_object);
   const Argument pred = by_rows ? input("pred", pred_object, any_float, {{"..."}, {"classes"}}, device)
                                 : input("pred", pred_object, any_float, {{"..."}}, device);
   const Prediction seen = {pred.dtype(), pred.sizes(), rows_of(pred), elements_of(pred), device};
-  LossArgs a = loss_arguments(name, seen, target, mask, reduction, ignore_index);
+  LossArgs a = loss_arguments(spec, seen, target, mask);
   require_classes(a, device);
-  const bool whole = a.reduction != Reduction::none;
+  const bool whole = spec.reduction != Reduction::none;
   Scalar total(device, "loss");
   const Result losses =
       whole ? Result() : fresh_on(device, pred.element(), by_rows ? leading(pred) : pred.sizes(), "loss");
@@ -94,7 +119,7 @@ py::tuple run(const std::string& name, py::handle pred_object, py::handle target
   const Backend& backend = backend_of(device);
   {
     py::gil_scoped_release release;
-    const Memory partials(backend, static_cast<size_t>(training::loss_chunks(a)) * sizeof(double), "partial sums");
+    const Memory partials(backend, loss_partials(a) * sizeof(double), "partial sums");
     a.partials = partials.as<double>();
     CallStream on(device);
     check(backend, backend.losses->loss(&a, on.stream()), "loss");
@@ -103,32 +128,60 @@ py::tuple run(const std::string& name, py::handle pred_object, py::handle target
   return py::make_tuple(whole ? total.object() : losses.object, dpred.object);
 }
 
+std::string text_of(const LossSpec& spec) {
+  std::string text = "LossSpec('" + std::string(facts_of(spec.kind).name) + "', reduction='" +
+                     kReductions[static_cast<int32_t>(spec.reduction)] + "'";
+  if (spec.has_ignore_index) text += ", ignore_index=" + std::to_string(spec.ignore_index);
+  return text + ")";
+}
+
+// Names of the functions, each once.
+py::list names() {
+  py::list all;
+  for (const LossFacts& loss : kLosses)
+    if (!all.contains(loss.name)) all.append(loss.name);
+  return all;
+}
+
 }  // namespace
 
-LossArgs loss_arguments(const std::string& name, const Prediction& pred, py::handle target, py::handle mask,
-                        const std::string& reduction, py::handle ignore_index) {
+std::array<int64_t, 4> words_of(const LossSpec& spec) {
+  const auto& [kind, reduction, has_ignore_index, ignore_index] = spec;  // all of it: else this does not compile
+  return {static_cast<int64_t>(kind), static_cast<int64_t>(reduction), has_ignore_index, ignore_index};
+}
+
+LossArgs loss_arguments(const LossSpec& spec, const Prediction& pred, py::handle target, py::handle mask) {
   LossArgs a = {};
-  a.reduction = reduction_of(reduction);
+  a.spec = spec;
   a.dtype = pred.dtype;
-  set_ignore_index(a, ignore_index);
-  if (name == "cross_entropy") {
-    set_cross_entropy(a, pred, target, mask);
-  } else {
-    a.kind = name == "mse" ? LossKind::mse : LossKind::binary_cross_entropy;
+  if (facts_of(spec.kind).by_rows)
+    set_rows(a, pred, target, mask);
+  else
     set_elementwise(a, pred, target, mask);
-  }
   return a;
 }
 
 void bind_losses(py::module_& m) {
   using py::arg;
-  for (const char* name : {"mse", "cross_entropy", "binary_cross_entropy"})
-    m.def(
-        name,
-        [name](py::handle pred, py::handle target, py::handle reduction, py::handle mask, py::handle ignore_index) {
-          return run(name, pred, target, reduction_text(reduction), mask, ignore_index);
-        },
-        arg("pred"), arg("target"), arg("reduction"), arg("mask"), arg("ignore_index"));
+  py::class_<LossSpec>(m, "LossSpec")
+      .def(py::init(&make_spec), arg("loss"), arg("reduction") = "mean", arg("ignore_index") = py::none())
+      .def_property_readonly("reduction",
+                             [](const LossSpec& spec) { return kReductions[static_cast<int32_t>(spec.reduction)]; })
+      .def_property_readonly("ignore_index",
+                             [](const LossSpec& spec) {
+                               return spec.has_ignore_index ? py::object(py::int_(spec.ignore_index)) : py::none();
+                             })
+      .def(
+          "__eq__", [](const LossSpec& a, const LossSpec& b) { return words_of(a) == words_of(b); }, py::is_operator())
+      .def("__hash__",
+           [](const LossSpec& spec) {
+             py::list words;
+             for (const int64_t word : words_of(spec)) words.append(word);
+             return py::hash(py::tuple(words));
+           })
+      .def("__repr__", &text_of);
+  m.def("losses", &names);
+  m.def("loss", &run, arg("spec"), arg("pred"), arg("target"), arg("mask"));
 }
 
 }  // namespace fusedrnn

@@ -3,43 +3,22 @@
 #include <cmath>
 #include <string>
 
+#include "backend/scratch.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
 #include "bindings/ops/optim.hpp"
 #include "runtime/error.hpp"
-#include "training/norm.hpp"
 
 namespace fusedrnn {
 namespace {
 
-using training::Gradients;
-
-OptimizerKind kind_of(const std::string& name) {
-  if (name == "sgd") return OptimizerKind::sgd;
-  if (name == "adagrad") return OptimizerKind::adagrad;
-  if (name == "rmsprop") return OptimizerKind::rmsprop;
-  if (name == "adam") return OptimizerKind::adam;
-  if (name == "adamw") return OptimizerKind::adamw;
-  bad_value("kind", "'sgd', 'adagrad', 'rmsprop', 'adam' or 'adamw'", "'" + name + "'");
-}
-
-// States of a rule: how many it may keep, how many of them, the first, it always keeps.
-struct States {
-  size_t slots, required;
-};
-
-States states_of(OptimizerKind kind) {
-  switch (kind) {
-    case OptimizerKind::sgd:
-      return {1, 0};
-    case OptimizerKind::adagrad:
-      return {1, 1};
-    case OptimizerKind::rmsprop:
-      return {3, 1};
-    default:
-      return {2, 2};
-  }
+const RuleFacts& rule_named(const std::string& name) {
+  for (const RuleFacts& rule : kRules)
+    if (name == rule.name) return rule;
+  std::vector<const char*> names;
+  for (const RuleFacts& rule : kRules) names.push_back(rule.name);
+  bad_value("kind", quoted(names, "or"), "'" + name + "'");
 }
 
 Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, const Backend* device) {
@@ -51,7 +30,7 @@ Argument gradient(py::handle value, Element element, const std::vector<int64_t>&
 
 }  // namespace
 
-Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind_of(kind)) {
+Segments::Segments(const std::string& kind, const py::list& pieces) : rule_(rule_named(kind)) {
   for (const py::handle piece : pieces) {
     const py::tuple parts = py::cast<py::tuple>(piece);
     if (pieces_.empty()) device_ = device_of(parts[0]);
@@ -60,15 +39,15 @@ Segments::Segments(const std::string& kind, const py::list& pieces) : kind_(kind
     const Argument grad = gradient(parts[1], param.element(), param.sizes(), device_);
     Segment segment = {param.data(), grad.data(), {}, param.count()};
     const py::list given = py::cast<py::list>(parts[2]);
-    const States expected = states_of(kind_);
-    if (given.size() != expected.slots)
-      bad_value("state", "of " + std::to_string(expected.slots) + " entries", std::to_string(given.size()));
+    if (given.size() != static_cast<size_t>(rule_.states))
+      bad_value("state", "of " + std::to_string(rule_.states) + " entries", std::to_string(given.size()));
     std::vector<Argument> states;
-    for (const py::handle value : given) {
-      const auto read = states.size() < expected.required ? output : optional_output;
-      states.push_back(read("state", value, param.element(), {{"..."}}, device_));
+    for (int32_t i = 0; i < rule_.states; ++i) {
+      const StateFacts& facts = rule_.state[i];
+      const auto read = facts.kept_by == nullptr ? output : optional_output;
+      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, device_));
       if (states.back().present()) require_shape(states.back(), param.sizes());
-      segment.state[states.size() - 1] = states.back().data();
+      segment.state[i] = states.back().data();
     }
     std::vector<const Argument*> outputs = {&param};
     for (const Argument& state : states) outputs.push_back(&state);
@@ -91,42 +70,51 @@ void Segments::use() const {
   for (const auto& [block, access] : blocks_) block->use(access);
 }
 
-OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+OptimizerArgs update_of(const Segments& segments) {
   segments.use();
   OptimizerArgs a = {};
-  a.kind = segments.kind();
+  a.kind = segments.rule().kind;
   a.dtype = segments.dtype();
   a.segments = static_cast<int64_t>(segments.segments().size());
   a.segment = segments.segments().data();
-  const auto number = [&](const char* name, double otherwise) {
-    return scalars.contains(name) ? py::cast<double>(scalars[name]) : otherwise;
-  };
-  a.lr = number("lr", NAN);
-  a.weight_decay = number("weight_decay", 0);
-  a.eps = number("eps", 0);
-  a.beta1 = number("beta1", 0);
-  a.beta2 = number("beta2", 0);
-  a.momentum = number("momentum", 0);
-  a.lr_decay = number("lr_decay", 0);
-  a.nesterov = number("nesterov", 0) != 0;
-  a.centered = number("centered", 0) != 0;
-  a.bias_correction = number("bias_correction", 1) != 0;
-  a.step = static_cast<int64_t>(number("step", 1));
+  for (double& scalar : a.scalar) scalar = NAN;  // until it is set
+  a.step = 1;
+  return a;
+}
+
+OptimizerArgs update_of(const Segments& segments, const py::dict& scalars) {
+  OptimizerArgs a = update_of(segments);
+  const RuleFacts& rule = segments.rule();
+  std::vector<const char*> names;
+  for (int32_t i = 0; i < rule.scalars; ++i) names.push_back(rule.scalar[i].name);
+  bool known = scalars.size() == names.size();
+  for (size_t i = 0; i < names.size() && known; ++i) {
+    known = scalars.contains(names[i]);
+    if (known) a.scalar[i] = py::cast<double>(scalars[names[i]]);
+  }
+  if (!known) bad_value("scalars", quoted(names, "and"), py::str(py::list(scalars)));
   return a;
 }
 
 namespace {
 
-void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle clip_factor) {
+double finite_factor(py::handle clip_factor) {
+  const double factor = real("clip_factor", clip_factor, 0, HUGE_VAL);
+  if (std::isinf(factor)) bad_value("clip_factor", "finite and >= 0", "inf");
+  return factor;
+}
+
+void optimizer_step(const Segments& segments, const py::dict& scalars, py::handle step, py::handle clip_factor) {
   const Backend* device = segments.device();
   const Backend& backend = backend_of(device);
   OptimizerArgs a = update_of(segments, scalars);
+  a.step = integer("step", step, 1, INT64_MAX);
   Argument there;
   double factor = 1;
   if (device != nullptr && as_device_array(clip_factor) != nullptr)
     there = input("clip_factor", clip_factor, Element::float64, {}, device);
   else if (!clip_factor.is_none())
-    factor = py::cast<double>(clip_factor);
+    factor = finite_factor(clip_factor);
   py::gil_scoped_release release;
   CallStream on(device);
   const Memory copy(backend, device != nullptr && factor != 1 ? sizeof factor : 0, "clip_factor");
@@ -142,11 +130,20 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
   on.finish();
 }
 
-// Gradients with the arrays they lie in.
+// Gradients by dtype with the arrays they lie in.
 struct Listed {
   const Backend* device = nullptr;
-  Gradients gradients;
+  std::vector<Segment> of[2];  // float32, float64
   std::vector<Argument> kept;
+
+  std::vector<GradientGroup> groups() const {
+    std::vector<GradientGroup> groups;
+    for (const bool wide : {false, true})
+      if (!of[wide].empty())
+        groups.push_back(
+            {wide ? DType::float64 : DType::float32, static_cast<int64_t>(of[wide].size()), of[wide].data()});
+    return groups;
+  }
 };
 
 Listed listed(const py::list& grads, bool written) {
@@ -157,64 +154,44 @@ Listed listed(const py::list& grads, bool written) {
     Argument grad = written ? output(name, value, any_float, {{"..."}}, g.device)
                             : input(name, value, any_float, {{"..."}}, g.device);
     grad.require_contiguous();
-    g.gradients.add({nullptr, grad.data(), {}, grad.count()}, grad.dtype());
+    g.of[grad.dtype() == DType::float64].push_back({nullptr, grad.data(), {}, grad.count()});
     g.kept.push_back(grad);
   }
   return g;
 }
 
-// Scratch of `measure`, in doubles.
-struct NormMemory {
-  NormMemory(const Backend& backend, const Gradients& g)
-      : all(backend, (kOwn + g.partials()) * sizeof(double), "partial sums of the norm") {}
-  static constexpr size_t kOwn = 3;
-  Memory all;
-  double* of_dtype() const { return all.as<double>(); }
-  double* factor() const { return all.as<double>() + 2; }
-  double* partials() const { return all.as<double>() + kOwn; }
-};
-
-// The norm of all gradients into `norm`, and into the scratch the factor that makes it max_norm where it is more: both
-// in the backend's memory. Of gradients of both types it is the norm of the two norms.
-void measure(const Backend& backend, const Gradients& g, double max_norm, double* norm, const NormMemory& scratch,
-             Stream stream) {
-  const auto run = [&](DType dtype, const Segment* segment, size_t segments, double* to) {
-    const NormArgs a = {
-        dtype, static_cast<int64_t>(segments), segment, max_norm, to, scratch.factor(), scratch.partials()};
-    check(backend, backend.optim->norm(&a, stream), "global_norm");
-  };
-  const bool both = !g.of[0].empty() && !g.of[1].empty();
-  for (size_t d = 0; d < 2; ++d)
-    if (!g.of[d].empty() || (d == 0 && g.of[1].empty()))
-      run(d == 0 ? DType::float32 : DType::float64, g.of[d].data(), g.of[d].size(),
-          both ? scratch.of_dtype() + d : norm);
-  if (!both) return;
-  const Segment norms = {nullptr, scratch.of_dtype(), {}, 2};
-  run(DType::float64, &norms, 1, norm);
+// The norm of all gradients into `norm`, and into `factor`, if given, what makes it max_norm where it is more: both in
+// the backend's memory.
+void measure(const Backend& backend, const std::vector<GradientGroup>& groups, double max_norm, double* norm,
+             double* factor, Stream stream) {
+  NormArgs a = {static_cast<int64_t>(groups.size()), groups.data(), max_norm, norm, factor, nullptr};
+  const Memory partials(backend, norm_partials(a) * sizeof(double), "partial sums of the norm");
+  a.partials = partials.as<double>();
+  check(backend, backend.optim->norm(&a, stream), "global_norm");
 }
 
-// updates: tuples of a table, its scalars, and None or the arrays that are read instead of lr and step. All tables are
-// of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns None.
+// updates: tuples of a table, its scalars, its step, and None or the arrays that are read instead of lr and step. All
+// tables are of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns
+// None.
 py::object clipped_update(const py::list& updates, py::handle max_norm, bool skip_nonfinite) {
   std::vector<UpdateGroup> groups;
   std::vector<Argument> kept;
   const Backend* device = nullptr;
-  int64_t chunks = 0;
   for (const py::handle update : updates) {
     const py::tuple parts = py::cast<py::tuple>(update);
     const Segments& table = py::cast<const Segments&>(parts[0]);
     if (groups.empty()) device = table.device();
     if (table.device() != device) bad_value("updates", "of parameters on one device", "of some on another");
     UpdateGroup group = {update_of(table, py::cast<py::dict>(parts[1])), nullptr, nullptr};
-    if (!parts[2].is_none()) {
-      const py::tuple counters = py::cast<py::tuple>(parts[2]);
+    if (parts[3].is_none()) {
+      group.update.step = integer("step", parts[2], 1, INT64_MAX);
+    } else {
+      const py::tuple counters = py::cast<py::tuple>(parts[3]);
       kept.push_back(input("lr", counters[0], Element::float64, {{"1", 1}}, device));
       group.lr = static_cast<const double*>(kept.back().data());
       kept.push_back(output("steps", counters[1], Element::int64, {{"2", 2}}, device));
       group.steps = static_cast<int64_t*>(kept.back().data());
     }
-    for (const Segment& s : table.segments()) chunks += s.count / kReduceChunk + 1;
-    ++chunks;
     groups.push_back(group);
   }
   const Backend& backend = backend_of(device);
@@ -223,11 +200,10 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
   Scalar norm(device, "norm");
   {
     py::gil_scoped_release release;
-    const Memory partials(backend, static_cast<size_t>(measured ? chunks : 0) * sizeof(double),
-                          "partial sums of the norm");
     ClippedUpdateArgs a = {};
     a.groups = static_cast<int64_t>(groups.size());
     a.group = groups.data();
+    const Memory partials(backend, (measured ? norm_partials(a) : 0) * sizeof(double), "partial sums of the norm");
     a.max_norm = limit;
     a.skip_nonfinite = skip_nonfinite;
     a.norm = measured ? norm.data() : nullptr;
@@ -245,22 +221,11 @@ py::object global_norm(const py::list& grads) {
   Scalar norm(g.device, "norm");
   {
     py::gil_scoped_release release;
-    const NormMemory scratch(backend, g.gradients);
     CallStream on(g.device);
-    measure(backend, g.gradients, 1, norm.data(), scratch, on.stream());
+    measure(backend, g.groups(), 1, norm.data(), nullptr, on.stream());
     on.finish();
   }
   return norm.object();
-}
-
-// change(dtype, segments, first segment, stream) for the gradients of each type.
-template <class Change>
-void change(const Backend& backend, const Gradients& g, const char* name, const Change& change) {
-  for (size_t d = 0; d < 2; ++d)
-    if (!g.of[d].empty())
-      check(backend,
-            change(d == 0 ? DType::float32 : DType::float64, static_cast<int64_t>(g.of[d].size()), g.of[d].data()),
-            name);
 }
 
 py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object) {
@@ -270,12 +235,13 @@ py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object
   Scalar norm(g.device, "norm");
   {
     py::gil_scoped_release release;
-    const NormMemory scratch(backend, g.gradients);
+    const Memory factor(backend, sizeof(double), "clip_factor");
     CallStream on(g.device);
-    measure(backend, g.gradients, max_norm, norm.data(), scratch, on.stream());
-    change(backend, g.gradients, "clip_by_global_norm", [&](DType dtype, int64_t count, const Segment* segment) {
-      return backend.optim->scale(dtype, count, segment, scratch.factor(), on.stream());
-    });
+    const std::vector<GradientGroup> groups = g.groups();
+    measure(backend, groups, max_norm, norm.data(), factor.as<double>(), on.stream());
+    for (const auto& [dtype, count, segment] : groups)
+      check(backend, backend.optim->scale(dtype, count, segment, factor.as<double>(), on.stream()),
+            "clip_by_global_norm");
     on.finish();
   }
   return norm.object();
@@ -287,18 +253,32 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   const Backend& backend = backend_of(g.device);
   py::gil_scoped_release release;
   CallStream on(g.device);
-  change(backend, g.gradients, "clip_by_value", [&](DType dtype, int64_t count, const Segment* segment) {
-    return backend.optim->clip_value(dtype, count, segment, limit, on.stream());
-  });
+  for (const auto& [dtype, count, segment] : g.groups())
+    check(backend, backend.optim->clip_value(dtype, count, segment, limit, on.stream()), "clip_by_value");
   on.finish();
+}
+
+// {kind: ({state: the scalar it is kept by, or None}, {scalar: (default, range)})}
+py::dict rules() {
+  py::dict all;
+  for (const RuleFacts& rule : kRules) {
+    py::dict states, scalars;
+    for (const StateFacts* s = rule.state; s != rule.state + rule.states; ++s)
+      states[s->name] = s->kept_by == nullptr ? py::object(py::none()) : py::str(s->kept_by);
+    for (const ScalarFacts* s = rule.scalar; s != rule.scalar + rule.scalars; ++s)
+      scalars[s->name] = py::make_tuple(s->otherwise, text_of(s->range));
+    all[rule.name] = py::make_tuple(states, scalars);
+  }
+  return all;
 }
 
 }  // namespace
 
 void bind_optim(py::module_& m) {
   using py::arg;
+  m.def("rules", &rules);
   py::class_<Segments>(m, "Segments").def(py::init<const std::string&, const py::list&>(), arg("kind"), arg("pieces"));
-  m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("clip_factor"));
+  m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("step"), arg("clip_factor"));
   m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"));
   m.def("global_norm", &global_norm, arg("grads"));
   m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/rule_facts.hpp"
 #include "bindings/arrays/argument.hpp"
 #include "device/stream_memory.hpp"
 
@@ -16,7 +17,7 @@ class Segments {
  public:
   Segments(const std::string& kind, const py::list& pieces);
 
-  OptimizerKind kind() const { return kind_; }
+  const RuleFacts& rule() const { return rule_; }
   DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
   const std::vector<Segment>& segments() const { return segments_; }
   const Backend* device() const { return device_; }  // where the arrays are, nullptr for NumPy's
@@ -25,15 +26,16 @@ class Segments {
  private:
   void add(std::shared_ptr<Block> block, Access access);
 
-  OptimizerKind kind_;
+  const RuleFacts& rule_;
   const Backend* device_ = nullptr;
   std::vector<Segment> segments_;
   std::vector<Argument> pieces_;                                   // keeps the arrays alive
   std::vector<std::pair<std::shared_ptr<Block>, Access>> blocks_;  // of a device, what they lie in, each once
 };
 
-// An update of the table, which the call under way makes, by scalars named as in OptimizerArgs; those absent have no
-// effect. No clip factor.
+// An update of the table, which the call under way makes: its first, without clip factor, and with scalars that are
+// still to be set. With `scalars`, a number for each of the rule's by its name, else ValueError.
+OptimizerArgs update_of(const Segments& segments);
 OptimizerArgs update_of(const Segments& segments, const py::dict& scalars);
 
 }  // namespace fusedrnn

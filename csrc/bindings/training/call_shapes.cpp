@@ -85,12 +85,9 @@ FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int
   return final;
 }
 
-CallShapeCache::CallShapeCache(const LayerChain& chain, std::string loss, const Backend* device)
-    : chain_(chain), loss_(std::move(loss)), device_(device) {}
-
-bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) const {
+bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) {
   signature.clear();
-  signature.add(static_cast<int64_t>(!arrays.ignore_index.is_none()));
+  for (const int64_t word : words_of(arrays.loss)) signature.add(word);
   bool known = signature.add(arrays.x) && signature.add(arrays.target) && signature.add(arrays.mask) &&
                signature.add(arrays.lengths) && signature.add(arrays.resets);
   for (const py::handle state : arrays.states) known = known && signature.add(state);
@@ -99,7 +96,7 @@ bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) const 
 
 Entry* CallShapeCache::register_shape(const Arrays& arrays, bool* full) {
   Signature signature;
-  if (!describe(arrays, signature)) return nullptr;
+  if (arrays.loss.reduction == Reduction::none || !describe(arrays, signature)) return nullptr;
   const Argument x =
       input("x", arrays.x, chain_.embedding() ? Element::int64 : element_of(chain_.dtype()), {{"..."}}, device_);
   if (x.rank() < 1 || x.rank() >= kMaxRank || x.count() == 0) return nullptr;
@@ -150,9 +147,9 @@ Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x) const 
   Shape shape = view.shape;
   for (const auto& layer : chain_.layers()) shape = layer->output(shape);
   const View pred = contiguous(shape, nullptr);
-  a.shape.loss =
-      loss_arguments(loss_, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
-                     arrays.target, arrays.mask, "mean", arrays.ignore_index);
+  a.shape.loss = loss_arguments(
+      arrays.loss, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
+      arrays.target, arrays.mask);
   a.x = a.shape.x.elements;
   a.target = a.shape.loss.target;
   a.mask = a.shape.loss.mask;

@@ -1,10 +1,9 @@
-// Call shapes of a training step: calls whose arrays have the types, shapes and strides of an earlier, registered one
-// run without further checks of them. For any other `find` returns nullptr, and Python makes the separate calls, which
-// report what is wrong with it.
+// Call shapes of a training step: calls with the loss of an earlier, registered one, and with arrays of its types,
+// shapes and strides, run without further checks of them. For any other `find` returns nullptr, and Python makes the
+// separate calls, which report what is wrong with it.
 #pragma once
 
 #include <map>
-#include <string>
 #include <vector>
 
 #include "bindings/arrays/signature.hpp"
@@ -23,10 +22,11 @@ struct Arrays {
         mask(item(given, 2)),
         lengths(item(given, 3)),
         resets(item(given, 4)),
-        ignore_index(item(given, 5)),
+        loss(py::cast<const LossSpec&>(item(given, 5))),
         states(py::cast<py::list>(item(given, 6))) {}
 
-  py::handle x, target, mask, lengths, resets, ignore_index;
+  py::handle x, target, mask, lengths, resets;
+  const LossSpec& loss;
   py::list states;
 
  private:
@@ -59,22 +59,22 @@ struct Entry {
 class CallShapeCache {
  public:
   // For calls of a chain, whose arrays are the device's or, with nullptr, NumPy's.
-  CallShapeCache(const training::LayerChain& chain, std::string loss, const Backend* device);
+  CallShapeCache(const training::LayerChain& chain, const Backend* device) : chain_(chain), device_(device) {}
 
   // The entry of such a call, which has just succeeded; nullptr for arrays without elements, which layers treat in ways
-  // of their own, arrays of very many axes, and on a device those that a Linear layer takes block by block, whose
-  // gradients are other bits where they are gathered first. `full` says whether all earlier entries are gone.
+  // of their own, arrays of very many axes, a loss of many numbers, and on a device arrays that a Linear layer takes
+  // block by block, whose gradients are other bits where they are gathered first. `full` says whether all earlier
+  // entries are gone.
   Entry* register_shape(const Arrays& arrays, bool* full);
 
   // The entry of a call, nullptr where there is none.
   Entry* find(const Arrays& arrays);
 
  private:
-  bool describe(const Arrays& arrays, Signature& signature) const;
+  static bool describe(const Arrays& arrays, Signature& signature);
   Entry make_entry(const Arrays& arrays, const Argument& x) const;
 
   const training::LayerChain& chain_;
-  const std::string loss_;
   const Backend* const device_;
   std::map<Signature, Entry> entries_;
   std::pair<const Signature, Entry>* current_ = nullptr;

@@ -40,12 +40,12 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
  public:
   // counters: None for arrays in host memory; on a device for each table the arrays of its learning rate and of its
   // steps, see backend/optim.hpp's UpdateGroup.
-  TrainStep(const py::list& layers, const std::string& loss, const py::list& tables, const py::list& gradients,
-            py::handle dtype, py::handle counters)
+  TrainStep(const py::list& layers, const py::list& tables, const py::list& gradients, py::handle dtype,
+            py::handle counters)
       : device_(counters.is_none() ? nullptr : &device_backend()),
         gradients_(gradient_blocks(gradients, device_, kept_)),
         executor_(make_executor(dtype_named(dtype), layers, groups(tables, counters))),
-        shapes_(executor_->chain(), loss, device_) {}
+        shapes_(executor_->chain(), device_) {}
 
   // Whether the stream's graph, a caller's, has it: it is that graph's alone then, which may run at any time.
   bool captured() const { return captured_; }
@@ -84,17 +84,15 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
     Entry* entry = shapes_.find(arrays);
     if (!entry || in_gradients(gradients_, arrays)) return py::none();
     try {
-      if (entry->shape.loss.has_ignore_index)
-        entry->shape.loss.ignore_index = integer("ignore_index", arrays.ignore_index, INT64_MIN, INT64_MAX);
       if (device_ == nullptr) check_values(*entry, arrays);
+      call_.steps.clear();
+      for (const py::handle count : counts) call_.steps.push_back(integer("step", count, 1, INT64_MAX));
     } catch (const py::builtin_exception&) {  // the separate calls raise it too, where they come to it
       return py::none();
     }
     load_call(*entry, arrays);
     call_.keys.clear();
     for (const py::handle key : keys) call_.keys.push_back(unsigned_integer("dropout_key", key));
-    call_.steps.clear();
-    for (const py::handle count : counts) call_.steps.push_back(py::cast<int64_t>(count));
     call_.clip = clip_norm.is_none() ? -1 : py::cast<double>(clip_norm);
     call_.skip = skip_nonfinite;
     py::list finals;
@@ -125,7 +123,7 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
     std::vector<UpdateGroup> groups;
     for (size_t i = 0; i < tables.size(); ++i) {
       tables_.push_back(py::reinterpret_borrow<py::object>(tables[i]));
-      groups.push_back({update_of(py::cast<const Segments&>(tables[i]), py::dict()), nullptr, nullptr});
+      groups.push_back({update_of(py::cast<const Segments&>(tables[i])), nullptr, nullptr});
       if (device_ == nullptr) continue;
       const py::tuple pair = py::cast<py::tuple>(py::reinterpret_borrow<py::list>(counters)[i]);
       kept_.push_back(input("lr", pair[0], Element::float64, {{"1", 1}}, device_));
@@ -266,8 +264,8 @@ void bind_step(py::module_& m) {
       .def("__float__", &StepLoss::value)
       .def("numpy", [](const StepLoss& loss) { return py::array(py::cast(loss.value())); });
   py::class_<TrainStep, std::shared_ptr<TrainStep>>(m, "TrainStep")
-      .def(py::init<const py::list&, const std::string&, const py::list&, const py::list&, py::handle, py::handle>(),
-           arg("layers"), arg("loss"), arg("tables"), arg("gradients"), arg("dtype"), arg("counters"))
+      .def(py::init<const py::list&, const py::list&, const py::list&, py::handle, py::handle>(), arg("layers"),
+           arg("tables"), arg("gradients"), arg("dtype"), arg("counters"))
       .def_property_readonly("captured", &TrainStep::captured)
       .def_property_readonly("usable", &TrainStep::usable)
       .def("set_options", &TrainStep::set_options, arg("table"), arg("scalars"))

@@ -220,14 +220,7 @@ def moved(arrays: Any, device: str) -> Any:
 
 def build_optimizer(model: fr.nn.Module, config: TrainConfig) -> fr.optim.Optimizer:
     """The optimizer of a resolved configuration, over all parameters of the model."""
-    kinds: dict[str, Any] = {
-        "adam": fr.optim.Adam,
-        "adamw": fr.optim.AdamW,
-        "rmsprop": fr.optim.RMSprop,
-        "adagrad": fr.optim.Adagrad,
-        "sgd": fr.optim.SGD,
-    }
-    optimizer: fr.optim.Optimizer = kinds[config.optimizer](
+    optimizer: fr.optim.Optimizer = fr.optim.BY_KIND[config.optimizer](
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     return optimizer

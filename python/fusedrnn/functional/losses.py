@@ -32,6 +32,12 @@ from fusedrnn import _native
 from fusedrnn._core.arrays import as_device_array
 
 Array = NDArray[Any]
+LossSpec = _native.LossSpec
+
+
+def evaluate(spec: LossSpec, pred: Array, target: Array, mask: Array | None = None) -> tuple[Any, Array]:
+    """The loss that `spec` says, with its options, as the functions below return it."""
+    return _native.loss(spec, as_device_array(pred), as_device_array(target), as_device_array(mask))
 
 
 def mse(
@@ -42,9 +48,7 @@ def mse(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Squared error (pred - target)^2; target has pred's shape and dtype."""
-    return _native.mse(
-        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
-    )
+    return evaluate(LossSpec("mse", reduction, ignore_index), pred, target, mask)
 
 
 def cross_entropy(
@@ -63,9 +67,7 @@ def cross_entropy(
     Raises:
         ValueError: a class is out of range; the message says which and where.
     """
-    return _native.cross_entropy(
-        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
-    )
+    return evaluate(LossSpec("cross_entropy", reduction, ignore_index), pred, target, mask)
 
 
 def binary_cross_entropy(
@@ -76,6 +78,4 @@ def binary_cross_entropy(
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
     """Binary cross-entropy of logits, log(1 + exp(pred)) - target pred; target has pred's shape and dtype."""
-    return _native.binary_cross_entropy(
-        as_device_array(pred), as_device_array(target), reduction, as_device_array(mask), ignore_index
-    )
+    return evaluate(LossSpec("binary_cross_entropy", reduction, ignore_index), pred, target, mask)

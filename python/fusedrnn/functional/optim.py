@@ -2,8 +2,8 @@
 
 param, grad and the states of an update have one shape and one dtype, float32 or float64, and are contiguous;
 param and states are written. States start as zeros, ``step`` counts from 1. The gradient is scaled by
-``clip_factor`` first (None: not), then weight_decay times the parameter is added to it (decoupled: the
-parameter shrinks instead).
+``clip_factor``, finite and >= 0, first (None: not), then weight_decay times the parameter is added to it
+(decoupled: the parameter shrinks instead).
 
 All arrays may be on a CUDA device instead: `DeviceArray`s, or those of PyTorch, CuPy or JAX, which are not
 copied. Norms are then `DeviceArray`s without axes in float64, for which ``float`` waits; clip_factor may be
@@ -22,20 +22,9 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._core.arrays import as_device_array
+from fusedrnn.functional.rules import RULES, check_scalars
 
 Array = NDArray[Any]
-
-
-def check_scalars(below_one: Sequence[str] = (), **scalars: float) -> None:
-    """Raises ValueError unless every scalar is finite and not negative, and below 1 if its name says so."""
-    for name, value in scalars.items():
-        try:
-            finite = math.isfinite(value)
-        except TypeError:
-            raise TypeError(f"{name} must be a number, it is of type {type(value).__name__}") from None
-        if not (finite and value >= 0 and (name not in below_one or value < 1)):
-            must = "in [0, 1)" if name in below_one else "finite and >= 0"
-            raise ValueError(f"{name} must be {must}, it is {value}")
 
 
 def check_betas(betas: Sequence[float]) -> tuple[float, float]:
@@ -47,17 +36,8 @@ def check_betas(betas: Sequence[float]) -> tuple[float, float]:
     return float(betas[0]), float(betas[1])
 
 
-def _check_step(step: int) -> None:
-    if step < 1:
-        raise ValueError(f"step must be at least 1, it is {step}")
-
-
-def _check_momentum(momentum: float, nesterov: bool, buffer: Array | None) -> None:
-    if (momentum != 0) != (buffer is not None):
-        raise ValueError(
-            f"momentum_buffer must be {'None' if momentum == 0 else 'an array'} with momentum {momentum}, "
-            f"it is {'None' if buffer is None else 'an array'}"
-        )
+def check_nesterov(nesterov: bool, momentum: float) -> None:
+    """ValueError where Nesterov's momentum has none to work with."""
     if nesterov and momentum == 0:
         raise ValueError("nesterov must be False where momentum is 0, it is True")
 
@@ -67,13 +47,19 @@ def _step(
     param: Array,
     grad: Array,
     states: list[Array | None],
-    clip_factor: float | None,
+    clip_factor: Any,
+    step: int = 1,
     **scalars: float,
 ) -> None:
+    rule = RULES[kind]
+    check_scalars(kind, scalars)
+    for (name, by), kept, state in zip(rule.states.items(), rule.kept(scalars), states, strict=True):
+        if by is not None and (kept is None) != (state is None):
+            must, was = ("None" if absent else "an array" for absent in (kept is None, state is None))
+            raise ValueError(f"{name} must be {must} with {by} {scalars[by]}, it is {was}")
     piece = as_device_array(param), as_device_array(grad), [as_device_array(state) for state in states]
-    segments = _native.Segments(kind, [piece])
     numbers = {name: float(value) for name, value in scalars.items()}
-    _native.optimizer_step(segments, numbers, as_device_array(clip_factor))
+    _native.optimizer_step(_native.Segments(kind, [piece]), numbers, step, as_device_array(clip_factor))
 
 
 def sgd_(
@@ -91,8 +77,7 @@ def sgd_(
 
     With momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'; Nesterov: p' = p - lr (g + momentum v').
     """
-    check_scalars(lr=lr, momentum=momentum, weight_decay=weight_decay)
-    _check_momentum(momentum, nesterov, momentum_buffer)
+    check_nesterov(nesterov, momentum)
     _step(
         "sgd", param, grad, [momentum_buffer], clip_factor,
         lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
@@ -115,11 +100,9 @@ def adagrad_(
 
     s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps).
     """
-    check_scalars(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
-    _check_step(step)
     _step(
-        "adagrad", param, grad, [sum], clip_factor,
-        lr=lr, step=step, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
+        "adagrad", param, grad, [sum], clip_factor, step,
+        lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
     )  # fmt: skip
 
 
@@ -142,11 +125,9 @@ def rmsprop_(
     With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g, and never falls
     below 0 by rounding. With momentum the fraction is summed up as in `sgd_`.
     """
-    check_scalars(["alpha"], lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay)
-    _check_momentum(momentum, False, momentum_buffer)
     _step(
         "rmsprop", param, grad, [square_avg, momentum_buffer, grad_avg], clip_factor,
-        lr=lr, beta2=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay,
+        lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay,
         centered=grad_avg is not None,
     )  # fmt: skip
 
@@ -172,12 +153,10 @@ def adam_(
     c = 1 - b^step, or 1 without bias_correction. Decoupled weight decay first shrinks p by 1 - lr
     weight_decay.
     """
-    check_scalars(lr=lr, eps=eps, weight_decay=weight_decay)
     beta1, beta2 = check_betas(betas)
-    _check_step(step)
     _step(
-        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq], clip_factor,
-        lr=lr, step=step, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq], clip_factor, step,
+        lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
         bias_correction=bias_correction,
     )  # fmt: skip
 

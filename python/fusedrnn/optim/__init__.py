@@ -33,6 +33,8 @@ __all__ = [
     "schedules",
 ]
 
+BY_KIND: dict[str, Any] = {rule.kind: rule for rule in (SGD, Adagrad, RMSprop, Adam, AdamW)}
+
 if not TYPE_CHECKING:  # a type checker knows what there is
 
     def __getattr__(name: str) -> Any:

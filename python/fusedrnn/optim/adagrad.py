@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fusedrnn._core.parameter import Parameter
-from fusedrnn.functional.optim import check_scalars
-from fusedrnn.optim.optimizer import Group, Optimizer
+from fusedrnn.optim.optimizer import Optimizer
 
 
 class Adagrad(Optimizer):
@@ -38,12 +37,3 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
     ) -> None:
         super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps})
-
-    def _check(self, group: Group) -> None:
-        check_scalars(**{name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps")})
-
-    def _states(self, group: Group) -> tuple[str | None, ...]:
-        return ("sum",)
-
-    def _scalars(self, group: Group) -> dict[str, float]:
-        return {name: float(group[name]) for name in ("lr", "lr_decay", "weight_decay", "eps")}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fusedrnn._core.parameter import Parameter
-from fusedrnn.functional.optim import check_betas, check_scalars
+from fusedrnn.functional.optim import check_betas
 from fusedrnn.optim.optimizer import Group, Optimizer
 
 
@@ -50,15 +50,12 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def _check(self, group: Group) -> None:
-        check_scalars(**{name: group[name] for name in ("lr", "eps", "weight_decay")})
         check_betas(group["betas"])
+        super()._check(group)
 
-    def _states(self, group: Group) -> tuple[str | None, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
-    def _scalars(self, group: Group) -> dict[str, float]:
-        same = {name: float(group[name]) for name in ("lr", "eps", "weight_decay", "bias_correction")}
-        return {**same, "beta1": float(group["betas"][0]), "beta2": float(group["betas"][1])}
+    def _options(self, group: Group) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {**{name: group[name] for name in self.defaults}, "beta1": beta1, "beta2": beta2}
 
 
 class AdamW(Adam):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn.functional.rules import check_count
 
 Array = NDArray[Any]  # here DeviceArrays
 
@@ -39,6 +40,7 @@ class Counters:
 
     @step.setter
     def step(self, value: int) -> None:
+        value = check_count(value)
         self._steps._assign(np.array([value, value], np.int64))
         self._known = value
 
@@ -80,7 +82,7 @@ class DeviceGroup(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "step":
-            self.counters.step = int(value)
+            self.counters.step = value
         super().__setitem__(name, value)
 
     def update(self, *args: Any, **kwargs: Any) -> None:

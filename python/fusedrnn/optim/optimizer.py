@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._core.parameter import Parameter, host_copy, on_host, storages, store, zeros_for
+from fusedrnn.functional.rules import RULES, check_count, check_scalars
 from fusedrnn.optim.device_group import DeviceGroup
 from fusedrnn.optim.segment_table import (
     Table,
@@ -49,7 +50,7 @@ class Optimizer:
             different devices, or an option is out of its range.
     """
 
-    kind: ClassVar[str]  # of backend.hpp's OptimizerKind
+    kind: ClassVar[str]  # of functional.rules.RULES
 
     def __init__(
         self, params: Iterable[Parameter] | Iterable[Mapping[str, Any]], defaults: dict[str, Any]
@@ -72,18 +73,23 @@ class Optimizer:
         for group in given:
             self.add_param_group(group)
 
-    # ------------------------------------------------------------------------------- what a rule provides
+    # ----------------------------------------------------------------------------------- what a rule is told
+    def _options(self, group: Group) -> dict[str, Any]:
+        """The group with the rule's scalars by their names."""
+        return group
+
     def _check(self, group: Group) -> None:
         """Raises ValueError, or TypeError, where an option of the group is not what it must be."""
-        raise NotImplementedError
+        check_scalars(self.kind, self._options(group))
 
     def _states(self, group: Group) -> tuple[str | None, ...]:
-        """Names of the states in the order of backend.hpp's Segment, None where the rule keeps none."""
-        raise NotImplementedError
+        """Names of the states in the kernels' order, None where the group keeps none."""
+        return RULES[self.kind].kept(self._options(group))
 
     def _scalars(self, group: Group) -> dict[str, float]:
-        """The group's options by the names of backend.hpp's OptimizerArgs, without the step."""
-        raise NotImplementedError
+        """What the rule's scalars are, as the next update is told."""
+        options = self._options(group)
+        return {name: float(options[name]) for name in RULES[self.kind].scalars}
 
     # --------------------------------------------------------------------------------------------- groups
     def add_param_group(self, group: Mapping[str, Any]) -> None:
@@ -171,8 +177,8 @@ class Optimizer:
             if skip_nonfinite and not on_device and not math.isfinite(norm):
                 return None if clip_norm is None else norm
         else:
-            for segments, scalars, _ in updates:
-                _native.optimizer_step(segments, scalars, None)
+            for segments, scalars, step, _ in updates:
+                _native.optimizer_step(segments, scalars, step, None)
         self._count_step(tables, may_skip=skip_nonfinite)
         return None if clip_norm is None else norm
 
@@ -189,11 +195,11 @@ class Optimizer:
             for table in group_tables:
                 table.touch()
 
-    def _update_args(self, group: Group) -> tuple[dict[str, float], tuple[Array, Array] | None]:
-        """What the next update of a group is told: options and, on a device, where lr and step are read."""
+    def _update_args(self, group: Group) -> tuple[dict[str, float], int, tuple[Array, Array] | None]:
+        """What the next update of a group is told: scalars, its number and, on a device, where that is."""
         if isinstance(group, DeviceGroup):
-            return self._scalars(group), group.counters.arrays(float(group["lr"]))
-        return {**self._scalars(group), "step": float(group["step"] + 1)}, None
+            return self._scalars(group), 1, group.counters.arrays(float(group["lr"]))
+        return self._scalars(group), check_count(group["step"]) + 1, None
 
     def _plain(self) -> bool:
         """Whether `step` is the one above, so that a training step may make its native calls itself."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fusedrnn._core.parameter import Parameter
-from fusedrnn.functional.optim import check_scalars
-from fusedrnn.optim.optimizer import Group, Optimizer
+from fusedrnn.optim.optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
@@ -48,18 +47,3 @@ class RMSprop(Optimizer):
             "centered": centered,
         }
         super().__init__(params, defaults)
-
-    def _check(self, group: Group) -> None:
-        names = ("lr", "alpha", "eps", "weight_decay", "momentum")
-        check_scalars(["alpha"], **{name: group[name] for name in names})
-
-    def _states(self, group: Group) -> tuple[str | None, ...]:
-        return (
-            "square_avg",
-            "momentum_buffer" if group["momentum"] else None,
-            "grad_avg" if group["centered"] else None,
-        )
-
-    def _scalars(self, group: Group) -> dict[str, float]:
-        same = {name: float(group[name]) for name in ("lr", "eps", "weight_decay", "momentum", "centered")}
-        return {**same, "beta2": float(group["alpha"])}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from fusedrnn.functional.optim import check_scalars
+from fusedrnn.functional.rules import check_range
 
 Schedule = Callable[[int], float]
 
@@ -24,28 +24,32 @@ def _check_steps(name: str, steps: int) -> None:
 
 def exponential(lr: float, factor: float, every: int = 1) -> Schedule:
     """lr factor^(step / every): falls by `factor` over each `every` steps, smoothly."""
-    check_scalars(lr=lr, factor=factor)
+    check_range("lr", lr)
+    check_range("factor", factor)
     _check_steps("every", every)
     return lambda step: lr * factor ** (step / every)
 
 
 def step(lr: float, factor: float, every: int) -> Schedule:
     """lr factor^floor(step / every): falls by `factor` at each multiple of `every` steps."""
-    check_scalars(lr=lr, factor=factor)
+    check_range("lr", lr)
+    check_range("factor", factor)
     _check_steps("every", every)
     return lambda step: lr * factor ** (step // every)
 
 
 def linear(lr: float, steps: int, final: float = 0.0) -> Schedule:
     """From lr to final along a line that ends at step `steps`, constant after it."""
-    check_scalars(lr=lr, final=final)
+    check_range("lr", lr)
+    check_range("final", final)
     _check_steps("steps", steps)
     return lambda step: lr + (final - lr) * min(1.0, step / steps)
 
 
 def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
     """From lr to final along half a cosine (Loshchilov & Hutter 2017) that ends at step `steps`."""
-    check_scalars(lr=lr, final=final)
+    check_range("lr", lr)
+    check_range("final", final)
     _check_steps("steps", steps)
     return lambda step: final + (lr - final) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
 
@@ -63,7 +67,7 @@ def warmup(schedule: Schedule | float, steps: int) -> Schedule:
         after = schedule
     else:
         lr = float(schedule)
-        check_scalars(schedule=lr)
+        check_range("schedule", lr)
 
         def after(step: int) -> float:
             return lr

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fusedrnn._core.parameter import Parameter
-from fusedrnn.functional.optim import check_scalars
+from fusedrnn.functional.optim import check_nesterov
 from fusedrnn.optim.optimizer import Group, Optimizer
 
 
@@ -40,12 +40,5 @@ class SGD(Optimizer):
         )
 
     def _check(self, group: Group) -> None:
-        check_scalars(**{name: group[name] for name in ("lr", "momentum", "weight_decay")})
-        if group["nesterov"] and group["momentum"] == 0:
-            raise ValueError("nesterov must be False where momentum is 0, it is True")
-
-    def _states(self, group: Group) -> tuple[str | None, ...]:
-        return ("momentum_buffer" if group["momentum"] else None,)
-
-    def _scalars(self, group: Group) -> dict[str, float]:
-        return {name: float(group[name]) for name in ("lr", "momentum", "weight_decay", "nesterov")}
+        super()._check(group)
+        check_nesterov(group["nesterov"], group["momentum"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fusedrnn import _native, losses
+from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
 from fusedrnn.nn.dropout import Dropout
@@ -23,13 +23,6 @@ from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.training.structure import Inputs, Structure, structure_of
 
 Array = NDArray[Any]  # of a model on a device DeviceArrays
-_LOSSES = (losses.mse, losses.cross_entropy, losses.binary_cross_entropy)
-_NAMES = {id(function): function.__name__ for function in _LOSSES}
-
-
-def loss_name(function: Any) -> str | None:
-    """The name of a loss that the native step knows, None of any other."""
-    return _NAMES.get(id(function))
 
 
 class _HostPolicy:
@@ -70,7 +63,7 @@ class _DevicePolicy:
         """The arrays of other libraries as DeviceArrays of the same memory."""
         x, y, mask, lengths, resets = map(as_device_array, given[:5])
         states = [as_device_array(h) for h in given.state or ()]
-        return Inputs(x, y, mask, lengths, resets, given.ignore_index, states)
+        return Inputs(x, y, mask, lengths, resets, given.loss, states)
 
     def step_numbers(self) -> list[int]:
         for group, counters in zip(self._optimizer.param_groups, self._counters, strict=True):
@@ -83,7 +76,7 @@ def _counters(optimizer: Optimizer) -> list[Counters]:
 
 
 class CompiledStep:
-    """The native step of one model, loss and optimizer.
+    """The native step of one model and optimizer, for any loss of this package.
 
     On a device it is a graph from the second call of a shape on, which the device runs as a whole. What is
     different at every step the device counts itself (dropout keys, the optimizer's steps); the host tells it
@@ -92,11 +85,10 @@ class CompiledStep:
     Args:
         model: what to train; it is not kept, so that model and step do not hold each other.
         structure: what `structure_of` says of it.
-        loss: name of a loss.
         optimizer: one whose step has been made at least once.
     """
 
-    def __init__(self, model: Sequential, structure: Structure, loss: str, optimizer: Optimizer) -> None:
+    def __init__(self, model: Sequential, structure: Structure, optimizer: Optimizer) -> None:
         self._structure = structure
         self._parts = [module for module in model.modules() if module is not model]
         self._edits = self._count_edits(model)
@@ -112,7 +104,6 @@ class CompiledStep:
         self._options: list[Any] = []
         self._native = _native.TrainStep(
             [_native_layer(spec) for spec in structure.specs if spec[1].get("p") != 0],
-            loss,
             [table.segments for tables in self._tables for table in tables],
             [grad for module in model.modules() for grad in module._grads],
             next(p.dtype for _, _, parameters in structure.specs for p in parameters if p is not None),

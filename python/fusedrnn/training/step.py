@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn import _native, losses
+from fusedrnn import _native
 from fusedrnn._core.arrays import asarray
+from fusedrnn._native import LossSpec
 from fusedrnn.nn.sequential import Sequential, defined_here, flat_states, nested_states
 from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.optim.segment_table import storage_key
-from fusedrnn.training.compiled import CompiledStep, loss_name
+from fusedrnn.training.compiled import CompiledStep
+from fusedrnn.training.loss import Loss, evaluate, resolved
 from fusedrnn.training.structure import Inputs, structure_of
 
 Array = NDArray[Any]
-Loss = Callable[..., tuple[Any, Array]]
-_MOST_STEPS = 4  # pairs of loss and optimizer whose buffers a model keeps
+_MOST_STEPS = 4  # optimizers for which a model keeps buffers
 
 
 def train_step(
     model: Sequential,
     x: Array,
     y: Array,
-    loss: Loss | str,
+    loss: Loss | str | LossSpec,
     optimizer: Optimizer,
     clip_norm: float | None = None,
     *,
@@ -40,10 +41,9 @@ def train_step(
     """What `fusedrnn.nn.Sequential.train_step` does, and says."""
     if not model.training:
         raise RuntimeError("train_step needs training mode: use train()")
-    function = _loss_function(loss)
-    given = Inputs(x, y, mask, lengths, resets, ignore_index, state)
-    name = loss_name(function)
-    compiled = None if name is None else compiled_steps(model).get((name, id(optimizer)))
+    given = Inputs(x, y, mask, lengths, resets, resolved(loss, ignore_index), state)
+    native = isinstance(given.loss, LossSpec)
+    compiled = compiled_steps(model).get(id(optimizer)) if native else None
     if compiled is not None:
         done = _run(compiled, model, given, clip_norm, skip_nonfinite, return_state)
         if done is not None:
@@ -57,27 +57,24 @@ def train_step(
                 "train_step: the stream is being captured into a graph, and this call is like none before: "
                 "make one step of this kind before the capture"
             )
-    value, norm, final = separate_calls(model, apart, function, optimizer, clip_norm, skip_nonfinite)
-    if name is not None:
-        _compile(model, given, name, optimizer)
+    value, norm, final = separate_calls(model, apart, optimizer, clip_norm, skip_nonfinite)
+    if native:
+        _compile(model, given, optimizer)
     return (value, norm, final) if return_state else (value, norm)
 
 
 def separate_calls(
     model: Sequential,
     given: Inputs,
-    function: Loss,
     optimizer: Optimizer,
     clip_norm: float | None,
     skip_nonfinite: bool,
 ) -> tuple[Any, float | None, list[Any]]:
     """The step as the calls that it promises to be the same as; returns loss, norm and final states."""
-    named = {"mask": given.mask, "ignore_index": given.ignore_index}
-    options = {name: value for name, value in named.items() if value is not None}
     prediction, final = model.forward(
         given.x, given.lengths, given.resets, state=given.state, return_state=True
     )
-    value, gradient = function(prediction, given.y, **options)
+    value, gradient = evaluate(given.loss, prediction, given.y, given.mask)
     model.zero_grad()
     told = {"of": model._calls.newest} if defined_here(model, "backward") else {}
     model.backward(gradient, **told, need_dx=False)
@@ -85,9 +82,9 @@ def separate_calls(
     return value, norm, final
 
 
-def compiled_steps(model: Sequential) -> dict[tuple[str, int], CompiledStep]:
-    """The model's native steps by loss and optimizer, which they keep alive."""
-    steps: dict[tuple[str, int], CompiledStep] = model.__dict__.setdefault("_compiled", {})
+def compiled_steps(model: Sequential) -> dict[int, CompiledStep]:
+    """The model's native steps by optimizer, which they keep alive."""
+    steps: dict[int, CompiledStep] = model.__dict__.setdefault("_compiled", {})
     return steps
 
 
@@ -108,15 +105,15 @@ def _run(
     return *done[:2], nested_states(model, iter(done[2] or ()))
 
 
-def _compile(model: Sequential, given: Inputs, name: str, optimizer: Optimizer) -> None:
+def _compile(model: Sequential, given: Inputs, optimizer: Optimizer) -> None:
     """Has later calls like this one, which succeeded, made by a native step."""
-    steps, key = compiled_steps(model), (name, id(optimizer))
+    steps, key = compiled_steps(model), id(optimizer)
     compiled = steps.pop(key, None)
     if compiled is None or not compiled.fits(model):
         structure = structure_of(model)
         if structure is None or not optimizer._plain():
             return
-        compiled = CompiledStep(model, structure, name, optimizer)
+        compiled = CompiledStep(model, structure, optimizer)
     compiled.register(_flattened(model, given))
     steps[key] = compiled
     if len(steps) > _MOST_STEPS:
@@ -125,9 +122,9 @@ def _compile(model: Sequential, given: Inputs, name: str, optimizer: Optimizer) 
 
 def _flattened(model: Sequential, given: Inputs) -> Inputs:
     """The same with a flat list of states, an empty one where there are none."""
-    x, y, mask, lengths, resets, ignore_index, state = given  # _replace would leave a tuple to be collected
+    x, y, mask, lengths, resets, loss, state = given  # _replace would leave a tuple to be collected
     states = [] if state is None else flat_states(model, state)
-    return Inputs(x, y, mask, lengths, resets, ignore_index, states)
+    return Inputs(x, y, mask, lengths, resets, loss, states)
 
 
 def _require_own(model: Sequential, optimizer: Any) -> None:
@@ -146,13 +143,3 @@ def _uploaded(given: Inputs) -> Inputs:
     """The same with lengths and resets on the device: the separate calls take them from there alone."""
     lengths, resets = (asarray(a) if isinstance(a, np.ndarray) else a for a in (given.lengths, given.resets))
     return given._replace(lengths=lengths, resets=resets)
-
-
-def _loss_function(loss: Loss | str) -> Loss:
-    if not isinstance(loss, str):
-        return loss
-    names = ("mse", "cross_entropy", "binary_cross_entropy")
-    if loss not in names:
-        raise ValueError(f"loss must be a function or one of {', '.join(map(repr, names))}, it is {loss!r}")
-    function: Loss = getattr(losses, loss)
-    return function

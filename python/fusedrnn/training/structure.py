@@ -8,22 +8,24 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from fusedrnn._core.parameter import Parameter
+from fusedrnn._native import LossSpec
 from fusedrnn.nn.module import LayerSpec, Module
 from fusedrnn.nn.sequential import Sequential
+from fusedrnn.training.loss import Loss
 
 Array = NDArray[Any]
 _COMPUTATION = ("__call__", "forward", "backward", "zero_grad")
 
 
 class Inputs(NamedTuple):
-    """What a step is given, but for options."""
+    """What a step is given, but for options of the optimizer. The native step takes it as it is."""
 
     x: Array
     y: Array
     mask: Array | None
     lengths: Array | None
     resets: Array | None
-    ignore_index: int | None
+    loss: Loss | LossSpec
     state: Sequence[Any] | None
 
 
