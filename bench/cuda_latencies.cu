@@ -4,9 +4,8 @@
 //   exchange_ns C B    of a turn in which every block of a cluster of C sends all others B bytes and waits for theirs
 //   clusters_at_once C that the device runs when a block has 215 KB of shared memory
 //   grid_*_ns          of a meeting of all blocks: the runtime's grid barrier, and a flag for each block
-//   kernel_us *        between kernels that do nothing: launched one by one, as a graph, and as a graph whose kernels
-//   may
-//                      begin before the one in front has ended
+//   kernel_us *        between kernels that do nothing: launched one by one, as a graph, and as a graph whose
+//                      kernels may begin before the one in front has ended
 //
 // Not part of the package: what is called here of CUDA directly has no place in the hardware layer.
 #include <cooperative_groups.h>

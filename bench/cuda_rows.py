@@ -30,11 +30,11 @@ from report import Row, make_row
 
 import fusedrnn as fr
 from fusedrnn import _native
+from fusedrnn._core.cells import PRECISIONS
 
 Array = NDArray[Any]
 STACKS = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU}
 PLANS = ("step", "cluster", "grid")
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
 BATCHES, HIDDEN, LARGE = (1, 16, 64, 256), (128, 256, 512), (768, 1024, 2048)
 T, INPUTS = 512, 128
 VARIANTS = {"2 layers": (2, 1, False), "bidirectional": (1, 2, False), "ragged": (1, 1, True)}  # L, D, ragged

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fusedrnn._core.cells import CELLS, PRECISIONS
+
 TABLE = Path(__file__).resolve().parents[1] / "cuda" / "recurrent" / "plan_table.hpp"
-CELLS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
 PLANS = ("step", "cluster", "grid")  # those that are chosen, the simplest first
 WORTH = 1.02  # how much faster a plan must be than a simpler one
 UNMEASURED = "Nothing has been measured yet: every entry is step."
@@ -33,7 +33,7 @@ HEADER = """\
 // {heading}
 #pragma once
 
-#include "backend.hpp"
+#include "backend/backend.hpp"
 
 namespace fusedrnn::cuda {{
 

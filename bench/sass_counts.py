@@ -24,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "sass"))
-from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
+from machine_code import ROOT, Kernel, compile_cubin, disassemble, instances, source  # noqa: E402
 from step_loops import Shape, executions, line_of, weight  # noqa: E402
 
 ELEMENTS = {
@@ -227,10 +227,10 @@ def main() -> int:
         programs = {plan: build_shapes(folder, plan) for plan in options.plans if plan != "step"}
         cubins = options.cubin
         if cubins is None:
-            sources = [f"recurrent/{options.cell}.cu", f"recurrent/grid/{options.cell}.cu"]
+            sources = [path for path in instances(folder / "instances") if path.stem == options.cell]
             cubins = [folder / f"{i}.cubin" for i in range(len(sources))]
-            for source, cubin in zip(sources, cubins, strict=True):
-                compile_cubin(ROOT / "cuda" / source, cubin)
+            for path, cubin in zip(sources, cubins, strict=True):
+                compile_cubin(path, cubin)
         template, gates = CELLS[options.cell]
         wanted = re.compile(rf"^((cluster|grid)_(forward|backward)|(forward|backward)_tiles)<{template}<")
         kernels = {kernel.name: kernel for cubin in cubins for kernel in disassemble(cubin, wanted)}

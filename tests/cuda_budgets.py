@@ -130,6 +130,16 @@ def find_nvcc() -> str:
     sys.exit("no nvcc: put it on the PATH, or pip install nvidia-cuda-nvcc nvidia-cuda-cccl")
 
 
+def instances(folder: Path) -> list[Path]:
+    """The sources that CMake makes of the cells, written below a folder."""
+    cmake = shutil.which("cmake") or shutil.which(str(Path(sys.executable).with_name("cmake")))
+    if cmake is None:
+        sys.exit("no cmake, which writes the cells' sources: put it on the PATH, or pip install cmake")
+    command = [cmake, f"-DOUT={folder}", "-P", str(ROOT / "cuda" / "instances.cmake")]
+    subprocess.run(command, check=True)
+    return sorted(folder.rglob("*.cu"))
+
+
 def compile_all(sources: Iterable[Path], jobs: int) -> list[Kernel]:
     """Every kernel of the sources."""
     nvcc = find_nvcc()
@@ -291,7 +301,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     launches = read_launches(options.launches) if options.launches else None
-    kernels = compile_all(sorted((ROOT / "cuda").rglob("*.cu")), options.jobs)
+    with tempfile.TemporaryDirectory() as folder:
+        sources = sorted((ROOT / "cuda").rglob("*.cu")) + instances(Path(folder))
+        kernels = compile_all(sources, options.jobs)
     budgets = read_budgets(BUDGETS)
     print(table(kernels, budgets))
     wrong = check(kernels, budgets, launches)

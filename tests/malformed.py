@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -298,14 +299,20 @@ def forward_arguments(at: Host) -> dict[str, Argument]:
     }
 
 
+def sequence_forward(at: Host, **arguments: Any) -> Any:
+    names = ("lengths", "resets", "batch_first", "dropout", "dropout_key", "train")
+    options = at.native.SequenceOptions(**{name: arguments.pop(name) for name in names})
+    return at.native.sequence_forward(**arguments, options=options)
+
+
 def sequence_cases(at: Host) -> Iterator[Case]:
     arguments = forward_arguments(at)
     # x decides T and B; every other array then disagrees, and one of them is named.
-    yield from matrix(at, "sequence_forward", at.native.sequence_forward, arguments)
+    yield from matrix(at, "sequence_forward", partial(sequence_forward, at), arguments)
     good = {k: (a.array if isinstance(a, (In, Out)) else a.value) for k, a in arguments.items()}
 
     def forward(**changed: Any) -> Callable[[], Any]:
-        return lambda: at.native.sequence_forward(**{**good, **changed})
+        return lambda: sequence_forward(at, **{**good, **changed})
 
     yield Case(
         "sequence_forward: lengths above T", forward(lengths=np.array([T + 1, 1, 1])), ValueError, "lengths"
@@ -320,7 +327,7 @@ def sequence_cases(at: Host) -> Iterator[Case]:
     yield Case("sequence_forward: T * B * H overflows", overflow, ValueError, "T * B")
     yield Case("sequence_forward: gates of another cell", forward(cell="gru"), ValueError, "weights")
 
-    *_, tape = at.native.sequence_forward(**good)
+    *_, tape = sequence_forward(at, **good)
     backward: dict[str, Argument] = {
         "tape": Fixed(tape),
         "dy": In(rng(T, B, D * H)),

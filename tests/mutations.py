@@ -161,8 +161,8 @@ MUTATIONS = [
     ),
     Mutation(
         "gemm: later chunks of k replace the earlier",
-        "gemm/engine_fma.hpp",
-        "first ? sum[r][v] : L::load(to) + sum[r][v]",
+        "gemm/microkernel_fma.hpp",
+        "k == 0 ? sum[r][v] : L::load(to) + sum[r][v]",
         "sum[r][v]",
         SEQUENCES,
     ),

@@ -71,9 +71,8 @@ def assert_parity(
 
     Args:
         ours: what the kernel gave, by name.
-        reference: computes the same from inputs cast to a dtype, with an arithmetic; for a function without
-        sums of
-            its own that is free to ignore the arithmetic.
+        reference: computes the same from inputs cast to a dtype, with an arithmetic, which a function
+            without sums of its own is free to ignore.
         dtype: float32 or float64, the kernel's.
         axes: where results have time steps and gate blocks.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from parity import Axes, assert_parity, cast
 
 import fusedrnn as fr
 from fusedrnn import functional, reference
+from fusedrnn._core.cells import CELLS
+from fusedrnn._core.weight_names import StackShape
 from fusedrnn.reference.arithmetic import Arithmetic
 from fusedrnn.reference.rounding import round_operand
 
 Array = NDArray[Any]
-CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,12 @@ class Data:
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 23, 31, 33])
 
 
-def stacks(cell: str) -> st.SearchStrategy[Stack]:
-    """Stacks of a cell ("rnn": either nonlinearity), small, of unequal sizes, some of them 0 or 1."""
+def stacks(family: str) -> st.SearchStrategy[Stack]:
+    """Stacks of a family's cells, small, of unequal sizes, some of them 0 or 1."""
     often = st.sampled_from([True, True, True, False])
     return st.builds(
         Stack,
-        cell=st.sampled_from(["rnn_tanh", "rnn_relu"]) if cell == "rnn" else st.just(cell),
+        cell=st.sampled_from([name for name, cell in CELLS.items() if cell.family == family]),
         T=st.sampled_from([0, 1, 2, 3, 5, 6, 10]),
         B=st.sampled_from([0, 1, 2, 3, 4, 5, 7, 9]),
         I=st.one_of(st.just(0), SIZES, SIZES),
@@ -112,17 +115,10 @@ def stacks(cell: str) -> st.SearchStrategy[Stack]:
 
 def stack_weights(stack: Stack, rng: np.random.Generator) -> dict[str, Array]:
     """Weights and biases by PyTorch's names, of a spread that keeps activations of order 1."""
-    rows, weights = GATES[stack.cell] * stack.H, {}
     scale = stack.spread / np.sqrt(stack.H)
-    for layer in range(stack.layers):
-        width = stack.I if layer == 0 else stack.directions * stack.H
-        for suffix in (f"l{layer}", f"l{layer}_reverse")[: stack.directions]:
-            weights[f"weight_ih_{suffix}"] = rng.normal(size=(rows, width)) * scale
-            weights[f"weight_hh_{suffix}"] = rng.normal(size=(rows, stack.H)) * scale
-            if stack.bias:
-                weights[f"bias_ih_{suffix}"] = rng.normal(size=rows) * scale
-                weights[f"bias_hh_{suffix}"] = rng.normal(size=rows) * scale
-    return weights
+    shape = StackShape(stack.layers, stack.directions, stack.bias)
+    shapes = shape.shapes(CELLS[stack.cell].weights, stack.I, stack.H)
+    return {name: rng.normal(size=size) * scale for name, size in shapes.items()}
 
 
 def draw(stack: Stack, shortest: int = 0) -> Data:
@@ -140,15 +136,15 @@ def draw(stack: Stack, shortest: int = 0) -> Data:
         padding = np.arange(s.T)[:, None] >= lengths
         padding = padding.T if s.batch_first else padding
         x[padding], dy[padding] = np.nan, np.nan
-    lstm = s.cell == "lstm"
+    pair = CELLS[s.cell].cell_state
     floats = (
         x,
         h0 if s.state else None,
-        c0 if s.state and lstm else None,
+        c0 if s.state and pair else None,
         weights,
         dy if s.dy else None,
         dhn if s.dhn else None,
-        dcn if s.dcn and lstm else None,
+        dcn if s.dcn and pair else None,
         into if s.into else None,
     )
     return Data(s, *cast(cast(floats, np.float32), np.float64), lengths, resets)
@@ -205,19 +201,26 @@ def run(
     if precision != "ieee":
         weights = functions.pack_weights(weights, precision=precision)
     backward_options = {"dweights": into, "need_dx": s.need_dx}
-    if s.cell == "lstm":
-        y, (hn, cn), tape = functions.lstm_forward(x, (h0, c0), weights, **options, **extra)
-        dx, (dh0, dc0), dweights = functions.lstm_backward(tape, dy, (dhn, dcn), **backward_options)
+    forward, backward = calls(functions, s.cell)
+    if CELLS[s.cell].cell_state:
+        y, (hn, cn), tape = forward(x, (h0, c0), weights, **options, **extra)
+        dx, (dh0, dc0), dweights = backward(tape, dy, (dhn, dcn), **backward_options)
     else:
-        stem = s.cell.partition("_")[0]
-        if stem == "rnn":
-            extra["nonlinearity"] = s.cell[4:]
-        y, hn, tape = getattr(functions, f"{stem}_forward")(x, h0, weights, **options, **extra)
-        dx, dh0, dweights = getattr(functions, f"{stem}_backward")(tape, dy, dhn, **backward_options)
+        y, hn, tape = forward(x, h0, weights, **options, **extra)
+        dx, dh0, dweights = backward(tape, dy, dhn, **backward_options)
         cn = dc0 = None
     results = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh0": dh0, "dc0": dc0}
     results |= {"cells": tape.cells, "gates": tape.gates, **{f"d{name}": g for name, g in dweights.items()}}
     return {name: on_host(a) for name, a in results.items() if a is not None}
+
+
+def calls(functions: Any, cell: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """A cell's forward and backward of `fusedrnn.functional` or `fusedrnn.reference`."""
+    facts = CELLS[cell]
+    forward = getattr(functions, f"{facts.family}_forward")
+    if "nonlinearity" in inspect.signature(forward).parameters:
+        forward = partial(forward, nonlinearity=facts.variant)
+    return forward, getattr(functions, f"{facts.family}_backward")
 
 
 def result_axes(stack: Stack) -> dict[str, Axes]:
@@ -225,7 +228,7 @@ def result_axes(stack: Stack) -> dict[str, Axes]:
     time = 1 if stack.batch_first else 0
     axes = {name: Axes(time=0) for name in ("hn", "cn", "dh0", "dc0")}
     axes |= {"y": Axes(time, 2, stack.directions), "dx": Axes(time)}
-    axes |= {"cells": Axes(1), "gates": Axes(1, 2, 4)}
+    axes |= {"cells": Axes(1), "gates": Axes(1, 2, len(CELLS[stack.cell].tape))}
     names = stack_weights(stack, np.random.default_rng(0))
     return axes | {f"d{name}": Axes(gate=0, gates=GATES[stack.cell]) for name in names}
 
@@ -266,12 +269,9 @@ def check_again(stack: Stack, dtype: Any) -> None:
     x, h0, c0, weights, dy, dhn, dcn = cast(
         (data.x, data.h0, data.c0, data.weights, data.dy, data.dhn, data.dcn), dtype
     )
-    stem = stack.cell.partition("_")[0]
-    forward, backward = (getattr(functional, f"{stem}_{way}") for way in ("forward", "backward"))
-    options = dict(data.options)
-    if stem == "rnn":
-        options["nonlinearity"] = stack.cell[4:]
-    state, dstate = ((h0, c0), (dhn, dcn)) if stem == "lstm" else (h0, dhn)
+    forward, backward = calls(functional, stack.cell)
+    options = data.options
+    state, dstate = ((h0, c0), (dhn, dcn)) if CELLS[stack.cell].cell_state else (h0, dhn)
     inputs = {"x": x, "h0": h0, "c0": c0, **weights, "dy": dy, "dhn": dhn, "dcn": dcn}
     inputs = {name: a for name, a in inputs.items() if a is not None}
     before = bits(inputs)

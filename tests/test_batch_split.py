@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from fusedrnn import _native, functional
+from fusedrnn._core.cells import CELLS
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+GATES = {cell.family: len(cell.gates) for cell in CELLS.values()}
 
 
 def run(

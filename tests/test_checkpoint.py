@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runs import write_book
+from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
+from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import Checkpoint, checkpoint_path, load, save
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
@@ -64,14 +68,55 @@ def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_header_holds_what_is_promised(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save(path, example())
-    raw = path.read_bytes()
-    metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    metadata = metadata_of(path)
     assert metadata["format"] == "fusedrnn-char"
     assert metadata["format_version"] == "1"
     contents = json.loads(metadata["contents"])
     assert set(contents) == {"config", "vocabulary", "text", "progress", "trees"}
     assert set(contents["trees"]) >= {"model", "optimizer", "state", "random"}
     assert contents["text"]["sha256"] == "00ff"
+
+
+def test_header_has_the_checksum_of_contents_and_arrays(tmp_path: Path) -> None:
+    """Computed as the format's description has it, by other means."""
+    path = tmp_path / "c.safetensors"
+    save(path, example())
+    metadata = metadata_of(path)
+    digest = hashlib.sha256(metadata["contents"].encode())
+    with safe_open(path, framework="numpy") as file:
+        for name in sorted(file.keys()):
+            array = file.get_tensor(name)
+            digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode() + array.tobytes())
+    assert metadata["sha256"] == digest.hexdigest()
+    assert load(path).checked
+
+
+def test_unknown_entries_of_the_header_are_refused(tmp_path: Path) -> None:
+    """A flipped bit in a name could otherwise hide the checksum."""
+    path = tmp_path / "c.safetensors"
+    rewritten(path, sha257="0")
+    with pytest.raises(CommandError, match="its header has an unknown entry 'sha257'"):
+        load(path)
+
+
+def test_a_checkpoint_of_before_checksums_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it came from: tests/data/README.md."""
+    old = Path(__file__).parent / "data" / "checkpoint_without_sha256.safetensors"
+    assert "sha256" not in metadata_of(old)
+    assert not load(old).checked
+    assert main(["sample", str(old), "--seed", "1", "--length", "20"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out) == 1 + 20 + 1
+    assert captured.err == f"fusedrnn sample: {old} has no checksum, as older versions wrote it\n"
+    out = tmp_path / "out"
+    resume = ["train", str(write_book(tmp_path)), "--resume", str(old), "--output", str(out)]
+    assert main([*resume, "--epochs", "2.2"]) == 0
+    assert "has no checksum" in capsys.readouterr().err
+    new = load(out / "checkpoint.safetensors")
+    assert new.checked
+    assert new.progress["step"] > load(old).progress["step"]
+    assert main(["train", "--resume", str(out), "--epochs", "2.3"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_no_temporary_file_is_left(tmp_path: Path) -> None:
@@ -151,12 +196,16 @@ def test_cut_off_anywhere(tmp_path: Path, share: float) -> None:
     assert "\n" not in str(caught.value)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    raw = path.read_bytes()
+    found: dict[str, str] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    return found
+
+
 def rewritten(path: Path, **changes: str) -> None:
     """Saves the example with other header entries."""
     save(path, example())
-    raw = path.read_bytes()
-    metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    path.write_bytes(save_safetensors({}, {**metadata, **changes}))
+    path.write_bytes(save_safetensors({}, {**metadata_of(path), **changes}))
 
 
 @pytest.mark.parametrize(
@@ -185,10 +234,22 @@ def test_missing_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("hidden", "7"), ("hidden", 1.5), ("lr", "big"), ("cell", 3), ("seed", True)]
+    ("name", "value"),
+    [
+        ("hidden", "7"),
+        ("hidden", 1.5),
+        ("lr", "big"),
+        ("cell", 3),
+        ("seed", True),
+        ("lr", float("inf")),
+        ("cell", "x"),
+        ("batch", 0),
+        ("layers", 2**40),
+        ("dropout", 1),
+    ],
 )
 def test_configuration_of_wrong_type(name: str, value: object) -> None:
-    values = {**TrainConfig().to_json(), name: value}
+    values = {**TrainConfig(lr=1.0).to_json(), name: value}
     with pytest.raises(CommandError, match=f"says {name} ="):
         TrainConfig.from_json(values)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import metrics, small_training
+from runs import SMALL, metrics, small_training, write_book
 
+import fusedrnn.cli.plot
+from fusedrnn.cli import main
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.metrics import MetricsLog, Row
-from fusedrnn.cli.text import Streams, Vocabulary, split
+from fusedrnn.cli.plot import plot_training
+from fusedrnn.cli.text import Streams, Text, Vocabulary, read_files, split
 
 
 # ------------------------------------------------------------------------------- metrics
@@ -37,16 +42,77 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path: Path) -> None:
     assert log.rows[0].learning_rate == pytest.approx(1 / 3, rel=1e-7)
 
 
-def test_metrics_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["name,age\nada,36\ngrace,85\n", "name,age\nada,36\n", "name,age\n", "x", "\0" * 5000]
+)
+def test_metrics_of_another_program_are_left_alone(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    path.write_text("name,age\nada,36\ngrace,85\n")
+    path.write_text(text)
     for step in (0, 3):
-        with pytest.raises(CommandError, match="line 2 is no line of metrics"):
+        with pytest.raises(CommandError, match="line 1 is no line of metrics"):
             MetricsLog(path, step)
-    assert path.read_text() == "name,age\nada,36\ngrace,85\n"
+    assert path.read_text() == text
+
+
+# ------------------------------------------------------------------------------- pictures
+ROWS = [row(1), row(2, 1.75), Row(3, 0.5, 1e-320, 1e308, math.inf, math.nan, 1e6, 1.0)]
+NAMES = ["a $b$ c", r"$\foo$ $", "日本語😀", "\udcff\n\x1b[31m", "x" * 300]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:20])
+def test_any_name_and_any_number_can_be_drawn(name: str, tmp_path: Path) -> None:
+    title = Text("", (f"/tmp/{name}",)).title
+    assert title.isprintable()
+    assert len(title) <= 100
+    assert plot_training(tmp_path / "t.png", ROWS, title, 1.0) is None
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("latex was not found")
+
+    monkeypatch.setattr(fusedrnn.cli.plot, "_drawn", fail)
+    book, out = str(write_book(tmp_path)), tmp_path / "out"
+    assert main(["train", book, "--output", str(out), "--epochs", "0.1", *SMALL]) == 0
+    assert f"cannot draw {out}/training.png: latex was not found" in capsys.readouterr().err
+    assert not (out / "training.png").exists()
+
+
+def test_titles_of_many_files_are_short() -> None:
+    assert Text("", ("/a/b.txt", "/c.txt")).title == "b.txt, c.txt"
+    title = Text("", tuple(f"/{i}.txt" for i in range(5000))).title
+    assert title.endswith("... (5000 files)")
+    assert len(title) <= 100
 
 
 # ------------------------------------------------------------------------------- text, batches
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo"])
+def test_only_files_that_can_be_read_again_are_texts(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with pytest.raises(
+        CommandError, match=f"cannot read {path}: it is a pipe or a device, not a regular file"
+    ):
+        read_files([path])
+
+
+def test_no_more_is_read_than_a_stored_length_allows(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("é😀" * 10, "utf-8")
+    assert read_files([str(path)], 20).characters == "é😀" * 10
+    with path.open("ab") as file:
+        file.truncate(2**40)  # of which the disk holds nothing
+    with pytest.raises(CommandError, match="is longer than that"):
+        read_files([str(path)], 20)
+    with pytest.raises(CommandError, match="not enough memory: a text of 1099511627776 bytes"):
+        read_files([str(path)])
+
+
 def test_streams_cover_the_text_in_order() -> None:
     ids = np.arange(101)
     streams = Streams(ids, batch=4, length=5)

@@ -17,10 +17,11 @@ import pytest
 from runs import SMALL, assert_same_bits, failure, metrics, small_training, write_book
 
 from fusedrnn.cli import main
-from fusedrnn.cli import train as train_module
-from fusedrnn.cli.checkpoint import load
+from fusedrnn.cli.checkpoint import load, save
 from fusedrnn.cli.config import LEARNING_RATES
 from fusedrnn.cli.invocation import program
+from fusedrnn.cli.report import sample_text
+from fusedrnn.cli.signals import stop_requests
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_resumed_run_is_the_same_run(case: dict[str, Any], tmp_path: Path) -> No
     for _ in range(cut):
         first.step()
     path = tmp_path / "c.safetensors"
-    train_module.checkpoints.save(path, first.checkpoint(1.0))
+    save(path, first.checkpoint(1.0))
     second = small_training(**case)
     second.restore(load(path))
     assert [second.step() for _ in range(total - cut)] == updates[cut:]
@@ -60,7 +61,7 @@ def test_sampling_and_validation_change_nothing() -> None:
         plain.step()
         watched.step()
         watched.validation_bits()
-        train_module._sample(watched, 5)
+        sample_text(watched, 5)
     assert_same_bits(plain.checkpoint(0), watched.checkpoint(0))
 
 
@@ -106,7 +107,7 @@ def python_sigint() -> Iterator[None]:
 
 @pytest.mark.usefixtures("python_sigint")
 def test_second_ctrl_c_ends_at_once() -> None:
-    with train_module._stop_requests() as stop:
+    with stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signum == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):

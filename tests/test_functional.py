@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fusedrnn import functional
+from fusedrnn._core.cells import CELLS
 
 T, B, I, H = 4, 3, 2, 5
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+GATES = {cell.family: len(cell.gates) for cell in CELLS.values()}
 
 
 def weights(cell: str, layers: int = 1, directions: int = 1, bias: bool = True, seed: int = 0) -> dict:

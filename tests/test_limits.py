@@ -12,7 +12,6 @@ from runs import SMALL, failure, run, write_book
 
 import fusedrnn as fr
 from fusedrnn import _native, functional
-from fusedrnn._core.weight_names import MAX_LAYERS
 
 
 @pytest.mark.parametrize(
@@ -32,11 +31,11 @@ def test_parameters_that_cannot_be_counted(build) -> None:
 
 
 def test_layers_have_a_limit_and_it_is_the_kernels() -> None:
-    for n in (MAX_LAYERS + 1, 10**9, 10**30):
-        with pytest.raises(ValueError, match=f"num_layers must be at most {MAX_LAYERS}, it is {n}"):
+    for n in (_native.MAX_LAYERS + 1, 10**9, 10**30):
+        with pytest.raises(ValueError, match=f"num_layers must be at most {_native.MAX_LAYERS}, it is {n}"):
             fr.nn.GRU(1, 1, n)
-    with pytest.raises(ValueError, match=rf"num_layers must be an integer in 1\.\.{MAX_LAYERS}"):
-        _native.pack_weights(MAX_LAYERS + 1, 1, True, [])
+    with pytest.raises(ValueError, match=rf"num_layers must be an integer in 1\.\.{_native.MAX_LAYERS}"):
+        _native.pack_weights(_native.MAX_LAYERS + 1, 1, True, [])
 
 
 def test_a_result_that_no_memory_holds_is_named() -> None:
@@ -80,4 +79,4 @@ def test_the_command_says_so_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
     )
     refused = run("train", book, "--layers", "1000000000")
     assert refused.returncode == 2
-    assert f"--layers: must be at most {MAX_LAYERS}, it is 1000000000" in refused.stderr
+    assert f"--layers must be at most {_native.MAX_LAYERS}, it is 1000000000" in refused.stderr

@@ -9,23 +9,43 @@ import sys
 import pytest
 
 from fusedrnn import functional, reference
+from fusedrnn._core import cells as native
+from fusedrnn.reference import cells as mirror
+from fusedrnn.reference import rounding
 
 
 def test_the_same_names() -> None:
     assert set(reference.__all__) == set(functional.__all__)
 
 
+def test_every_cell_with_the_same_facts() -> None:
+    """A cell that csrc/cells/list.hpp has and the reference has not, or has otherwise, is named."""
+    theirs = {c.name: (c.family, c.weights, len(c.tape), c.cell_state) for c in native.CELLS.values()}
+    ours = {n: (c.family, c.weights, c.tape_blocks, c.has_carry) for n, c in mirror.CELLS.items()}
+    assert ours == theirs
+
+
+def test_every_family_has_functions() -> None:
+    families = {cell.family for cell in native.CELLS.values()}
+    for functions in (functional, reference):
+        assert {n.removesuffix("_forward") for n in functions.__all__ if n.endswith("_forward")} >= families
+
+
+def test_the_same_precisions() -> None:
+    assert native.PRECISIONS == rounding.PRECISIONS
+
+
 @pytest.mark.parametrize("name", sorted(functional.__all__))
 def test_the_same_arguments(name: str) -> None:
     ours = dict(inspect.signature(getattr(functional, name)).parameters)
-    mirror = dict(inspect.signature(getattr(reference, name)).parameters)
-    extra = mirror.keys() - ours.keys()
+    theirs = dict(inspect.signature(getattr(reference, name)).parameters)
+    extra = theirs.keys() - ours.keys()
     assert extra <= {"arithmetic"}, "arithmetic is the one argument that only the reference has"
     for parameter in extra:
-        del mirror[parameter]
-    assert list(mirror) == list(ours)
+        del theirs[parameter]
+    assert list(theirs) == list(ours)
     for parameter, mine in ours.items():
-        assert (mirror[parameter].kind, mirror[parameter].default) == (mine.kind, mine.default), parameter
+        assert (theirs[parameter].kind, theirs[parameter].default) == (mine.kind, mine.default), parameter
 
 
 def test_the_reference_needs_nothing_built() -> None:

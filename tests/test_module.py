@@ -280,7 +280,8 @@ def test_dropout_takes_a_new_mask_each_call_and_backward_the_same() -> None:
     first, second = dropout(x), dropout(x)
     assert not np.array_equal(first, second)
     assert set(np.unique(first)) == {0, 2}
-    np.testing.assert_array_equal(dropout.backward(x), second)
+    np.testing.assert_array_equal(dropout.backward(x, of=second), second)
+    np.testing.assert_array_equal(dropout.backward(x, of=first), first)
     np.testing.assert_array_equal(fr.nn.Dropout(0.5, seed=0)(x), first)
     assert fr.nn.Dropout(0.0)(x) is x
     assert dropout.eval()(x) is x

@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from fusedrnn import reference
+from fusedrnn._core.weight_names import StackShape
+from fusedrnn.reference import cells
 from fusedrnn.reference.arithmetic import SequentialSums, sequential
 from fusedrnn.reference.philox import philox, random_words
 
 Array = NDArray[Any]
 H_STEP = 1e-20
-CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+CELLS = list(cells.CELLS)
 
 
 def complex_step(f: Callable[[Mapping[str, Array]], Any], arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -55,16 +56,8 @@ def draw_stack(
     directions: int = 1,
     bias: bool = True,
 ) -> dict[str, Array]:
-    rows, weights = GATES[cell] * H, {}
-    for layer in range(layers):
-        width = I if layer == 0 else directions * H
-        for suffix in [f"l{layer}", f"l{layer}_reverse"][:directions]:
-            weights[f"weight_ih_{suffix}"] = rng.normal(size=(rows, width))
-            weights[f"weight_hh_{suffix}"] = rng.normal(size=(rows, H))
-            if bias:
-                weights[f"bias_ih_{suffix}"] = rng.normal(size=rows)
-                weights[f"bias_hh_{suffix}"] = rng.normal(size=rows)
-    return weights
+    shapes = StackShape(layers, directions, bias).shapes(cells.CELLS[cell].weights, I, H)
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
 def forward(

@@ -66,7 +66,7 @@ def test_lengths_and_resets_reach_those_that_take_them(batch_first: bool) -> Non
     np.testing.assert_array_equal(layers[2](h, lengths)[[0, 2, 3]], hn[0][[0, 2, 3]])
     assert not np.array_equal(y, model(x, lengths))
     assert not np.array_equal(y, model(x, None, resets))
-    model(x, lengths, resets)
+    y = model(x, lengths, resets)
     dx = model.backward(dy)
     dx = dx.swapaxes(0, 1) if batch_first else dx
     for b, n in enumerate(lengths):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -16,7 +17,7 @@ PACKAGE = ROOT / "python" / "fusedrnn"
 
 # Every layer includes, or imports, its own files and those of the layers named here. First csrc.
 ALLOWED = {
-    "backend": set(),
+    "backend": {"cells"},
     "cells": set(),
     "runtime": {"backend"},
     "simd": {"backend"},
@@ -93,6 +94,13 @@ def test_per_isa_code_uses_no_stl(path: Path) -> None:
     allowed = {"stddef.h", "stdint.h", "immintrin.h", "arm_neon.h"}
     assert {i[1:] for i in includes(path) if i[0] == "<"} <= allowed
     assert "std::" not in re.sub(r"//.*", "", path.read_text())
+
+
+def test_per_isa_code_has_a_cell_itself_not_its_traits() -> None:
+    """Functions of backend/traits.hpp are the baseline's: the linker could take a newer CPU's copy."""
+    for path in SOURCES:
+        if layer(path) in PER_ISA:
+            assert '"backend/traits.hpp"' not in includes(path), path
 
 
 def test_only_bindings_know_python() -> None:
@@ -193,3 +201,8 @@ def test_no_import_circle() -> None:
 def test_top_level_holds_what_the_layout_names() -> None:
     folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "build"))}
     assert folders - {"__pycache__", "dist", "runs"} <= {"python", "csrc", "cuda", "tests", "bench"}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_mutations_match_the_source(mutation: Mutation) -> None:
+    assert (CSRC / mutation.file).read_text().count(mutation.old) == 1

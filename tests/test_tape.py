@@ -1,4 +1,4 @@
-"""The rules of the tape: one a module, replaced by the next training forward, tied to the weights it saw."""
+"""The rules of the tape: one a training call, freed when nothing waits for it, tied to the weights it saw."""
 
 from __future__ import annotations
 
@@ -173,14 +173,17 @@ def test_what_a_recurrent_tape_shows() -> None:
 
 
 def test_an_old_tape_is_freed_before_the_next_is_made() -> None:
-    layer, x, _ = make("Linear")
-    kept = x.copy()
-    gone = weakref.ref(kept)
-    layer(kept)
-    del kept
+    layer, x, dy = make("Linear")
+    layer(x)
+    gone = weakref.ref(layer._calls.newest.tape)
+    y = layer(x)
+    assert gone() is None  # no result of its call lives
+    gone = weakref.ref(layer._calls.newest.tape)
+    layer.backward(dy)
     assert gone() is not None
     layer(x)
-    assert gone() is None
+    assert gone() is None  # backward has taken it
+    assert y.any()
 
 
 def test_last_keeps_its_own_lengths() -> None:

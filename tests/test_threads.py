@@ -13,7 +13,7 @@ import pytest
 
 import fusedrnn
 from fusedrnn import _native, functional
-from fusedrnn.functional.sequence import Tape
+from fusedrnn.functional.recurrent import Tape
 
 Results = list[np.ndarray]
 

@@ -138,7 +138,7 @@ def random_stack(seed: int) -> tuple[Stack, bool]:
 
     by_hand = flip()
     stack = Stack(
-        cell=CELLS[seed % 4],
+        cell=list(CELLS)[seed % len(CELLS)],
         T=size(1, 2, 3, 5, 9, 12),
         B=size(1, 2, 3, 4, 6),
         I=size(1, 2, 3, 7, 16, 21),

@@ -3,7 +3,7 @@
 
 #include "bare_loop.hpp"
 #include "cells/lstm.hpp"
-#include "gemm/engine_fma.hpp"
+#include "gemm/microkernel_fma.hpp"
 #include "simd/math.hpp"
 
 #define ROOFLINE_JOIN(a, b) a##b

@@ -31,10 +31,10 @@ GridSteps steps_with_room() {
   };
   return steps;
 }
-GridSteps rnn_tanh_grid() { return steps_with_room(); }
-GridSteps rnn_relu_grid() { return steps_with_room(); }
-GridSteps gru_grid() { return steps_with_room(); }
-GridSteps lstm_grid() { return steps_with_room(); }
+#define FUSEDRNN_DEFINE(kind, Type) \
+  GridSteps kind##_grid() { return steps_with_room(); }
+FUSEDRNN_CELLS(FUSEDRNN_DEFINE)
+#undef FUSEDRNN_DEFINE
 Status choose(const SequenceDesc& desc, Element e, Chosen* plan) { return plan_grid(desc, e, kH200, plan); }
 int most_held(Element e, const GridShape& s) { return grid_held(e, s.tiles); }
 int64_t slot(Element e, const GridShape& s) { return kGridSlotBytes / (grid_fragment(e).depth * s.rows * bytes_of(e)); }
@@ -71,9 +71,10 @@ void print(const char* pass, const Shape& s, Element e) {
 int run(const char* cell, const char* element, int64_t B, int64_t H) {
   SequenceDesc desc{};
   desc.plan = kPlan;
-  desc.cell = std::strcmp(cell, "lstm") == 0  ? CellKind::lstm
-              : std::strcmp(cell, "gru") == 0 ? CellKind::gru
-                                              : CellKind::rnn_tanh;
+  bool known = false;
+  for (const CellTraits& each : kCells)
+    if (std::strcmp(cell, each.name) == 0) desc.cell = each.kind, known = true;
+  if (!known) return 1;
   desc.layers = desc.directions = 1;
   desc.T = 512;
   desc.B = B;

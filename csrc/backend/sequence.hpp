@@ -1,13 +1,26 @@
-// Recurrent stacks: RNN, GRU and LSTM, forward and back-propagation through time.
+// Recurrent stacks of any cell (cells/list.hpp), forward and back-propagation through time.
 #pragma once
 
 #include "backend/types.hpp"
+#include "cells/list.hpp"
 
 namespace fusedrnn {
 
-enum class CellKind : int32_t { rnn_tanh = 0, rnn_relu, gru, lstm };
-enum class Precision : int32_t { ieee = 0, tf32, tf32x3, bf16, fp16 };
-enum class PlanKind : int32_t { automatic = 0, reference, step, cluster, grid };
+// What operands of products are kept in, and the kinds of a GPU's plans: X(value, its name in Python).
+#define FUSEDRNN_PRECISIONS(X) X(ieee, "ieee") X(tf32, "tf32") X(tf32x3, "tf32x3") X(bf16, "bf16") X(fp16, "fp16")
+#define FUSEDRNN_PLANS(X) \
+  X(automatic, "auto") X(reference, "reference") X(step, "step") X(cluster, "cluster") X(grid, "grid")
+
+#define FUSEDRNN_VALUE(value, name) value,
+#define FUSEDRNN_NAME(value, name) name,
+enum class Precision : int32_t { FUSEDRNN_PRECISIONS(FUSEDRNN_VALUE) };
+enum class PlanKind : int32_t { FUSEDRNN_PLANS(FUSEDRNN_VALUE) };
+inline constexpr const char* kPrecisionNames[] = {FUSEDRNN_PRECISIONS(FUSEDRNN_NAME)};
+inline constexpr const char* kPlanNames[] = {FUSEDRNN_PLANS(FUSEDRNN_NAME)};
+#undef FUSEDRNN_VALUE
+#undef FUSEDRNN_NAME
+
+constexpr int32_t kMaxLayers = 1 << 16;
 
 // The whole stack in one descriptor, because layers and directions may run concurrently. Layer 0 reads I features, the
 // others D * H. Dropout acts on the input of every layer but the first when `train` is set; element (t, b, k) of layer
@@ -67,21 +80,20 @@ struct TapeView {
   int32_t gate_blocks;
 };
 
-// PyTorch's layout: weight_ih (G*H, in), weight_hh (G*H, H) with row strides, biases (G*H) or nullptr.
-struct LayerWeights {
-  const void* weight_ih;
-  const void* weight_hh;
-  const void* bias_ih;
-  const void* bias_hh;
-  int64_t ld_ih, ld_hh;
+// A weight in PyTorch's layout: a matrix with a row stride, or a vector, whose stride nothing reads; nullptr: absent.
+struct WeightView {
+  const void* data;
+  int64_t row_stride;
 };
 
-// Same shapes, contiguous; gradients are added into them; a nullptr is not computed.
+// Of one layer and direction, in the order of the cell's `weights` (cells/cell.hpp).
+struct LayerWeights {
+  WeightView weight[kMaxWeights];
+};
+
+// Same shapes and order, contiguous; gradients are added into them; a nullptr is not computed.
 struct LayerGrads {
-  void* weight_ih;
-  void* weight_hh;
-  void* bias_ih;
-  void* bias_hh;
+  void* weight[kMaxWeights];
 };
 
 struct ForwardArgs {

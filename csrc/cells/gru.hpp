@@ -8,8 +8,13 @@ namespace fusedrnn {
 template <class M>
 struct Gru {
   using V = typename M::V;
-  static constexpr int gates = 3;                // r z n
-  static constexpr int tape_blocks = 4;          // r z n q
+  static constexpr const char* family = "gru";
+  static constexpr int gates = 3;
+  static constexpr const char* gate_names = "r z n";
+  static constexpr int tape_blocks = 4;
+  static constexpr const char* tape_names = "r z n q";
+  static constexpr WeightSpecs weights = gate_weights(gates);
+  static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;  // the carry is h
   static constexpr bool carry_gradient = true;   // h' = (1 - z) n + z h: the path z h
   static constexpr int dgate_blocks = 4;         // n_x r z n_h: n's two parts differ by the factor r

@@ -8,8 +8,13 @@ namespace fusedrnn {
 template <class M>
 struct Lstm {
   using V = typename M::V;
-  static constexpr int gates = 4;               // i f g o
-  static constexpr int tape_blocks = 4;         // i f g o; tanh(c) is computed again
+  static constexpr const char* family = "lstm";
+  static constexpr int gates = 4;
+  static constexpr const char* gate_names = "i f g o";
+  static constexpr int tape_blocks = 4;  // tanh(c) is computed again
+  static constexpr const char* tape_names = "i f g o";
+  static constexpr WeightSpecs weights = gate_weights(gates);
+  static constexpr int unit_values = 0;
   static constexpr bool separate_carry = true;  // the carry is c
   static constexpr bool carry_gradient = true;
   static constexpr int dgate_blocks = 4;  // i f g o

@@ -22,8 +22,13 @@ struct Relu {
 template <class M, template <class> class Activation>
 struct Elman {
   using V = typename M::V;
+  static constexpr const char* family = "rnn";
   static constexpr int gates = 1;
+  static constexpr const char* gate_names = "h";
   static constexpr int tape_blocks = 0;
+  static constexpr const char* tape_names = "";
+  static constexpr WeightSpecs weights = gate_weights(gates);
+  static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;
   static constexpr bool carry_gradient = false;
   static constexpr int dgate_blocks = 1;

@@ -1,151 +1,149 @@
-// The register tile: a few rows of A times a panel of B, every product of the package passes through here.
-//
-//            B panel, packed                       A: element k of row r
-//        k = 0  [ v0 | v1 | .. ]                   Dot: a[r][k], a table of row pointers, which makes h0, resets (a
-//        k = 1  [ v0 | v1 | .. ]                   row of zeros), lengths and batch_first one mechanism
-//        ..         NV vectors of N lanes          Outer: a[k * tile_rows + r], packed columns (outer.hpp)
-//
-//   tile[r][v] = sum over k of A[r][k] * B[k][v]      MR x NV vectors
-//
-// Order of the sum, the same on every ISA and for every MR and NV, so that bits depend on K alone: k runs in chunks of
-// kChunk; inside a chunk one ordered chain of fused multiply-adds starting at zero; chunk results added in order.
-// k is never padded: exactly K elements of each row are read.
+// The engine of IEEE arithmetic: fused multiply-adds on vectors, every sum in the order that microkernel_fma.hpp says.
+// Contract: engine.hpp. An operand is the stored value, so rows of A are read where they lie and only B is packed.
 #pragma once
 
-#include "simd/lanes.hpp"
+#include "gemm/microkernel_fma.hpp"
+#include "gemm/tiles.hpp"
+#include "simd/transpose.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-constexpr int64_t kChunk = 256;
-constexpr int kOuterVectors = 4;  // width of the tile of a weight gradient
-
-// Rows of the tallest tile whose accumulators, one row of B and a broadcast fit the register file.
-template <int NV>
-constexpr int tile_rows() {
-#if defined(FUSEDRNN_ISA_AVX512) || defined(FUSEDRNN_ISA_NEON)
-  return NV >= 4 ? 6 : 8;
-#else
-  return NV >= 4 ? 3 : NV == 3 ? 4 : 6;
-#endif
-}
-
-// Asks for a line, into the second-level cache. The empty assembly is there because GCC takes a function that only asks
-// (a lambda, say) for one without effect and drops the call.
-FR_INLINE void prefetch(const void* p) {
-  __builtin_prefetch(p, 0, 2);
-  asm volatile("" ::"r"(p));
-}
-
-// One chunk's chain for a whole tile: element(r, k) is that of A, b the panel at the chunk's first k; each(k) comes
-// with every step.
-template <class T, int MR, int NV, class Element, class Each>
-FR_INLINE void chain(int64_t count, const T* b, typename Lanes<T>::V (&sum)[MR][NV], const Element& element,
-                     const Each& each) {
-  using L = Lanes<T>;
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) sum[r][v] = L::zero();
-  for (int64_t k = 0; k < count; ++k, b += NV * L::N) {
-    each(k);
-    typename L::V column[NV];
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) column[v] = L::load(b + v * L::N);
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const auto broadcast = L::set(element(r, k));
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) sum[r][v] = L::fma(broadcast, column[v], sum[r][v]);
-    }
-  }
-}
-
-// Rows by pointer: a chunk of them from k on, count <= kChunk. The tile is contiguous; the first chunk writes it
-// without reading it, later ones add. With PrefetchNext every step asks for a vector from `ahead` on, memory that need
-// not be there.
-template <class T, bool PrefetchNext>
-struct Dot {
-  using Kernel = void (*)(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, const T* ahead);
-
-  template <int MR, int NV>
-  static void run(int64_t count, const T* const* a, int64_t k, const T* b, T* tile, const T* ahead) {
-    using L = Lanes<T>;
-    const T* row[MR];
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) row[r] = a[r] + k;
-    typename L::V sum[MR][NV];
-    chain<T, MR, NV>(
-        count, b, sum, [&](int r, int64_t i) { return row[r][i]; },
-        [&](int64_t i) {
-          if (PrefetchNext) prefetch(ahead + i * L::N);
-        });
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) {
-        T* to = tile + (r * NV + v) * L::N;
-        L::store(to, k == 0 ? sum[r][v] : L::load(to) + sum[r][v]);
-      }
-  }
-};
-
-// Packed columns, K <= kChunk; adds into (or with `replace` overwrites) the first `columns` columns of MR rows of C.
+// The left operand of a weight gradient: the columns [first, last) of A as tiles of at most `pitch` of them, shared out
+// evenly, each [k][pitch]. The lines of C that a tile will add to are asked for before its sums begin, for C is larger
+// than the caches near by.
 template <class T>
-struct Outer {
-  using Kernel = void (*)(int64_t K, const T* a, const T* b, T* c, int64_t ldc, int64_t columns, bool replace);
+struct OuterTiles {
+  static constexpr int pitch = tile_rows<kWidestPanel>();
 
-  template <int MR, int NV>
-  static void run(int64_t K, const T* a, const T* b, T* c, int64_t ldc, int64_t columns, bool replace) {
-    using L = Lanes<T>;
-    constexpr int N = L::N, pitch = tile_rows<kOuterVectors>();
-    typename L::V sum[MR][NV];
-    chain<T, MR, NV>(K, b, sum, [&](int r, int64_t k) { return a[k * pitch + r]; }, [](int64_t) {});
-    const bool full = columns >= NV * N;
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) {
-        T* to = c + r * ldc + v * N;
-        if (full) {
-          L::store(to, replace ? sum[r][v] : L::load(to) + sum[r][v]);
-        } else {
-          const int count = static_cast<int>(columns - v * N < N ? columns - v * N : N);
-          L::store(to, replace ? sum[r][v] : L::load(to, count) + sum[r][v], count);
+  static int64_t tiles_of(int64_t columns) { return (columns + pitch - 1) / pitch; }
+  static int64_t elements(int64_t columns) { return tiles_of(columns) * pitch * kChunk; }
+
+  int64_t tiles() const { return tiles_of(last - first); }
+  int64_t begin(int64_t tile) const { return share(last - first, tiles(), tile); }
+  int height(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
+
+  // packed[tile][k][r] = a[k][first + begin(tile) + r], a strip of tiles at a time: wide enough to use every cache line
+  // of A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache. Rows of A
+  // have `width` elements; a tile takes `pitch` of them wherever there are as many, its neighbour's too.
+  void pack(const T* const* a, int64_t K, int64_t width) const {
+    constexpr int64_t kStrip = 8;
+    for (int64_t strip = 0; strip < tiles(); strip += kStrip) {
+      const int64_t count = tiles() - strip < kStrip ? tiles() - strip : kStrip;
+      int64_t column[kStrip];
+      for (int64_t i = 0; i < count; ++i) column[i] = first + begin(strip + i);
+      T* const to = packed + strip * K * pitch;
+      if (count == kStrip && column[kStrip - 1] + pitch <= width) {
+        for (int64_t k = 0; k < K; ++k)
+          for (int64_t i = 0; i < kStrip; ++i) copy(to + (i * K + k) * pitch, a[k] + column[i], pitch);
+      } else {
+        for (int64_t i = 0; i < count; ++i) {
+          const int tall = height(strip + i);
+          for (int64_t k = 0; k < K; ++k) copy(to + (i * K + k) * pitch, a[k] + column[i], tall);
         }
       }
+    }
+  }
+
+  // C[m][n] += (or = with `replace`) the sums over K packed rows, m in [first, last), n the `columns` ones that B's
+  // panel of `wide` vectors begins with; c points to row `first`.
+  void multiply(int64_t K, const T* panel, int wide, int64_t columns, T* c, int64_t ldc, bool replace) const {
+    constexpr int N = Lanes<T>::N;
+    const int64_t count = tiles();
+    for (int64_t i = 0; i < count; ++i) {
+      T* const to = c + begin(i) * ldc;
+      const int tall = height(i);
+      for (int r = 0; r < tall; ++r)
+        for (int v = 0; v < wide; ++v) __builtin_prefetch(to + r * ldc + v * N, 1);
+      pick_kernel<Outer<T>, kWidestPanel>(tall, wide)(K, packed + i * K * pitch, panel, to, ldc, columns, replace);
+    }
+  }
+
+  int64_t first, last;
+  T* packed;
+
+ private:
+  FR_INLINE static void copy(T* to, const T* from, int count) {
+    using L = Lanes<T>;
+    for (int r = 0; r < count; r += L::N) {
+      const int lanes = count - r < L::N ? count - r : L::N;
+      L::store(to + r, L::load(from + r, lanes), lanes);
+    }
   }
 };
 
-template <class Family, int NV>
-typename Family::Kernel pick_rows(int rows) {
-  constexpr int most = tile_rows<NV>();
-  switch (rows) {
-    case 1:
-      return Family::template run<1, NV>;
-    case 2:
-      return Family::template run<2, NV>;
-    case 3:
-      return Family::template run<3, NV>;
-    case 4:
-      return Family::template run < most < 4 ? 1 : 4, NV > ;
-    case 5:
-      return Family::template run < most < 5 ? 1 : 5, NV > ;
-    case 6:
-      return Family::template run < most < 6 ? 1 : 6, NV > ;
-    case 7:
-      return Family::template run < most < 7 ? 1 : 7, NV > ;
-    default:
-      return Family::template run < most < 8 ? 1 : 8, NV > ;
-  }
-}
+template <class T>
+struct Fma {
+  using Operand = T;
+  using Accumulator = T;
+  struct Region {};
 
-// The kernel of a tile of `rows` <= tile_rows<NV>() rows (of the full panel's NV) and `vectors` <= NV vectors.
-template <class Family, int NV>
-typename Family::Kernel pick_kernel(int rows, int vectors) {
-  if constexpr (NV > 1) {
-    if (vectors < NV) return pick_kernel<Family, NV - 1>(rows, vectors);
+  static constexpr int vectors = kWidestPanel;
+  template <int NV>
+  static constexpr int rows() {
+    return tile_rows<NV>();
   }
-  return pick_rows<Family, NV>(rows);
-}
+  static constexpr int64_t chunk_rows(int64_t /*gradient*/) { return kChunk; }  // few enough to stay cached
+
+  // ---- B: panels [k][vector][lane], exactly K steps
+  static constexpr int64_t panel_elements(int64_t vectors, int64_t K) { return vectors * N * K; }
+
+  template <class ColumnOf>
+  static void pack_columns(T* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) {
+    const int64_t step = wide * N;
+    T* const to = panel + vector * N;
+    const T* from[N];
+    for (int lane = 0; lane < N; ++lane) from[lane] = column_of(lane);
+    for (int64_t k = 0; k < K; k += N) {
+      const int steps = static_cast<int>(K - k < N ? K - k : N);
+      typename L::V row[N];
+#pragma GCC unroll 16
+      for (int lane = 0; lane < N; ++lane)
+        row[lane] = !from[lane] ? L::zero() : steps == N ? L::load(from[lane] + k) : L::load(from[lane] + k, steps);
+      transpose<T>(row);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i)
+        if (i < steps) L::store(to + (k + i) * step, row[i]);
+    }
+  }
+
+  static constexpr int64_t pack_strip = 16;
+  template <class RowOf>
+  FR_INLINE static void pack_rows(T* panel, int wide, int64_t /*K*/, int64_t first, int64_t last, int64_t columns,
+                                  const RowOf& row_of) {
+    if (wide > vectors) __builtin_unreachable();  // a loop known to be short is a fifth faster
+    T* to = panel + first * wide * N;
+    for (int64_t k = first; k < last; ++k, to += wide * N) {
+      const T* const from = row_of(k);
+      for (int v = 0; v < wide; ++v) {
+        const int64_t count = columns - v * N;
+        L::store(to + v * N, count < N ? L::load(from + v * N, static_cast<int>(count)) : L::load(from + v * N));
+      }
+    }
+  }
+
+  // ---- A: the rows themselves
+  using A = const T* const*;
+  static constexpr int64_t a_elements(int64_t /*rows*/, int64_t /*K*/) { return 0; }
+  FR_INLINE static A pack_a(const T* const* rows, int64_t /*count*/, int64_t /*K*/, T* /*memory*/) { return rows; }
+
+  // ---- products
+  template <int NV, class Prepare, class Epilogue>
+  FR_INLINE static void multiply(A a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
+                                 int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
+    multiply_tiles<Fma, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
+  }
+  template <int NV, bool PrefetchNext>
+  FR_INLINE static auto kernel(int tall, int wide) {  // of multiply_tiles
+    return pick_kernel<Dot<T, PrefetchNext>, NV>(tall, wide);
+  }
+
+  // ---- weight gradients
+  static constexpr int64_t outer_block = kChunk;
+  using OuterA = OuterTiles<T>;
+
+ private:
+  using L = Lanes<T>;
+  static constexpr int N = L::N;
+};
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,6 +1,6 @@
 // C (M, N) = op(A) op(B) + bias, or C += op(A) op(B): the `gemm` and `column_sum` entries of the table.
 //
-// Layout, order of sums: backend.hpp (GemmArgs) and microkernel.hpp. C is never read unless `accumulate`. No overlap
+// Layout, order of sums: backend.hpp (GemmArgs) and engine.hpp. C is never read unless `accumulate`. No overlap
 // between C and the operands.
 #pragma once
 
@@ -9,33 +9,68 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-constexpr int kGemmVectors = 4;
-
 // Threads worth waking for a product.
 inline int32_t gemm_threads(const GemmArgs& g, int32_t offered) { return g.M * g.N * g.K < 32768 ? 1 : offered; }
 
-template <class T>
-void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
-  constexpr int NV = kGemmVectors, MR = tile_rows<NV>(), N = Lanes<T>::N;
-  const T* b = static_cast<const T*>(g.b);
+// A plain matrix as B: element (k, n) at b[k * ldb + n], or with `nt` at b[n * ldb + k]. Packs panels first <= p <
+// last.
+template <class E>
+void pack_matrix(const GemmArgs& g, const Panels& panels, typename E::Operand* packed, int64_t first, int64_t last) {
+  using Engine = EngineOf<E>;
+  using T = typename E::Storage;
+  constexpr int N = Lanes<typename E::Accumulator>::N;
+  const T* const b = static_cast<const T*>(g.b);
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t n = panels.begin(p) * N;
+    const int wide = panels.wide(p);
+    auto* const panel = packed + Engine::panel_elements(panels.begin(p), g.K);
+    if (g.kind == GemmKind::nt) {
+      for (int v = 0; v < wide; ++v)
+        Engine::pack_columns(panel, wide, v, g.K, [&](int lane) {
+          const int64_t column = n + v * N + lane;
+          return column < g.N ? b + column * g.ldb : nullptr;
+        });
+    } else {
+      Engine::pack_rows(panel, wide, g.K, 0, g.K, g.N - n, [&](int64_t k) { return b + k * g.ldb + n; });
+    }
+  }
+}
+
+// Rows of A that a thread takes at a time.
+template <class E>
+constexpr int64_t kGemmRows = 16 * EngineOf<E>::template rows<EngineOf<E>::vectors>();
+
+// Operands of memory: all of B, then what each thread packs of A.
+template <class E>
+int64_t gemm_rows_packed(const GemmArgs& g) {
+  return EngineOf<E>::panel_elements(vectors_of<typename E::Accumulator>(g.N), g.K);
+}
+template <class E>
+int64_t gemm_rows_scratch(const GemmArgs& g) {
+  return EngineOf<E>::a_elements(kGemmRows<E>, g.K);
+}
+
+template <class E>
+void gemm_rows(const GemmArgs& g, typename E::Operand* packed, Team* team) {
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
+  constexpr int NV = EngineOf<E>::vectors, MR = EngineOf<E>::template rows<NV>(), N = L::N;
   const T* bias = static_cast<const T*>(g.bias);
   T* c = static_cast<T*>(g.c);
-  const Panels panels = even_panels<NV>(vectors_of<T>(g.N));
-  const int64_t n_stride = g.kind == GemmKind::nt ? g.ldb : 1, k_stride = g.kind == GemmKind::nt ? 1 : g.ldb;
+  const Panels panels = even_panels<NV>(vectors_of<typename E::Accumulator>(g.N));
   const int32_t threads = gemm_threads(g, team->size);
   parallel(team, threads, [&](int32_t i) {
-    pack_panels<T>(packed, b, n_stride, k_stride, g.N, g.K, panels, share(panels.count, threads, i),
-                   share(panels.count, threads, i + 1));
+    pack_matrix<E>(g, panels, packed, share(panels.count, threads, i), share(panels.count, threads, i + 1));
   });
-  parallel(team, threads, [&](int32_t i) {
+  parallel_products<EngineOf<E>>(team, threads, [&](int32_t i) {
+    auto* const scratch = packed + gemm_rows_packed<E>(g) + i * gemm_rows_scratch<E>(g);
     const int64_t tiles = (g.M + MR - 1) / MR, last = share(tiles, threads, i + 1) * MR;
-    const T* rows[16 * MR];
+    const T* rows[kGemmRows<E>];
     for (int64_t m = share(tiles, threads, i) * MR; m < (last < g.M ? last : g.M);) {
-      const int64_t end = last < g.M ? last : g.M, count = end - m < 16 * MR ? end - m : 16 * MR;
+      const int64_t end = last < g.M ? last : g.M, count = end - m < kGemmRows<E> ? end - m : kGemmRows<E>;
       for (int64_t r = 0; r < count; ++r) rows[r] = static_cast<const T*>(g.a) + (m + r) * g.lda;
-      multiply<T, NV>(rows, count, packed, panels, g.K, 0, panels.count,
-                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
-                        using L = Lanes<T>;
+      multiply<E, NV>(rows, count, packed, panels, g.K, 0, panels.count, scratch,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v) {
                             const int64_t n = (begin + v) * N, left = g.N - n < N ? g.N - n : N;
@@ -51,32 +86,35 @@ void gemm_rows(const GemmArgs& g, T* packed, Team* team) {
   });
 }
 
-// Scratch of a thread that has M rows of C.
-template <class T>
+// Operands of memory for a thread that has M rows of C.
+template <class E>
 int64_t gemm_columns_scratch(int64_t M) {
-  return outer_panel<T> + OuterTiles<T>::elements(M);
+  return outer_panel<E> + EngineOf<E>::OuterA::elements(M);
 }
 
-template <class T>
-void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
+template <class E>
+void gemm_columns(const GemmArgs& g, typename E::Operand* scratch, Team* team) {
+  using T = typename E::Storage;
+  constexpr int64_t block = EngineOf<E>::outer_block;
   const int32_t threads = gemm_threads(g, team->size);
-  const int64_t stride = gemm_columns_scratch<T>((g.M + threads - 1) / threads);
-  parallel(team, threads, [&](int32_t i) {
-    T* const panel = scratch + i * stride;
-    const OuterTiles<T> tiles{share(g.M, threads, i), share(g.M, threads, i + 1), panel + outer_panel<T>};
+  const int64_t stride = gemm_columns_scratch<E>((g.M + threads - 1) / threads);
+  parallel_products<EngineOf<E>>(team, threads, [&](int32_t i) {
+    auto* const panel = scratch + i * stride;
+    const typename EngineOf<E>::OuterA tiles{share(g.M, threads, i), share(g.M, threads, i + 1),
+                                             panel + outer_panel<E>};
     T* const c = static_cast<T*>(g.c) + tiles.first * g.ldc;
-    const T* a[kChunk];
-    const T* b[kChunk];
+    const T* a[block];
+    const T* b[block];
     int64_t k = 0;
     do {
-      const int64_t count = g.K - k < kChunk ? g.K - k : kChunk;
+      const int64_t count = g.K - k < block ? g.K - k : block;
       for (int64_t r = 0; r < count; ++r) {
         a[r] = static_cast<const T*>(g.a) + (k + r) * g.lda;
         b[r] = static_cast<const T*>(g.b) + (k + r) * g.ldb;
       }
       const bool replace = !g.accumulate && k == 0;
       tiles.pack(a, count, g.M);
-      for_outer_panels(b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
+      for_outer_panels<E>(b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
         tiles.multiply(count, panel, wide, left, c + n, g.ldc, replace);
       });
       k += count;
@@ -84,34 +122,34 @@ void gemm_columns(const GemmArgs& g, T* scratch, Team* team) {
   });
 }
 
-inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
-  const auto bytes = [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t n = gemm_threads(*g, threads);
-    return sizeof(T) * static_cast<size_t>(g->kind == GemmKind::tn ? n * gemm_columns_scratch<T>((g->M + n - 1) / n)
-                                                                   : packed_elements<T>(vectors_of<T>(g->N), g->K));
-  };
-  return g->dtype == DType::float64 ? bytes(double()) : bytes(float());
+template <class E>
+size_t gemm_bytes(const GemmArgs& g, int32_t offered) {
+  const int64_t threads = gemm_threads(g, offered);
+  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>((g.M + threads - 1) / threads)
+                                                  : gemm_rows_packed<E>(g) + threads * gemm_rows_scratch<E>(g);
+  return sizeof(typename E::Operand) * static_cast<size_t>(operands);
 }
 
-template <class T>
-void run_gemm(const GemmArgs& g, void* workspace, Team* team) {
-  if (g.kind == GemmKind::tn)
-    gemm_columns<T>(g, static_cast<T*>(workspace), team);
-  else
-    gemm_rows<T>(g, static_cast<T*>(workspace), team);
+template <class E>
+Status run_gemm(const GemmArgs& g, void* workspace, Team* team) {
+  auto* const operands = static_cast<typename E::Operand*>(workspace);
+  if (g.M > 0 && g.N > 0) g.kind == GemmKind::tn ? gemm_columns<E>(g, operands, team) : gemm_rows<E>(g, operands, team);
+  return Status::ok;
+}
+
+inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
+  size_t bytes = 0;
+  with_element(g->dtype, Precision::ieee, [&](auto element) {
+    bytes = gemm_bytes<decltype(element)>(*g, threads);
+    return Status::ok;
+  });
+  return bytes;
 }
 
 inline Status gemm(const GemmArgs* g, void* workspace, Stream stream) {
-  Team* team = static_cast<Team*>(stream);
-  if (g->M == 0 || g->N == 0) return Status::ok;
-  if (g->dtype == DType::float32)
-    run_gemm<float>(*g, workspace, team);
-  else if (g->dtype == DType::float64)
-    run_gemm<double>(*g, workspace, team);
-  else
-    return Status::unsupported;
-  return Status::ok;
+  return with_element(g->dtype, Precision::ieee, [&](auto element) {
+    return run_gemm<decltype(element)>(*g, workspace, static_cast<Team*>(stream));
+  });
 }
 
 template <class T>
@@ -131,14 +169,11 @@ void run_column_sum(int64_t rows, int64_t columns, const T* a, int64_t lda, T* s
 
 inline Status column_sum(DType dtype, int64_t rows, int64_t columns, const void* a, int64_t lda, void* sum,
                          Stream stream) {
-  Team* team = static_cast<Team*>(stream);
-  if (dtype == DType::float32)
-    run_column_sum<float>(rows, columns, static_cast<const float*>(a), lda, static_cast<float*>(sum), team);
-  else if (dtype == DType::float64)
-    run_column_sum<double>(rows, columns, static_cast<const double*>(a), lda, static_cast<double*>(sum), team);
-  else
-    return Status::unsupported;
-  return Status::ok;
+  return with_element(dtype, Precision::ieee, [&](auto element) {
+    using T = typename decltype(element)::Storage;
+    run_column_sum<T>(rows, columns, static_cast<const T*>(a), lda, static_cast<T*>(sum), static_cast<Team*>(stream));
+    return Status::ok;
+  });
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -17,8 +17,6 @@ constexpr uint32_t kUnread = ~uint32_t{0};
 std::atomic<uint32_t> forced{kUnread};
 constexpr int kKindShift = 24;
 
-constexpr const char* kCluster = "cluster";
-
 bool parse(const std::string& text, uint32_t& packed) {
   int d = 1, r = 0, u = 0, end = 0;
   const int length = static_cast<int>(text.size());
@@ -50,23 +48,26 @@ bool parse(const std::string& text, uint32_t& packed) {
   return true;
 }
 
-constexpr const char* kMust =
-    " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, reference, step, cluster, cluster:ROWSxBLOCKS with 8 or "
-    "32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, grid or grid:ROWSxBLOCKS with 8, 16 or "
-    "32 "
-    "rows, it is '";
+std::string must_be(const std::string& what, const std::string& was) {
+  std::string names;
+  for (const char* name : kPlanNames)
+    if (name != std::string("auto")) names += std::string(name) + ", ";
+  return what + " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, " + names +
+         "cluster:ROWSxBLOCKS with 8 or 32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, or "
+         "grid:ROWSxBLOCKS with 8, 16 or 32 rows, it is '" +
+         was + "'";
+}
 
 }  // namespace
 
 bool plan_kind(const std::string& name, PlanKind& kind) {
-  for (const auto& [known, its] : {std::pair{"auto", PlanKind::automatic},
-                                   {"reference", PlanKind::reference},
-                                   {"step", PlanKind::step},
-                                   {kCluster, PlanKind::cluster},
-                                   {"grid", PlanKind::grid}}) {
-    if (name != known) continue;
-    kind = its;
-    return true;
+  int32_t value = 0;
+  for (const char* known : kPlanNames) {
+    if (name == known) {
+      kind = static_cast<PlanKind>(value);
+      return true;
+    }
+    ++value;
   }
   return false;
 }
@@ -76,7 +77,7 @@ PlanOverride plan_override() {
   if (packed == kUnread) {
     const char* text = std::getenv("FUSEDRNN_PLAN");
     const std::string wanted = text == nullptr ? "" : text;
-    if (!parse(wanted, packed)) throw std::runtime_error("FUSEDRNN_PLAN" + (kMust + wanted) + "'");
+    if (!parse(wanted, packed)) throw std::runtime_error(must_be("FUSEDRNN_PLAN", wanted));
     forced.store(packed, std::memory_order_relaxed);
   }
   return PlanOverride{static_cast<int32_t>(packed >> 16 & 0xFF), static_cast<int32_t>(packed >> 8 & 0xFF),
@@ -85,7 +86,7 @@ PlanOverride plan_override() {
 
 void force_plan(const std::string& text) {
   uint32_t packed = 0;
-  if (!parse(text, packed)) throw std::invalid_argument("plan" + (kMust + text) + "'");
+  if (!parse(text, packed)) throw std::invalid_argument(must_be("plan", text));
   forced.store(packed, std::memory_order_relaxed);
 }
 

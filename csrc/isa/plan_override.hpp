@@ -17,7 +17,7 @@ struct PlanOverride {
 // The last force_plan, else FUSEDRNN_PLAN. Throws std::runtime_error when that variable is malformed.
 PlanOverride plan_override();
 
-// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or "reference", "step", "cluster" or "grid", or
+// "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or a name of kPlanNames but "auto", or
 // "cluster:ROWSxBLOCKS", clusters for 8 or 32 rows of at most so many blocks, and "cluster:ROWSxBLOCKSx1", which keeps
 // them from two layers at once, or "grid:ROWSxBLOCKS", groups of blocks for 8, 16 (ieee) or 32 (less) rows, at most so
 // many blocks at once; "" leaves the choice to the backend again. A grid of more threads than a call gets is
@@ -25,7 +25,7 @@ PlanOverride plan_override();
 // of these.
 void force_plan(const std::string& text);
 
-// A GPU's plan by its name: "auto", "reference", "step", "cluster" or "grid"; false where there is none.
+// A plan by its name in kPlanNames; false where there is none.
 bool plan_kind(const std::string& name, PlanKind& kind);
 
 // Threads for the backend to plan with, and the plan somebody forces on it, but where the descriptor requires one.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/traits.hpp"
 
 namespace fusedrnn {
 
@@ -11,9 +12,8 @@ constexpr double kFlopsPerWake = 4e6;
 
 // Multiply-adds of the recurrent products of a forward pass, counted twice.
 inline double recurrent_flops(const SequenceDesc& desc) {
-  const int gates = desc.cell == CellKind::lstm ? 4 : desc.cell == CellKind::gru ? 3 : 1;
-  return 2.0 * static_cast<double>(desc.T * desc.B) * gates * static_cast<double>(desc.H * desc.H) * desc.layers *
-         desc.directions;
+  return 2.0 * static_cast<double>(desc.T * desc.B) * traits(desc.cell).gates * static_cast<double>(desc.H * desc.H) *
+         desc.layers * desc.directions;
 }
 
 inline bool worth_waking(double flops, int32_t threads) { return flops >= kFlopsPerWake * threads; }

@@ -6,7 +6,6 @@
 // chunk, and two dgates buffers taken in turn make that one barrier enough.
 #pragma once
 
-#include "gemm/parallel.hpp"
 #include "layers/philox.hpp"
 #include "sequence/gradients.hpp"
 #include "sequence/plan.hpp"
@@ -15,11 +14,12 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <class Cell, class T>
+template <class Cell, class E>
 class Backward {
-  using L = Lanes<T>;
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
   using V = typename L::V;
-  static constexpr int N = L::N, G = Cell::gates, NV = kBackVectors, blocks = Cell::dgate_blocks;
+  static constexpr int N = L::N, G = Cell::gates, NV = EngineOf<E>::vectors, blocks = Cell::dgate_blocks;
 
  public:
   Backward(const SequenceDesc& desc, const BackwardArgs& args, const Plan& plan, void* workspace, Team* team)
@@ -28,7 +28,7 @@ class Backward {
         plan_(plan),
         size_(desc),
         team_(team),
-        scratch_(scratch<Cell, T>(desc, plan, true, workspace)),
+        scratch_(scratch<Cell, E>(desc, plan, true, workspace)),
         group_threads_(plan.row_groups * plan.unit_groups) {
     order_rows(args.lengths, desc.T, desc.B, scratch_.order);
     for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
@@ -36,7 +36,7 @@ class Backward {
   }
 
   void run() {
-    parallel(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
+    parallel_products<EngineOf<E>>(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
   }
 
  private:
@@ -45,7 +45,7 @@ class Backward {
   // One direction of one layer: its weights, its tape, and its gradients' way in and out.
   struct Pass {
     int layer, direction, index;
-    PackedLayer<T> weights;
+    PackedLayer<E> weights;
     LayerGrads grads;
     Walk walk;
     Array3 input, h, c, dy, dx;  // h, c: as the tape keeps them, offset to the direction; dy likewise
@@ -71,7 +71,7 @@ class Backward {
     return Pass{l,
                 d,
                 index,
-                packed_layer<Cell, T>(desc_, args_.packed, index),
+                packed_layer<Cell, E>(desc_, args_.packed, index),
                 args_.dweights[index],
                 Walk{scratch_.order, args_.resets, args_.resets_stride0, args_.resets_stride1, d == 1},
                 input,
@@ -95,10 +95,10 @@ class Backward {
           unit_group_(position_.unit),
           table_(all.scratch_.pointers + thread * all.scratch_.tables * all.scratch_.pointer_rows),
           row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
-          outer_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
+          memory_(all.scratch_.operands + thread * all.scratch_.operand_elements),
           carry_(all.scratch_.carry + position_.direction * all.desc_.B * all.desc_.H),
           row_count_(rows_.count(all.desc_.B)),
-          panels_(even_panels<NV>(all.size_.unit_vectors)),
+          panels_(plain_panels<E>(all.desc_.H)),
           first_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_)),
           last_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_ + 1)) {}
 
@@ -178,20 +178,20 @@ class Backward {
       const RowOrder& order = f_.scratch_.order;
       const int64_t active = rows_.count(order.active[s]), continuing = rows_.count(order.active[s + 1]);
       gather_rows(pass, s, active, continuing);
-      multiply<T, NV>(
-          table_, continuing, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_,
+      multiply<E, NV>(
+          table_, continuing, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_, memory_,
           [&](int64_t begin, int64_t row, int tall, int wide, int64_t part, int64_t parts)
               __attribute__((always_inline)) {
                 for (int64_t r = part; r < tall; r += parts)
                   for (int v = 0; v < wide; ++v) prefetch_inputs(row_[row + r], (begin + v) * N);
               },
-          [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) __attribute__((always_inline)) {
+          [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
             for (int r = 0; r < tall; ++r)
-              for (int v = 0; v < wide; ++v, tile += N) finish(row_[row + r], (begin + v) * N, L::load(tile));
+              for (int v = 0; v < wide; ++v, tile += N) finish(pass, row_[row + r], (begin + v) * N, L::load(tile));
           });
       for (int64_t i = continuing; i < active; ++i)
         for (int64_t v = panels_.begin(first_panel_); v < panels_.begin(last_panel_); ++v)
-          finish(row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
+          finish(pass, row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
     }
 
     int count(int64_t unit) const { return static_cast<int>(f_.desc_.H - unit < N ? f_.desc_.H - unit : N); }
@@ -213,13 +213,14 @@ class Backward {
     }
 
     // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
-    FR_INLINE void finish(const Row& row, int64_t unit, V dh) const {
+    FR_INLINE void finish(const Pass& pass, const Row& row, int64_t unit, V dh) const {
       const int64_t H = f_.desc_.H;
-      V tape[Cell::tape_blocks + 1], da[blocks];
+      V tape[Cell::tape_blocks + 1], own[Cell::unit_values + 1], da[blocks];
       for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = load_units(row.gates + k * H, unit);
+      for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(pass.weights.units + k * H, unit);
       if (row.dy) dh = load_units(row.dy, unit) + dh;
-      const V dcarry = Cell::backward(tape, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
-                                      Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
+      const V dcarry = backward_of<Cell>(tape, own, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
+                                         Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
       for (int k = 0; k < blocks; ++k) store_units(row.dgates + k * H, unit, da[k]);
       if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, dcarry);
     }
@@ -268,8 +269,8 @@ class Backward {
         row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
       }
       if (!f_.args_.dh0.data) return;
-      multiply<T, NV>(table_, active, pass.weights.r_back, panels_, G * H, first_panel_, last_panel_,
-                      [&](int64_t begin, int64_t first, int tall, int wide, const T* tile) {
+      multiply<E, NV>(table_, active, pass.weights.r_back, panels_, G * H, first_panel_, last_panel_, memory_,
+                      [&](int64_t begin, int64_t first, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {
                             const Row& row = row_[first + r];
@@ -295,13 +296,14 @@ class Backward {
       const auto row = [&](const Array3& array, int64_t s, int64_t r) {
         return at<T>(array, pass.walk.time(s, r), pass.walk.order.batch[r]);
       };
-      const ChunkGradients<Cell, T> gradients(H, pass.inputs, pass.weights, pass.grads, thread_, f_.group_threads_);
+      const ChunkGradients<Cell, E> gradients(H, pass.inputs, pass.weights, pass.grads, thread_, f_.group_threads_,
+                                              memory_);
       const int64_t pairs = for_pairs([&](int64_t k, int64_t s, int64_t r) {
         gate[k] = dgates(s, r);
         before[k] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
         input[k] = row(pass.input, s, r);
       });
-      gradients.weights(gate, before, input, pairs, outer_);
+      gradients.weights(gate, before, input, pairs);
       if (!pass.dx.data) return;
       T** const dx = const_cast<T**>(input);
       for_pairs([&](int64_t k, int64_t s, int64_t r) {
@@ -358,7 +360,7 @@ class Backward {
     const int64_t unit_group_;
     const T** const table_;
     Row* const row_;
-    T* const outer_;
+    typename E::Operand* const memory_;  // what the engine packs rows and dgates into
     T* const carry_;
     const int64_t row_count_;
     const Panels panels_;
@@ -369,9 +371,9 @@ class Backward {
   const SequenceDesc& desc_;
   const BackwardArgs& args_;
   const Plan& plan_;
-  const StackSize<Cell, T> size_;
+  const StackSize<Cell, E> size_;
   Team* const team_;
-  const Scratch<T> scratch_;
+  const Scratch<E> scratch_;
   const int32_t group_threads_;  // of a direction group
 };
 

@@ -6,7 +6,6 @@
 // finishes the cell. With several unit groups a barrier inside the row group ends every step; rows never wait for rows.
 #pragma once
 
-#include "gemm/parallel.hpp"
 #include "layers/philox.hpp"
 #include "sequence/plan.hpp"
 #include "sequence/rows.hpp"
@@ -14,11 +13,13 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <class Cell, class T>
+template <class Cell, class E>
 class Forward {
-  using L = Lanes<T>;
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
   using V = typename L::V;
-  static constexpr int N = L::N, G = Cell::gates, U = PanelShape<Cell>::units, NV = PanelShape<Cell>::vectors;
+  using Shape = PanelShape<Cell, E>;
+  static constexpr int N = L::N, G = Cell::gates, U = Shape::units, NV = Shape::vectors;
 
  public:
   Forward(const SequenceDesc& desc, const ForwardArgs& args, const Plan& plan, void* workspace, Team* team)
@@ -27,7 +28,7 @@ class Forward {
         plan_(plan),
         size_(desc),
         team_(team),
-        scratch_(scratch<Cell, T>(desc, plan, false, workspace)) {
+        scratch_(scratch<Cell, E>(desc, plan, false, workspace)) {
     order_rows(args.lengths, desc.T, desc.B, scratch_.order);
     for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
     const int64_t zeros = scratch_.zeros_count;
@@ -35,7 +36,7 @@ class Forward {
   }
 
   void run() {
-    parallel(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
+    parallel_products<EngineOf<E>>(team_, threads_of(plan_), [&](int32_t thread) { Thread(*this, thread).run(); });
   }
 
  private:
@@ -63,7 +64,8 @@ class Forward {
           last_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_ + 1)),
           first_vector_(panels_.begin(first_panel_)),
           pre_stride_((panels_.begin(last_panel_) - first_vector_) * N),
-          pre_(all.scratch_.per_thread + thread * all.scratch_.thread_elements),
+          pre_(all.scratch_.pre + thread * all.scratch_.pre_elements),
+          memory_(all.scratch_.operands + thread * all.scratch_.operand_elements),
           operand_(all.scratch_.pointers + thread * all.scratch_.pointer_rows),
           row_(all.scratch_.forward_rows + thread * all.scratch_.group_rows),
           row_count_(rows_.count(all.desc_.B)),
@@ -106,7 +108,7 @@ class Forward {
     void direction(int l, int d, const Array3& input) {
       const SequenceDesc& desc = f_.desc_;
       const int index = l * desc.directions + d;
-      const PackedLayer<T> weights = packed_layer<Cell, T>(desc, f_.args_.packed, index);
+      const PackedLayer<E> weights = packed_layer<Cell, E>(desc, f_.args_.packed, index);
       const Walk walk{f_.scratch_.order, f_.args_.resets, f_.args_.resets_stride0, f_.args_.resets_stride1, d == 1};
       for (int64_t s = 0; s < steps_; s += f_.plan_.chunk_steps) {
         const int64_t end = s + f_.plan_.chunk_steps < steps_ ? s + f_.plan_.chunk_steps : steps_;
@@ -122,7 +124,7 @@ class Forward {
     }
 
     // pre[row] = x W + b_ih for the active rows of steps [s, end), row after row.
-    void input_part(const PackedLayer<T>& weights, const Walk& walk, const Array3& input, int64_t K, int64_t s,
+    void input_part(const PackedLayer<E>& weights, const Walk& walk, const Array3& input, int64_t K, int64_t s,
                     int64_t end) {
       int64_t rows = 0;
       for (; s < end; ++s) {
@@ -132,8 +134,8 @@ class Forward {
           operand_[rows++] = at<T>(input, walk.time(s, r), walk.order.batch[r]);
         }
       }
-      multiply<T, NV>(operand_, rows, weights.w, panels_, K, first_panel_, last_panel_,
-                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile) {
+      multiply<E, NV>(operand_, rows, weights.w, panels_, K, first_panel_, last_panel_, memory_,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                         const T* bias = weights.bias_x + begin * N;
                         T* to = pre_ + row * pre_stride_ + (begin - first_vector_) * N;
                         for (int r = 0; r < tall; ++r, to += pre_stride_, tile += wide * N)
@@ -142,19 +144,20 @@ class Forward {
                       });
     }
 
-    void step(int l, int d, const PackedLayer<T>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
+    void step(int l, int d, const PackedLayer<E>& weights, const Walk& walk, int64_t s, int64_t active, const T* pre) {
       gather_rows(l, d, walk, s, active);
-      multiply<T, NV>(operand_, active, weights.r, panels_, f_.desc_.H, first_panel_, last_panel_,
-                      [&](int64_t begin, int64_t row, int tall, int wide, const T* tile)
+      multiply<E, NV>(operand_, active, weights.r, panels_, f_.desc_.H, first_panel_, last_panel_, memory_,
+                      [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile)
                           __attribute__((always_inline)) {
                             const T* x = pre + row * pre_stride_ + (begin - first_vector_) * N;
                             for (int r = 0; r < tall; ++r, x += pre_stride_, tile += wide * N)
-                              finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N);
+                              finish(row_[row + r], begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
                           });
     }
 
     // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
-    FR_INLINE void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h) const {
+    FR_INLINE void finish(const Row& row, int64_t begin, int wide, const T* x, const T* h, const T* bias_h,
+                          const T* units) const {
       static_assert(U == 1 || G == 1,
                     "a panel has the gates of one vector of units, or vectors of units with one gate");
       for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
@@ -165,12 +168,13 @@ class Forward {
         const auto store_units = [&](T* to, V v) {
           count == N ? L::store(to + unit, v) : L::store(to + unit, v, count);
         };
-        V from_x[G], from_h[G], tape[Cell::tape_blocks + 1], carry;
+        V from_x[G], from_h[G], own[Cell::unit_values + 1], tape[Cell::tape_blocks + 1], carry;
         for (int g = 0; g < G; ++g) {
           from_x[g] = load(x + g * count);
           from_h[g] = load(h + g * count) + load(bias_h + g * count);
         }
-        const V out = Cell::forward(from_x, from_h, load_units(row.carry_prev), carry, tape);
+        for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(units + k * H);
+        const V out = forward_of<Cell>(from_x, from_h, own, load_units(row.carry_prev), carry, tape);
         store_units(row.h, out);
         if (row.y) store_units(row.y, out);
         if (row.hn) store_units(row.hn, out);
@@ -244,6 +248,7 @@ class Forward {
     const Panels panels_;
     const int64_t first_panel_, last_panel_, first_vector_, pre_stride_;
     T* const pre_;
+    typename E::Operand* const memory_;  // what the engine packs rows into
     const T** const operand_;
     Row* const row_;
     const int64_t row_count_, steps_;
@@ -252,9 +257,9 @@ class Forward {
   const SequenceDesc& desc_;
   const ForwardArgs& args_;
   const Plan& plan_;
-  const StackSize<Cell, T> size_;
+  const StackSize<Cell, E> size_;
   Team* const team_;
-  const Scratch<T> scratch_;
+  const Scratch<E> scratch_;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

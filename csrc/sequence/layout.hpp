@@ -7,7 +7,6 @@
 
 #include "backend/backend.hpp"
 #include "gemm/outer.hpp"
-#include "gemm/panels.hpp"
 #include "sequence/arena.hpp"
 #include "sequence/barriers.hpp"
 
@@ -16,60 +15,73 @@ namespace fusedrnn::FUSEDRNN_ISA {
 // How a cell's units and gates fill a panel: `units` vectors of hidden units, the gates of each side by side, so that a
 // tile holds everything its units need and finishes them. In a vector of units gate g of unit u is column g * s + u, s
 // being the number of units: N, but fewer at the end of H, which then takes fewer vectors as well.
-template <class Cell>
+template <class Cell, class E>
 struct PanelShape {
-  static constexpr int units = Cell::gates == 1 ? 4 : 1;
+  static constexpr int units = Cell::gates == 1 ? EngineOf<E>::vectors : 1;
   static constexpr int vectors = units * Cell::gates;
+  static_assert(vectors <= EngineOf<E>::vectors, "a panel must have room for all gates of a vector of units");
 };
 
 // The panels of the gates of H units.
-template <class Cell, class T>
+template <class Cell, class E>
 Panels gate_panels(int64_t H) {
-  constexpr int N = Lanes<T>::N, NV = PanelShape<Cell>::vectors;
+  using T = typename E::Accumulator;
+  constexpr int N = Lanes<T>::N, NV = PanelShape<Cell, E>::vectors;
   const int64_t vectors = H / N * Cell::gates + vectors_of<T>(H % N * Cell::gates);
   return Cell::gates == 1 ? even_panels<NV>(vectors) : full_panels<NV>(vectors);
 }
 
-constexpr int kBackVectors = 4;  // panel width of the plain products of backward (dh = dgates R, dX = dgates W)
+// Those of the plain products of backward (dh = dgates R, dX = dgates W): columns are units or inputs.
+template <class E>
+Panels plain_panels(int64_t columns) {
+  return even_panels<EngineOf<E>::vectors>(vectors_of<typename E::Accumulator>(columns));
+}
 
 // Sizes derived from a descriptor that every piece below needs.
-template <class Cell, class T>
+template <class Cell, class E>
 struct StackSize {
-  static constexpr int N = Lanes<T>::N;
-
-  explicit StackSize(const SequenceDesc& desc) : desc(desc), unit_vectors(vectors_of<T>(desc.H)) {}
+  explicit StackSize(const SequenceDesc& desc) : desc(desc) {}
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
-  Panels gates() const { return gate_panels<Cell, T>(desc.H); }
+  int64_t widest_input() const { return desc.layers > 1 && inputs(1) > desc.I ? inputs(1) : desc.I; }
+  Panels gates() const { return gate_panels<Cell, E>(desc.H); }
   int stacks() const { return desc.layers * desc.directions; }
 
   const SequenceDesc& desc;
-  int64_t unit_vectors;
 };
 
-template <class T>
+template <class E>
 struct PackedLayer {
-  T* w;       // forward, gate-interleaved panels over inputs
-  T* r;       // forward, gate-interleaved panels over H
-  T* bias_x;  // as the panels' columns, zeros without bias
-  T* bias_h;
-  T* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
-  T* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row
+  using Operand = typename E::Operand;
+  using Storage = typename E::Storage;
+
+  Operand* w;       // forward, gate-interleaved panels over inputs
+  Operand* r;       // forward, gate-interleaved panels over H
+  Storage* bias_x;  // as the panels' columns, zeros without bias
+  Storage* bias_h;
+  Storage* units;   // (unit_values, H)
+  Operand* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
+  Operand* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row
 };
 
-template <class Cell, class T>
-PackedLayer<T> packed_layer(const SequenceDesc& desc, const void* packed, int index, size_t* bytes = nullptr) {
-  const StackSize<Cell, T> size(desc);
+template <class Cell, class E>
+PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int index, size_t* bytes = nullptr) {
+  using Operand = typename E::Operand;
+  using Storage = typename E::Storage;
+  const StackSize<Cell, E> size(desc);
+  const auto elements = [](const Panels& panels, int64_t K) { return EngineOf<E>::panel_elements(panels.vectors, K); };
   Arena arena(const_cast<void*>(packed));
-  PackedLayer<T> layer{};
+  PackedLayer<E> layer{};
   for (int i = 0; i <= index; ++i) {
-    const int64_t inputs = size.inputs(i / desc.directions), gates = size.gates().vectors;
-    layer.w = arena.take<T>(packed_elements<T>(gates, inputs));
-    layer.r = arena.take<T>(packed_elements<T>(gates, desc.H));
-    layer.bias_x = arena.take<T>(packed_elements<T>(gates, 1));
-    layer.bias_h = arena.take<T>(packed_elements<T>(gates, 1));
-    layer.w_back = arena.take<T>(packed_elements<T>(vectors_of<T>(inputs), Cell::gates * desc.H));
-    layer.r_back = arena.take<T>(packed_elements<T>(size.unit_vectors, Cell::gates * desc.H));
+    const int64_t inputs = size.inputs(i / desc.directions), K_back = Cell::gates * desc.H;
+    const Panels gates = size.gates();
+    layer.w = arena.take<Operand>(elements(gates, inputs));
+    layer.r = arena.take<Operand>(elements(gates, desc.H));
+    layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
+    layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
+    layer.units = arena.take<Storage>(Cell::unit_values * desc.H);
+    layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
+    layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), K_back));
   }
   if (bytes) *bytes = arena.used();
   return layer;
@@ -128,15 +140,20 @@ struct BackwardRow {
   T* dgates;
 };
 
-// Elements of scratch for the weight gradients of a thread that has `units` hidden units (sequence/gradients.hpp).
-template <class Cell, class T>
-int64_t gradient_scratch(int64_t units) {
-  return outer_panel<T> + Cell::dgate_blocks * OuterTiles<T>::elements(units);
+// Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
+template <class Cell, class E>
+int64_t gradient_operands(int64_t units) {
+  return outer_panel<E> + (Cell::dgate_blocks - Cell::unit_values) * EngineOf<E>::OuterA::elements(units);
 }
 
-// Both scratches. Forward: `pre` per thread; backward: `dgates` (two chunks in turn) shared, `outer` per thread.
-template <class T>
+// Elements of a thread's part of a block, so that no two threads write to one line.
+inline int64_t apart(int64_t elements) { return elements > 0 ? (elements + 64) / 64 * 64 : 0; }
+
+// Both scratches. Forward: `pre` per thread; backward: `dgates` (two chunks in turn) shared.
+template <class E>
 struct Scratch {
+  using T = typename E::Storage;
+
   RowOrder order;
   Barrier* barrier;    // see sequence/barriers.hpp
   T* zeros;            // a row of zeros, long enough for any row read as an operand
@@ -148,21 +165,23 @@ struct Scratch {
   const T** pointers;  // per thread: `tables` row pointer tables of `pointer_rows`
   ForwardRow<T>* forward_rows;  // per thread: `group_rows`
   BackwardRow<T>* backward_rows;
-  T* per_thread;  // per thread: `thread_elements`
-  int64_t zeros_count, pointer_rows, group_rows, thread_elements;
+  T* pre;                         // per thread: `pre_elements`, X W + b_ih of a chunk of steps
+  typename E::Operand* operands;  // per thread: `operand_elements`, what the engine packs of rows and dgates
+  int64_t zeros_count, pointer_rows, group_rows, pre_elements, operand_elements;
   int tables;
 };
 
-template <class Cell, class T>
-Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, void* memory, size_t* bytes = nullptr) {
-  const StackSize<Cell, T> size(desc);
+template <class Cell, class E>
+Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, void* memory, size_t* bytes = nullptr) {
+  using T = typename E::Storage;
+  const StackSize<Cell, E> size(desc);
   const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
   const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
-  const int64_t widest = desc.layers > 1 && desc.directions * desc.H > desc.I ? desc.directions * desc.H : desc.I;
+  const int64_t widest = size.widest_input();
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
   const int64_t group_panels = (size.gates().count + plan.unit_groups - 1) / plan.unit_groups;
   Arena arena(memory);
-  Scratch<T> s{};
+  Scratch<E> s{};
   s.order.batch = arena.take<int64_t>(desc.B);
   s.order.length = arena.take<int64_t>(desc.B);
   s.order.active = arena.take<int64_t>(desc.T + 1);
@@ -184,11 +203,16 @@ Scratch<T> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.tables = backward ? 3 : 1;
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
-  s.thread_elements =
-      backward ? gradient_scratch<Cell, T>((desc.H + group_threads - 1) / group_threads)
-               : plan.chunk_steps * group_rows * packed_elements<T>(group_panels * PanelShape<Cell>::vectors, 1);
-  s.thread_elements = (s.thread_elements + 64) / 64 * 64;
-  s.per_thread = arena.take<T>(threads * s.thread_elements);
+  const int64_t pre_columns = group_panels * PanelShape<Cell, E>::vectors * Lanes<T>::N;
+  s.pre_elements = apart(backward ? 0 : s.pointer_rows * pre_columns);
+  s.pre = arena.take<T>(threads * s.pre_elements);
+  // Rows of a product are packed once the weight gradients before it are done, and the other way round.
+  const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
+  const int64_t rows =
+      EngineOf<E>::a_elements(s.pointer_rows, backward ? Cell::gates * desc.H : larger(widest, desc.H));
+  const int64_t columns = backward ? gradient_operands<Cell, E>((desc.H + group_threads - 1) / group_threads) : 0;
+  s.operand_elements = apart(larger(rows, columns));
+  s.operands = arena.take<typename E::Operand>(threads * s.operand_elements);
   if (bytes) *bytes = arena.used();
   return s;
 }

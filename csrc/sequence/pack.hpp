@@ -6,78 +6,108 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Gate-interleaved panels (layout.hpp: PanelShape) of a weight (G * H, K). The same with K = 1 packs a bias; a null
-// source packs zeros.
-template <class Cell, class T>
-void pack_gates(T* packed, const T* weight, int64_t ld, int64_t H, int64_t K, int64_t first, int64_t last) {
-  constexpr int N = Lanes<T>::N, G = Cell::gates;
-  const Panels panels = gate_panels<Cell, T>(H);
+// Which row of a weight (G * H, K) each lane of a vector of gates stands for (layout.hpp: PanelShape), lane by lane.
+template <class Cell, int N>
+class GateRows {
+ public:
+  GateRows(int64_t H, int64_t vector)
+      : H_(H),
+        first_unit_(vector / Cell::gates * N),
+        units_(H - first_unit_ < N ? H - first_unit_ : N),
+        gate_(vector % Cell::gates * N / units_),
+        unit_(vector % Cell::gates * N % units_) {}
+
+  // The next lane's row; -1 where the lane is padding.
+  int64_t next() {
+    const int64_t row = gate_ < Cell::gates ? gate_ * H_ + first_unit_ + unit_ : -1;
+    if (++unit_ == units_) unit_ = 0, ++gate_;
+    return row;
+  }
+
+ private:
+  const int64_t H_, first_unit_, units_;
+  int64_t gate_, unit_;
+};
+
+// Gate-interleaved panels first <= p < last of a weight (G * H, K).
+template <class Cell, class E>
+void pack_gates(typename E::Operand* packed, const typename E::Storage* weight, int64_t ld, int64_t H, int64_t K,
+                const Panels& panels, int64_t first, int64_t last) {
+  constexpr int N = Lanes<typename E::Accumulator>::N;
   for (int64_t p = first; p < last; ++p) {
-    const int64_t begin = panels.begin(p), wide = panels.wide(p);
-    for (int64_t v = 0; v < wide; ++v) {
-      const int64_t first_unit = (begin + v) / G * N, units = H - first_unit < N ? H - first_unit : N;
-      int64_t gate = v % G * N / units, unit = v % G * N % units;
-      pack_rows(packed + begin * N * K + v * N, wide * N, K, [&](int) -> const T* {
-        const T* const row = weight && gate < G ? weight + (gate * H + first_unit + unit) * ld : nullptr;
-        if (++unit == units) unit = 0, ++gate;
-        return row;
+    const int64_t begin = panels.begin(p);
+    const int wide = panels.wide(p);
+    for (int v = 0; v < wide; ++v) {
+      GateRows<Cell, N> rows(H, begin + v);
+      EngineOf<E>::pack_columns(packed + EngineOf<E>::panel_elements(begin, K), wide, v, K, [&](int) {
+        const int64_t row = rows.next();
+        return row < 0 ? nullptr : weight + row * ld;
       });
+    }
+  }
+}
+
+// A bias (G * H) as the columns of those panels; zeros where there is none.
+template <class Cell, class T>
+void pack_bias(T* packed, const T* bias, int64_t H, const Panels& panels, int64_t first, int64_t last) {
+  constexpr int N = Lanes<T>::N;
+  for (int64_t vector = panels.begin(first); vector < panels.begin(last); ++vector) {
+    GateRows<Cell, N> rows(H, vector);
+    for (int lane = 0; lane < N; ++lane) {
+      const int64_t row = rows.next();
+      packed[vector * N + lane] = bias && row >= 0 ? bias[row] : T(0);
     }
   }
 }
 
 // Plain panels for a product with rows of dgates: k runs over the blocks of one part of the row, `gate_of(block)` says
 // which gate's rows of the weight they meet.
-template <class Cell, class T, class GateOf>
-void pack_back(T* packed, const T* weight, int64_t ld, int64_t H, int64_t columns, const Panels& panels, int64_t first,
-               int64_t last, GateOf&& gate_of) {
-  constexpr int N = Lanes<T>::N;
+template <class Cell, class E, class GateOf>
+void pack_back(typename E::Operand* packed, const typename E::Storage* weight, int64_t ld, int64_t H, int64_t columns,
+               const Panels& panels, int64_t first, int64_t last, GateOf&& gate_of) {
+  using Engine = EngineOf<E>;
+  constexpr int N = Lanes<typename E::Accumulator>::N;
+  constexpr int64_t strip = Engine::pack_strip;
   const int64_t K = Cell::gates * H;
   // Rows of the weight outside, panels inside: a row is read once, from end to end.
-  constexpr int64_t kRows = 16;
-  for (int64_t row = 0; row < K; row += kRows) {
-    const int64_t rows = K - row < kRows ? K - row : kRows;
+  for (int64_t row = 0; row < K; row += strip)
     for (int64_t p = first; p < last; ++p) {
-      const int64_t begin = panels.begin(p), wide = panels.wide(p);
-      if (wide > kBackVectors) __builtin_unreachable();  // a loop known to be short is a fifth faster
-      for (int64_t k = row; k < row + rows; ++k) {
-        const T* from = weight + (gate_of(static_cast<int>(k / H)) * H + k % H) * ld + begin * N;
-        T* to = packed + (begin * K + k * wide) * N;
-        for (int64_t v = 0; v < wide; ++v) {
-          const int64_t count = columns - (begin + v) * N;
-          Lanes<T>::store(to + v * N, count < N ? Lanes<T>::load(from + v * N, static_cast<int>(count))
-                                                : Lanes<T>::load(from + v * N));
-        }
-      }
+      const int64_t begin = panels.begin(p);
+      Engine::pack_rows(packed + Engine::panel_elements(begin, K), panels.wide(p), K, row,
+                        K - row < strip ? K : row + strip, columns - begin * N, [&](int64_t k) {
+                          return weight + (gate_of(static_cast<int>(k / H)) * H + k % H) * ld + begin * N;
+                        });
     }
-  }
 }
 
-template <class Cell, class T>
+template <class Cell, class E>
 void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* packed, Team* team) {
-  const StackSize<Cell, T> size(desc);
+  using T = typename E::Storage;
+  const StackSize<Cell, E> size(desc);
   const int64_t elements = int64_t(Cell::gates) * desc.H * (desc.H + desc.I) * size.stacks();
   const int32_t offered = desc.threads < team->size ? desc.threads : team->size;
   const int32_t threads = elements < 65536 ? 1 : offered;
   parallel(team, threads, [&](int32_t thread) {
     for (int i = 0; i < size.stacks(); ++i) {
-      const PackedLayer<T> to = packed_layer<Cell, T>(desc, packed, i);
+      const PackedLayer<E> to = packed_layer<Cell, E>(desc, packed, i);
       const LayerWeights& from = weights[i];
       const int64_t H = desc.H, inputs = size.inputs(i / desc.directions);
-      const int64_t panels = size.gates().count;
-      const int64_t first = share(panels, threads, thread), last = share(panels, threads, thread + 1);
-      pack_gates<Cell>(to.w, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs, first, last);
-      pack_gates<Cell>(to.r, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, first, last);
-      pack_gates<Cell>(to.bias_x, static_cast<const T*>(from.bias_ih), 1, H, 1, first, last);
-      pack_gates<Cell>(to.bias_h, static_cast<const T*>(from.bias_hh), 1, H, 1, first, last);
-      const Panels columns = even_panels<kBackVectors>(vectors_of<T>(inputs));
-      pack_back<Cell>(to.w_back, static_cast<const T*>(from.weight_ih), from.ld_ih, H, inputs, columns,
-                      share(columns.count, threads, thread), share(columns.count, threads, thread + 1),
-                      [](int k) { return Cell::x_gate(k); });
-      const Panels units = even_panels<kBackVectors>(size.unit_vectors);
-      pack_back<Cell>(to.r_back, static_cast<const T*>(from.weight_hh), from.ld_hh, H, H, units,
-                      share(units.count, threads, thread), share(units.count, threads, thread + 1),
-                      [](int k) { return Cell::h_gate(k); });
+      const Panels gates = size.gates(), columns = plain_panels<E>(inputs), units = plain_panels<E>(H);
+      const auto first = [&](const Panels& panels) { return share(panels.count, threads, thread); };
+      const auto last = [&](const Panels& panels) { return share(panels.count, threads, thread + 1); };
+      const auto data = [&](int32_t which) { return static_cast<const T*>(from.weight[which].data); };
+      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = from.weight[kWeightHh].row_stride;
+      pack_gates<Cell, E>(to.w, data(kWeightIh), ld_ih, H, inputs, gates, first(gates), last(gates));
+      pack_gates<Cell, E>(to.r, data(kWeightHh), ld_hh, H, H, gates, first(gates), last(gates));
+      pack_bias<Cell>(to.bias_x, data(kBiasIh), H, gates, first(gates), last(gates));
+      pack_bias<Cell>(to.bias_h, data(kBiasHh), H, gates, first(gates), last(gates));
+      T* own = to.units;
+      for (int32_t w = kGateWeights; w < Cell::weights.count && thread == 0; ++w)
+        for (int64_t k = 0; k < Cell::weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
+      pack_back<Cell, E>(to.w_back, data(kWeightIh), ld_ih, H, inputs, columns, first(columns), last(columns),
+                         [](int k) { return Cell::x_gate(k); });
+      pack_back<Cell, E>(to.r_back, data(kWeightHh), ld_hh, H, H, units, first(units), last(units),
+                         [](int k) { return Cell::h_gate(k); });
     }
   });
 }

@@ -6,11 +6,11 @@
 #pragma once
 
 #include "backend/backend.hpp"
-#include "gemm/panels.hpp"
+#include "gemm/engine.hpp"
+#include "gemm/tiles.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-constexpr int64_t kChunkRows = 256;       // rows of a chunk of steps: enough for a GEMM, few enough to stay cached
 constexpr double kFlopsPerBarrier = 8e3;  // work a thread of a row group must have for a step to be worth a barrier
 constexpr double kFlopsPerFork =
     100e3;                             // and for a region to be worth it, with workers awake (runtime/wake_policy.hpp)
@@ -28,9 +28,10 @@ struct GridPosition {
 
 inline int32_t threads_of(const Plan& plan) { return plan.direction_groups * plan.row_groups * plan.unit_groups; }
 
-template <class Cell>
-Plan make_plan(const SequenceDesc& desc, int64_t unit_panels, int64_t element_bytes) {
-  Plan plan{"grid", 1, 1, 1, desc.B > 0 ? kChunkRows / desc.B : 1};
+template <class Cell, class E>
+Plan make_plan(const SequenceDesc& desc, int64_t unit_panels) {
+  const int64_t recurrent = Cell::gates * desc.H * desc.H;
+  Plan plan{"grid", 1, 1, 1, desc.B > 0 ? EngineOf<E>::chunk_rows(recurrent) / desc.B : 1};
   if (plan.chunk_steps < 1) plan.chunk_steps = 1;
   if (plan.chunk_steps > desc.T) plan.chunk_steps = desc.T > 0 ? desc.T : 1;
   if (desc.row_groups > 0) {
@@ -44,7 +45,7 @@ Plan make_plan(const SequenceDesc& desc, int64_t unit_panels, int64_t element_by
   // Directions share nothing but a layer's input, so they go first.
   if (desc.directions == 2 && desc.threads % 2 == 0) plan.direction_groups = 2;
   const int32_t n = desc.threads / plan.direction_groups;
-  const int64_t recurrent_bytes = Cell::gates * desc.H * desc.H * element_bytes;
+  const int64_t recurrent_bytes = recurrent * static_cast<int64_t>(sizeof(typename E::Operand));
   const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
   const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
   if (rows_fill_tiles || rows_cached)

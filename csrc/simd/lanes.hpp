@@ -13,9 +13,8 @@
 //   lt(a, b), gt, eq       M, false where either is NaN;  select(m, a, b)   m ? a : b, by bits
 //   abs(v)                 clears the sign;            copysign(v, s)   magnitude of v, sign of s
 //   round(v)               nearest, ties to even
-//   kShift, pow2(t)        2^k, exact, from t = k + kShift with k integral and the result normal; kShift is so large
-//   that
-//                          adding it to any |v| < 2^21 (2^50) rounds v to an integer
+//   kShift, pow2(t)        2^k, exact, from t = k + kShift with k integral and the result normal; kShift is so
+//                          large that adding it to any |v| < 2^21 (2^50) rounds v to an integer
 //   split(v, e)            m in [sqrt(1/2), sqrt(2)) and integral e with v = m * 2^e, exact, for positive normal v
 //   sqrt(v)                correctly rounded
 //   exchange<S>(a, b)      a[l] and b[l - S] change places, for every element l with bit S set (S = 1, 2, 4 .. N / 2)

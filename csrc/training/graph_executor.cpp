@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "backend/traits.hpp"
 #include "device/env_flags.hpp"
 
 namespace fusedrnn::training {
@@ -84,7 +85,7 @@ bool GraphExecutor::validates_values(const CallShape& shape) const {
 // Elements of h (even i) or c of a recurrent layer; 0 where it has none.
 int64_t GraphExecutor::states_of(const CallShape& shape, size_t i) const {
   const RecurrentLayer& layer = *chain_.recurrent()[i / 2];
-  const bool present = i % 2 == 0 || layer.desc().cell == CellKind::lstm;
+  const bool present = i % 2 == 0 || traits(layer.desc().cell).has_cell_state;
   return present ? layer.stacks() * rows_of(shape) * layer.desc().H : 0;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/traits.hpp"
 #include "isa/plan_override.hpp"
 
 namespace fusedrnn::training {
@@ -33,9 +34,8 @@ size_t RecurrentLayer::fit(const View& x, const Sequence& sequence, int32_t thre
 }
 
 int64_t RecurrentLayer::preparation() const {
-  const int64_t gates = desc_.cell == CellKind::lstm ? 4 : desc_.cell == CellKind::gru ? 3 : 1;
-  return gates * desc_.H * (desc_.I + desc_.H + (desc_.layers - 1) * (desc_.directions + 1) * desc_.H) *
-         desc_.directions;
+  return traits(desc_.cell).gates * desc_.H *
+         (desc_.I + desc_.H + (desc_.layers - 1) * (desc_.directions + 1) * desc_.H) * desc_.directions;
 }
 
 // The weights are packed at every step: an update has just changed them, or the caller since. So no packing
@@ -57,7 +57,7 @@ Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence,
   a.resets_stride1 = 1;
   a.y = time_first(contiguous(output(x.shape), y).sequence);
   a.hn = Array3{hn_ ? hn_ : states_.data(), B * H, H};
-  if (desc_.cell == CellKind::lstm) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
+  if (traits(desc_.cell).has_cell_state) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
   a.tape = tape_.data();
   return backend_.sequence->forward(&desc_, &a, workspace, stream);
 }

@@ -161,9 +161,12 @@ Type type_of(Element e) {
       return Type::r16bf;
     case Element::fp16:
       return Type::r16f;
-    default:
-      return Type::r32f;
+    case Element::f32:
+    case Element::tf32:
+    case Element::tf32x3:
+      break;
   }
+  return Type::r32f;
 }
 
 Compute compute_of(Element e) {
@@ -174,9 +177,12 @@ Compute compute_of(Element e) {
       return Compute::f32_pedantic;  // as it says: no narrower arithmetic in place of float32's
     case Element::tf32:
       return Compute::f32_fast_tf32;
-    default:
-      return Compute::f32;
+    case Element::bf16:
+    case Element::fp16:
+    case Element::tf32x3:
+      break;
   }
+  return Compute::f32;
 }
 
 class Plans {

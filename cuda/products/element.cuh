@@ -146,9 +146,10 @@ auto with_element(Element e, Run&& run) {
       return run(Fp16());
     case Element::tf32x3:
       return run(Tf32x3());
-    default:
-      return run(float());
+    case Element::f32:
+      break;
   }
+  return run(float());
 }
 
 }  // namespace fusedrnn::cuda

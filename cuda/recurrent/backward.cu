@@ -82,7 +82,7 @@ class Backward {
     step.B = desc_.B;
     step.H = desc_.H;
     step.Hp = size_.Hp;
-    step.carry0_stride = call_.lstm() ? args_.c0.stride1 : args_.h0.stride1;
+    step.carry0_stride = call_.has_cell_state() ? args_.c0.stride1 : args_.h0.stride1;
     step.dhn_stride = args_.dhn.stride1;
     step.dcn_stride = args_.dcn.stride1;
     step.dh0_stride = args_.dh0.stride1;
@@ -98,7 +98,7 @@ class Backward {
     const TapeLayer kept = tape(i);
     const auto state = [&](const Array3& a) { return call_.c_at(a.data, i * a.stride0); };
     to.r_back = packed_layer(size_, args_.packed, i).r_back;
-    to.carry0 = state(call_.lstm() ? args_.c0 : args_.h0);
+    to.carry0 = state(call_.has_cell_state() ? args_.c0 : args_.h0);
     to.carry = kept.carry;
     to.gates = kept.gates;
     to.dy = call_.columns_at(dy, part.direction * desc_.H);
@@ -161,17 +161,17 @@ class Backward {
     const LayerGrads& grads = args_.dweights[index(part)];
     const void* const x_part = call_.e_at(dgates(lane, 0), size_.cell.x_first * size_.Hp);
     const void* const h_part = call_.e_at(dgates(lane, 0), size_.cell.h_first * size_.Hp);
-    if (grads.weight_ih) {
+    if (void* const to = grads.weight[kWeightIh]) {
       const void* const below = l == 0 ? nullptr : tape((l - 1) * desc_.directions).hidden;
       FR_TRY(reorder_input(call_, walk_, args_.x, below, l, d, piece.chunk, piece.chunk_end, scratch_.xs));
-      FR_TRY(weight(x_part, size_.cell.x_gate, scratch_.xs, pitch, size_.inputs(l), rows, grads.weight_ih));
+      FR_TRY(weight(x_part, size_.cell.x_gate, scratch_.xs, pitch, size_.inputs(l), rows, to));
     }
-    if (grads.weight_hh) {
+    if (void* const to = grads.weight[kWeightHh]) {
       const void* const before = call_.e_at(tape(index(part)).before, piece.chunk * desc_.B * size_.Hp);
-      FR_TRY(weight(h_part, size_.cell.h_gate, before, size_.Hp, desc_.H, rows, grads.weight_hh));
+      FR_TRY(weight(h_part, size_.cell.h_gate, before, size_.Hp, desc_.H, rows, to));
     }
-    if (grads.bias_ih) FR_TRY(bias(x_part, size_.cell.x_gate, rows, grads.bias_ih));
-    if (grads.bias_hh) FR_TRY(bias(h_part, size_.cell.h_gate, rows, grads.bias_hh));
+    if (void* const to = grads.weight[kBiasIh]) FR_TRY(bias(x_part, size_.cell.x_gate, rows, to));
+    if (void* const to = grads.weight[kBiasHh]) FR_TRY(bias(h_part, size_.cell.h_gate, rows, to));
     return Status::ok;
   }
 

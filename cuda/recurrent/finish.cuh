@@ -36,7 +36,7 @@ FR_DEVICE E forward_cell(const ForwardStep& a, const ForwardDirection& d, bool r
   C out = 0;
   if (s < length) {
     C tape[Cell::tape_blocks + 1];
-    out = Cell::forward(x, h, C(carry), carry, tape);
+    out = forward_of<Cell, C>(x, h, nullptr, C(carry), carry, tape);
     static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = carry;
     if (d.gates) {
       C* const gates = static_cast<C*>(d.gates) + (t * a.B + b) * Cell::tape_blocks * a.H + u;
@@ -102,7 +102,7 @@ FR_DEVICE C backward_cell(const BackwardStep& a, const BackwardDirection& d, boo
   if (d.dy.data) dh = dy + dh;
   if (last) dcarry = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u) : C(0);
   if (cut || !Cell::carry_gradient) dcarry = 0;
-  return Cell::backward(tape, before, carry, dh, dcarry, da);
+  return backward_of<Cell, C>(tape, nullptr, before, carry, dh, dcarry, da);
 }
 
 // What step s < length of a unit of backward reads beside its product: what the tape has of it, the carry it started

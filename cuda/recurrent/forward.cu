@@ -28,7 +28,7 @@ class Forward {
         FR_TRY(layers(l, l + at_once < desc_.layers ? at_once : desc_.layers - l));
     if (!args_.lengths && desc_.T > 0) return Status::ok;
     FR_TRY(copy_empty_rows(call_.e, {walk_, args_.h0, args_.hn, size_.stacks, desc_.B, desc_.H}, call_.stream));
-    if (!call_.lstm()) return Status::ok;
+    if (!call_.has_cell_state()) return Status::ok;
     return copy_empty_rows(call_.e, {walk_, args_.c0, args_.cn, size_.stacks, desc_.B, desc_.H}, call_.stream);
   }
 
@@ -86,7 +86,7 @@ class Forward {
     step.B = desc_.B;
     step.H = desc_.H;
     step.Hp = size_.Hp;
-    step.carry0_stride = call_.lstm() ? args_.c0.stride1 : args_.h0.stride1;
+    step.carry0_stride = call_.has_cell_state() ? args_.c0.stride1 : args_.h0.stride1;
     step.carry_time = desc_.train ? desc_.B * desc_.H : 0;
     step.hidden_stride = desc_.directions * desc_.H;
     step.hn_stride = args_.hn.stride1;
@@ -98,7 +98,7 @@ class Forward {
   // Where a lane's arrays are, and the state it starts from.
   Status begin(const Part& part, ForwardDirection& to) const {
     const int i = index(part);
-    const Array3 carry0 = call_.lstm() ? args_.c0 : args_.h0;
+    const Array3 carry0 = call_.has_cell_state() ? args_.c0 : args_.h0;
     const PackedLayer weights = packed_layer(size_, args_.packed, i);
     const TapeLayer kept = desc_.train ? tape(i) : TapeLayer{};
     to.r = weights.r;

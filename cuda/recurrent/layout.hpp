@@ -5,9 +5,10 @@
 // 16 bytes. Of the plan depends only what `grid` has for itself.
 #pragma once
 
+#include "backend/traits.hpp"
+#include "math.cuh"
 #include "products/element.cuh"
 #include "products/gemm.hpp"
-#include "recurrent/cell_shape.hpp"
 #include "recurrent/grid/grid.hpp"
 #include "sequence/arena.hpp"
 
@@ -29,11 +30,7 @@ struct Piece {
 
 struct StackSize {
   StackSize(const SequenceDesc& desc, Element e)
-      : desc(desc),
-        e(e),
-        cell(shape_of(desc.cell)),
-        Hp(aligned_pitch(e, desc.H)),
-        stacks(desc.layers * desc.directions) {
+      : desc(desc), e(e), cell(traits(desc.cell)), Hp(aligned_pitch(e, desc.H)), stacks(desc.layers * desc.directions) {
     chunk_steps = desc.B > 0 ? kChunkRows / desc.B : 1;
     if (chunk_steps < 2) chunk_steps = 2;  // backward reads the step after a chunk where it writes the chunk's first
     if (chunk_steps > desc.T) chunk_steps = desc.T > 0 ? desc.T : 1;
@@ -66,7 +63,7 @@ struct StackSize {
 
   const SequenceDesc& desc;
   Element e;
-  CellShape cell;
+  const CellTraits& cell;
   int64_t Hp, chunk_steps, chunks, pieces_of_chunk;
   int32_t stacks;
   int32_t lanes;  // what may run side by side: both directions of a layer, or two layers of one direction

@@ -28,10 +28,7 @@ PlanKind measured_plan(const SequenceDesc& desc, int32_t compute_major) {
   return plan;
 }
 
-const char* name_of(PlanKind plan) {
-  constexpr const char* kNames[] = {"auto", "reference", "step", "cluster", "grid"};
-  return kNames[static_cast<int32_t>(plan)];
-}
+const char* name_of(PlanKind plan) { return kPlanNames[static_cast<int32_t>(plan)]; }
 
 }  // namespace
 

@@ -7,6 +7,10 @@
 namespace fusedrnn::cuda {
 
 Status element_of(const SequenceDesc& desc, Element* e) {
+  if (!is_cell(desc.cell)) return fail(Status::invalid_argument, "unknown cell %d", static_cast<int>(desc.cell));
+  if (traits(desc.cell).unit_values > 0)
+    return fail(Status::unsupported, "CUDA has no kernels for %s, whose units have weights of their own",
+                traits(desc.cell).name);
   if (desc.dtype != DType::float32 && desc.dtype != DType::float64)
     return fail(Status::unsupported,
                 "CUDA takes parameters and states in float32 and float64 only: for less choose a precision");
@@ -34,15 +38,13 @@ Status element_of(const SequenceDesc& desc, Element* e) {
 
 CellSteps steps_of(CellKind cell) {
   switch (cell) {
-    case CellKind::rnn_relu:
-      return rnn_relu_steps();
-    case CellKind::gru:
-      return gru_steps();
-    case CellKind::lstm:
-      return lstm_steps();
-    default:
-      return rnn_tanh_steps();
+#define FUSEDRNN_CASE(kind, Type) \
+  case CellKind::kind:            \
+    return kind##_steps();
+    FUSEDRNN_CELLS(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
   }
+  return {};  // of no cell: element_of refuses it before
 }
 
 bool many_launches(const SequenceDesc& desc, const PlanChoice& plan) {
@@ -77,19 +79,20 @@ Status sequence_pack(const SequenceDesc* desc, const LayerWeights* weights, void
     const LayerWeights& from = weights[i];
     for (PackWeight* w : {&input, &recurrent}) {
       const bool is_input = w == &input;
-      w->from = is_input ? from.weight_ih : from.weight_hh;
+      const WeightView& given = from.weight[is_input ? kWeightIh : kWeightHh];
+      w->from = given.data;
       w->to = is_input ? to.w : to.r;
       w->back = is_input ? to.w_back : to.r_back;
       w->H = desc->H;
       w->Hp = size.Hp;
       w->columns = is_input ? size.inputs(l) : desc->H;
-      w->ld = is_input ? from.ld_ih : from.ld_hh;
+      w->ld = given.row_stride;
       w->pitch = is_input ? size.input_pitch(l) : size.Hp;
       w->gates = size.cell.gates;
       FR_TRY(pack_weight(e, *w, stream));
     }
-    FR_TRY(pack_bias(e, from.bias_ih, to.bias_x, size.gates(), stream));
-    FR_TRY(pack_bias(e, from.bias_hh, to.bias_h, size.gates(), stream));
+    FR_TRY(pack_bias(e, from.weight[kBiasIh].data, to.bias_x, size.gates(), stream));
+    FR_TRY(pack_bias(e, from.weight[kBiasHh].data, to.bias_h, size.gates(), stream));
   }
   return Status::ok;
 }
@@ -102,7 +105,7 @@ Status sequence_tape_view(const SequenceDesc* desc, const void* tape, int32_t in
   const int64_t blocks = size.cell.tape_blocks;
   *view = TapeView{};
   view->gate_blocks = size.cell.tape_blocks;
-  if (size.cell.separate_carry) view->cells = {layer.carry, desc->B * desc->H, desc->H};
+  if (size.cell.has_cell_state) view->cells = {layer.carry, desc->B * desc->H, desc->H};
   if (blocks > 0) view->gates = {layer.gates, desc->B * blocks * desc->H, blocks * desc->H};
   return Status::ok;
 }

@@ -23,7 +23,7 @@ struct Call {
         plain(plan.kind == PlanKind::reference),
         stream(stream) {}
 
-  bool lstm() const { return size.cell.separate_carry; }
+  bool has_cell_state() const { return size.cell.has_cell_state; }
 
   // The kernel of a step: the first of a piece comes behind kernels that let nothing begin.
   StepKernel step_kernel(bool first_of_piece) const {

@@ -71,9 +71,8 @@ struct CellSteps {
   Status (*cluster_backward)(Element e, const ClusterBackward& steps, Stream stream);
 };
 
-CellSteps rnn_tanh_steps();
-CellSteps rnn_relu_steps();
-CellSteps gru_steps();
-CellSteps lstm_steps();
+#define FUSEDRNN_DECLARE(kind, Type) CellSteps kind##_steps();
+FUSEDRNN_CELLS(FUSEDRNN_DECLARE)
+#undef FUSEDRNN_DECLARE
 
 }  // namespace fusedrnn::cuda

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 __version__: str
+MAX_LAYERS: int
 
 # ---- backends and threads (csrc/bindings/module.cpp)
 def backend() -> str: ...
@@ -95,19 +96,34 @@ def pack_weights(
     weights: list[Array],
     precision: str = "ieee",
     algo: str = "auto",
+    cell: str | None = None,
 ) -> PackedWeights: ...
+
+class SequenceOptions:
+    """What forward is told of its sequences beside x and the states."""
+
+    def __init__(
+        self,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dropout_key: int = 0,
+        train: bool = True,
+    ) -> None: ...
+    @property
+    def lengths(self) -> Array | None: ...
+    @property
+    def resets(self) -> Array | None: ...
+    def of_arrays(self, lengths: Array | None, resets: Array | None) -> SequenceOptions: ...
+
 def sequence_forward(
     cell: str,
     packed: PackedWeights,
     x: Array,
     h0: Array | None,
     c0: Array | None,
-    lengths: Array | None,
-    resets: Array | None,
-    batch_first: bool,
-    dropout: float,
-    dropout_key: int,
-    train: bool,
+    options: SequenceOptions,
 ) -> tuple[Array, Array, Array | None, Tape | None]: ...
 def sequence_backward(
     tape: Tape,
@@ -117,6 +133,9 @@ def sequence_backward(
     dweights: list[Array],
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array | None]: ...
+def cells() -> dict[str, dict[str, Any]]: ...
+def precisions() -> tuple[str, ...]: ...
+def algos() -> tuple[str, ...]: ...
 def force_plan(text: str) -> None: ...
 def sequence_plan(
     cell: str,

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "backend/traits.hpp"
 #include "device/plugin.hpp"
 #include "runtime/memory.hpp"
 #include "staging.hpp"
@@ -29,8 +30,6 @@ const Backend& inner() { return *device().backend; }
 constexpr Stream kStream = nullptr;
 
 int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
-int64_t gates_of(CellKind cell) { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
 
 int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
@@ -62,16 +61,16 @@ Status pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed,
   SequenceSizes sizes;
   const Status status = inner().sequence->sizes(desc, &sizes);
   if (status != Status::ok) return status;
-  const int64_t bytes = bytes_of(desc->dtype), rows = gates_of(desc->cell) * desc->H;
+  const int64_t bytes = bytes_of(desc->dtype);
+  const WeightSpecs& specs = traits(desc->cell).weights;
   std::vector<LayerWeights> layers(weights, weights + desc->layers * desc->directions);
-  for (size_t i = 0; i < layers.size(); ++i) {
-    LayerWeights& l = layers[i];
-    const int64_t width = width_of_input(*desc, static_cast<int32_t>(i));
-    l.weight_ih = staging.in(l.weight_ih, matrix(bytes, rows, width, l.ld_ih));
-    l.weight_hh = staging.in(l.weight_hh, matrix(bytes, rows, desc->H, l.ld_hh));
-    l.bias_ih = staging.in(l.bias_ih, contiguous(bytes, rows));
-    l.bias_hh = staging.in(l.bias_hh, contiguous(bytes, rows));
-  }
+  for (size_t i = 0; i < layers.size(); ++i)
+    for (int32_t w = 0; w < specs.count; ++w) {
+      WeightView& view = layers[i].weight[w];
+      const WeightSize size = weight_size(specs.spec[w], width_of_input(*desc, static_cast<int32_t>(i)), desc->H);
+      view.data = staging.in(view.data, size.matrix ? matrix(bytes, size.rows, size.columns, view.row_stride)
+                                                    : contiguous(bytes, size.rows));
+    }
   packed = staging.out(packed, contiguous(1, static_cast<int64_t>(sizes.packed)));
   return staging.finish([&] { return inner().sequence->pack(desc, layers.data(), packed, kStream); });
 }
@@ -113,7 +112,7 @@ Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stre
   const Status status = inner().sequence->sizes(given, &sizes);
   if (status != Status::ok) return status;
   const int64_t bytes = bytes_of(desc.dtype), stacks = desc.layers * desc.directions;
-  const int64_t rows = gates_of(desc.cell) * desc.H;
+  const WeightSpecs& specs = traits(desc.cell).weights;
   BackwardArgs a = *args;
   copy_inputs(staging, desc, sizes, a);
   a.tape = staging.in(a.tape, contiguous(1, static_cast<int64_t>(sizes.tape)));
@@ -124,14 +123,11 @@ Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stre
   a.dh0 = staging.out(a.dh0, bytes, stacks, desc.B, desc.H);
   a.dc0 = staging.out(a.dc0, bytes, stacks, desc.B, desc.H);
   std::vector<LayerGrads> grads(a.dweights, a.dweights + stacks);
-  for (size_t i = 0; i < grads.size(); ++i) {
-    LayerGrads& g = grads[i];
-    const int64_t width = width_of_input(desc, static_cast<int32_t>(i));
-    g.weight_ih = staging.update(g.weight_ih, contiguous(bytes, rows * width));
-    g.weight_hh = staging.update(g.weight_hh, contiguous(bytes, rows * desc.H));
-    g.bias_ih = staging.update(g.bias_ih, contiguous(bytes, rows));
-    g.bias_hh = staging.update(g.bias_hh, contiguous(bytes, rows));
-  }
+  for (size_t i = 0; i < grads.size(); ++i)
+    for (int32_t w = 0; w < specs.count; ++w) {
+      const WeightSize size = weight_size(specs.spec[w], width_of_input(desc, static_cast<int32_t>(i)), desc.H);
+      grads[i].weight[w] = staging.update(grads[i].weight[w], contiguous(bytes, size.count()));
+    }
   a.dweights = grads.data();
   void* workspace = staging.scratch(sizes.backward);
   return staging.finish([&] { return inner().sequence->backward(&desc, &a, workspace, kStream); });

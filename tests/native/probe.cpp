@@ -1,8 +1,6 @@
 #include "probe.hpp"
 
-#include "cells/gru.hpp"
-#include "cells/lstm.hpp"
-#include "cells/rnn.hpp"
+#include "cells/list.hpp"
 #include "simd/math.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -74,34 +72,36 @@ void arithmetic(const T* in, T* out, int64_t n) {
   });
 }
 
-// in: x[gates], h[gates], carry_prev; out: h, carry, tape.
+// in: x[gates], h[gates], carry_prev, units; out: h, carry, tape.
 template <class T, class Cell>
 void cell_forward(const T* in, T* out, int64_t n) {
   using V = typename Lanes<T>::V;
   constexpr int G = Cell::gates;
-  map<T, 2 * G + 1, 2 + Cell::tape_blocks>(
-      in, out, n, [](const V* a, V* b) { b[0] = Cell::forward(a, a + G, a[2 * G], b[1], b + 2); });
+  map<T, 2 * G + 1 + Cell::unit_values, 2 + Cell::tape_blocks>(
+      in, out, n, [](const V* a, V* b) { b[0] = forward_of<Cell>(a, a + G, a + 2 * G + 1, a[2 * G], b[1], b + 2); });
 }
 
-// in: tape, carry_prev, carry, dh, dcarry; out: da, dcarry of the step before.
+// in: tape, carry_prev, carry, dh, dcarry, units; out: da, dcarry of the step before.
 template <class T, class Cell>
 void cell_backward(const T* in, T* out, int64_t n) {
   using V = typename Lanes<T>::V;
   constexpr int B = Cell::tape_blocks, D = Cell::dgate_blocks;
-  map<T, B + 4, D + 1>(in, out, n,
-                       [](const V* a, V* b) { b[D] = Cell::backward(a, a[B], a[B + 1], a[B + 2], a[B + 3], b); });
+  map<T, B + 4 + Cell::unit_values, D + 1>(in, out, n, [](const V* a, V* b) {
+    b[D] = backward_of<Cell>(a, a + B + 4, a[B], a[B + 1], a[B + 2], a[B + 3], b);
+  });
 }
 
 template <template <class> class Cell>
 constexpr ProbeFunction forward(const char* name) {
   using C = Cell<Math<float>>;
-  return {name, 2 * C::gates + 1, 2 + C::tape_blocks, cell_forward<float, C>, cell_forward<double, Cell<Math<double>>>};
+  return {name, 2 * C::gates + 1 + C::unit_values, 2 + C::tape_blocks, cell_forward<float, C>,
+          cell_forward<double, Cell<Math<double>>>};
 }
 
 template <template <class> class Cell>
 constexpr ProbeFunction backward(const char* name) {
   using C = Cell<Math<float>>;
-  return {name, C::tape_blocks + 4, C::dgate_blocks + 1, cell_backward<float, C>,
+  return {name, C::tape_blocks + 4 + C::unit_values, C::dgate_blocks + 1, cell_backward<float, C>,
           cell_backward<double, Cell<Math<double>>>};
 }
 
@@ -133,14 +133,9 @@ constexpr ProbeFunction kFunctions[] = {
     {"arithmetic", 2, 5, arithmetic<float>, arithmetic<double>},
     {"split", 1, 2, split<float>, split<double>},
     {"pow2", 1, 1, pow2<float>, pow2<double>},
-    forward<ElmanTanh>("rnn_tanh forward"),
-    backward<ElmanTanh>("rnn_tanh backward"),
-    forward<ElmanRelu>("rnn_relu forward"),
-    backward<ElmanRelu>("rnn_relu backward"),
-    forward<Gru>("gru forward"),
-    backward<Gru>("gru backward"),
-    forward<Lstm>("lstm forward"),
-    backward<Lstm>("lstm backward"),
+#define FUSEDRNN_PROBES(kind, Type) forward<Type>(#kind " forward"), backward<Type>(#kind " backward"),
+    FUSEDRNN_CELLS(FUSEDRNN_PROBES)
+#undef FUSEDRNN_PROBES
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "probe_gemm.hpp"
 
-#include "gemm/engine_fma.hpp"
+#include "gemm/microkernel_fma.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {

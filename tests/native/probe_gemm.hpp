@@ -1,4 +1,4 @@
-// The register tile of one ISA (gemm/engine_fma.hpp), as the native tests see it.
+// The register tile of one ISA (gemm/microkernel_fma.hpp), as the native tests see it.
 #pragma once
 
 #include <cstdint>

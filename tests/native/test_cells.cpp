@@ -1,26 +1,21 @@
 // The cell headers under other number systems than the kernels':
 //   complex numbers   the shipped forward differentiates itself (complex-step) and the shipped backward must agree
 //   hard sigmoids     the same proof with another pair of activations
-//   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass with no rounding at
-//   all
+//   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass,
+//                     with no rounding at all
 // and over lanes: the same bits on every ISA, close to double, and pinned by a hash.
 #include <cmath>
 #include <complex>
 
-#include "cells/gru.hpp"
-#include "cells/lstm.hpp"
-#include "cells/rnn.hpp"
+#include "cells/list.hpp"
 #include "check.hpp"
 #include "probes.hpp"
 #include "random.hpp"
 
 namespace {
 
+using namespace fusedrnn;
 using check::require;
-using fusedrnn::ElmanRelu;
-using fusedrnn::ElmanTanh;
-using fusedrnn::Gru;
-using fusedrnn::Lstm;
 
 // ------------------------------------------------------------------------------------------------ number systems
 using Complex = std::complex<double>;
@@ -93,7 +88,7 @@ struct Linear {
 template <template <class> class Cell, class M>
 void prove(const char* name, uint64_t seed) {
   using C = Cell<M>;
-  constexpr int G = C::gates, inputs = 2 * G + 1;
+  constexpr int G = C::gates, U = C::unit_values, inputs = 2 * G + 1 + U;
   constexpr double step = 0x1p-100;
   Random random(seed);
   double worst = 0;
@@ -103,19 +98,20 @@ void prove(const char* name, uint64_t seed) {
     for (Complex& x : in) x = random.uniform(-2, 2);
     const double dh = random.uniform(-1, 1), dcarry = C::carry_gradient ? random.uniform(-1, 1) : 0;
     const auto functional = [&](Complex* tape, Complex& carry) {
-      const Complex h = C::forward(in, in + G, in[2 * G], carry, tape);
+      const Complex h = forward_of<C>(in, in + G, in + 2 * G + 1, in[2 * G], carry, tape);
       return dh * h + dcarry * carry;
     };
 
     Complex tape[C::tape_blocks + 1], carry, da[C::dgate_blocks];
     functional(tape, carry);
-    const Complex dcarry_prev = C::backward(tape, in[2 * G], carry, dh, dcarry, da);
+    const Complex dcarry_prev = backward_of<C, Complex>(tape, in + 2 * G + 1, in[2 * G], carry, dh, dcarry, da);
     double expected[inputs] = {};
     for (int k = 0; k < G; ++k) {
       expected[C::x_gate(k)] = da[C::x_first + k].real();
       expected[G + C::h_gate(k)] = da[C::h_first + k].real();
     }
     expected[2 * G] = C::carry_gradient ? dcarry_prev.real() : 0;
+    for (int k = 0; k < U; ++k) expected[2 * G + 1 + k] = da[C::dgate_blocks - U + k].real();
 
     for (int i = 0; i < inputs; ++i) {
       Complex unused[C::tape_blocks + 1], carry_moved;
@@ -136,9 +132,10 @@ void prove(const char* name, uint64_t seed) {
 constexpr int kSteps = 50, kInput = 2, kHidden = 3;
 
 // A recurrent layer of one row, written out: weights, inputs and states as V.
-template <class V, int G>
+template <class V, int G, int U>
 struct Layer {
   V w[G][kHidden][kInput], r[G][kHidden][kHidden], b_ih[G][kHidden], b_hh[G][kHidden];
+  V units[kHidden][U + 1];  // one more than there are, which nothing reads
   V x[kSteps][kInput], h0[kHidden], c0[kHidden];
 };
 
@@ -151,10 +148,10 @@ V* numbers(L& layer, const V*) {
 template <template <class> class Cell, class V>
 struct Chain {
   using C = Cell<Linear<V>>;
-  static constexpr int G = C::gates;
+  static constexpr int G = C::gates, U = C::unit_values;
   V h[kSteps + 1][kHidden], carry[kSteps + 1][kHidden], tape[kSteps][kHidden][C::tape_blocks + 1];
 
-  explicit Chain(const Layer<V, G>& layer) {
+  explicit Chain(const Layer<V, G, U>& layer) {
     for (int j = 0; j < kHidden; ++j) {
       h[0][j] = layer.h0[j];
       carry[0][j] = C::separate_carry ? layer.c0[j] : layer.h0[j];
@@ -168,7 +165,7 @@ struct Chain {
           from_h[g] = layer.b_hh[g][j];
           for (int i = 0; i < kHidden; ++i) from_h[g] = from_h[g] + layer.r[g][j][i] * h[t][i];
         }
-        h[t + 1][j] = C::forward(from_x, from_h, carry[t][j], carry[t + 1][j], tape[t][j]);
+        h[t + 1][j] = forward_of<C>(from_x, from_h, layer.units[j], carry[t][j], carry[t + 1][j], tape[t][j]);
       }
   }
 };
@@ -178,13 +175,13 @@ struct Chain {
 template <template <class> class Cell>
 void chain(const char* name, uint64_t seed) {
   using C = Cell<Linear<Ring>>;
-  constexpr int G = C::gates;
-  constexpr size_t count = sizeof(Layer<Ring, G>) / sizeof(Ring);
-  static_assert(sizeof(Layer<Dual, G>) == count * sizeof(Dual), "a layer is an array of numbers");
+  constexpr int G = C::gates, U = C::unit_values;
+  constexpr size_t count = sizeof(Layer<Ring, G, U>) / sizeof(Ring);
+  static_assert(sizeof(Layer<Dual, G, U>) == count * sizeof(Dual), "a layer is an array of numbers");
   Random random(seed);
 
-  Layer<Ring, G> layer, grad;
-  Layer<Dual, G> moved;
+  Layer<Ring, G, U> layer, grad;
+  Layer<Dual, G, U> moved;
   Ring direction[count];
   for (size_t i = 0; i < count; ++i) {
     numbers(layer, static_cast<Ring*>(nullptr))[i] = random.bits();
@@ -211,8 +208,9 @@ void chain(const char* name, uint64_t seed) {
     Ring dh_prev[kHidden] = {};
     for (int j = 0; j < kHidden; ++j) {
       Ring da[C::dgate_blocks];
-      dcarry[j] = C::backward(run.tape[t][j], run.carry[t][j], run.carry[t + 1][j], dh[j] + dy[t][j],
-                              C::carry_gradient ? dcarry[j] : 0, da);
+      dcarry[j] = backward_of<C, Ring>(run.tape[t][j], layer.units[j], run.carry[t][j], run.carry[t + 1][j],
+                                       dh[j] + dy[t][j], C::carry_gradient ? dcarry[j] : 0, da);
+      for (int k = 0; k < U; ++k) grad.units[j][k] += da[C::dgate_blocks - U + k];
       for (int k = 0; k < G; ++k) {
         const int gx = C::x_gate(k), gh = C::h_gate(k);
         const Ring from_x = da[C::x_first + k], from_h = da[C::h_first + k];
@@ -250,16 +248,16 @@ void chain(const char* name, uint64_t seed) {
 template <template <class> class Cell, class T>
 void lanes(const char* name, Hash& hash, const Probe& probe, double tolerance) {
   using C = Cell<DoubleMath>;
-  constexpr int G = C::gates, B = C::tape_blocks, D = C::dgate_blocks;
+  constexpr int G = C::gates, B = C::tape_blocks, D = C::dgate_blocks, U = C::unit_values;
   constexpr int64_t n = 4099;
   Random random(29);
-  std::vector<T> in((2 * G + 1) * n), out((2 + B) * n), back_in((B + 4) * n), back_out((D + 1) * n);
+  std::vector<T> in((2 * G + 1 + U) * n), out((2 + B) * n), back_in((B + 4 + U) * n), back_out((D + 1) * n);
   for (T& x : in) x = static_cast<T>(random.uniform(-4, 4));
   call(find(probe, std::string(name) + " forward"), in.data(), out.data(), n);
 
   const auto block = [](std::vector<T>& v, int k) { return v.begin() + k * n; };
   std::copy(block(out, 2), out.end(), back_in.begin());
-  std::copy(block(in, 2 * G), in.end(), block(back_in, B));
+  std::copy(block(in, 2 * G), block(in, 2 * G + 1), block(back_in, B));
   std::copy(block(out, 1), block(out, 2), block(back_in, B + 1));
   for (auto x = block(back_in, B + 2); x != back_in.end(); ++x) *x = static_cast<T>(random.uniform(-1, 1));
   call(find(probe, std::string(name) + " backward"), back_in.data(), back_out.data(), n);
@@ -267,11 +265,11 @@ void lanes(const char* name, Hash& hash, const Probe& probe, double tolerance) {
   for (T y : back_out) hash.add(y);
 
   for (int64_t i = 0; i < n; ++i) {
-    double x[2 * G], back[B + 4], tape[B + 1], carry, da[D];
-    for (int k = 0; k < 2 * G; ++k) x[k] = in[k * n + i];
-    for (int k = 0; k < B + 4; ++k) back[k] = back_in[k * n + i];
-    const double h = C::forward(x, x + G, in[2 * G * n + i], carry, tape);
-    const double dcarry = C::backward(back, back[B], back[B + 1], back[B + 2], back[B + 3], da);
+    double x[2 * G + 1 + U], back[B + 4 + U], tape[B + 1], carry, da[D];
+    for (int k = 0; k < 2 * G + 1 + U; ++k) x[k] = in[k * n + i];
+    for (int k = 0; k < B + 4 + U; ++k) back[k] = back_in[k * n + i];
+    const double h = forward_of<C>(x, x + G, x + 2 * G + 1, x[2 * G], carry, tape);
+    const double dcarry = backward_of<C>(back, back + B + 4, back[B], back[B + 1], back[B + 2], back[B + 3], da);
     const auto close = [&](const char* what, int k, double got, double wanted) {
       require(std::fabs(got - wanted) <= tolerance * std::fmax(1, std::fabs(wanted)),
               "%s, %s: %s %d of element %d is %.9g, in double %.9g", probe.isa, name, what, k, static_cast<int>(i), got,
@@ -289,10 +287,8 @@ template <class T>
 void all_lanes(const char* type, double tolerance, uint64_t expected) {
   for (const Probe* probe : probes()) {
     Hash hash;
-    lanes<ElmanTanh, T>("rnn_tanh", hash, *probe, tolerance);
-    lanes<ElmanRelu, T>("rnn_relu", hash, *probe, tolerance);
-    lanes<Gru, T>("gru", hash, *probe, tolerance);
-    lanes<Lstm, T>("lstm", hash, *probe, tolerance);
+#define FUSEDRNN_LANES(kind, Type) lanes<Type, T>(#kind, hash, *probe, tolerance);
+    FUSEDRNN_CELLS(FUSEDRNN_LANES)
     require(hash.value() == expected, "%s, %s: the bits of the cells hash to 0x%016llx, pinned are 0x%016llx",
             probe->isa, type, static_cast<unsigned long long>(hash.value()), static_cast<unsigned long long>(expected));
   }
@@ -301,19 +297,11 @@ void all_lanes(const char* type, double tolerance, uint64_t expected) {
 }  // namespace
 
 int main() {
-  prove<ElmanTanh, ComplexMath>("rnn_tanh", 1);
-  prove<ElmanRelu, ComplexMath>("rnn_relu", 2);
-  prove<Gru, ComplexMath>("gru", 3);
-  prove<Lstm, ComplexMath>("lstm", 4);
-  prove<ElmanTanh, HardSigmoidMath>("rnn_tanh, hard activations", 5);
-  prove<Gru, HardSigmoidMath>("gru, hard activations", 6);
-  prove<Lstm, HardSigmoidMath>("lstm, hard activations", 7);
-  for (uint64_t seed = 0; seed < 20; ++seed) {
-    chain<ElmanTanh>("rnn_tanh", seed);
-    chain<ElmanRelu>("rnn_relu", seed);
-    chain<Gru>("gru", seed);
-    chain<Lstm>("lstm", seed);
-  }
+#define FUSEDRNN_PROVE(kind, Type)                                                                       \
+  prove<Type, ComplexMath>(#kind, 1 + static_cast<uint64_t>(CellKind::kind));                            \
+  prove<Type, HardSigmoidMath>(#kind ", hard activations", 101 + static_cast<uint64_t>(CellKind::kind)); \
+  for (uint64_t seed = 0; seed < 20; ++seed) chain<Type>(#kind, seed);
+  FUSEDRNN_CELLS(FUSEDRNN_PROVE)
   all_lanes<float>("float", 2e-6, 0xe5076776e47e24f9u);
   all_lanes<double>("double", 4e-15, 0x4fa0b55cb3357193u);
   return check::finish("test_cells");

@@ -1,5 +1,6 @@
 // The register tile alone, and the `gemm` and `column_sum` entries of every backend: exact on integers, the promised
-// order of sums to the last bit, every remainder of rows, columns and k, nothing touched outside the operands.
+// order of sums to the last bit, every remainder of rows, columns and k, nothing touched outside the operands. The
+// entries over another engine too (engine_blocked.hpp), and with operands that are rounded.
 #include <cmath>
 #include <memory>
 
@@ -8,6 +9,7 @@
 #include "guarded.hpp"
 #include "isa/detect.hpp"
 #include "isa/registry.hpp"
+#include "probe_engine.hpp"
 #include "probe_gemm.hpp"
 #include "probes.hpp"
 #include "random.hpp"
@@ -189,8 +191,9 @@ struct Problem {
   int32_t threads;
 };
 
+// With `rounded` the backend takes operands as floats, whatever T is.
 template <class T>
-void one_product(const Backend& backend, const Problem& p, Data data, Random& random) {
+void one_product(const Backend& backend, const Problem& p, Data data, Random& random, bool rounded = false) {
   const bool a_transposed = p.kind == GemmKind::tn, b_transposed = p.kind == GemmKind::nt;
   Matrix<T> a(a_transposed ? p.K : p.M, a_transposed ? p.M : p.K, random.below(3));
   Matrix<T> b(b_transposed ? p.N : p.K, b_transposed ? p.K : p.N, random.below(3));
@@ -236,8 +239,9 @@ void one_product(const Backend& backend, const Problem& p, Data data, Random& ra
   require(c.gaps_kept(), "%s: elements between the rows of C changed", backend.name);
   for (int64_t i = 0; i < p.M; ++i)
     for (int64_t j = 0; j < p.N; ++j) {
-      const auto left = [&](int64_t k) { return a_transposed ? a.at(k, i) : a.at(i, k); };
-      const auto right = [&](int64_t k) { return b_transposed ? b.at(j, k) : b.at(k, j); };
+      const auto operand = [&](T value) { return rounded ? static_cast<T>(static_cast<float>(value)) : value; };
+      const auto left = [&](int64_t k) { return operand(a_transposed ? a.at(k, i) : a.at(i, k)); };
+      const auto right = [&](int64_t k) { return operand(b_transposed ? b.at(j, k) : b.at(k, j)); };
       const T old = before[static_cast<size_t>(i * p.N + j)];
       T must;
       if (data == Data::integers) {
@@ -276,6 +280,22 @@ void products(const Backend& backend) {
   }
 }
 
+// Each operand rounded once, as it is packed, and nothing else.
+void rounded_products(const Backend& backend) {
+  Random random(29);
+  for (GemmKind kind : {GemmKind::nt, GemmKind::nn, GemmKind::tn})
+    for (int trial = 0; trial < 20; ++trial) {
+      const Problem p{kind,
+                      random.below(24),
+                      random.below(70),
+                      kDepths[static_cast<size_t>(random.below(8))],  // one chunk
+                      random.below(2) == 1,
+                      kind != GemmKind::tn && random.below(2) == 1,
+                      static_cast<int32_t>(1 + random.below(4))};
+      one_product<double>(backend, p, Data::reals, random, true);
+    }
+}
+
 template <class T>
 void column_sums(const Backend& backend) {
   Random random(31);
@@ -312,6 +332,11 @@ int main() {
     products<double>(*backend);
     column_sums<float>(*backend);
     column_sums<double>(*backend);
+    const Backend blocked = over_blocked_engine(*backend);
+    products<float>(blocked);
+    products<double>(blocked);
+    rounded_products(over_blocked_engine(*backend, true));
+    require(engine_probe(*backend).sums_outside_regions() == 0, "%s: products outside of a Region", blocked.name);
   }
   return check::finish("test_gemm");
 }

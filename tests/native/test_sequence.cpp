@@ -1,12 +1,15 @@
 // The recurrent kernels on threads: every cell, every instruction set, schedules that split directions, rows and units,
 // forward and backward. The bits must not depend on the grid of threads; under ThreadSanitizer nothing
-// may race, under AddressSanitizer nothing may be touched outside of its block.
+// may race, under AddressSanitizer nothing may be touched outside of its block. The same kernels over another engine
+// (engine_blocked.hpp) must give the same bits too.
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "backend/traits.hpp"
 #include "check.hpp"
 #include "isa/registry.hpp"
+#include "probe_engine.hpp"
 #include "random.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
@@ -35,8 +38,6 @@ struct Grid {
 constexpr Grid kAlone = {1, 1, 1, 1};
 constexpr Grid kGrids[] = {{3, 0, 0, 0}, {3, 1, 3, 1}, {3, 1, 1, 3}, {4, 1, 2, 2}, {2, 2, 1, 1}, {4, 2, 1, 2}};
 
-int32_t gates_of(CellKind cell) { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
-
 // A block of a backend's memory.
 class Block {
  public:
@@ -53,24 +54,25 @@ class Block {
   void* data_ = nullptr;
 };
 
+// Integers: small ones, few weights that are not zero, dropout that doubles: all results are exact.
+enum class Data { reals, integers };
+
 template <class T>
 class Run {
  public:
-  Run(const Backend& backend, CellKind cell, const Problem& p, bool lengths)
-      : backend_(backend), problem_(p), cell_(cell), G_(gates_of(cell)), stacks_(p.layers * p.directions) {
+  Run(const Backend& backend, const CellTraits& cell, const Problem& p, bool lengths, Data data = Data::reals)
+      : backend_(backend), problem_(p), cell_(cell), stacks_(p.layers * p.directions), data_(data) {
     x_ = normal(p.T * p.B * p.I);
     h0_ = normal(stacks_ * p.B * p.H);
     c0_ = normal(stacks_ * p.B * p.H);
     dy_ = normal(p.T * p.B * p.directions * p.H);
-    for (int64_t i = 0; i < stacks_; ++i) {
-      const int64_t in = i < p.directions ? p.I : p.directions * p.H;
-      weights_.push_back(normal(G_ * p.H * in));
-      weights_.push_back(normal(G_ * p.H * p.H));
-      weights_.push_back(normal(G_ * p.H));
-      weights_.push_back(normal(G_ * p.H));
-      for (auto* w = &weights_[weights_.size() - 4]; w != weights_.data() + weights_.size() - 2; ++w)
-        for (T& value : *w) value *= T(0.2);
-    }
+    for (int64_t i = 0; i < stacks_; ++i)
+      for (int32_t w = 0; w < cell.weights.count; ++w) {
+        weights_.push_back(normal(size(i, w).count()));
+        if (size(i, w).matrix)
+          for (T& value : weights_.back())
+            value = data == Data::reals ? value * T(0.2) : random_.below(8) == 0 ? value : T(0);
+      }
     if (lengths) {
       for (int64_t b = 0; b < p.B; ++b) lengths_.push_back((b * 5 + 3) % (p.T + 1));
       resets_.resize(static_cast<size_t>(p.T * p.B));
@@ -85,7 +87,7 @@ class Run {
     TeamLease lease;
     check::require(lease.size() == grid.threads, "a team of %d", grid.threads);
     SequenceDesc desc{};
-    desc.cell = cell_;
+    desc.cell = cell_.kind;
     desc.dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
     desc.layers = p.layers;
     desc.directions = p.directions;
@@ -100,7 +102,7 @@ class Run {
     desc.B = p.B;
     desc.I = p.I;
     desc.H = p.H;
-    desc.dropout = 0.25;
+    desc.dropout = data_ == Data::reals ? 0.25 : 0.5;
     static const uint64_t key = 42;  // told in either way
     desc.dropout_key = grid.threads > 1 ? 0 : key;
     desc.dropout_key_at = grid.threads > 1 ? &key : nullptr;
@@ -116,16 +118,14 @@ class Run {
     must(backend_.sequence->sizes(&desc, &sizes), "sizes");
     const Block packed(backend_, sizes.packed), tape(backend_, sizes.tape), forward(backend_, sizes.forward),
         backward(backend_, sizes.backward);
-    std::vector<LayerWeights> layers;
-    for (int64_t i = 0; i < stacks_; ++i) {
-      const auto* w = &weights_[static_cast<size_t>(4 * i)];
-      layers.push_back(
-          {w[0].data(), w[1].data(), w[2].data(), w[3].data(), i < p.directions ? p.I : p.directions * p.H, p.H});
-    }
+    std::vector<LayerWeights> layers(static_cast<size_t>(stacks_));
+    for (int64_t i = 0; i < stacks_; ++i)
+      for (int32_t w = 0; w < cell_.weights.count; ++w)
+        layers[static_cast<size_t>(i)].weight[w] = {weights_[index(i, w)].data(), size(i, w).columns};
     must(backend_.sequence->pack(&desc, layers.data(), packed.data(), lease.team()), "pack");
 
     const auto state = [&](std::vector<T>& v) { return Array3{v.data(), p.B * p.H, p.H}; };
-    const bool carry = cell_ == CellKind::lstm;
+    const bool carry = cell_.has_cell_state;
     std::vector<T> y(dy_.size()), hn(h0_.size()), cn(h0_.size());
     ForwardArgs f{};
     f.x = {x_.data(), p.B * p.I, p.I};
@@ -144,9 +144,10 @@ class Run {
     std::vector<T> dx(x_.size()), dh0(h0_.size()), dc0(h0_.size());
     std::vector<std::vector<T>> grads;
     for (const auto& w : weights_) grads.emplace_back(w.size());
-    std::vector<LayerGrads> dweights;
-    for (size_t i = 0; i < grads.size(); i += 4)
-      dweights.push_back({grads[i].data(), grads[i + 1].data(), grads[i + 2].data(), grads[i + 3].data()});
+    std::vector<LayerGrads> dweights(layers.size());
+    for (int64_t i = 0; i < stacks_; ++i)
+      for (int32_t w = 0; w < cell_.weights.count; ++w)
+        dweights[static_cast<size_t>(i)].weight[w] = grads[index(i, w)].data();
     BackwardArgs b{};
     b.x = f.x;
     b.h0 = f.h0;
@@ -173,20 +174,29 @@ class Run {
   }
 
  private:
+  // Weight w of layer and direction i.
+  size_t index(int64_t i, int32_t w) const { return static_cast<size_t>(i * cell_.weights.count + w); }
+  WeightSize size(int64_t i, int32_t w) const {
+    const Problem& p = problem_;
+    return weight_size(cell_.weights.spec[w], i < p.directions ? p.I : p.directions * p.H, p.H);
+  }
+
   void must(Status status, const char* call) {
     check::require(status == Status::ok, "%s of %s: %s", call, backend_.name, backend_.status_text());
   }
 
   std::vector<T> normal(int64_t count) {
     std::vector<T> values(static_cast<size_t>(count));
-    for (T& value : values) value = static_cast<T>(random_.uniform(-1, 1));
+    for (T& value : values)
+      value = data_ == Data::reals ? static_cast<T>(random_.uniform(-1, 1)) : static_cast<T>(random_.below(3) - 1);
     return values;
   }
 
   const Backend& backend_;
   const Problem& problem_;
-  CellKind cell_;
-  int64_t G_, stacks_;
+  const CellTraits& cell_;
+  int64_t stacks_;
+  Data data_;
   Random random_{7};
   std::vector<T> x_, h0_, c0_, dy_;
   std::vector<std::vector<T>> weights_;
@@ -195,36 +205,63 @@ class Run {
 };
 
 template <class T>
-void check_cell(const Backend& backend, CellKind cell, const char* name) {
+void check_cell(const Backend& backend, const CellTraits& cell) {
   for (const Problem& problem : kProblems) {
     for (const bool lengths : {false, true}) {
       Run<T> run(backend, cell, problem, lengths);
       const std::vector<T> alone = run.results(kAlone);
       bool finite = true;
       for (const T value : alone) finite = finite && value - value == 0;
-      check::require(finite, "%s %s: finite results", backend.name, name);
+      check::require(finite, "%s %s: finite results", backend.name, cell.name);
       for (const Grid& grid : kGrids) {
         const std::vector<T> together = run.results(grid);
         check::require(std::memcmp(alone.data(), together.data(), alone.size() * sizeof(T)) == 0,
-                       "%s %s %s T=%d B=%d H=%d: the bits of %d threads as %d x %d x %d", backend.name, name,
+                       "%s %s %s T=%d B=%d H=%d: the bits of %d threads as %d x %d x %d", backend.name, cell.name,
                        sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
                        grid.threads, grid.directions, grid.rows, grid.units);
       }
+      const Backend blocked = over_blocked_engine(backend);
+      Run<T> other(blocked, cell, problem, lengths);
+      for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
+        const std::vector<T> same = other.results(grid);
+        check::require(std::memcmp(alone.data(), same.data(), alone.size() * sizeof(T)) == 0,
+                       "%s %s %s T=%d B=%d H=%d: the bits of %s on %d threads", backend.name, name,
+                       sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
+                       blocked.name, grid.threads);
+      }
     }
   }
+}
+
+// Operands of another type than what is stored: where neither rounds, nothing differs.
+void check_operands(const Backend& backend) {
+  const Backend rounded = over_blocked_engine(backend, true);
+  for (const Problem& problem : kProblems)
+    for (const bool lengths : {false, true}) {
+      Run<double> exact(backend, traits(CellKind::rnn_relu), problem, lengths, Data::integers),
+          run(rounded, CellKind::rnn_relu, problem, lengths, Data::integers);
+      const std::vector<double> must = exact.results(kAlone);
+      for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
+        const std::vector<double> got = run.results(grid);
+        for (size_t i = 0; i < must.size(); ++i)
+          check::require(got[i] == must[i], "%s rnn_relu T=%d B=%d H=%d on %d threads: result %zu is %a, must be %a",
+                         rounded.name, int(problem.T), int(problem.B), int(problem.H), grid.threads, i, got[i],
+                         must[i]);
+      }
+    }
 }
 
 }  // namespace
 
 int main() {
   for (const Backend* backend : available_backends()) {
-    for (const auto& [cell, name] : {std::pair{CellKind::rnn_tanh, "rnn_tanh"},
-                                     {CellKind::rnn_relu, "rnn_relu"},
-                                     {CellKind::gru, "gru"},
-                                     {CellKind::lstm, "lstm"}}) {
-      check_cell<float>(*backend, cell, name);
-      check_cell<double>(*backend, cell, name);
+    for (const CellTraits& cell : kCells) {
+      check_cell<float>(*backend, cell);
+      check_cell<double>(*backend, cell);
     }
+    check_operands(*backend);
+    check::require(engine_probe(*backend).sums_outside_regions() == 0, "%s: products outside of a Region",
+                   backend->name);
   }
   return check::finish("test_sequence");
 }

@@ -56,8 +56,8 @@ class Model {
     for (const int64_t inputs : {kWidth, kHidden}) {
       const Weight w = take(4 * kHidden * inputs), r = take(4 * kHidden * kHidden), b = take(4 * kHidden),
                    c = take(4 * kHidden);
-      weights.push_back({w.data, r.data, b.data, c.data, inputs, kHidden});
-      grads.push_back({w.grad, r.grad, b.grad, c.grad});
+      weights.push_back({{{w.data, inputs}, {r.data, kHidden}, {b.data, 1}, {c.data, 1}}});
+      grads.push_back({{w.grad, r.grad, b.grad, c.grad}});
     }
     layers.push_back(std::make_unique<RecurrentLayer>(backend, desc, false, weights, grads));
     layers.push_back(std::make_unique<LayerNormLayer>(backend, DType::float32, 1e-5, take(kHidden), take(kHidden)));

@@ -29,8 +29,8 @@ Block& require_reachable(const There& there, size_t bytes) {
   const int rank = rank_of(block);
   if (there.at < there.first || there.at + bytes > there.last) {
     fault(
-        "accesses %zu bytes of shared memory of block %d of its cluster at byte %lld, outside its array of bytes "
-        "%lld to %lld",
+        "accesses %zu bytes of shared memory of block %d of its cluster at byte %lld, "
+        "outside its array of bytes %lld to %lld",
         bytes, rank, static_cast<long long>(offset_in(block, there.at)),
         static_cast<long long>(offset_in(block, there.first)), static_cast<long long>(offset_in(block, there.last)));
   }
@@ -55,8 +55,8 @@ MbarrierState& mbarrier_at(Block& block, unsigned char* p) {
     }
   }
   fault(
-      "uses byte %lld of shared memory of block %d of its cluster as an mbarrier: none was made there, or it was "
-      "written over",
+      "uses byte %lld of shared memory of block %d of its cluster as an mbarrier: "
+      "none was made there, or it was written over",
       static_cast<long long>(offset), rank_of(block));
 }
 

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "../native/random.hpp"
+#include "backend/traits.hpp"
 #include "fixture.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -56,8 +57,7 @@ void require_finite(const Device<float>& a, const char* test, const char* name) 
 void run(const Backend& backend, const Case& c) {
   const int64_t T = c.T, D = c.D, S = L * D;
   Random random(1);
-  const int64_t G = c.cell == CellKind::lstm ? 4 : c.cell == CellKind::gru ? 3 : 1;
-  const bool lstm = c.cell == CellKind::lstm;
+  const CellTraits& cell = traits(c.cell);
   const auto array = [&](int64_t count) { return drawn(random, count, 1); };
   const Device<float> x(array(T * B * I)), dy(array(T * B * D * H)), h0(array(S * B * H)), c0(array(S * B * H)),
       dhn(array(S * B * H)), dcn(array(S * B * H));
@@ -70,20 +70,16 @@ void run(const Backend& backend, const Case& c) {
   const Device<uint8_t> resets(row_resets);
 
   std::deque<Device<float>> weights, grads;
-  std::vector<LayerWeights> layers;
-  std::vector<LayerGrads> dlayers;
-  for (int64_t i = 0; i < S; ++i) {
-    const int64_t in = i < D ? I : D * H;
-    for (const int64_t count : {G * H * in, G * H * H, G * H, G * H}) {
-      weights.emplace_back(drawn(random, count, 0.2));
-      grads.emplace_back(std::vector<float>(static_cast<size_t>(count)));
+  std::vector<LayerWeights> layers(static_cast<size_t>(S));
+  std::vector<LayerGrads> dlayers(layers.size());
+  for (int64_t i = 0; i < S; ++i)
+    for (int32_t w = 0; w < cell.weights.count; ++w) {
+      const WeightSize size = weight_size(cell.weights.spec[w], i < D ? I : D * H, H);
+      weights.emplace_back(drawn(random, size.count(), 0.2));
+      grads.emplace_back(std::vector<float>(static_cast<size_t>(size.count())));
+      layers[static_cast<size_t>(i)].weight[w] = {weights.back().data(), size.columns};
+      dlayers[static_cast<size_t>(i)].weight[w] = grads.back().data();
     }
-    const auto at = [&](const std::deque<Device<float>>& all, int k) {
-      return all[static_cast<size_t>(4 * i + k)].data();
-    };
-    layers.push_back({at(weights, 0), at(weights, 1), at(weights, 2), at(weights, 3), in, H});
-    dlayers.push_back({at(grads, 0), at(grads, 1), at(grads, 2), at(grads, 3)});
-  }
 
   SequenceDesc desc{};
   desc.cell = c.cell;
@@ -117,7 +113,7 @@ void run(const Backend& backend, const Case& c) {
   f.resets_stride1 = 1;
   f.y = sequence(y, D * H);
   f.hn = state(hn);
-  if (lstm) f.c0 = state(c0), f.cn = state(cn);
+  if (cell.has_cell_state) f.c0 = state(c0), f.cn = state(cn);
   f.tape = tape.data();
   require_ok(backend.sequence->forward(&desc, &f, forward.data(), nullptr));
 
@@ -135,7 +131,7 @@ void run(const Backend& backend, const Case& c) {
   b.dhn = state(dhn);
   b.dx = sequence(dx, I);
   b.dh0 = state(dh0);
-  if (lstm) b.dcn = state(dcn), b.dc0 = state(dc0);
+  if (cell.has_cell_state) b.dcn = state(dcn), b.dc0 = state(dc0);
   b.dweights = dlayers.data();
   require_ok(backend.sequence->backward(&desc, &b, backward.data(), nullptr));
 

@@ -421,8 +421,8 @@ void Launch::deadlock() {
   if (waits->at_mbarrier != nullptr) {
     const MbarrierState& m = *waits->at_mbarrier;
     fault(
-        "waits for ever at mbarrier_wait(): phase %u of the mbarrier at byte %lld misses %d of %d arrivals and %lld "
-        "bytes",
+        "waits for ever at mbarrier_wait(): phase %u of the mbarrier at byte %lld misses "
+        "%d of %d arrivals and %lld bytes",
         m.phase, static_cast<long long>(m.offset), m.pending, m.arrivals, static_cast<long long>(m.missing_bytes));
   }
   if (waits->at_flag != nullptr) {

@@ -43,7 +43,7 @@ class Net {
     SequenceSizes sizes;
     require_ok(backend->sequence->sizes(&desc, &sizes));
     for (const size_t bytes : {sizes.packed, sizes.tape, sizes.forward, sizes.backward}) blocks_.emplace_back(bytes);
-    const LayerWeights weights{w_.data(), r_.data(), nullptr, nullptr, I, H};
+    const LayerWeights weights{{{w_.data(), I}, {r_.data(), H}}};
     require_ok(backend->sequence->pack(&desc, &weights, blocks_[0].data(), nullptr));
   }
 
@@ -61,7 +61,7 @@ class Net {
   void backward(Stream stream) {
     require_ok(fill(dw_.data(), 0, sizeof(float) * 4 * H * I, stream));
     require_ok(fill(dr_.data(), 0, sizeof(float) * 4 * H * H, stream));
-    const LayerGrads grads{dw_.data(), dr_.data(), nullptr, nullptr};
+    const LayerGrads grads{{dw_.data(), dr_.data()}};
     BackwardArgs b{};
     b.x = {x_.data(), B * I, I};
     b.packed = blocks_[0].data();

@@ -1,12 +1,21 @@
 // Arguments of the bindings, checked: what comes in is used as it is or refused, never converted or copied.
 //
+//   // read by the call: positive strides, 1 on the last axis
 //   const Argument x = input("x", x_object, any_float, {{"T"}, {"B"}, {"I", sizes.I}});
 //   const Argument w = input("weight", w_object, x.element(), {{"N"}, {"I", x.size(2)}});
-//   const Argument d = output("dweight", d_object, x.element(), {{"N", N}, {"I", x.size(2)}});   // contiguous,
-//   writable if (bias_object.is_none()) ...                             // or optional_input / optional_output: absent
-//   when None disjoint({&d}, {&x, &w});                                  // outputs share no memory with inputs or each
-//   other py::array y = fresh(x.element(), {T, B, H}, "y");          // 64-byte aligned, not initialised {
-//   py::gil_scoped_release release; TeamLease lease; check(backend, backend.dense->gemm(...), "linear_forward"); }
+//   // written by the call: contiguous and writable
+//   const Argument d = output("dweight", d_object, x.element(), {{"N", N}, {"I", x.size(2)}});
+//   // the same, absent when None (optional_output likewise)
+//   const Argument b = optional_input("bias", b_object, x.element(), {{"N", N}});
+//   // outputs share no memory with inputs or each other
+//   disjoint({&d}, {&x, &w});
+//   // 64-byte aligned, not initialised
+//   py::array y = fresh(x.element(), {T, B, H}, "y");
+//   {
+//     py::gil_scoped_release release;
+//     TeamLease lease;
+//     check(backend, backend.dense->gemm(...), "linear_forward");
+//   }
 //
 // Axes are written as in the documentation; one without a size accepts any, and {"..."} in front stands for any number
 // of leading axes. A wrong type or dtype raises TypeError; a wrong shape, stride or value ValueError. Each message

@@ -1,4 +1,4 @@
-// Cells by name, and the plan of a stack as data.
+// Cells, precisions and plans by name, and the plan of a stack as data.
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/ops/sequence.hpp"
 #include "isa/plan_override.hpp"
@@ -10,10 +10,43 @@ namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 62;
 
-constexpr CellName kCells[] = {{"rnn_tanh", CellKind::rnn_tanh, 1},
-                               {"rnn_relu", CellKind::rnn_relu, 1},
-                               {"gru", CellKind::gru, 3},
-                               {"lstm", CellKind::lstm, 4}};
+// "one of 'a', 'b'" of an array of names.
+template <size_t N>
+std::string one_of(const char* const (&names)[N]) {
+  std::string text = "one of ";
+  for (const char* name : names) text += (name == names[0] ? "'" : ", '") + std::string(name) + "'";
+  return text;
+}
+
+template <size_t N>
+py::tuple tuple_of(const char* const (&names)[N]) {
+  py::tuple tuple(N);
+  for (size_t i = 0; i < N; ++i) tuple[i] = names[i];
+  return tuple;
+}
+
+// Words divided by spaces.
+py::object words(const char* text) { return py::tuple(py::str(text).attr("split")()); }
+
+// What CellTraits says of every cell, for Python.
+py::dict cells() {
+  py::dict all;
+  for (const CellTraits& cell : kCells) {
+    py::list weights;
+    for (int32_t i = 0; i < cell.weights.count; ++i) {
+      const WeightSpec& spec = cell.weights.spec[i];
+      weights.append(py::make_tuple(spec.name, kWeightRoles[static_cast<int32_t>(spec.role)], spec.blocks));
+    }
+    py::dict facts;
+    facts["family"] = cell.family;
+    facts["gates"] = words(cell.gate_names);
+    facts["tape"] = words(cell.tape_names);
+    facts["cell_state"] = cell.has_cell_state;
+    facts["weights"] = py::tuple(weights);
+    all[cell.name] = facts;
+  }
+  return all;
+}
 
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
@@ -53,26 +86,35 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
 
 }  // namespace
 
-const CellName& cell_named(const std::string& name) {
-  for (const CellName& cell : kCells)
+#define FUSEDRNN_NAME(kind, Type) #kind,
+constexpr const char* kCellNames[] = {FUSEDRNN_CELLS(FUSEDRNN_NAME)};
+#undef FUSEDRNN_NAME
+
+const CellTraits& cell_named(const std::string& name) {
+  for (const CellTraits& cell : kCells)
     if (name == cell.name) return cell;
-  bad_value("cell", "one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "'" + name + "'");
+  bad_value("cell", one_of(kCellNames), "'" + name + "'");
 }
 
 Precision precision_named(const std::string& name) {
-  constexpr const char* kNames[] = {"ieee", "tf32", "tf32x3", "bf16", "fp16"};
-  for (int32_t i = 0; i < 5; ++i)
-    if (name == kNames[i]) return static_cast<Precision>(i);
-  bad_value("precision", "one of 'ieee', 'tf32', 'tf32x3', 'bf16', 'fp16'", "'" + name + "'");
+  int32_t value = 0;
+  for (const char* known : kPrecisionNames) {
+    if (name == known) return static_cast<Precision>(value);
+    ++value;
+  }
+  bad_value("precision", one_of(kPrecisionNames), "'" + name + "'");
 }
 
 void require_plan(SequenceDesc& desc, const std::string& algo) {
-  if (!plan_kind(algo, desc.plan))
-    bad_value("algo", "one of 'auto', 'reference', 'step', 'cluster', 'grid'", "'" + algo + "'");
+  if (!plan_kind(algo, desc.plan)) bad_value("algo", one_of(kPlanNames), "'" + algo + "'");
   desc.plan_required = desc.plan != PlanKind::automatic;
 }
 
 void bind_plan(py::module_& m) {
+  m.attr("MAX_LAYERS") = kMaxLayers;
+  m.def("cells", &cells);
+  m.def("precisions", [] { return tuple_of(kPrecisionNames); });
+  m.def("algos", [] { return tuple_of(kPlanNames); });
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
         py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"),

@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "bindings/arrays/checks.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "runtime/error.hpp"
@@ -16,76 +18,81 @@ void check_size(const SequenceDesc& desc, int64_t gates) {
   product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
 }
 
-std::vector<std::string> weight_names(int layers, int directions, bool bias) {
-  std::vector<std::string> names;
-  for (int l = 0; l < layers; ++l)
-    for (int d = 0; d < directions; ++d)
-      for (const char* kind : {"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
-        if (bias || kind[0] == 'w')
-          names.push_back(std::string(kind) + "_l" + std::to_string(l) + (d ? "_reverse" : ""));
-  return names;
+// The cell that weights with so many rows of R and units belong to, if it can be told by them: one without weights of
+// its own.
+const CellTraits& cell_of(const std::string& name, int64_t rows, int64_t H) {
+  std::string known;
+  for (const CellTraits& cell : kCells) {
+    if (cell.unit_values > 0) continue;
+    if (H >= 1 && cell.gates * H == rows) return cell;
+    known += (known.empty() ? "" : ", ") + std::to_string(cell.gates) + " (" + cell.name + ")";
+  }
+  bad_value(name, "(G*H, H) with H >= 1 and G = " + known + ", or the cell named",
+            "(" + std::to_string(rows) + ", " + std::to_string(H) + ")");
 }
 
-// Shape of weight `i` of the list.
-std::vector<int64_t> weight_shape(const SequenceDesc& desc, int64_t gates, size_t i) {
-  const size_t kinds = desc.has_bias ? 4 : 2, kind = i % kinds;
-  const bool first_layer = i / kinds / desc.directions == 0;
-  if (kind >= 2) return {gates * desc.H};
-  return {gates * desc.H, kind == 1 ? desc.H : first_layer ? desc.I : desc.directions * desc.H};
+Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
+                         const Backend* device, bool grad) {
+  const auto checked = grad ? optional_output : input;
+  return size.matrix ? checked(name, value, element, {{"G*H", size.rows}, {"in", size.columns}}, device)
+                     : checked(name, value, element, {{"G*H", size.rows}}, device);
+}
+
+// What a list of `count` arrays must be for the weights of a stack.
+void require_count(const char* name, const std::vector<StackWeight>& weights, size_t count) {
+  if (count != weights.size())
+    bad_value(name, "a list of " + std::to_string(weights.size()) + " arrays", "of " + std::to_string(count));
+}
+
+std::string gates_text(const CellTraits& cell) {
+  return "those of a cell with " + std::to_string(cell.gates) + " gates (" + cell.name + ")";
 }
 
 std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle num_directions, bool bias,
                                             const py::list& weights, const std::string& precision,
-                                            const std::string& algo) {
-  const int layers = static_cast<int>(integer("num_layers", num_layers, 1, kMaxLayers));
-  const int directions = static_cast<int>(integer("num_directions", num_directions, 1, 2));
-  const std::vector<std::string> names = weight_names(layers, directions, bias);
-  if (weights.size() != names.size())
-    bad_value("weights", "a list of " + std::to_string(names.size()) + " arrays",
-              "of " + std::to_string(weights.size()));
-  const Backend* device = device_of(weights[0]);
-  const Argument w = input(names[0], weights[0], any_float, {{"G*H"}, {"I"}}, device);
-  const Argument r = input(names[1], weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
-  const int64_t H = r.size(1), gates = H > 0 ? r.size(0) / H : 0;
-  if (H < 1 || gates * H != r.size(0) || (gates != 1 && gates != 3 && gates != 4))
-    bad_value(names[1], "(G*H, H) with H >= 1 and G = 1 (Elman), 3 (GRU) or 4 (LSTM)",
-              "(" + std::to_string(r.size(0)) + ", " + std::to_string(H) + ")");
-
+                                            const std::string& algo, const std::optional<std::string>& cell) {
   SequenceDesc desc{};
-  desc.cell = gates == 1 ? CellKind::rnn_tanh : gates == 3 ? CellKind::gru : CellKind::lstm;
+  desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
+  desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
+  desc.has_bias = bias;
+  if (cell) desc.cell = cell_named(*cell).kind;
+  require_count("weights", stack_weights(desc), weights.size());
+  const Backend* device = device_of(weights[0]);
+  const std::vector<StackWeight> first = stack_weights(desc);
+  const Argument w = input(first[0].name, weights[0], any_float, {{"G*H"}, {"I"}}, device);
+  const Argument r = input(first[1].name, weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
+  const int64_t H = r.size(1);
+  if (!cell) desc.cell = cell_of(first[1].name, r.size(0), H).kind;
+  const CellTraits& its = traits(desc.cell);
+  if (H < 1 || its.gates * H != r.size(0))
+    bad_value("weights", gates_text(its),
+              first[1].name + " (" + std::to_string(r.size(0)) + ", " + std::to_string(H) + ")");
   desc.dtype = w.dtype();
   desc.precision = precision_named(precision);
   require_plan(desc, algo);
-  desc.layers = layers;
-  desc.directions = directions;
-  desc.has_bias = bias;
   desc.I = w.size(1);
   desc.H = H;
-  product("G * H * (I + H)", {gates, H, desc.I + H, layers, directions, 16});
+  product("G * H * (I + H)", {its.gates, H, desc.I + H, desc.layers, desc.directions, 16});
+  std::vector<StackWeight> all = stack_weights(desc);
   std::vector<Argument> arguments;
-  for (size_t i = 0; i < names.size(); ++i) {
-    const std::vector<int64_t> shape = weight_shape(desc, gates, i);
-    arguments.push_back(shape.size() == 1
-                            ? input(names[i], weights[i], w.element(), {{"G*H", shape[0]}}, device)
-                            : input(names[i], weights[i], w.element(), {{"G*H", shape[0]}, {"in", shape[1]}}, device));
-  }
-  std::vector<LayerWeights> layer(static_cast<size_t>(layers * directions));
-  for (size_t i = 0; i < layer.size(); ++i) {
-    const Argument* a = &arguments[i * (bias ? 4 : 2)];
-    layer[i] = LayerWeights{a[0].data(),    a[1].data(),   bias ? a[2].data() : nullptr, bias ? a[3].data() : nullptr,
-                            a[0].stride(0), a[1].stride(0)};
+  std::vector<LayerWeights> layers(static_cast<size_t>(desc.layers * desc.directions));
+  for (size_t i = 0; i < all.size(); ++i) {
+    const StackWeight& weight = all[i];
+    const Argument a = weight_argument(weight.name, weights[i], weight.size, w.element(), device, false);
+    layers[static_cast<size_t>(weight.stack)].weight[weight.which] = {a.data(), weight.size.matrix ? a.stride(0) : 1};
+    arguments.push_back(a);
   }
 
   const Backend& backend = backend_of(device);
   auto packed = std::make_shared<PackedWeights>(
-      PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, gates, nullptr, names});
+      PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, std::move(all), nullptr});
   py::gil_scoped_release release;
   CallStream on(device);
   on.offer_to_pack(desc);
   SequenceSizes sizes;
   check(backend, backend.sequence->sizes(&desc, &sizes), "pack_weights");
   packed->memory = std::make_unique<Memory>(backend, sizes.packed, "pack_weights");
-  check(backend, backend.sequence->pack(&desc, layer.data(), packed->memory->data(), on.stream()), "pack_weights");
+  check(backend, backend.sequence->pack(&desc, layers.data(), packed->memory->data(), on.stream()), "pack_weights");
   on.finish();
   return packed;
 }
@@ -178,6 +185,8 @@ Result fresh_sequence(const Backend* device, const SequenceDesc& desc, bool batc
   return array;
 }
 
+std::string no_cell_state(const CellTraits& cell) { return std::string("None: ") + cell.name + " has no cell states"; }
+
 Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
                         const char* feature, Element element, const Backend* device) {
   const int64_t T = desc.T, B = desc.B;
@@ -186,20 +195,18 @@ Argument sequence_input(const char* name, py::handle value, const SequenceDesc& 
 }
 
 py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
-                           py::handle h0_object, py::handle c0_object, py::handle lengths, py::handle resets,
-                           bool batch_first, py::handle dropout, py::handle dropout_key, bool train) {
-  const CellName& kind = cell_named(cell);
-  if (kind.gates != packed->gates)
-    bad_value("weights",
-              std::string("those of a cell with ") + std::to_string(kind.gates) + " gates (" + kind.name + ")",
-              "of a cell with " + std::to_string(packed->gates));
+                           py::handle h0_object, py::handle c0_object, const SequenceOptions& options) {
+  const CellTraits &its = cell_named(cell), &packed_for = traits(packed->desc.cell);
+  if (!share_weights(its, packed_for))
+    bad_value("weights", gates_text(its),
+              "of a cell with " + std::to_string(packed_for.gates) + " (" + packed_for.name + ")");
   SequenceDesc desc = packed->desc;
   const Element element = element_of(desc.dtype);
-  desc.cell = kind.kind;
+  const bool batch_first = options.batch_first, train = options.train;
+  desc.cell = its.kind;
   desc.train = train;
-  const double probability = real("dropout", dropout, 0, 1);
-  desc.dropout = train ? probability : 0.0;
-  desc.dropout_key = unsigned_integer("dropout_key", dropout_key);
+  desc.dropout = train ? options.dropout : 0.0;
+  desc.dropout_key = options.dropout_key;
 
   const Backend* device = packed->device;
   if (device != nullptr) require_device("weights", *device, packed->index);
@@ -207,19 +214,19 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
                            : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}}, device);
   desc.T = x.size(batch_first ? 1 : 0);
   desc.B = x.size(batch_first ? 0 : 1);
-  check_size(desc, packed->gates);
+  check_size(desc, its.gates);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
   const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
-  const bool has_cell = kind.kind == CellKind::lstm;
-  if (!has_cell && !c0_object.is_none()) bad_value("c0", "None: only an LSTM has cell states", "given");
+  const bool has_cell = its.has_cell_state;
+  if (!has_cell && !c0_object.is_none()) bad_value("c0", no_cell_state(its), "given");
   const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
 
   const Backend& backend = packed->backend;
   auto tape = std::make_shared<Tape>();
   tape->packed = packed;
   tape->batch_first = batch_first;
-  tape->lengths = copied_lengths(lengths, desc.T, B, device);
-  tape->resets = copied_resets(resets, desc.T, B, batch_first, device);
+  tape->lengths = copied_lengths(options.lengths, desc.T, B, device);
+  tape->resets = copied_resets(options.resets, desc.T, B, batch_first, device);
   desc.has_lengths = !tape->lengths.empty();
   desc.has_resets = !tape->resets.empty();
   if (device != nullptr) {
@@ -270,32 +277,24 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   if (device != nullptr) require_device("tape", *device, packed.index);
   const Element element = element_of(desc.dtype);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
-  const bool has_cell = desc.cell == CellKind::lstm;
+  const CellTraits& its = traits(desc.cell);
+  const bool has_cell = its.has_cell_state;
   const Argument dy =
       sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element, device);
   const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
-  if (!has_cell && !dcn_object.is_none()) bad_value("dcn", "None: only an LSTM has cell states", "given");
+  if (!has_cell && !dcn_object.is_none()) bad_value("dcn", no_cell_state(its), "given");
   const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
-  if (dweights.size() != packed.names.size())
-    bad_value("dweights", "a list of " + std::to_string(packed.names.size()) + " arrays",
-              "of " + std::to_string(dweights.size()));
+  require_count("dweights", packed.weights, dweights.size());
   std::vector<Argument> grads;
-  for (size_t i = 0; i < packed.names.size(); ++i) {
-    const std::string name = "d" + packed.names[i];
-    const std::vector<int64_t> shape = weight_shape(desc, packed.gates, i);
-    grads.push_back(shape.size() == 1
-                        ? optional_output(name, dweights[i], element, {{"G*H", shape[0]}}, device)
-                        : optional_output(name, dweights[i], element, {{"G*H", shape[0]}, {"in", shape[1]}}, device));
+  std::vector<LayerGrads> layers(static_cast<size_t>(stacks));
+  for (size_t i = 0; i < packed.weights.size(); ++i) {
+    const StackWeight& weight = packed.weights[i];
+    grads.push_back(weight_argument("d" + weight.name, dweights[i], weight.size, element, device, true));
+    layers[static_cast<size_t>(weight.stack)].weight[weight.which] = grads.back().data();
   }
   std::vector<const Argument*> outputs, inputs{&dy, &dhn, &dcn, &tape.x};
   for (const Argument& grad : grads) outputs.push_back(&grad);
   disjoint(outputs, inputs);
-  std::vector<LayerGrads> layer(static_cast<size_t>(stacks));
-  for (size_t i = 0; i < layer.size(); ++i) {
-    const Argument* g = &grads[i * (desc.has_bias ? 4 : 2)];
-    layer[i] = LayerGrads{g[0].data(), g[1].data(), desc.has_bias ? g[2].data() : nullptr,
-                          desc.has_bias ? g[3].data() : nullptr};
-  }
 
   BackwardArgs args{};
   if (const std::shared_ptr<Block> x = tape.x.block()) x->use(Access::read);
@@ -308,7 +307,7 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   if (dy.present()) args.dy = dy.array3(tape.batch_first);
   if (dhn.present()) args.dhn = dhn.array3();
   if (dcn.present()) args.dcn = dcn.array3();
-  args.dweights = layer.data();
+  args.dweights = layers.data();
   Result dx;
   if (need_dx) dx = fresh_sequence(device, desc, tape.batch_first, desc.I, "dx", args.dx);
   const Result dh0 = fresh_on(device, element, {stacks, B, H}, "dh0");
@@ -330,6 +329,20 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
 
 }  // namespace
 
+std::vector<StackWeight> stack_weights(const SequenceDesc& desc) {
+  const WeightSpecs& specs = traits(desc.cell).weights;
+  std::vector<StackWeight> weights;
+  for (int32_t stack = 0; stack < desc.layers * desc.directions; ++stack) {
+    const int32_t layer = stack / desc.directions;
+    const std::string suffix = "_l" + std::to_string(layer) + (stack % desc.directions ? "_reverse" : "");
+    const int64_t inputs = layer == 0 ? desc.I : desc.directions * desc.H;
+    for (int32_t i = 0; i < specs.count; ++i)
+      if (desc.has_bias || !is_bias(specs.spec[i]))
+        weights.push_back({stack, i, specs.spec[i].name + suffix, weight_size(specs.spec[i], inputs, desc.H)});
+  }
+  return weights;
+}
+
 void bind_sequence(py::module_& m) {
   py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
       .def_property_readonly("nbytes", [](const PackedWeights& packed) { return packed.memory->bytes(); })
@@ -339,10 +352,28 @@ void bind_sequence(py::module_& m) {
       .def_property_readonly("cells", &tape_cells)
       .def_property_readonly("gates", &tape_gates);
   m.def("pack_weights", &pack_weights, py::arg("num_layers"), py::arg("num_directions"), py::arg("bias"),
-        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto");
+        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("cell") = py::none());
+  py::class_<SequenceOptions>(m, "SequenceOptions")
+      .def(py::init([](py::object lengths, py::object resets, bool batch_first, py::handle dropout,
+                       py::handle dropout_key, bool train) {
+             return SequenceOptions{std::move(lengths),
+                                    std::move(resets),
+                                    batch_first,
+                                    real("dropout", dropout, 0, 1),
+                                    unsigned_integer("dropout_key", dropout_key),
+                                    train};
+           }),
+           py::arg("lengths") = py::none(), py::arg("resets") = py::none(), py::arg("batch_first") = false,
+           py::arg("dropout") = 0.0, py::arg("dropout_key") = 0, py::arg("train") = true)
+      .def_readonly("lengths", &SequenceOptions::lengths)
+      .def_readonly("resets", &SequenceOptions::resets)
+      .def("of_arrays", [](SequenceOptions options, py::object lengths, py::object resets) {
+        options.lengths = std::move(lengths);
+        options.resets = std::move(resets);
+        return options;
+      });
   m.def("sequence_forward", &sequence_forward, py::arg("cell"), py::arg("packed"), py::arg("x"), py::arg("h0"),
-        py::arg("c0"), py::arg("lengths"), py::arg("resets"), py::arg("batch_first"), py::arg("dropout"),
-        py::arg("dropout_key"), py::arg("train"));
+        py::arg("c0"), py::arg("options"));
   m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
         py::arg("dweights"), py::arg("need_dx"));
   bind_plan(m);

@@ -5,19 +5,38 @@
 #include <string>
 #include <vector>
 
+#include "backend/traits.hpp"
 #include "bindings/call.hpp"
 
 namespace fusedrnn {
+
+// A weight of a stack: which of the cell's, of which layer and direction (layer * D + direction), its name in Python.
+struct StackWeight {
+  int32_t stack, which;
+  std::string name;
+  WeightSize size;
+};
+
+// All weights of a stack in the order of Python's lists. Of `desc`: cell, layers, directions, has_bias, I and H.
+std::vector<StackWeight> stack_weights(const SequenceDesc& desc);
+
+// What forward is told of its sequences beside x and the states. A value: nothing changes one.
+struct SequenceOptions {
+  py::object lengths, resets;  // arrays or None, which are checked against x
+  bool batch_first;
+  double dropout;
+  uint64_t dropout_key;
+  bool train;
+};
 
 // The weights of a stack in the layout of the backend that packed them, which is the one that will read them.
 struct PackedWeights {
   const Backend& backend;
   const Backend* device;  // the same where arrays are device arrays, nullptr where they are NumPy's
   int32_t index;          // of that device
-  SequenceDesc desc;      // sizes of the stack; T and B are 0
-  int64_t gates;
+  SequenceDesc desc;      // sizes of the stack; T and B are 0, the cell one that shares these weights
+  std::vector<StackWeight> weights;
   std::unique_ptr<Memory> memory;
-  std::vector<std::string> names;  // of the weights, PyTorch's order
 };
 
 // Everything backward needs. x is borrowed; states, lengths and resets are copied, so that writing to them later is
@@ -35,16 +54,8 @@ struct Tape {
   size_t bytes() const;
 };
 
-constexpr int64_t kMaxLayers = 1 << 16;
-
-struct CellName {
-  const char* name;
-  CellKind kind;
-  int64_t gates;
-};
-
 // ValueError when there is no such cell, or no such precision.
-const CellName& cell_named(const std::string& name);
+const CellTraits& cell_named(const std::string& name);
 Precision precision_named(const std::string& name);
 
 // Makes `algo` the plan of the stack, whatever else is forced; "auto" leaves the choice. ValueError for another name.

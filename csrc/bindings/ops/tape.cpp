@@ -1,6 +1,7 @@
 // What a tape shows of itself.
 #include <cstring>
 
+#include "backend/traits.hpp"
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/ops/sequence.hpp"
 #include "runtime/error.hpp"
@@ -51,7 +52,7 @@ size_t Tape::bytes() const {
 }
 
 py::object tape_cells(const Tape& tape) {
-  if (tape.desc.cell != CellKind::lstm) return py::none();
+  if (!traits(tape.desc.cell).has_cell_state) return py::none();
   return tape_array(tape, 1, [](const TapeView& seen) { return seen.cells; });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/traits.hpp"
 #include "bindings/arrays/device_array.hpp"
 
 namespace fusedrnn {
@@ -80,7 +81,7 @@ FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int
   };
   FinalStates final;
   final.h = fresh_state("hn");
-  if (desc.cell == CellKind::lstm) final.c = fresh_state("cn");
+  if (traits(desc.cell).has_cell_state) final.c = fresh_state("cn");
   return final;
 }
 

@@ -33,7 +33,6 @@ class Weights {
     }
   }
 
-  size_t count() const { return weights_.size(); }
   const Weight& operator[](size_t i) const { return weights_[i]; }
   int64_t size(size_t i, size_t axis) const { return sizes_[i][axis]; }
 
@@ -55,15 +54,13 @@ std::unique_ptr<Layer> make_recurrent(const Backend& backend, DType dtype, const
   desc.dropout = py::cast<double>(options["dropout"]);
   desc.I = weights.size(0, 1);
   desc.H = weights.size(1, 1);
-  std::vector<LayerWeights> layer_weights;
-  std::vector<LayerGrads> layer_grads;
-  const size_t kinds = desc.has_bias ? 4 : 2;
-  for (size_t i = 0; i < weights.count(); i += kinds) {
-    const Weight none, *bias_ih = desc.has_bias ? &weights[i + 2] : &none,
-                       *bias_hh = desc.has_bias ? &weights[i + 3] : &none;
-    layer_weights.push_back({weights[i].data, weights[i + 1].data, bias_ih->data, bias_hh->data, weights.size(i, 1),
-                             weights.size(i + 1, 1)});
-    layer_grads.push_back({weights[i].grad, weights[i + 1].grad, bias_ih->grad, bias_hh->grad});
+  std::vector<LayerWeights> layer_weights(static_cast<size_t>(desc.layers * desc.directions));
+  std::vector<LayerGrads> layer_grads(layer_weights.size());
+  size_t i = 0;
+  for (const StackWeight& weight : stack_weights(desc)) {
+    const auto stack = static_cast<size_t>(weight.stack);
+    layer_weights[stack].weight[weight.which] = {weights[i].data, weight.size.columns};
+    layer_grads[stack].weight[weight.which] = weights[i++].grad;
   }
   return std::make_unique<RecurrentLayer>(backend, desc, py::cast<bool>(options["batch_first"]),
                                           std::move(layer_weights), std::move(layer_grads));

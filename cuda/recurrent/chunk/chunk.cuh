@@ -26,9 +26,10 @@ Status with_tiles(Element e, int rows, Run&& run) {
       return with_rows(Fp16());
     case Element::tf32x3:
       return with_rows(Tf32x3());
-    default:
-      return fail(Status::unsupported, "plans cluster and grid compute in float32 and less");
+    case Element::f64:
+      break;
   }
+  return fail(Status::unsupported, "plans cluster and grid compute in float32 and less");
 }
 
 // ---------------------------------------------------------------------------------------------------------- forward

@@ -2,7 +2,7 @@
 // shared memory.
 #pragma once
 
-#include "recurrent/cell_shape.hpp"
+#include "backend/traits.hpp"
 #include "recurrent/cluster/cluster.hpp"
 
 namespace fusedrnn::cuda {
@@ -13,7 +13,7 @@ constexpr int64_t kMostHidden = 4096, kMostRows = int64_t{1} << 24;
 inline int64_t quotient_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 inline int64_t round_up(int64_t n, int64_t to) { return quotient_up(n, to) * to; }
 
-inline UnitShape unit_shape(const CellShape& cell, bool backward) {
+inline UnitShape unit_shape(const CellTraits& cell, bool backward) {
   return backward ? UnitShape{1, cell.gates, cell.tape_blocks + kBackwardInputs} : UnitShape{cell.gates, 1, cell.gates};
 }
 

@@ -61,7 +61,7 @@ Status plan_clusters(const SequenceDesc& desc, Element e, const hw::Limits& limi
   *plan = ClusterPlan{};
   if (e == Element::f64 || limits.compute_major < 9 || desc.B == 0) return Status::ok;
   if (desc.H > kMostHidden || desc.B > kMostRows) return Status::ok;
-  const CellShape cell = shape_of(desc.cell);
+  const CellTraits& cell = traits(desc.cell);
   const CellSteps steps = steps_of(desc.cell);
 
   // Of what fits, the shape of the fewest clocks among clusters of at most so many blocks.

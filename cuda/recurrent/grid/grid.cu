@@ -15,7 +15,7 @@ bool possible(const SequenceDesc& desc, Element e) {
 }
 
 GridShape shape_for(const SequenceDesc& desc, Element e, bool backward, bool many) {
-  return grid_shape(e, desc.H, grid_rows(e, many), unit_shape(shape_of(desc.cell), backward));
+  return grid_shape(e, desc.H, grid_rows(e, many), unit_shape(traits(desc.cell), backward));
 }
 
 // Clocks of a step, roughly, as data sheets have it: products, R and the state on their way through shared memory, the
@@ -62,15 +62,13 @@ GridShape grid_shape(Element e, int64_t H, int32_t rows, const UnitShape& unit) 
 
 GridSteps grid_of(CellKind cell) {
   switch (cell) {
-    case CellKind::rnn_relu:
-      return rnn_relu_grid();
-    case CellKind::gru:
-      return gru_grid();
-    case CellKind::lstm:
-      return lstm_grid();
-    default:
-      return rnn_tanh_grid();
+#define FUSEDRNN_CASE(kind, Type) \
+  case CellKind::kind:            \
+    return kind##_grid();
+    FUSEDRNN_CELLS(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
   }
+  return {};  // of no cell: element_of refuses it before
 }
 
 Status plan_grid(const SequenceDesc& desc, Element e, const hw::Limits& limits, GridPlan* plan) {

@@ -75,10 +75,9 @@ struct GridSteps {
   Status (*forward)(Element e, const GridForward& steps, Stream stream);
   Status (*backward)(Element e, const GridBackward& steps, Stream stream);
 };
-GridSteps rnn_tanh_grid();
-GridSteps rnn_relu_grid();
-GridSteps gru_grid();
-GridSteps lstm_grid();
+#define FUSEDRNN_DECLARE(kind, Type) GridSteps kind##_grid();
+FUSEDRNN_CELLS(FUSEDRNN_DECLARE)
+#undef FUSEDRNN_DECLARE
 GridSteps grid_of(CellKind cell);
 
 // What a stack gets of the plan.

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import _native, cuda
+from fusedrnn._core.cells import ALGOS, PRECISIONS
 
 DEVICES = ("cpu", "cuda", "auto")
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
-ALGOS = ("auto", "reference", "step", "cluster", "grid")
 _said_fallback = False
 _LEGACY_STREAM = 1
 

@@ -16,7 +16,7 @@ def prepare_backend(threads: int | None) -> None:
     try:
         fr.cpu.isa()
         fr.get_num_threads()
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, RuntimeError, OSError) as error:
         raise CommandError(str(error)) from None
     if threads is not None:
         try:

@@ -1,57 +1,47 @@
 """One file that holds a run: weights, optimizer, carried state, configuration, text, random state, position.
 
 The file is safetensors: named arrays, and a text header. Everything that is not an array is JSON in the
-header; an array inside a nested structure (the optimizer's state) is replaced there by its name.
+header (`contents.py`, `trees.py`).
 
     format           "fusedrnn-char"
     format_version   "1"
     contents         JSON: config, vocabulary, text, progress, trees
+    sha256           of the contents and of every array with its name, dtype and shape; absent in old files
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.cli.config import TrainConfig
+from fusedrnn.cli import memory
+from fusedrnn.cli.config import shortened
+from fusedrnn.cli.contents import Checkpoint, from_json, to_json
 from fusedrnn.cli.errors import CommandError, file_errors, need
-from fusedrnn.cli.files import write_atomically
+from fusedrnn.cli.files import open_regular, write_atomically
 
+__all__ = ["FILE_NAME", "Checkpoint", "checkpoint_path", "checksum", "load", "save"]
 FORMAT = "fusedrnn-char"
 FORMAT_VERSION = 1
 FILE_NAME = "checkpoint.safetensors"
-
-
-@dataclass
-class Checkpoint:
-    """A run at one moment.
-
-    Attributes:
-        config: what defines the run.
-        vocabulary: the characters the model knows, in the order of their numbers.
-        text: ``sources`` (paths, none for the default text), ``sha256`` and ``length`` of the text.
-        progress: ``step`` (updates done; with the text it gives the position in it), ``seconds`` spent, and
-            what the progress display carries on from.
-        trees: by name, nested dicts and lists of numbers, strings and arrays: ``model``, ``optimizer``,
-            ``state`` (carried from window to window) and ``random``.
-    """
-
-    config: TrainConfig
-    vocabulary: str
-    text: dict[str, Any]
-    progress: dict[str, Any]
-    trees: dict[str, Any] = field(default_factory=dict)
+DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
+METADATA = frozenset({"format", "format_version", "contents", "sha256"})
 
 
 def checkpoint_path(path: str | Path) -> Path:
-    """The checkpoint a user means: a file, or the one in the directory of a run."""
-    return Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    """The checkpoint a user means: a file, or the one in the directory of a run.
+
+    Raises:
+        CommandError: it is no name that a file can have, or cannot be looked at.
+    """
+    with file_errors(f"cannot read {path}"):
+        return Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -61,17 +51,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         CommandError: it cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    contents = {
-        "config": checkpoint.config.to_json(),
-        "vocabulary": checkpoint.vocabulary,
-        "text": checkpoint.text,
-        "progress": checkpoint.progress,
-        "trees": {name: _take_arrays(tree, name, arrays) for name, tree in checkpoint.trees.items()},
-    }
+    contents = to_json(checkpoint, arrays)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "contents": json.dumps(contents, allow_nan=True),
+        "contents": contents,
+        "sha256": checksum(contents, arrays),
     }
     data = need("safetensors.numpy").save(arrays, metadata)
     kept = "; the earlier checkpoint is unchanged" if path.exists() else ""
@@ -82,69 +67,66 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         raise CommandError(f"{error}{kept}") from None
 
 
+def look_at(path: Path) -> int:
+    """The size of a file that can be read.
+
+    Raises:
+        CommandError: it cannot; what is wrong is said in the words of the system.
+    """
+    with file_errors(f"cannot read {path}"), open_regular(path) as file:
+        return file.seek(0, 2)
+
+
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint back.
+    """Reads a checkpoint back. Its `checked` says whether it had a checksum.
 
     Raises:
         CommandError: there is none, it is damaged, or it is something else.
     """
     safetensors = need("safetensors")
-    with file_errors(f"cannot read {path}"), path.open("rb"):
-        pass  # says what is wrong with the file in the words of the system, which safetensors does not
+    size = look_at(path)
     try:
+        # Opening compares the header with the size of the file, so that no array is larger than that.
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            _check_format(path, metadata)
+            for name in file.keys():  # noqa: SIM118
+                if file.get_slice(name).get_dtype() not in DTYPES:
+                    found = file.get_slice(name).get_dtype()
+                    raise CommandError(f"{path} is damaged: array {shortened(name)} is of dtype {found}")
+            memory.require(2 * size, str(path), "use a machine with more memory")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise CommandError(f"{path} is damaged or no checkpoint: {error}") from None
+    except (OSError, ValueError) as error:  # it has changed since it was looked at
+        raise CommandError(f"{path} is damaged or no checkpoint: {error}") from None
+    contents = metadata.get("contents", "")
+    if "sha256" in metadata and metadata["sha256"] != checksum(contents, arrays):
+        raise CommandError(
+            f"{path} is damaged: it does not have the SHA-256 that its header says: use an earlier copy"
+        )
+    try:
+        return from_json(contents, arrays, checked="sha256" in metadata)
+    except CommandError as error:
+        raise CommandError(f"{path} is damaged: {error}") from None
+
+
+def checksum(contents: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of a checkpoint's contents and arrays, hexadecimal."""
+    digest = hashlib.sha256(contents.encode("utf-8", "surrogatepass"))
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         raise CommandError(f"{path} is a safetensors file, but no checkpoint of fusedrnn train")
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise CommandError(
-            f"{path} has format version {metadata.get('format_version')}, "
+            f"{path} has format version {shortened(metadata.get('format_version'))[1:-1]}, "
             f"this fusedrnn reads version {FORMAT_VERSION}"
         )
-    try:
-        contents = json.loads(metadata["contents"])
-        return Checkpoint(
-            config=TrainConfig.from_json(contents["config"]),
-            vocabulary=contents["vocabulary"],
-            text=contents["text"],
-            progress=contents["progress"],
-            trees={name: _give_arrays(tree, arrays) for name, tree in contents["trees"].items()},
-        )
-    except CommandError as error:
-        raise CommandError(f"{path} is damaged: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CommandError(f"{path} is damaged: {error!r}") from None
-
-
-def _take_arrays(tree: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """The tree as JSON; its arrays move to `arrays`, named by their path."""
-    if isinstance(tree, np.ndarray):
-        arrays[name] = np.asarray(tree, order="C")
-        return {"$array": name}
-    if isinstance(tree, np.generic):
-        return tree.item()
-    if isinstance(tree, Mapping):
-        return {"$map": [[key, _take_arrays(value, f"{name}.{key}", arrays)] for key, value in tree.items()]}
-    if isinstance(tree, (list, tuple)):
-        values = [_take_arrays(value, f"{name}.{i}", arrays) for i, value in enumerate(tree)]
-        return {"$tuple": values} if isinstance(tree, tuple) else values
-    if tree is None or isinstance(tree, (bool, int, float, str)):
-        return tree
-    raise TypeError(f"{name} is a {type(tree).__name__}, which a checkpoint cannot hold")
-
-
-def _give_arrays(tree: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """The inverse of `_take_arrays`."""
-    if isinstance(tree, list):
-        return [_give_arrays(value, arrays) for value in tree]
-    if isinstance(tree, dict):
-        ((kind, content),) = tree.items()
-        if kind == "$array":
-            return arrays[content]
-        if kind == "$tuple":
-            return tuple(_give_arrays(value, arrays) for value in content)
-        return {key: _give_arrays(value, arrays) for key, value in content}
-    return tree
+    for name in sorted(set(metadata) - METADATA):
+        raise CommandError(f"{path} is damaged: its header has an unknown entry {shortened(name)}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
-from fusedrnn._core.weight_names import MAX_LAYERS
 from fusedrnn.cli.errors import CommandError, UsageError
+from fusedrnn.reference.cells import CELLS
 
-CELLS = ("lstm", "gru", "rnn")
+FAMILIES = tuple(dict.fromkeys(cell.family for cell in CELLS.values()))
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "sgd": 1.0}
 SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_EPOCHS = 10.0
+MANY = 2**31 - 1  # of anything that is counted: what exists is bounded by text and memory before that
+LARGE = 1e30  # of any rate: float32 ends soon after
 
 
 def option(group: str, text: str, default: Any, **extra: Any) -> Any:
@@ -26,25 +30,31 @@ class TrainConfig:
     `lr` is None until `resolved` fills the optimizer's own default in; `epochs` None means no end.
     """
 
-    cell: str = option("model", "recurrent cell", "lstm", choices=CELLS)
-    layers: int = option("model", "recurrent layers on top of each other", 1, low=1, high=MAX_LAYERS)
-    hidden: int = option("model", "hidden units of each layer", 512, low=1)
-    embedding: int = option("model", "numbers that stand for a character", 64, low=1)
+    cell: str = option("model", "recurrent cell", "lstm", choices=FAMILIES)
+    layers: int = option("model", "recurrent layers on top of each other", 1, low=1, high=MANY)
+    hidden: int = option("model", "hidden units of each layer", 512, low=1, high=MANY)
+    embedding: int = option("model", "numbers that stand for a character", 64, low=1, high=MANY)
     dropout: float = option(
         "model", "share of activations dropped between layers and before the output", 0.0, low=0, below=1
     )
 
-    seq_len: int = option("training", "characters back-propagated through at once", 64, low=1)
-    batch: int = option("training", "places in the text read side by side", 32, low=1)
+    seq_len: int = option("training", "characters back-propagated through at once", 64, low=1, high=MANY)
+    batch: int = option("training", "places in the text read side by side", 32, low=1, high=MANY)
     optimizer: str = option("training", "update rule", "adam", choices=tuple(LEARNING_RATES))
-    lr: float | None = option("training", "highest learning rate", None, above=0, shown="by optimizer")
+    lr: float | None = option(
+        "training", "highest learning rate", None, above=0, high=LARGE, shown="by optimizer"
+    )
     schedule: str = option(
         "training", "how the learning rate falls towards the last epoch", "cosine", choices=SCHEDULES
     )
-    warmup: int = option("training", "steps over which the learning rate rises at first", 50, low=0)
-    clip_norm: float = option("training", "global gradient norm to clip at; 0 never clips", 1.0, low=0)
-    weight_decay: float = option("training", "weight decay", 0.0, low=0)
-    epochs: float | None = option("training", "passes over the text", DEFAULT_EPOCHS, above=0)
+    warmup: int = option(
+        "training", "steps over which the learning rate rises at first", 50, low=0, high=MANY
+    )
+    clip_norm: float = option(
+        "training", "global gradient norm to clip at; 0 never clips", 1.0, low=0, high=LARGE
+    )
+    weight_decay: float = option("training", "weight decay", 0.0, low=0, high=LARGE)
+    epochs: float | None = option("training", "passes over the text", DEFAULT_EPOCHS, above=0, high=1e12)
     validation: float = option("training", "share of the text, its tail, held out", 0.05, above=0, below=1)
     seed: int = option("training", "seed of all random numbers", 0, low=0)
     dtype: str = option("training", "number format", "float32", choices=("float32", "float64"))
@@ -69,19 +79,56 @@ class TrainConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+    def from_json(cls, values: Any) -> TrainConfig:
         """From a checkpoint.
 
         Raises:
-            CommandError: an option is missing, unknown or of the wrong type.
+            CommandError: an option is missing, unknown, of the wrong type or out of its range.
         """
+        if not isinstance(values, dict):
+            raise CommandError(f"its configuration is {shortened(values)}")
         types = get_type_hints(cls)
         names = {f.name for f in fields(cls)}
         for name in sorted(names ^ set(values)):
             what = "no" if name in names else "an unknown"
-            raise CommandError(f"its configuration has {what} option {name!r}")
+            raise CommandError(f"its configuration has {what} option {shortened(name)}")
         for name, value in values.items():
             accepted = types[name] | int if types[name] in (float, float | None) else types[name]
             if isinstance(value, bool) or not isinstance(value, accepted):
-                raise CommandError(f"its configuration says {name} = {value!r}")
+                raise CommandError(f"its configuration says {name} = {shortened(value)}")
+        for item in fields(cls):
+            value = values[item.name]
+            wrong = None if value is None else out_of_range(value, item.metadata)
+            if wrong is not None:
+                raise CommandError(f"its configuration says {item.name} = {shortened(value)}: it {wrong}")
+        if values["lr"] is None:
+            raise CommandError("its configuration says lr = None: it must be a number")
+        if values["epochs"] is None and values["schedule"] != "constant":
+            raise CommandError(f"its configuration says schedule = {values['schedule']!r} without epochs")
         return cls(**values)
+
+
+def out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
+    """What a value must be and is not: finite, low <=, high >=, above <, below >, one of the choices."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be finite"
+    if limits.get("choices") and value not in limits["choices"]:
+        return f"must be one of {', '.join(limits['choices'])}"
+    if "low" in limits and value < limits["low"]:
+        return f"must be at least {limits['low']:.10g}"
+    if "high" in limits and value > limits["high"]:
+        return f"must be at most {limits['high']:.10g}"
+    if "above" in limits and value <= limits["above"]:
+        return f"must be above {limits['above']:.10g}"
+    if "below" in limits and value >= limits["below"]:
+        return f"must be below {limits['below']:.10g}"
+    return None
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, of at most 60 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested as deep
+        text = f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,6 +18,10 @@ class UsageError(CommandError):
     """Options that cannot be right, alone or together; exit status 2, as argparse's own errors."""
 
 
+class ExplodedError(CommandError):
+    """Training has left all reason; exit status 1."""
+
+
 class Interrupted(CommandError):
     """Stopped by a signal after everything was saved; exit status 128 + the signal's number."""
 
@@ -30,17 +34,21 @@ def need(module: str) -> Any:
     """Imports an optional package.
 
     Raises:
-        CommandError: it is not installed; the message says what installs it.
+        CommandError: it is not installed, and the message says what installs it; or it cannot be loaded here.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        if error.name is None or error.name.partition(".")[0] != package:
-            raise
-        raise CommandError(
-            f"this needs {package}, which is not installed: pip install 'fusedrnn[train]'"
-        ) from None
+        if error.name is not None and error.name.partition(".")[0] == package:
+            raise CommandError(
+                f"this needs {package}, which is not installed: pip install 'fusedrnn[train]'"
+            ) from None
+        raise CommandError(f"{package} cannot be loaded: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # its own settings and files: whatever it raises is about this environment
+        raise CommandError(f"{package} cannot be loaded: {error!r}") from None
 
 
 def describe_os_error(error: OSError, action: str) -> str:
@@ -54,8 +62,13 @@ def describe_os_error(error: OSError, action: str) -> str:
 
 @contextmanager
 def file_errors(action: str) -> Iterator[None]:
-    """Turns an OSError in its block into a `CommandError` that says what was being done."""
+    """Turns what the system, or Python in its place, has against a file into a `CommandError`.
+
+    The message says what was being done: `action`. ValueError is what a name raises that no file can have.
+    """
     try:
         yield
     except OSError as error:
         raise CommandError(describe_os_error(error, action)) from None
+    except ValueError as error:
+        raise CommandError(f"{action}: {error}") from None

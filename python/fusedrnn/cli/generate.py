@@ -9,23 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fusedrnn as fr
+from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.model import home
 from fusedrnn.cli.text import Vocabulary
 
 
 def default_prompt(vocabulary: Vocabulary) -> str:
-    """What a sample starts with when nobody says."""
+    """What a sample starts with where no prompt is given."""
     return "The " if set("The ") <= set(vocabulary.characters) else vocabulary.characters[0]
 
 
+COLDEST = 1e-300  # below it differences overflow, and arithmetic may take temperatures for 0
+
+
 def choose(scores: NDArray[Any], temperature: float, rng: np.random.Generator) -> int:
-    """Draws a class from softmax(scores / temperature), scores (V,); temperature 0 takes the highest."""
+    """Draws a class from softmax(scores / temperature), scores (V,); temperature 0 takes the highest.
+
+    Raises:
+        CommandError: a score is not a number, or infinite.
+    """
     wide = scores.astype(np.float64)
-    if temperature == 0:
+    if not np.isfinite(wide).all():
+        raise CommandError(
+            "the model's scores are not finite, its training has exploded: train again with a lower --lr"
+        )
+    if temperature < COLDEST:
         return int(np.argmax(wide))
-    scaled = (wide - wide.max()) / temperature
+    with np.errstate(over="ignore"):  # to -inf, whose exponential is the right one
+        scaled = (wide - wide.max()) / temperature
     cumulative = np.cumsum(np.exp(scaled))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    chosen = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return min(chosen, len(wide) - 1)  # the product may have been rounded up to the sum itself
 
 
 def generate(
@@ -41,7 +55,7 @@ def generate(
     Leaves the model in eval mode.
 
     Raises:
-        CommandError: the prompt has a character the model does not know.
+        CommandError: the prompt has a character the model does not know, or its scores are not finite.
     """
     model.eval()
     ids = vocabulary.encode(prompt)

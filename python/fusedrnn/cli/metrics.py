@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
 from fusedrnn.cli.errors import CommandError, file_errors
-from fusedrnn.cli.files import write_atomically
+from fusedrnn.cli.files import open_regular, write_atomically
 
 FILE_NAME = "metrics.csv"
+LONGEST_LINE = 1000  # of which 8 numbers need less than 200 characters
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Row:
     seconds: float
 
 
+HEADER = ",".join(f.name for f in fields(Row))
+
+
 class MetricsLog:
     """The rows so far, in memory and in a CSV file that grows with them.
 
@@ -46,12 +52,12 @@ class MetricsLog:
         step: updates that have been done; later rows of an interrupted run are dropped from the file.
 
     Raises:
-        CommandError: the file cannot be read or written.
+        CommandError: the file cannot be read or written, or is none of ours, and is left as it is.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        self.rows = [row for row in _read(path) if row.step <= step]
+        self.rows = list(_read(path, step))
         with file_errors(f"cannot write {path}"):
             write_atomically(path, lambda file: file.write(self._text().encode()))
             self._file = self._open()
@@ -77,43 +83,50 @@ class MetricsLog:
             self._file.close()
 
     def _text(self) -> str:
-        lines = [",".join(f.name for f in fields(Row))]
+        lines = [HEADER]
         lines += [",".join(map(str, _cells(row))) for row in self.rows]
         return "".join(line + "\r\n" for line in lines)
 
 
 def _cells(row: Row) -> list[str]:
-    return ["" if value is None else f"{value:.8g}" for value in asdict(row).values()]
+    return [_cell(value) for value in asdict(row).values()]
 
 
-def _read(path: Path) -> list[Row]:
-    """Rows of an earlier file; a crash may have cut its last line off.
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.8g}"
+
+
+def _read(path: Path, step: int) -> Iterator[Row]:
+    """Rows of an earlier file up to a step; a crash may have cut its last line off.
 
     Raises:
-        CommandError: another line cannot be understood, so that this may be somebody else's file.
+        CommandError: its header or another line is none of ours: this may be another program's file.
     """
     with file_errors(f"cannot read {path}"):
-        if not path.exists():
-            return []
-        lines = list(csv.reader(path.read_text(encoding="utf-8", errors="replace").splitlines()))
-    rows = []
-    for number, cells in enumerate(lines[1:], 2):
-        try:
-            rows.append(_parse(cells))
-        except (ValueError, TypeError):
-            if number < len(lines):
-                raise CommandError(
-                    f"{path}, line {number} is no line of metrics: move the file away"
-                ) from None
-    return rows
+        if not os.path.lexists(path):
+            return
+        last = 0
+        with open_regular(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                row = None if number == 1 else _parse(text.split(","))
+                good = text == HEADER if number == 1 else row is not None and row.step > last
+                if not good and not (number > 1 and not file.peek(1)):
+                    raise CommandError(f"{path}, line {number} is no line of metrics: move the file away")
+                if row is not None and last < row.step <= step:
+                    last = row.step
+                    yield row
 
 
-def _parse(cells: list[str]) -> Row:
-    names = [f.name for f in fields(Row)]
-    values = dict(zip(names, cells, strict=True))
-    held_out = values["validation_bits_per_char"]
-    numbers = {name: float(text) for name, text in values.items() if name != "validation_bits_per_char"}
-    numbers.pop("step")
-    return Row(
-        step=int(values["step"]), validation_bits_per_char=float(held_out) if held_out else None, **numbers
-    )
+def _parse(cells: list[str]) -> Row | None:
+    """A row, or None where these cells are none."""
+    try:
+        values = dict(zip(HEADER.split(","), cells, strict=True))
+        held_out = values.pop("validation_bits_per_char")
+        step = int(values.pop("step"))
+        numbers = {name: float(text) for name, text in values.items()}
+        return Row(step=step, validation_bits_per_char=float(held_out) if held_out else None, **numbers)
+    except ValueError:
+        return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 import fusedrnn as fr
+from fusedrnn._core.cells import CELLS, Cell
+from fusedrnn._core.weight_names import StackShape
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
 
@@ -16,6 +19,31 @@ STACKS = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
 def home(model: fr.nn.Module) -> str:
     """The device of a model: "cpu" or "cuda"."""
     return next(model.parameters()).device
+
+
+def parameter_shapes(characters: int, config: TrainConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of all parameters of `build_model`'s model, without making it."""
+    shapes: dict[str, tuple[int, ...]] = {"0.weight": (characters, config.embedding)}
+    weights = cell_of(config).weights
+    stack = StackShape(config.layers, 1, True).shapes(weights, config.embedding, config.hidden)
+    shapes.update({f"1.{name}": shape for name, shape in stack.items()})
+    return {**shapes, "3.weight": (characters, config.hidden), "3.bias": (characters,)}
+
+
+def state_shapes(config: TrainConfig, batch: int) -> list[tuple[int, ...]]:
+    """The shapes of the recurrent state, h or h and c, of `batch` streams."""
+    return [(config.layers, batch, config.hidden)] * (1 + cell_of(config).cell_state)
+
+
+def cell_of(config: TrainConfig) -> Cell:
+    """The facts of the cell; those of a family's variants that matter here are alike."""
+    return next(cell for cell in CELLS.values() if cell.family == config.cell)
+
+
+def parameter_bytes(characters: int, config: TrainConfig) -> int:
+    """What the parameters take."""
+    shapes = parameter_shapes(characters, config).values()
+    return np.dtype(config.dtype).itemsize * sum(math.prod(shape) for shape in shapes)
 
 
 def build_model(characters: int, config: TrainConfig, device: str = "cpu") -> fr.nn.Sequential:

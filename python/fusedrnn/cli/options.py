@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
-from fusedrnn.cli.config import TrainConfig
+from fusedrnn.cli.config import MANY, TrainConfig, out_of_range, shortened
 from fusedrnn.cli.errors import UsageError
 
 TRAIN_EPILOG = """\
@@ -36,7 +35,7 @@ examples:
   fusedrnn sample runs/001 --prompt "The return value " --temperature 0.7 --length 1000 --seed 1
 
 A low temperature makes likely text, a high one surprising text; 0 always takes the likeliest character.
-The same seed gives the same text.
+The same seed gives the same text. Control characters, which a terminal would obey, are written as \\x1b.
 """
 
 
@@ -55,26 +54,28 @@ class RunOptions:
 
 
 def number(kind: type, **limits: float) -> Callable[[str], Any]:
-    """An argparse type for numbers within limits: low <=, high >=, above <, below >."""
+    """An argparse type for numbers within limits: low <=, above <, below >."""
 
     def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be a number, it is {text!r}") from None
-        if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"must be finite, it is {text}")
-        if "low" in limits and value < limits["low"]:
-            raise argparse.ArgumentTypeError(f"must be at least {limits['low']}, it is {text}")
-        if "high" in limits and value > limits["high"]:
-            raise argparse.ArgumentTypeError(f"must be at most {limits['high']}, it is {text}")
-        if "above" in limits and value <= limits["above"]:
-            raise argparse.ArgumentTypeError(f"must be above {limits['above']}, it is {text}")
-        if "below" in limits and value >= limits["below"]:
-            raise argparse.ArgumentTypeError(f"must be below {limits['below']}, it is {text}")
+            what = "a whole number" if kind is int and _is_number(text) else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what}, it is {shortened(text)}") from None
+        wrong = out_of_range(value, limits)
+        if wrong is not None:
+            raise argparse.ArgumentTypeError(f"{wrong}, it is {shortened(text)[1:-1]}")
         return value
 
     return parse
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def add_device(parser: Any, text: str) -> None:
@@ -111,7 +112,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "(default: one pass over the text, at least 100 and at most 1000 updates)",
     )
     run.add_argument(
-        "--threads", type=number(int, low=1), metavar="N", help="threads (default: one per physical core)"
+        "--threads",
+        type=number(int, low=1, high=MANY),
+        metavar="N",
+        help="threads (default: one per physical core)",
     )
     add_device(run, "where to compute; checkpoints are the same everywhere")
     groups = {name: parser.add_argument_group(name) for name in ("model", "training")}
@@ -139,14 +143,21 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     Raises:
         UsageError: options that do not go together.
     """
+    from fusedrnn import _native  # here, so that --help works where it does not
+
     values = vars(arguments)
+    for name in ("output", "resume"):
+        if values[name] == "":  # an unset variable of a script; it would mean the current directory
+            raise UsageError(f"--{name} is empty: name a directory, or leave --{name} out")
     given = {f.name: values[f.name] for f in fields(TrainConfig) if f.name in values}
     config = replace(TrainConfig(), **given)
     if arguments.minutes is not None and "epochs" not in given:
         config = replace(config, epochs=None)
         if "schedule" not in given:
             config = replace(config, schedule="constant")
-    if not arguments.resume:
+    if config.layers > _native.MAX_LAYERS:
+        raise UsageError(f"--layers must be at most {_native.MAX_LAYERS}, it is {config.layers}")
+    if arguments.resume is None:
         config = config.resolved()
     return RunOptions(
         files=tuple(arguments.files),
@@ -201,6 +212,9 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         help="seed of the choices (default: another every time)",
     )
     parser.add_argument(
-        "--threads", type=number(int, low=1), metavar="N", help="threads (default: one per physical core)"
+        "--threads",
+        type=number(int, low=1, high=MANY),
+        metavar="N",
+        help="threads (default: one per physical core)",
     )
     add_device(parser, "where to compute")

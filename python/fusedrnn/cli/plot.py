@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.cli.errors import file_errors, need
+from fusedrnn.cli.errors import CommandError, file_errors, need
 from fusedrnn.cli.files import write_atomically
 from fusedrnn.cli.metrics import Row
 
@@ -29,16 +31,30 @@ def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return mean
 
 
-def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float) -> None:
-    """Draws the curves of a run.
+def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float) -> str | None:
+    """Draws the curves of a run; returns why that was not possible, None if it was.
 
     Raises:
         CommandError: matplotlib is missing, or the file cannot be written.
     """
+    try:
+        with warnings.catch_warnings():  # about letters its font has not
+            warnings.simplefilter("ignore")
+            picture = _drawn(rows, title, clip_norm)
+    except (CommandError, MemoryError):
+        raise
+    except Exception as error:  # a picture is no reason to end a run: settings and fonts are the user's own
+        return f"cannot draw {path}: {error}"
+    with file_errors(f"cannot write {path}"):
+        write_atomically(path, lambda file: file.write(picture))
+    return None
+
+
+def _drawn(rows: Sequence[Row], title: str, clip_norm: float) -> bytes:
     figure_module = need("matplotlib.figure")
     figure = figure_module.Figure(figsize=(9, 6.5), layout="constrained", dpi=120)
     loss_axes, norm_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # a file's name may have a $
 
     steps = np.array([row.step for row in rows], np.float64)
     width = max(1, len(rows) // 100)
@@ -60,8 +76,9 @@ def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float)
     norm_axes.legend()
     for axes in (loss_axes, norm_axes):
         axes.grid(alpha=0.3)
-    with file_errors(f"cannot write {path}"):
-        write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def _curve(

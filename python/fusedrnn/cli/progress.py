@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 
-from fusedrnn.cli.errors import need
+from fusedrnn.cli.errors import CommandError, need
+from fusedrnn.cli.streams import Streams
 from fusedrnn.cli.training import Update
 
 SMOOTHING = 0.98  # of the running mean of bits per character that is shown
@@ -20,22 +20,30 @@ class Progress:
         total_steps: updates of the whole run, or None without an end.
         step: updates already done.
         characters: characters of one update.
+        streams: the bar is drawn on stderr, reports go to stdout.
+
+    Raises:
+        CommandError: tqdm's own settings, in the environment, make no sense.
     """
 
-    def __init__(self, total_steps: int | None, step: int, characters: int) -> None:
+    def __init__(self, total_steps: int | None, step: int, characters: int, streams: Streams) -> None:
+        self._streams = streams
         self._characters = characters
         self._bits: float | None = None
         self._validation = ""
-        self._bar = need("tqdm").tqdm(
-            total=None if total_steps is None else total_steps * characters,
-            initial=step * characters,
-            unit="char",
-            unit_scale=True,
-            dynamic_ncols=True,
-            smoothing=0.05,
-            disable=None,
-            file=sys.stderr,
-        )
+        try:
+            self._bar = need("tqdm").tqdm(
+                total=None if total_steps is None else total_steps * characters,
+                initial=step * characters,
+                unit="char",
+                unit_scale=True,
+                dynamic_ncols=True,
+                smoothing=0.05,
+                disable=None,
+                file=streams.err,
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise CommandError(f"tqdm cannot draw: {error}: look at the variables TQDM_*") from None
 
     def update(self, update: Update, validation_bits: float | None) -> None:
         """Shows one more update."""
@@ -50,8 +58,9 @@ class Progress:
 
     def report(self, text: str) -> None:
         """Prints above the bar."""
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        self._bar.clear()
+        self._streams.out.write(f"{text}\n")
+        self._bar.refresh()
 
     def __enter__(self) -> Progress:
         return self

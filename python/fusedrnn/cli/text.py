@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.cli import memory
 from fusedrnn.cli.errors import CommandError, file_errors
+from fusedrnn.cli.files import open_regular
+from fusedrnn.cli.printable import printable
 
 Ids = NDArray[np.int64]
 DEFAULT_SOURCE = "pydoc_data.topics"
+BYTES_PER_BYTE = 20  # of a text in memory at once: file, characters, code points, ids, ids as streams
+TITLE_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,13 @@ class Text:
 
     @property
     def title(self) -> str:
-        """Where it came from, for people."""
-        return ", ".join(Path(s).name for s in self.sources) or f"{DEFAULT_SOURCE} (carried by Python itself)"
+        """Where it came from, for people, as one line of a length that fits a picture."""
+        if not self.sources:
+            return f"{DEFAULT_SOURCE} (carried by Python itself)"
+        names = ", ".join(printable(Path(s).name) for s in self.sources[:20])
+        whole = len(names) <= TITLE_LENGTH and len(self.sources) <= 20
+        count = f" ({len(self.sources)} files)" if len(self.sources) > 1 else ""
+        return names if whole else f"{names[: TITLE_LENGTH - 3]}...{count}"
 
 
 def default_text() -> Text:
@@ -55,16 +68,30 @@ def default_text() -> Text:
     return Text("".join(topics[name] for name in sorted(topics)), ())
 
 
-def read_files(paths: Sequence[str]) -> Text:
+def read_files(paths: Sequence[str], length: int | None = None) -> Text:
     """The files' contents one after the other, exactly as they are.
 
+    Args:
+        paths: regular files: a run that is resumed reads them again.
+        length: characters there must be, to read no more than those can take; None for any number.
+
     Raises:
-        CommandError: a file cannot be read, is empty or is not UTF-8; the message names it.
+        CommandError: a file cannot be read, is no regular file, is empty or is not UTF-8, or all are longer
+            than they can be; the message names it.
     """
     pieces = []
+    total = 0
     for path in paths:
-        with file_errors(f"cannot read {path}"):
-            raw = Path(path).read_bytes()
+        with file_errors(f"cannot read {path}"), open_regular(path) as file:
+            size = file.seek(0, 2)
+            total += size
+            if length is not None and total > 4 * length:  # UTF-8 has at most 4 bytes to a character
+                raise CommandError(
+                    f"the text is not the one this run was trained on: {path} is longer than that"
+                )
+            memory.require(BYTES_PER_BYTE * total, f"a text of {total} bytes", "train on less text")
+            file.seek(0)
+            raw = file.read(size)
         if not raw:
             raise CommandError(f"{path} is empty")
         try:
@@ -73,7 +100,8 @@ def read_files(paths: Sequence[str]) -> Text:
             raise CommandError(
                 f"{path} is not UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x} ({error.reason})"
             ) from None
-    return Text("".join(pieces), tuple(str(Path(path).resolve()) for path in paths))
+    with file_errors("cannot find the current directory"):
+        return Text("".join(pieces), tuple(os.path.realpath(path) for path in paths))
 
 
 class Vocabulary:
@@ -135,7 +163,7 @@ class Streams:
         self.batch = batch
         self.length = length
         if self.windows == 0:
-            return  # and no list of as many streams as somebody asked for
+            return  # and no list of as many streams as were asked for
         used = self.windows * length
         starts = [row * per_stream for row in range(batch)]
         self._ids: Ids = np.stack([ids[start : start + used + 1] for start in starts], axis=1)
@@ -163,11 +191,11 @@ def split(ids: Ids, validation: float, batch: int, length: int) -> tuple[Streams
         return train, tail
     needed = max(_shortest(batch * length, 1 - validation), _shortest(length, validation))
     raise CommandError(
-        f"the text is too short: it has {len(ids)} characters, --batch {batch} and --seq-len {length} need "
-        f"about {needed}: train on more text, or lower --batch or --seq-len"
+        f"the text is too short: it has {len(ids)} characters, --batch {batch}, --seq-len {length} and "
+        f"--validation {validation} need about {needed}: train on more text, or lower --batch or --seq-len"
     )
 
 
 def _shortest(predictions: int, share: float) -> int:
     """Length of a text of which a `share` holds that many characters with a successor."""
-    return int(np.ceil((predictions + 2) / share))
+    return math.ceil(Fraction(predictions + 2) / Fraction(share))

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import shlex
-import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
-
-import fusedrnn as fr
-from fusedrnn import _native
 from fusedrnn.cli import checkpoint as checkpoints
-from fusedrnn.cli import metrics, plot
-from fusedrnn.cli.errors import Interrupted, UsageError, file_errors, need
-from fusedrnn.cli.generate import default_prompt, generate
-from fusedrnn.cli.invocation import program
+from fusedrnn.cli import metrics
+from fusedrnn.cli.contents import check_training
+from fusedrnn.cli.directory import RUN_FILES, claim_existing, claim_new, claim_next
+from fusedrnn.cli.errors import CommandError, Interrupted, UsageError, need
+from fusedrnn.cli.invocation import program, quoted
+from fusedrnn.cli.loop import Run, loop
 from fusedrnn.cli.options import RunOptions, resumed_config
-from fusedrnn.cli.progress import Progress
-from fusedrnn.cli.text import default_text, read_files
-from fusedrnn.cli.training import Training, Update
-
-SAMPLES_FILE = "samples.txt"
-SAMPLE_LENGTH = 240  # characters shown along the way
-FINAL_SAMPLE_LENGTH = 600
-SAMPLE_TEMPERATURE = 0.7
-EVERY = (100, 1000)  # updates between validations: a pass over the text, within these limits
+from fusedrnn.cli.printable import printable
+from fusedrnn.cli.report import description
+from fusedrnn.cli.signals import stop_requests
+from fusedrnn.cli.streams import Streams
+from fusedrnn.cli.text import Text, default_text, read_files
+from fusedrnn.cli.training import Training, check_text
 
 
-def train(options: RunOptions) -> None:
+def train(options: RunOptions, streams: Streams) -> None:
     """Trains until the last epoch, the time limit or Ctrl-C, and leaves a checkpoint in every case.
 
     Raises:
@@ -43,186 +30,86 @@ def train(options: RunOptions) -> None:
     """
     for package in ("safetensors", "tqdm", "matplotlib"):  # now, not after minutes of training
         need(package)
-    run = _resume(options) if options.resume else _start(options)
-    with closing(run.log), _stop_requests() as stop:
-        _describe(run)
-        _loop(run, options, stop)
+    with ExitStack() as stack:
+        run = (_resume if options.resume is not None else _start)(options, streams, stack)
+        stop = stack.enter_context(stop_requests())
+        streams.hurry(lambda: stop.signum is not None)
+        streams.out.write(description(run.training, run.directory.path))
+        loop(run, options, stop, streams)
     if stop.signum is not None:
-        name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
-        where = f"stopped by {name}, saved at update {run.training.step_count}"
+        where = f"stopped by {stop.name}, saved at update {run.training.step_count}"
         raise Interrupted(f"{where}; to continue: {run.resume_command}", stop.signum)
-    print(
-        f"done: {run.training.step_count} updates in {run.seconds / 60:.1f} minutes; in {run.directory}: "
-        + ", ".join((checkpoints.FILE_NAME, metrics.FILE_NAME, plot.FILE_NAME, SAMPLES_FILE))
+    streams.out.write(
+        f"done: {run.training.step_count} updates in {run.seconds / 60:.1f} minutes; "
+        f"in {printable(str(run.directory.path))}: {', '.join(RUN_FILES)}\n"
     )
     if not run.training.finished:
-        print(f"to continue: {run.resume_command}")
-    print(f"to let it write: {program()} sample {shlex.quote(str(run.directory))}")
+        streams.out.write(f"to continue: {run.resume_command}\n")
+    streams.out.write(f"to let it write: {program()} sample {quoted(run.directory.path)}\n")
 
 
-@dataclass
-class Run:
-    """A training, and the directory it writes to."""
-
-    training: Training
-    directory: Path
-    log: metrics.MetricsLog
-    seconds: float  # spent training, all sessions together
-    saved_step: int = -1
-
-    @property
-    def resume_command(self) -> str:
-        """What the user types to continue."""
-        return f"{program()} train --resume {shlex.quote(str(self.directory))}"
-
-
-def _start(options: RunOptions) -> Run:
+def _start(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
     text = read_files(options.files) if options.files else default_text()
     training = Training(options.config, text, options.device)
-    directory = Path(options.output) if options.output else _next_directory(Path("runs"))
-    if (directory / checkpoints.FILE_NAME).exists():
-        raise UsageError(
-            f"{directory} already holds a run: continue it with --resume {shlex.quote(str(directory))}, "
-            "or choose another --output"
-        )
-    with file_errors(f"cannot create {directory}"):
-        directory.mkdir(parents=True, exist_ok=True)
-    return Run(training, directory, metrics.MetricsLog(directory / metrics.FILE_NAME, 0), 0.0)
+
+    def notify(message: str) -> None:
+        streams.note("train", message)
+
+    if options.output is not None:
+        directory = stack.enter_context(claim_new(Path(options.output), notify))
+    else:
+        directory = stack.enter_context(claim_next(Path("runs"), notify))
+    log = stack.enter_context(closing(metrics.MetricsLog(directory.path / metrics.FILE_NAME, 0)))
+    return Run(training, directory, log, 0.0)
 
 
-def _resume(options: RunOptions) -> Run:
-    path = checkpoints.checkpoint_path(options.resume or "")
+def _resume(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
+    path = checkpoints.checkpoint_path(options.resume or ".")
+
+    def notify(message: str) -> None:
+        streams.note("train", message)
+
+    # Before the run's own file is read, for another process could be about to replace it.
+    own = options.output is None or _is_same(Path(options.output), path.parent)
+    checkpoints.look_at(path)
+    directory = stack.enter_context(claim_existing(path, notify)) if own else None
     saved = checkpoints.load(path)
-    files = options.files or tuple(saved.text["sources"])
-    text = read_files(files) if files else default_text()
-    training = Training(resumed_config(saved.config, options), text, options.device)
-    training.restore(saved)
+    if not saved.checked:
+        notify(f"{path} has no checksum, as older versions wrote it; the next one that is saved has")
+    config = resumed_config(saved.config, options)
+    try:
+        check_training(saved)
+    except CommandError as error:
+        raise CommandError(f"{path} is damaged: {error}") from None
+    text = _text_of(saved, options)
+    try:
+        check_text(saved, text)
+        training = Training(config, text, options.device)
+        training.restore(saved)
+    except UsageError:
+        raise
+    except CommandError as error:
+        raise CommandError(f"{path} cannot be resumed: {error}") from None
     if training.finished:
         raise UsageError(
             f"{path} is at update {training.step_count} of {training.total_steps}, its last: "
             "more --epochs would continue it"
         )
-    directory = Path(options.output) if options.output else path.parent
-    with file_errors(f"cannot create {directory}"):
-        directory.mkdir(parents=True, exist_ok=True)
-    log = metrics.MetricsLog(directory / metrics.FILE_NAME, training.step_count)
-    return Run(training, directory, log, float(saved.progress["seconds"]))
+    if directory is None:
+        directory = stack.enter_context(claim_new(Path(options.output or "."), notify))
+    log_path = directory.path / metrics.FILE_NAME
+    log = stack.enter_context(closing(metrics.MetricsLog(log_path, training.step_count)))
+    saved_step = training.step_count if own else None
+    return Run(training, directory, log, float(saved.progress["seconds"]), saved_step)
 
 
-def _next_directory(parent: Path) -> Path:
-    taken = [int(p.name) for p in parent.glob("[0-9]*") if p.name.isdigit()]
-    return parent / f"{max(taken, default=0) + 1:03d}"
+def _text_of(saved: checkpoints.Checkpoint, options: RunOptions) -> Text:
+    files = options.files or tuple(saved.text["sources"])
+    return read_files(files, saved.text["length"]) if files else default_text()
 
 
-def _describe(run: Run) -> None:
-    training, config = run.training, run.training.config
-    size = sum(p.size for p in training.model.parameters())
-    steps = "until stopped" if training.total_steps is None else f"{training.total_steps} updates"
-    print(
-        f"text    {training.text.title}: {len(training.text.characters):,} characters, "
-        f"{len(training.vocabulary)} different, the last {config.validation:.0%} held out\n"
-        f"model   {config.layers} x {config.cell}({config.hidden}), {size:,} parameters\n"
-        f"run     {steps} of {config.batch} x {config.seq_len} characters, {config.optimizer} {config.lr}, "
-        f"{_machine(training.device)}\n"
-        f"output  {run.directory}"
-    )
-    if training.step_count:
-        print(f"resumed at update {training.step_count}")
-    sys.stdout.flush()
-
-
-def _machine(device: str) -> str:
-    if device == "cpu":
-        return f"{fr.get_num_threads()} threads, {fr.cpu.isa()}"
-    return _native.cuda_device()
-
-
-def _loop(run: Run, options: RunOptions, stop: _Stop) -> None:
-    training = run.training
-    every = options.every or min(max(training.streams.windows, EVERY[0]), EVERY[1])
-    deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    last = False
-    with Progress(training.total_steps, training.step_count, training.characters_per_step) as progress:
-        while not last and stop.signum is None:
-            start = time.perf_counter()
-            update = training.step()
-            spent = time.perf_counter() - start
-            run.seconds += spent
-            last = training.finished or time.monotonic() >= deadline
-            bits = training.validation_bits() if last or training.step_count % every == 0 else None
-            run.log.add(_row(run, update, bits, spent))
-            progress.update(update, bits)
-            if bits is not None:
-                _save(run)
-                progress.report(_report(run, bits, FINAL_SAMPLE_LENGTH if last else SAMPLE_LENGTH))
-    if run.saved_step != training.step_count:
-        _save(run)
-
-
-def _row(run: Run, update: Update, validation_bits: float | None, spent: float) -> metrics.Row:
-    training = run.training
-    return metrics.Row(
-        step=training.step_count,
-        epoch=training.epoch,
-        learning_rate=update.learning_rate,
-        bits_per_char=update.bits_per_char,
-        grad_norm=update.grad_norm,
-        validation_bits_per_char=validation_bits,
-        chars_per_second=training.characters_per_step / spent,
-        seconds=run.seconds,
-    )
-
-
-def _report(run: Run, bits: float, length: int) -> str:
-    training = run.training
-    text = _sample(training, length)
-    where = f"update {training.step_count}, epoch {training.epoch:.2f}"
-    heading = f"{where}: held out {bits:.3f} bits per character"
-    path = run.directory / SAMPLES_FILE
-    with file_errors(f"cannot write {path}"), path.open("a", encoding="utf-8") as file:
-        file.write(f"==== {heading}\n{text}\n\n")
-    shown = "".join(f"  | {line}\n" for line in text.splitlines())
-    return f"{heading}\n{shown}"
-
-
-def _sample(training: Training, length: int) -> str:
-    """What the model writes now; random numbers of its own, so that training does not depend on it."""
-    rng = np.random.default_rng([training.config.seed, training.step_count])
-    prompt = default_prompt(training.vocabulary)
-    written = generate(training.model, training.vocabulary, prompt, length, SAMPLE_TEMPERATURE, rng)
-    return prompt + "".join(written)
-
-
-def _save(run: Run) -> None:
-    run.log.flush()
-    checkpoints.save(run.directory / checkpoints.FILE_NAME, run.training.checkpoint(run.seconds))
-    config = run.training.config
-    title = f"{config.layers} x {config.cell}({config.hidden}) on {run.training.text.title}"
-    run.saved_step = run.training.step_count
-    plot.plot_training(run.directory / plot.FILE_NAME, run.log.rows, title, config.clip_norm)
-
-
-class _Stop:
-    """Whether a signal asked the run to end."""
-
-    signum: int | None = None
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM set `signum`; a second one ends the program at once."""
-    stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(signum: int, _: FrameType | None) -> None:
-        stop.signum = signum
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, handle)
+def _is_same(one: Path, other: Path) -> bool:
     try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False

@@ -7,16 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import fusedrnn as fr
-from fusedrnn.cli.checkpoint import Checkpoint
+from fusedrnn.cli import memory
 from fusedrnn.cli.config import TrainConfig
-from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.model import build_model, home
+from fusedrnn.cli.contents import Checkpoint
+from fusedrnn.cli.errors import CommandError, ExplodedError
+from fusedrnn.cli.model import build_model, cell_of, home, parameter_bytes
 from fusedrnn.cli.text import Text, Vocabulary, split
 
 FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
 BITS = 1 / math.log(2)  # a loss in nats times this is in bits
-MAX_SKIPPED = 20  # updates without a finite gradient, one after the other, before the run gives up
+MAX_BAD = 20  # updates without a finite gradient or a sane loss, one after the other, before the run gives up
+STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 0}  # arrays an optimizer keeps for each
+ABSURD = 10  # times the loss of guessing blindly: nothing that learns is so sure of what is wrong
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Training:
         device: where to compute.
 
     Raises:
-        CommandError: the text is too short, or the device cannot be used.
+        CommandError: the text is too short, the device cannot be used, or there cannot be enough memory.
     """
 
     def __init__(self, config: TrainConfig, text: Text, device: str = "cpu") -> None:
@@ -52,12 +57,17 @@ class Training:
         self.total_steps = (
             None if config.epochs is None else max(1, round(config.epochs * self.streams.windows))
         )
+        memory.require(
+            _least_bytes(config, len(self.vocabulary)),
+            "this run",
+            "lower --hidden, --layers, --embedding, --batch or --seq-len",
+        )
         self.model = build_model(len(self.vocabulary), config, device)
         self.device = home(self.model)
         self.optimizer = build_optimizer(self.model, config)
         self.schedule = build_schedule(config, self.total_steps)
         self.step_count = 0
-        self.skipped = 0
+        self.bad = 0
         self.state: Any = None
 
     @property
@@ -75,11 +85,16 @@ class Training:
         """Characters one update learns from."""
         return self.streams.batch * self.streams.length
 
+    @property
+    def blind_bits(self) -> float:
+        """Bits per character of guessing blindly, 1 at least."""
+        return math.log2(max(2, len(self.vocabulary)))
+
     def step(self) -> Update:
         """Does one update.
 
         Raises:
-            CommandError: the gradient has not been finite for many updates.
+            ExplodedError: gradient or loss have been out of bounds for many updates.
         """
         self.model.train()
         window = self.step_count % self.streams.windows
@@ -97,12 +112,16 @@ class Training:
             return_state=True,
         )
         self.step_count += 1
-        norm = float(norm)
-        self._watch(norm)
-        return Update(rate, float(loss) * BITS, norm)
+        update = Update(rate, float(loss) * BITS, float(norm))
+        self._watch(update)
+        return update
 
     def validation_bits(self) -> float:
-        """Bits per character on the held-out tail, read from a zero state on."""
+        """Bits per character on the held-out tail, read from a zero state on.
+
+        Raises:
+            ExplodedError: they are out of bounds.
+        """
         self.model.eval()
         state = None
         total = 0.0
@@ -110,7 +129,13 @@ class Training:
             inputs, targets = moved(self.held_out.window(window), self.device)
             scores, state = self.model(inputs, state=state, return_state=True)
             total += float(fr.losses.cross_entropy(scores, targets)[0])
-        return total / self.held_out.windows * BITS
+        bits = total / self.held_out.windows * BITS
+        if not self._is_sane(bits):
+            raise ExplodedError(
+                f"training has exploded: {bits:.4g} bits per character held out at update {self.step_count}, "
+                f"where guessing blindly has {self.blind_bits:.3g}: {self._advice()}"
+            )
+        return bits
 
     def checkpoint(self, seconds: float) -> Checkpoint:
         """All it takes to go on from here; `seconds` is the time spent so far."""
@@ -132,33 +157,58 @@ class Training:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes to where a checkpoint was made. It must be of this text and configuration.
+        """Goes to where a checkpoint was made, of this text and configuration, as `check_training` has it.
 
         Raises:
-            CommandError: its text is another one, or it lacks something.
+            CommandError: its optimizer's or its random state is of another run.
         """
-        if checkpoint.text["sha256"] != self.text.sha256:
-            raise CommandError(
-                f"the text is not the one this run was trained on: {self.text.title} has "
-                f"{len(self.text.characters)} characters and SHA-256 {self.text.sha256[:12]}, the run's had "
-                f"{checkpoint.text['length']} and {checkpoint.text['sha256'][:12]}"
-            )
         try:
             self.model.load_state_dict(checkpoint.trees["model"])
             self.optimizer.load_state_dict(checkpoint.trees["optimizer"])
             self.model.load_random_state(checkpoint.trees["random"])
             self.state = moved(checkpoint.trees["state"], self.device)
             self.step_count = int(checkpoint.progress["step"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CommandError(f"the checkpoint does not fit its own configuration: {error}") from None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise CommandError(f"it does not fit its own configuration: {error}") from None
 
-    def _watch(self, norm: float) -> None:
-        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
-        if self.skipped == MAX_SKIPPED:
-            raise CommandError(
-                f"the gradient has not been finite for {MAX_SKIPPED} updates, which were skipped: "
-                "try a lower --lr or --clip-norm"
-            )
+    def _watch(self, update: Update) -> None:
+        finite = math.isfinite(update.grad_norm) and math.isfinite(update.bits_per_char)
+        self.bad = 0 if finite and self._is_sane(update.bits_per_char) else self.bad + 1
+        if self.bad < MAX_BAD:
+            return
+        what = (
+            f"the loss is {update.bits_per_char:.4g} bits per character and has been absurd for {MAX_BAD} "
+            f"updates (guessing blindly has {self.blind_bits:.3g})"
+            if finite
+            else f"the gradient has not been finite for {MAX_BAD} updates, which were skipped"
+        )
+        raise ExplodedError(f"training has exploded: {what}: {self._advice()}")
+
+    def _is_sane(self, bits: float) -> bool:
+        return bits <= ABSURD * self.blind_bits  # not a NaN
+
+    def _advice(self) -> str:
+        return f"train again with a lower --lr (it is {self.config.lr:g}) or a lower --clip-norm"
+
+
+def check_text(checkpoint: Checkpoint, text: Text) -> None:
+    """Raises CommandError if this is not the text that a checkpoint's run was trained on."""
+    if checkpoint.text["sha256"] != text.sha256:
+        raise CommandError(
+            f"the text is not the one this run was trained on: {text.title} has "
+            f"{len(text.characters)} characters and SHA-256 {text.sha256[:12]}, the run's had "
+            f"{checkpoint.text['length']} and {checkpoint.text['sha256'][:12]}"
+        )
+    if checkpoint.vocabulary != Vocabulary.of(text.characters).characters:
+        raise CommandError("its vocabulary is not that of its text")
+
+
+def _least_bytes(config: TrainConfig, characters: int) -> int:
+    """What a run needs at least: parameters, gradients, packed weights and states, one update's values."""
+    cells = config.layers * config.hidden * (len(cell_of(config).gates) + 1)
+    values = config.batch * config.seq_len * (cells + config.embedding + 2 * characters)
+    copies = 3 + STATES[config.optimizer]
+    return copies * parameter_bytes(characters, config) + np.dtype(config.dtype).itemsize * values
 
 
 def moved(arrays: Any, device: str) -> Any:

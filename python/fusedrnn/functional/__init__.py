@@ -27,7 +27,7 @@ from fusedrnn.functional.optim import (
     rmsprop_,
     sgd_,
 )
-from fusedrnn.functional.sequence import (
+from fusedrnn.functional.recurrent import (
     gru_backward,
     gru_forward,
     lstm_backward,

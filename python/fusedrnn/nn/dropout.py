@@ -39,25 +39,28 @@ class Dropout(Module):
         x = as_device_array(x)
         if not self.training:
             return x
-        self.__dict__["_tape"] = None
+        self._calls.make_room()
         key = self._dropout_key
         y = x if self.p == 0 else _native.dropout(x, self.p, key, 0)
         self.__dict__["_dropout_key"] = checks.next_key(key)
-        self.__dict__["_tape"] = (0, key, x.shape)
+        self._calls.record(0, (key, x.shape), (x,), () if y is x else (y,))
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
         """dx like x from dy like y, with the mask of the last training forward.
 
         Raises:
-            RuntimeError: there is no tape.
+            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        _, key, shape = self._recorded()
+        call = self._recorded(of)
+        key, shape = call.tape
         dy = as_device_array(dy)
         if dy.shape != shape:
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
-        return dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)
+        dx = dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)
+        self._calls.took(call)
+        return dx
 
     def _layer_spec(self) -> LayerSpec:
         return "dropout", {"p": self.p}, ()

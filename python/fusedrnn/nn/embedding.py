@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, resolve_device
+from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module
@@ -56,25 +57,27 @@ class Embedding(Module):
         """y (..., embedding_dim) of ids (...)."""
         training = self.training
         if training:
-            self.__dict__["_tape"] = None
+            self._calls.make_room()
         if self.device == "cuda":
             ids = as_device_array(ids)
         y = _native.embedding_forward(ids, self.weight.data)
         if training:
-            self.__dict__["_tape"] = (self._version(), ids)
+            self._calls.record(self._version(), kept(ids), (), (y,))
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> None:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> None:
         """Adds dy like y into the rows of the weight's gradient, in the order of the ids.
 
         Raises:
-            RuntimeError: there is no tape, or the weights were written to since it was made.
+            RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
+                weights were written to since it was made.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        ids = self._recorded()[1]
+        call = self._recorded(of)
         if self.device == "cuda":
             dy = as_device_array(dy)
-        _native.embedding_backward(dy, ids, self.weight.grad)
+        _native.embedding_backward(dy, call.tape, self.weight.grad)
+        self._calls.took(call)
 
     def _layer_spec(self) -> LayerSpec:
         return "embedding", {}, (self.weight,)

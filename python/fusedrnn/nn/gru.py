@@ -18,4 +18,3 @@ class GRU(SingleState):
     """
 
     _cell = "gru"
-    _gates = 3

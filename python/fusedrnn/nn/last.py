@@ -38,23 +38,26 @@ class Last(Module):
         """y (B, features) of x (T, B, features)."""
         training = self.training
         if training:
-            self.__dict__["_tape"] = None
+            self._calls.make_room()
         x, lengths = as_device_array(x), as_device_array(lengths)
         y = _native.last_forward(x, lengths, self.batch_first)
         if training:
-            kept = None if lengths is None else lengths.copy()
-            self.__dict__["_tape"] = (0, x.shape[1 if self.batch_first else 0], kept)
+            tape = x.shape[1 if self.batch_first else 0], None if lengths is None else lengths.copy()
+            self._calls.record(0, tape, (x,), (y,))
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
         """dx (T, B, features), zero everywhere but at the steps picked, from dy (B, features).
 
         Raises:
-            RuntimeError: there is no tape.
+            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        _, T, lengths = self._recorded()
-        return _native.last_backward(as_device_array(dy), T, lengths, self.batch_first)
+        call = self._recorded(of)
+        T, lengths = call.tape
+        dx = _native.last_backward(as_device_array(dy), T, lengths, self.batch_first)
+        self._calls.took(call)
+        return dx
 
     def _layer_spec(self) -> LayerSpec:
         return "last", {"batch_first": self.batch_first}, ()

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, resolve_device
+from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module
@@ -67,7 +68,7 @@ class LayerNorm(Module):
         """y like x (..., features)."""
         training = self.training
         if training:
-            self.__dict__["_tape"] = None
+            self._calls.make_room()
         if self.device == "cuda":
             x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
@@ -76,27 +77,31 @@ class LayerNorm(Module):
             x, None if weight is None else weight.data, None if bias is None else bias.data, self.eps
         )
         if training:
-            self.__dict__["_tape"] = (self._version(), x, mean, rstd)
+            self._calls.record(self._version(), (kept(x), mean, rstd), (x,), (y,))
         return y
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
         """dx like x from dy like y; adds into the parameters' gradients.
 
         Raises:
-            RuntimeError: there is no tape, or the weights were written to since it was made.
+            RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
+                weights were written to since it was made.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        _, x, mean, rstd = self._recorded()
+        call = self._recorded(of)
+        x, mean, rstd = call.tape
         if self.device == "cuda":
             dy = as_device_array(dy)
         weight, bias = self.weight, self.bias
-        return _native.layer_norm_backward(
+        dx = _native.layer_norm_backward(
             dy, x,
             None if weight is None else weight.data,
             mean, rstd,
             None if weight is None else weight.grad,
             None if bias is None else bias.grad,
         )  # fmt: skip
+        self._calls.took(call)
+        return dx
 
     def _layer_spec(self) -> LayerSpec:
         return "layer_norm", {"eps": self.eps}, (self.weight, self.bias)

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, check_precision, resolve_device
+from fusedrnn._core.calls import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module
@@ -74,34 +75,37 @@ class Linear(Module):
         """y (..., out_features) of x (..., in_features)."""
         training = self.training
         if training:
-            self.__dict__["_tape"] = None
+            self._calls.make_room()
         if self.device == "cuda":
             x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
         bias = self.bias
         y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
         if training:
-            self.__dict__["_tape"] = (self._version(), x)
+            self._calls.record(self._version(), kept(x), (x,), (y,))
         return y
 
     @overload
-    def backward(self, dy: Array, *, need_dx: Literal[True] = True) -> Array: ...
+    def backward(self, dy: Array, *, of: Any = None, need_dx: Literal[True] = True) -> Array: ...
     @overload
-    def backward(self, dy: Array, *, need_dx: bool) -> Array | None: ...
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool) -> Array | None: ...
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array | None:
         """dx like x from dy like y (None without need_dx); adds into the parameters' gradients.
 
         Raises:
-            RuntimeError: there is no tape, or the weights were written to since it was made.
+            RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
+                weights were written to since it was made.
             TypeError, ValueError: dy has the wrong dtype, shape or strides.
         """
-        x = self._recorded()[1]
+        call = self._recorded(of)
         if self.device == "cuda":
             dy = as_device_array(dy)
         bias = self.bias
-        return _native.linear_backward(
-            dy, x, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
+        dx = _native.linear_backward(
+            dy, call.tape, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
         )
+        self._calls.took(call)
+        return dx
 
     def _layer_spec(self) -> LayerSpec:
         return "linear", {}, (self.weight, self.bias)

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from numpy.typing import NDArray
 
-from fusedrnn.functional.stack import pair
+from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
@@ -26,7 +26,6 @@ class LSTM(Recurrent):
     """
 
     _cell = "lstm"
-    _gates = 4
 
     def forward(
         self,
@@ -42,29 +41,31 @@ class LSTM(Recurrent):
 
     @overload
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: Literal[True] = True
+        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: Literal[True] = True
     ) -> tuple[Array, tuple[Array, Array]]: ...
     @overload
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: bool
+        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: bool
     ) -> tuple[Array | None, tuple[Array, Array]]: ...
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, need_dx: bool = True
+        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: bool = True
     ) -> tuple[Array | None, tuple[Array, Array]]:
-        """Back-propagation through time of the last training forward; adds into the parameters' gradients.
+        """Back-propagation through time of a training call; adds into the parameters' gradients.
 
         Args:
             dy: gradient of y, or None for zeros; not read past a row's length.
             dstate: gradients (dhn, dcn) of the final states, either or both None for zeros.
+            of: a result of the call that is meant, where several wait; see `Module`.
             need_dx: False skips dx.
 
         Returns:
             dx like x (None without need_dx), and (dh0, dc0), each (L * D, B, H).
 
         Raises:
-            RuntimeError: there is no tape, or the weights were written to since it was made.
+            RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
+                weights were written to since it was made.
             TypeError, ValueError: an argument has the wrong dtype, shape or strides.
         """
         dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
-        dx, dh0, dc0 = self._backward(dy, dhn, dcn, need_dx)
+        dx, dh0, dc0 = self._backward(dy, dhn, dcn, of, need_dx)
         return dx, (dh0, dc0)

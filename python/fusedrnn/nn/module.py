@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fusedrnn._core import torch_hints
 from fusedrnn._core.arrays import asarray
+from fusedrnn._core.calls import Call, Calls
 from fusedrnn._core.parameter import FlatBuffer, Parameter, storages
 
 Array = NDArray[Any]
@@ -55,10 +56,23 @@ class Module:
         model.backward(dlogits)
         optimizer.step(clip_norm=1.0)
 
-    **Tape.** A layer in training mode (the initial one) keeps one tape; its next forward replaces it and
-    `eval` drops it. Arrays handed to forward are borrowed by the tape: leave them unchanged until backward is
-    done. Backward does not use a tape up, so it may be called again. It raises RuntimeError if there is no
-    tape, or if a parameter was written to since the tape was made.
+    **Tape.** Every call of a layer in training mode (the initial one) keeps a tape: copies of what backward
+    reads, so that arrays handed to forward may be written to at once. A layer may be called several times
+    before backward, in a loop over steps or in two places of a model: backward takes the newest call that it
+    has not taken yet. Where another one waits that the newest does not come from (its input and state are no
+    results of the other), it raises RuntimeError, unless told which one is meant: ``backward(dy, of=y)``,
+    with a result y of that call. Containers of this package say so by themselves.
+
+        h, steps = None, []
+        for t in range(len(x)):
+            y, h = gru(x[t : t + 1], h)                       # each call comes from the one before
+            steps.append(y)
+        for y in reversed(steps):
+            dx, dh = gru.backward(2 * y, dh)                  # newest first
+
+    A tape lives as long as a result of its call, or a tape that reads one, does; the newest in any case.
+    Backward may be called again until the layer is called again. `eval` drops all tapes. RuntimeError if
+    there is no tape, or if a parameter was written to since the tape was made.
 
     **Threads.** A module serves one thread at a time in training; in eval mode any number of threads may call
     it at once.
@@ -77,16 +91,15 @@ class Module:
     _modules: dict[str, Module]
     _buffers: tuple[FlatBuffer, ...]  # in which the parameters set on this very module live
     _grads: tuple[Array, ...]  # the gradients of those, as few arrays as possible
-    _tape: Any
+    _calls: Calls  # made in training mode
     _edits: int  # counts changes of attributes and parts; what was derived from them is made anew
     _compiled: dict[Any, Any]  # training steps made of it (fusedrnn.training), if any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
         module = super().__new__(cls)
-        module.__dict__.update(
-            training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _tape=None, _edits=0
-        )
+        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _edits=0)
+        module.__dict__["_calls"] = Calls(cls.__name__)
         return module
 
     # ------------------------------------------------------------------------------------------ computation
@@ -112,24 +125,25 @@ class Module:
         """This module as a layer of the native training step; only layers of this package are."""
         raise NotImplementedError
 
-    def _recorded(self) -> Any:
-        """The tape, a tuple that starts with the version of the weights it was made with.
+    def _recorded(self, of: Any = None) -> Call:
+        """The call that backward means, see `fusedrnn._core.calls`.
 
         Raises:
-            RuntimeError: there is none, or the weights were written to since.
+            RuntimeError: there is none, another might be meant, or the weights were written to since.
+            ValueError: `of` is no result of a call of this module.
         """
-        tape = self._tape
-        if tape is None:
+        call = self._calls.select(of)
+        if call is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward has no tape: call the module in training mode first"
                 + ("" if self.training else " (it is in eval mode: use train())")
             )
-        if tape[0] != self._version():
+        if call.version != self._version():
             raise RuntimeError(
                 f"{type(self).__name__}.backward: the weights were changed after the forward call that made "
                 "its tape: call forward again, or change them after backward"
             )
-        return tape
+        return call
 
     # --------------------------------------------------------------------------------------- parts by name
     def __setattr__(self, name: str, value: Any) -> None:
@@ -169,7 +183,8 @@ class Module:
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""
         buffers, grads = storages(self._parameters.values())
-        self.__dict__.update(_buffers=buffers, _grads=grads, _tape=None, _edits=self._edits + 1)
+        self.__dict__.update(_buffers=buffers, _grads=grads, _edits=self._edits + 1)
+        self._calls.clear()
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all within it with dotted names, each once, outer ones first."""
@@ -214,7 +229,7 @@ class Module:
         for module in self.modules():
             module.training = bool(mode)
             if not mode:
-                module._tape = None
+                module._calls.clear()
         return self
 
     def eval(self: Self) -> Self:
@@ -302,7 +317,7 @@ class Module:
             own[name]._dropout_key = int(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_buffers", "_grads", "_tape", "_edits", "_compiled")
+        derived = ("_buffers", "_grads", "_calls", "_edits", "_compiled")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,9 +12,12 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, check_algo, check_precision, resolve_device
+from fusedrnn._core.calls import kept
+from fusedrnn._core.cells import CELLS
 from fusedrnn._core.parameter import FlatBuffer, float_dtype
-from fusedrnn._core.weight_names import MAX_LAYERS, StackShape
-from fusedrnn.functional.stack import single
+from fusedrnn._core.weight_names import StackShape
+from fusedrnn._native import SequenceOptions
+from fusedrnn.functional.recurrent import single
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module
 
@@ -66,7 +69,6 @@ class Recurrent(Module):
 
     sequence_arguments = ("lengths", "resets")
     _cell: str
-    _gates: ClassVar[int]
     _packed: tuple[int, str, _native.PackedWeights] | None
 
     def __init__(
@@ -87,7 +89,7 @@ class Recurrent(Module):
     ) -> None:
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
-        self.num_layers = checks.positive_int("num_layers", num_layers, MAX_LAYERS)
+        self.num_layers = checks.positive_int("num_layers", num_layers, _native.MAX_LAYERS)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
@@ -108,19 +110,8 @@ class Recurrent(Module):
             self._dropout_key = checks.dropout_key(rng)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        directions = 2 if self.bidirectional else 1
-        rows = self._gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name in StackShape(self.num_layers, directions, self.bias).names():
-            if name.startswith("bias"):
-                shapes[name] = (rows,)
-            elif name.startswith("weight_hh"):
-                shapes[name] = (rows, self.hidden_size)
-            elif name in ("weight_ih_l0", "weight_ih_l0_reverse"):
-                shapes[name] = (rows, self.input_size)
-            else:
-                shapes[name] = (rows, directions * self.hidden_size)
-        return shapes
+        stack = StackShape(self.num_layers, 2 if self.bidirectional else 1, self.bias)
+        return stack.shapes(CELLS[self._cell].weights, self.input_size, self.hidden_size)
 
     @property
     def tape(self) -> _native.Tape | None:
@@ -130,7 +121,8 @@ class Recurrent(Module):
         (L * D, T, B, blocks * H) after their activation, blocks i f g o (LSTM) or r z n q with
         q = R_n h + b_hn (GRU). Both are copies, None for cells that have none.
         """
-        return None if self._tape is None else self._tape[1]
+        call = self._calls.newest
+        return None if call is None else call.tape
 
     def _parameters_changed(self) -> None:
         super()._parameters_changed()
@@ -154,6 +146,7 @@ class Recurrent(Module):
             [self._parameters[name].data for name in self._names],
             self.precision,
             self.algo,
+            self._cell,
         )
         if keep:
             self.__dict__["_packed"] = (version, backend, packed)
@@ -170,30 +163,34 @@ class Recurrent(Module):
         training = self.training
         dropout, key = 0.0, 0
         if training:
-            self.__dict__["_tape"] = None  # before the next is made, so that two are never held at once
+            self._calls.make_room()
         if self.device == "cuda":
             x, h0, c0, lengths, resets = map(as_device_array, (x, h0, c0, lengths, resets))
         checks.require_input(x, self.dtype, self.device)
         if training and self.dropout:
             dropout, key = self.dropout, self._dropout_key
             self.__dict__["_dropout_key"] = checks.next_key(key)
+        given = x, h0, c0
+        if training:
+            x = kept(x)
         version = self._version()
         packed = self._packing(version)
-        y, hn, cn, tape = _native.sequence_forward(
-            self._cell, packed, x, h0, c0, lengths, resets, self.batch_first, dropout, key, training
-        )
+        options = SequenceOptions(lengths, resets, self.batch_first, dropout, key, training)
+        y, hn, cn, tape = _native.sequence_forward(self._cell, packed, x, h0, c0, options)
         if training:
-            self.__dict__["_tape"] = (version, tape)
+            self._calls.record(version, tape, given, (y, hn, cn))
         return y, hn, cn
 
     def _backward(
-        self, dy: Array | None, dhn: Array | None, dcn: Array | None, need_dx: bool
+        self, dy: Array | None, dhn: Array | None, dcn: Array | None, of: Any, need_dx: bool
     ) -> tuple[Array | None, Array, Any]:
-        tape = self._recorded()[1]
+        call = self._recorded(of)
         grads = [self._parameters[name].grad for name in self._names]
         if self.device == "cuda":
             dy, dhn, dcn = map(as_device_array, (dy, dhn, dcn))
-        return _native.sequence_backward(tape, dy, dhn, dcn, grads, need_dx)
+        gradients = _native.sequence_backward(call.tape, dy, dhn, dcn, grads, need_dx)
+        self._calls.took(call)
+        return gradients
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -238,28 +235,30 @@ class SingleState(Recurrent):
 
     @overload
     def backward(
-        self, dy: Array | None, dstate: Array | None = None, *, need_dx: Literal[True] = True
+        self, dy: Array | None, dstate: Array | None = None, *, of: Any = None, need_dx: Literal[True] = True
     ) -> tuple[Array, Array]: ...
     @overload
     def backward(
-        self, dy: Array | None, dstate: Array | None = None, *, need_dx: bool
+        self, dy: Array | None, dstate: Array | None = None, *, of: Any = None, need_dx: bool
     ) -> tuple[Array | None, Array]: ...
     def backward(
-        self, dy: Array | None, dstate: Array | None = None, *, need_dx: bool = True
+        self, dy: Array | None, dstate: Array | None = None, *, of: Any = None, need_dx: bool = True
     ) -> tuple[Array | None, Array]:
-        """Back-propagation through time of the last training forward; adds into the parameters' gradients.
+        """Back-propagation through time of a training call; adds into the parameters' gradients.
 
         Args:
             dy: gradient of y, or None for zeros; not read past a row's length.
             dstate: gradient dhn of the final state, or None for zeros.
+            of: a result of the call that is meant, where several wait; see `Module`.
             need_dx: False skips dx.
 
         Returns:
             dx like x (None without need_dx), and dh0 (L * D, B, H).
 
         Raises:
-            RuntimeError: there is no tape, or the weights were written to since it was made.
+            RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
+                weights were written to since it was made.
             TypeError, ValueError: an argument has the wrong dtype, shape or strides.
         """
-        dx, dh0, _ = self._backward(dy, single("dstate", "dhn", dstate), None, need_dx)
+        dx, dh0, _ = self._backward(dy, single("dstate", "dhn", dstate), None, of, need_dx)
         return dx, dh0

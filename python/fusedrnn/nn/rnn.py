@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fusedrnn._core.cells import variant_named, variants
 from fusedrnn._core.checks import Seed
 from fusedrnn.nn.recurrent import SingleState
 
@@ -19,8 +20,6 @@ class RNN(SingleState):
     `nonlinearity` is "tanh" or "relu". Other arguments, initial weights, lengths, resets and errors: see
     `Recurrent`.
     """
-
-    _gates = 1
 
     def __init__(
         self,
@@ -39,12 +38,10 @@ class RNN(SingleState):
         algo: str = "auto",
         seed: Seed = None,
     ) -> None:
-        if str(bias) in ("tanh", "relu"):  # PyTorch's fourth argument
+        if str(bias) in variants("rnn"):  # PyTorch's fourth argument
             raise TypeError(f"bias must be True or False, it is {bias!r}: write nonlinearity={bias!r}")
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
+        self._cell = variant_named("rnn", "nonlinearity", nonlinearity)
         self.nonlinearity = nonlinearity
-        self._cell = f"rnn_{nonlinearity}"
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dtype=dtype, device=device, precision=precision, algo=algo, seed=seed,

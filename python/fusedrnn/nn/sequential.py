@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fusedrnn._core import provided
-from fusedrnn.functional.stack import pair, single
+from fusedrnn._core.calls import Call, unshared
+from fusedrnn._core.cells import CELLS
+from fusedrnn.functional.recurrent import pair, single
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
 
@@ -96,45 +98,70 @@ class Sequential(Module):
                 raise ValueError(f"{name} must be None: no layer of this model takes it")
         if state is not None:
             check_states(self, state)
+        if self.training:
+            self._calls.make_room()
+        inputs = [x, *flat_states(self, state)] if self.training else []
         states = None if state is None else iter(state)
         final: list[Any] = []
-        for layer in self._modules.values():
-            options = {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
-            if isinstance(layer, Recurrent):
-                x, last = layer(x, None if states is None else next(states), **options)
-                final.append(last)
-            elif isinstance(layer, Sequential) and layer._stateful():
-                entry = None if states is None else next(states)
-                x, last = layer(x, state=entry, return_state=True, **options)
-                final.append(last)
-            else:
-                result = layer(x, **options)
-                x = result[0] if isinstance(result, tuple) else result
+        steps: list[tuple[Module, Call | None]] = []
+        try:
+            for layer in self._modules.values():
+                options = (
+                    {n: a for n, a in given.items() if n in layer.sequence_arguments} if given else given
+                )
+                before = x
+                if isinstance(layer, Recurrent):
+                    x, last = layer(x, None if states is None else next(states), **options)
+                    final.append(last)
+                elif isinstance(layer, Sequential) and layer._stateful():
+                    entry = None if states is None else next(states)
+                    x, last = layer(x, state=entry, return_state=True, **options)
+                    final.append(last)
+                else:
+                    result = layer(x, **options)
+                    x = result[0] if isinstance(result, tuple) else result
+                steps.append((layer, layer._calls.newest))
+                if x is not before:  # what a layer of this package has made, no one else knows of
+                    unshared.array = x if defined_here(layer, "forward") else None
+        finally:
+            unshared.array = None
+        if self.training:
+            parts = tuple(call for _, call in steps if call is not None)
+            results = () if x is inputs[0] else (x, *_flattened(final))
+            self._calls.record(0, steps, inputs, results, parts)
         return (x, final) if return_state else x
 
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Any:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Any:
         """dx of the first layer from dy of the last; adds into the parameters' gradients.
 
         The final states are taken to have no influence on the loss, as in truncated back-propagation. With
         need_dx False the first layer may skip dx, and None is returned.
 
+        Args:
+            dy: gradient of y.
+            of: a result of the call that is meant, where several wait; see `Module`. Layers are told which of
+                their calls belongs to it, so that one may come several times in the model.
+            need_dx: False returns None.
+
         Raises:
-            RuntimeError: a layer has no tape, or its weights were written to since it was made; and what
-                else the layers raise.
+            RuntimeError: a layer has no tape, or its weights were written to since it was made, or several
+                calls wait and `of` does not say which is meant; and what else the layers raise.
         """
+        call = self._calls.select(of)
+        # Without a call of its own its layers were called one by one: each knows what it did last.
+        steps = [(layer, None) for layer in self] if call is None else call.tape
         gradient: Any = dy
-        layers = list(self._modules.values())
-        for layer in reversed(layers[1:]):
-            gradient = layer.backward(gradient)
+        for i, (layer, part) in reversed(list(enumerate(steps))):
+            options: dict[str, Any] = {}
+            if defined_here(layer, "backward"):
+                options = {"of": part} if part is not None else {}
+                if i == 0 and not need_dx:
+                    options["need_dx"] = False
+            gradient = layer.backward(gradient, **options)
             if isinstance(gradient, tuple):
                 gradient = gradient[0]
-        first = layers[0]
-        if need_dx or not type(first).__module__.startswith("fusedrnn."):
-            gradient = first.backward(gradient)
-        else:
-            gradient = first.backward(gradient, need_dx=False)
-        if isinstance(gradient, tuple):
-            gradient = gradient[0]
+        if call is not None:
+            self._calls.took(call)
         return gradient if need_dx else None
 
     def train_step(
@@ -226,7 +253,7 @@ def check_states(model: Sequential, state: Any) -> None:
 
 
 def flat_states(model: Sequential, state: Any) -> list[Any]:
-    """h0 and c0 (None but for an LSTM) of every recurrent layer, one after the other."""
+    """h0 and c0 (None for a cell without) of every recurrent layer, one after the other."""
     if state is not None:
         check_states(model, state)
     layers = model._stateful()
@@ -236,7 +263,7 @@ def flat_states(model: Sequential, state: Any) -> list[Any]:
             flat += flat_states(layer, entry)  # type: ignore[arg-type]
         elif entry is None:
             flat += (None, None)
-        elif layer._cell == "lstm":
+        elif CELLS[layer._cell].cell_state:
             flat += pair("state", "h0, c0", entry)
         else:
             flat += (single("state", "h0", entry), None)
@@ -244,13 +271,26 @@ def flat_states(model: Sequential, state: Any) -> list[Any]:
 
 
 def nested_states(model: Sequential, flat: Iterator[Any]) -> list[Any]:
-    """Final states as `Sequential.forward` returns them, of hn (cn, too, for an LSTM) of every layer."""
+    """Final states as `Sequential.forward` returns them, of every layer's hn (and cn, if it has one)."""
     states: list[Any] = []
     for layer in model._stateful():
         if not isinstance(layer, Recurrent):
             states.append(nested_states(layer, flat))  # type: ignore[arg-type]
-        elif layer._cell == "lstm":
+        elif CELLS[layer._cell].cell_state:
             states.append((next(flat), next(flat)))
         else:
             states.append(next(flat))
     return states
+
+
+def defined_here(layer: Module, name: str) -> bool:
+    """Whether a method of the layer is this package's, not one that a user has put in its place."""
+    method = getattr(type(layer), name)
+    return name not in layer.__dict__ and method.__module__.startswith("fusedrnn.")
+
+
+def _flattened(states: Any) -> list[Any]:
+    """The arrays in nested final states."""
+    if isinstance(states, (list, tuple)):
+        return [array for entry in states for array in _flattened(entry)]
+    return [states]

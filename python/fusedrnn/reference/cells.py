@@ -8,11 +8,13 @@ the carry, and what reaches the previous h on a direct path, past the recurrent 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core.weight_names import WeightSpec
 from fusedrnn.reference.arithmetic import Arithmetic, relu, relu_grad
 
 Array = NDArray[Any]
@@ -37,10 +39,21 @@ class StepGradients(NamedTuple):
     direct: Array
 
 
+def gate_weights(gates: int) -> tuple[WeightSpec, ...]:
+    """W and b_ih, R and b_hh, of so many gates."""
+    return (
+        WeightSpec("weight_ih", "input", gates),
+        WeightSpec("weight_hh", "recurrent", gates),
+        WeightSpec("bias_ih", "input_bias", gates),
+        WeightSpec("bias_hh", "recurrent_bias", gates),
+    )
+
+
 class Cell(Protocol):
     """What the time loop asks of a cell."""
 
-    gates: int  # pre-activations per unit
+    family: str  # of cells that share functions
+    weights: tuple[WeightSpec, ...]
     tape_blocks: int  # values kept per unit and step
     has_carry: bool  # a second state travels beside h
 
@@ -56,7 +69,8 @@ class Cell(Protocol):
 class Lstm:
     """i f g o = sigma sigma tanh sigma; c' = f c + i g; h' = o tanh(c')."""
 
-    gates = 4
+    family = "lstm"
+    weights = gate_weights(4)
     tape_blocks = 4
     has_carry = True
 
@@ -88,7 +102,8 @@ class Lstm:
 class Gru:
     """r z = sigma sigma; n = tanh(x_n + r q), q = h_n; h' = (1 - z) n + z h."""
 
-    gates = 3
+    family = "gru"
+    weights = gate_weights(3)
     tape_blocks = 4
     has_carry = False
 
@@ -118,15 +133,12 @@ class Gru:
 class Elman:
     """h' = tanh or relu of x + h."""
 
-    gates = 1
+    family = "rnn"
+    weights = gate_weights(1)
     tape_blocks = 0
     has_carry = False
-
-    def __init__(self, m: Arithmetic, nonlinearity: str) -> None:
-        self.activation, self.activation_grad = {
-            "tanh": (m.tanh, m.tanh_grad),
-            "relu": (relu, relu_grad),
-        }[nonlinearity]
+    activation: Callable[[Array], Array]
+    activation_grad: Callable[[Array], Array]
 
     def forward(self, x: Array, h: Array, state: Array, carry: Array) -> tuple[Array, Array, Array]:
         return self.activation(x + h), carry, np.empty((len(x), 0), x.dtype)
@@ -136,10 +148,24 @@ class Elman:
         return StepGradients(x=da, h=da, carry=dcarry, direct=np.zeros_like(dh))
 
 
-def make_cell(kind: str, m: Arithmetic) -> Cell:
-    """The cell named as in the native module: lstm, gru, rnn_tanh, rnn_relu."""
-    if kind == "lstm":
-        return Lstm(m)
-    if kind == "gru":
-        return Gru(m)
-    return Elman(m, kind.removeprefix("rnn_"))
+class ElmanTanh(Elman):
+    """With tanh."""
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.activation, self.activation_grad = m.tanh, m.tanh_grad
+
+
+class ElmanRelu(Elman):
+    """With relu, which no arithmetic has another of."""
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.activation, self.activation_grad = relu, relu_grad
+
+
+# By their names in the native module.
+CELLS: dict[str, type[Lstm | Gru | ElmanTanh | ElmanRelu]] = {
+    "lstm": Lstm,
+    "gru": Gru,
+    "rnn_tanh": ElmanTanh,
+    "rnn_relu": ElmanRelu,
+}

@@ -1,4 +1,4 @@
-"""Recurrent stacks in NumPy: the same functions as `fusedrnn.functional.sequence`, written to be read.
+"""Recurrent stacks in NumPy: the same functions as `fusedrnn.functional.recurrent`, written to be read.
 
 One loop over layers and directions, one over time steps, whole batches inside. Any float or complex dtype.
 Rows past their length take no part in a step, so what x and dy hold there is never read. Each function takes
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fusedrnn._core.weight_names import stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
-from fusedrnn.reference.cells import Cell, Step, make_cell
+from fusedrnn.reference.cells import CELLS, Cell, Step, gate_weights
 from fusedrnn.reference.philox import drop
 from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
@@ -30,16 +30,22 @@ Array = NDArray[Any]
 class PackedWeights:
     """A snapshot of a weights dict; later writes to its arrays are not seen. Matrices are operands."""
 
-    def __init__(self, weights: Mapping[str, Array], precision: str = "ieee") -> None:
+    def __init__(
+        self, weights: Mapping[str, Array], precision: str = "ieee", cell: str | None = None
+    ) -> None:
+        if cell is not None and cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, it is {cell!r}")
         if precision not in PRECISIONS:
             raise ValueError(
                 f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}"
             )
-        self.shape = stack_shape(weights)
+        specs = CELLS[cell].weights if cell is not None else gate_weights(1)  # whose names are all cells'
+        self.shape = stack_shape(weights, specs)
         self.precision = precision
         self.arrays = {
-            name: round_operand(array, precision) if name.startswith("weight") else array
-            for name, array in ((name, np.array(weights[name])) for name in self.shape.names())
+            name: round_operand(array, precision) if spec.is_matrix else array
+            for name, (_, spec) in self.shape.weights(specs).items()
+            for array in [np.array(weights[name])]
         }
 
     @property
@@ -49,12 +55,29 @@ class PackedWeights:
 
 
 def pack_weights(
-    weights: Mapping[str, Array], *, precision: str = "ieee", algo: str = "auto"
+    weights: Mapping[str, Array],
+    *,
+    precision: str = "ieee",
+    algo: str = "auto",
+    cell: str | None = None,
 ) -> PackedWeights:
     """Copies a weights dict, for use in place of it in the forward functions. Only "auto" computes here."""
     if algo != "auto":
         raise ValueError(f"algo={algo!r} is a plan of CUDA devices: the reference has only 'auto'")
-    return PackedWeights(weights, precision)
+    return PackedWeights(weights, precision, cell)
+
+
+@dataclass
+class _Options:
+    """What forward is told of its sequences beside x and the states, as its keywords say it."""
+
+    lengths: Array | None
+    resets: Array | None
+    batch_first: bool
+    dropout: float
+    dropout_key: int
+    train: bool
+    arithmetic: Arithmetic
 
 
 @dataclass
@@ -184,15 +207,10 @@ def _forward(
     h0: Array | None,
     c0: Array | None,
     weights: Mapping[str, Array] | PackedWeights,
-    lengths: Array | None,
-    resets: Array | None,
-    batch_first: bool,
-    dropout: float,
-    dropout_key: int,
-    train: bool,
-    arithmetic: Arithmetic,
+    options: _Options,
 ) -> tuple[Array, Array, Array, Tape | None]:
-    packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights)
+    packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights, cell=kind)
+    lengths, resets, batch_first = options.lengths, options.resets, options.batch_first
     if x.ndim != 3:
         raise ValueError(f"x must have 3 axes, it has {x.ndim}")
     if lengths is not None and not np.issubdtype(lengths.dtype, np.integer):
@@ -206,13 +224,11 @@ def _forward(
     if ((lengths < 0) | (lengths > T)).any():
         raise ValueError(f"lengths must be in [0, {T}], they are {lengths}")
 
-    cell = make_cell(kind, arithmetic)
+    cell = CELLS[kind](options.arithmetic)
     hidden = packed.arrays["weight_hh_l0"].shape[-1]
     L, D, _ = packed.shape
-    for name, array in packed.arrays.items():
-        columns = hidden if name.startswith("weight_hh") else width if "_l0" in name else D * hidden
-        rows = (cell.gates * hidden,)
-        _check(name, array, rows if name.startswith("bias") else (*rows, columns), x.dtype)
+    for name, shape in packed.shape.shapes(cell.weights, width, hidden).items():
+        _check(name, packed.arrays[name], shape, x.dtype)
 
     call = _Call(
         cell=cell,
@@ -221,10 +237,10 @@ def _forward(
         lengths=lengths,
         resets=np.zeros((T, B), bool) if resets is None else resets,
         batch_first=batch_first,
-        dropout=dropout if train else 0.0,
-        dropout_key=dropout_key,
+        dropout=options.dropout if options.train else 0.0,
+        dropout_key=options.dropout_key,
         hidden=hidden,
-        arithmetic=arithmetic,
+        arithmetic=options.arithmetic,
     )
     tape = Tape(call)
     hn = _state("h0", h0, (L * D, B, hidden), x.dtype).copy()
@@ -244,7 +260,7 @@ def _forward(
             _forward_layer(tape, layer, d, hn[index], cn[index])
             y[:, :, d * hidden : (d + 1) * hidden] = tape.new_states[index]
     y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
-    return y, hn, cn, tape if train else None
+    return y, hn, cn, tape if options.train else None
 
 
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
@@ -359,9 +375,8 @@ def lstm_forward(
 ) -> tuple[Array, tuple[Array, Array], Tape | None]:
     """As `fusedrnn.functional.lstm_forward`, for any float or complex dtype."""
     h0, c0 = (None, None) if state is None else state
-    y, hn, cn, tape = _forward(
-        "lstm", x, h0, c0, weights, lengths, resets, batch_first, dropout, dropout_key, train, arithmetic
-    )
+    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
+    y, hn, cn, tape = _forward("lstm", x, h0, c0, weights, options)
     return y, (hn, cn), tape
 
 
@@ -393,9 +408,8 @@ def gru_forward(
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, Array, Tape | None]:
     """As `fusedrnn.functional.gru_forward`, for any float or complex dtype."""
-    y, hn, _, tape = _forward(
-        "gru", x, state, None, weights, lengths, resets, batch_first, dropout, dropout_key, train, arithmetic
-    )
+    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
+    y, hn, _, tape = _forward("gru", x, state, None, weights, options)
     return y, hn, tape
 
 
@@ -427,12 +441,10 @@ def rnn_forward(
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, Array, Tape | None]:
     """As `fusedrnn.functional.rnn_forward`, for any float or complex dtype."""
-    if nonlinearity not in ("tanh", "relu"):
+    if f"rnn_{nonlinearity}" not in CELLS:
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
-    y, hn, _, tape = _forward(
-        f"rnn_{nonlinearity}", x, state, None, weights, lengths, resets, batch_first, dropout, dropout_key,
-        train, arithmetic,
-    )  # fmt: skip
+    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
+    y, hn, _, tape = _forward(f"rnn_{nonlinearity}", x, state, None, weights, options)
     return y, hn, tape
 
 

@@ -100,7 +100,7 @@ class CompiledStep:
         self._structure = structure
         self._parts = [module for module in model.modules() if module is not model]
         self._edits = self._count_edits(model)
-        self._layers = [layer.__dict__ for layer in structure.layers]
+        self._calls = [module._calls for module in model.modules()]
         drawing = [layer for layer in structure.layers if isinstance(layer, (Recurrent, Dropout))]
         self._keyed = [a.__dict__ for a in drawing if (a.p if isinstance(a, Dropout) else a.dropout)]
         self._idle = [a.__dict__ for a in drawing if isinstance(a, Dropout) and a.p == 0]
@@ -209,8 +209,8 @@ class CompiledStep:
             layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
 
     def _forget_tapes(self) -> None:
-        for layer in self._layers:
-            layer["_tape"] = None
+        for calls in self._calls:
+            calls.clear()
 
 
 def _native_layer(spec: LayerSpec) -> tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]:

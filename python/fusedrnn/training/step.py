@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native, losses
 from fusedrnn._core.arrays import asarray
-from fusedrnn.nn.sequential import Sequential, flat_states, nested_states
+from fusedrnn.nn.sequential import Sequential, defined_here, flat_states, nested_states
 from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.optim.segment_table import storage_key
 from fusedrnn.training.compiled import CompiledStep, loss_name
@@ -79,7 +79,8 @@ def separate_calls(
     )
     value, gradient = function(prediction, given.y, **options)
     model.zero_grad()
-    model.backward(gradient, need_dx=False)
+    told = {"of": model._calls.newest} if defined_here(model, "backward") else {}
+    model.backward(gradient, **told, need_dx=False)
     norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
     return value, norm, final
 

@@ -1,0 +1,80 @@
+"""What the compiled module says of cells, precisions and algorithms: csrc/cells has each fact once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fusedrnn import _native
+from fusedrnn._core.weight_names import WeightSpec
+
+
+class Cell(NamedTuple):
+    """The facts of a cell.
+
+    Attributes:
+        name: as in the native module: the family, and behind an underscore the variant if there is one.
+        family: the name of its functions, `fusedrnn.functional.lstm_forward`, say.
+        gates: names of its gates in the order of the weights' rows.
+        tape: names of what it keeps of a step, in the order of ``tape.gates``.
+        cell_state: whether its state is a pair (h, c).
+        weights: what a layer and direction has of weights.
+    """
+
+    name: str
+    family: str
+    gates: tuple[str, ...]
+    tape: tuple[str, ...]
+    cell_state: bool
+    weights: tuple[WeightSpec, ...]
+
+    @property
+    def variant(self) -> str:
+        """The rest of the name behind the family, "" where there is none."""
+        return self.name[len(self.family) + 1 :]
+
+
+CELLS = {
+    name: Cell(
+        name,
+        facts["family"],
+        facts["gates"],
+        facts["tape"],
+        facts["cell_state"],
+        tuple(WeightSpec(*weight) for weight in facts["weights"]),
+    )
+    for name, facts in _native.cells().items()
+}
+# What all cells have of weights, whatever else some have.
+GATE_WEIGHTS = tuple(spec for spec in next(iter(CELLS.values())).weights if spec.role != "per_unit")
+PRECISIONS = _native.precisions()
+ALGOS = _native.algos()
+
+
+def weights_of(cell: str | None) -> tuple[WeightSpec, ...]:
+    """The weights of a cell, those that all cells have where it is None.
+
+    Raises:
+        ValueError: there is no such cell.
+    """
+    if cell is None:
+        return GATE_WEIGHTS
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, it is {cell!r}")
+    return CELLS[cell].weights
+
+
+def variants(family: str) -> tuple[str, ...]:
+    """The variants of a family's cells."""
+    return tuple(cell.variant for cell in CELLS.values() if cell.family == family)
+
+
+def variant_named(family: str, argument: str, value: str) -> str:
+    """The name of a family's cell of a variant that a caller names.
+
+    Raises:
+        ValueError: there is none; the message names the argument.
+    """
+    known = variants(family)
+    if value not in known:
+        raise ValueError(f"{argument} must be {' or '.join(map(repr, known))}, it is {value!r}")
+    return f"{family}_{value}"
