@@ -108,7 +108,7 @@ def test_no_plugin_of_ours(package: Path) -> None:
 
 
 ENTRY = """
-#include "backend.hpp"
+#include "backend/backend.hpp"
 #include <cstdio>
 using namespace fusedrnn;
 extern "C" const Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t bytes) { %s }

@@ -13,7 +13,7 @@
 
 namespace fusedrnn {
 
-// What a call is given, None where absent. `states` are h0 and c0 of every recurrent layer, or empty.
+// What a call is given, None where absent. `states` are h0 and c0 of every recurrent layer, or None: empty here.
 struct Arrays {
   // From Python's tuple of them in this order.
   explicit Arrays(const py::tuple& given)
@@ -23,7 +23,7 @@ struct Arrays {
         lengths(item(given, 3)),
         resets(item(given, 4)),
         loss(py::cast<const LossSpec&>(item(given, 5))),
-        states(py::cast<py::list>(item(given, 6))) {}
+        states(item(given, 6).is_none() ? py::list() : py::cast<py::list>(item(given, 6))) {}
 
   py::handle x, target, mask, lengths, resets;
   const LossSpec& loss;

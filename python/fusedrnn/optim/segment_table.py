@@ -64,6 +64,7 @@ class Table:
         self._params = list(params)
         self._storages = [p._buffer for p in params]
         self._buffers: list[FlatBuffer] = list({id(storage): storage for storage in self._storages}.values())
+        self._on_device = any(buffer.device == "cuda" for buffer in self._buffers)
         self.segments = _native.Segments(
             kind,
             [
@@ -84,7 +85,7 @@ class Table:
         """Counts a write to every buffer involved."""
         for buffer in self._buffers:  # not through its method: there may be hundreds
             buffer.version += 1
-        if any(buffer.device == "cuda" for buffer in self._buffers) and _native.capturing():
+        if self._on_device and _native.capturing():
             for buffer in self._buffers:
                 buffer.replayed = True
 

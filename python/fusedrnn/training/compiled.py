@@ -62,7 +62,7 @@ class _DevicePolicy:
     def arguments(self, given: Inputs) -> Inputs:
         """The arrays of other libraries as DeviceArrays of the same memory."""
         x, y, mask, lengths, resets = map(as_device_array, given[:5])
-        states = [as_device_array(h) for h in given.state or ()]
+        states = None if given.state is None else [as_device_array(h) for h in given.state]
         return Inputs(x, y, mask, lengths, resets, given.loss, states)
 
     def step_numbers(self) -> list[int]:
@@ -162,8 +162,8 @@ class CompiledStep:
     ) -> tuple[Any, Any, list[Array] | None] | None:
         """Loss, norm and final states; None if no call of this shape is registered, or a value is wrong.
 
-        The states given and returned are flat (`flat_states`), given ones an empty list where there are none.
-        On a device loss and norm are DeviceArrays without axes.
+        The states given and returned are flat (`flat_states`). On a device loss and norm are DeviceArrays
+        without axes.
         """
         if not self._clips(clip_norm):
             return None

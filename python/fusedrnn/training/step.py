@@ -121,10 +121,11 @@ def _compile(model: Sequential, given: Inputs, optimizer: Optimizer) -> None:
 
 
 def _flattened(model: Sequential, given: Inputs) -> Inputs:
-    """The same with a flat list of states, an empty one where there are none."""
+    """The same with a flat list of states."""
+    if given.state is None:
+        return given
     x, y, mask, lengths, resets, loss, state = given  # _replace would leave a tuple to be collected
-    states = [] if state is None else flat_states(model, state)
-    return Inputs(x, y, mask, lengths, resets, loss, states)
+    return Inputs(x, y, mask, lengths, resets, loss, flat_states(model, state))
 
 
 def _require_own(model: Sequential, optimizer: Any) -> None:
