@@ -24,8 +24,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "sass"))
-from machine_code import ROOT, Kernel, compile_cubin, disassemble, instances, source  # noqa: E402
+from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
 from step_loops import Shape, executions, line_of, weight  # noqa: E402
+
+from cuda_budgets import instances  # isort: skip  # noqa: E402, machine_code makes it known
 
 ELEMENTS = {
     "ieee": ("float", 4),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from parity import Axes, assert_parity, cast
 
 from fusedrnn import reference
-from fusedrnn.reference import sequence
+from fusedrnn.reference import recurrent
 from fusedrnn.reference.arithmetic import Arithmetic
 from fusedrnn.reference.rounding import multiply_operands, round_operand
 
@@ -144,7 +144,7 @@ def test_a_product_that_tf32x3_lacks_is_seen(left_out: int, monkeypatch: pytest.
             operands[left_out] = round_operand(operands[left_out], "tf32")
             return multiply_operands(add_product, base, *operands, precision)
 
-        patched.setattr(sequence, "multiply_operands", two_of_three)
+        patched.setattr(recurrent, "multiply_operands", two_of_three)
         ours = lstm(np.float32, Arithmetic(), "tf32x3")
     with pytest.raises(AssertionError, match="off by"):
         assert_parity(ours, in_precision("tf32x3"), np.float32, AXES)
