@@ -71,7 +71,7 @@ def test_memory_that_runs_out_in_a_call_is_named_and_the_next_call_works() -> No
 
 def test_the_command_says_so_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     book = str(write_book(tmp_path))
-    many = "9" * 20
+    many = "9" * 9
     assert failure(capsys, book, *SMALL, "--batch", many).startswith("fusedrnn train: the text is too short")
     assert "train: not enough memory: there is no memory" in failure(capsys, book, *SMALL, "--hidden", many)
     assert failure(capsys, book, "--threads", "999", status=2).endswith(

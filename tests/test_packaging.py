@@ -44,9 +44,14 @@ def stub_classes() -> dict[str, ast.ClassDef]:
     return {n.name: n for n in ast.parse(STUB.read_text()).body if isinstance(n, ast.ClassDef)}
 
 
+def stub_constants() -> list[str]:
+    body = ast.parse(STUB.read_text()).body
+    return [n.target.id for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+
+
 def test_stub_names_all_that_the_module_has() -> None:
     public = {name for name in vars(_native) if not name.startswith("_")}
-    assert public == set(stub_functions()) | set(stub_classes())
+    assert public == set(stub_functions()) | set(stub_classes()) | set(stub_constants())
 
 
 @pytest.mark.parametrize("name", sorted(stub_functions()))
