@@ -81,7 +81,7 @@ using namespace fusedrnn::FUSEDRNN_ISA;
 
 extern "C" {
 const EngineProbe FUSEDRNN_BLOCKED(fusedrnn_engine_probe_) = {
-    FUSEDRNN_TEXT(FUSEDRNN_ISA), &kSequence, &kDense, &kRoundedSequence, &kRoundedDense, [] {
+    FUSEDRNN_TEXT(FUSEDRNN_ISA), status_text, &kSequence, &kDense, &kRoundedSequence, &kRoundedDense, [] {
       return static_cast<int>(__atomic_load_n(&sums_outside_regions, __ATOMIC_RELAXED));
     }};
 }

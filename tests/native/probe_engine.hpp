@@ -8,6 +8,7 @@
 
 struct EngineProbe {
   const char* isa;
+  const char* (*status_text)();
   const fusedrnn::SequenceOps* sequence;  // float32 and float64: must have the bits of the package's own
   const fusedrnn::DenseOps* dense;        // products alone
   // float64 whose products take their operands as floats; of the cells rnn_relu alone.
@@ -40,6 +41,7 @@ inline fusedrnn::Backend over_blocked_engine(const fusedrnn::Backend& backend, b
   const EngineProbe& probe = engine_probe(backend);
   fusedrnn::Backend twin = backend;
   twin.name = probe.isa;
+  twin.status_text = probe.status_text;
   twin.sequence = rounded ? probe.rounded_sequence : probe.sequence;
   twin.dense = rounded ? probe.rounded_dense : probe.dense;
   return twin;
