@@ -207,7 +207,7 @@ def test_no_import_circle() -> None:
 
 def test_top_level_holds_what_the_layout_names() -> None:
     folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "build"))}
-    assert folders - {"__pycache__", "dist", "runs"} <= {"python", "csrc", "cuda", "tests", "bench"}
+    assert folders - {"__pycache__", "dist", "runs"} <= {"python", "csrc", "cuda", "tests", "bench", "docs"}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
