@@ -7,7 +7,19 @@ from typing import Any
 
 import cuda_budgets
 import pytest
-from cuda_budgets import Budget, Kernel, Launches, blocks_at_once, check, parse, read_launches, short_name
+from cuda_budgets import (
+    Budget,
+    Kernel,
+    Launches,
+    blocks_at_once,
+    check,
+    instances,
+    parse,
+    read_launches,
+    short_name,
+)
+
+from fusedrnn._core.cells import CELLS
 
 GEMM = "_ZN8fusedrnn4cuda10gemm_tilesINS0_4door4Bf16ELNS0_5MajorE0ELS4_1EEEvNS0_8GemmTaskIT_EE"
 CLEAR = "_ZN8fusedrnn4cuda39_GLOBAL__N__1f3a5d27_7_rows_cu_3c1fe9f112clear_kernelIdEEvNS1_9ClearTaskE"
@@ -51,6 +63,11 @@ def kernel(**changes: Any) -> Kernel:
         "static_shared": 0,
     }
     return Kernel(**made | changes)
+
+
+def test_every_cell_has_a_source_for_each_of_its_plans(tmp_path: Path) -> None:
+    made = {str(path.relative_to(tmp_path)) for path in instances(tmp_path)}
+    assert made == {f"recurrent/{plan}{cell}.cu" for cell in CELLS for plan in ("", "grid/")}
 
 
 def test_a_report_is_read() -> None:

@@ -131,3 +131,12 @@ def test_weights_of_another_cell_are_refused(cell: str, x: np.ndarray) -> None:
     other = "gru" if cell == "lstm" else "lstm"
     with pytest.raises(ValueError, match="weights must be those of a cell with"):
         calls(cell)[0](x, None, weights(other))
+
+
+def test_packed_weights_may_say_their_cell() -> None:
+    w = {"weight_ih_l0": np.zeros((4, 3)), "weight_hh_l0": np.zeros((4, 1))}
+    functional.pack_weights(w, cell="lstm")
+    with pytest.raises(ValueError, match=r"weights must be those of a cell with 3 gates \(gru\)"):
+        functional.pack_weights(w, cell="gru")
+    with pytest.raises(ValueError, match=r"cell must be one of 'rnn_tanh', .*, it is 'mgu'"):
+        functional.pack_weights(w, cell="mgu")

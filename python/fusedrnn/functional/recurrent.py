@@ -129,7 +129,7 @@ def pack_weights(
         RuntimeError: precision or algo is not the CPU's.
         TypeError: the dtypes differ or are not float32 or float64.
     """
-    return PackedWeights(weights, precision, algo)
+    return PackedWeights(weights, precision, algo, cell)
 
 
 def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:
