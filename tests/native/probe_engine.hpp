@@ -1,10 +1,11 @@
 // The products and the recurrent kernels of one ISA over the engine of engine_blocked.hpp.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #include "backend/backend.hpp"
+#include "check.hpp"
 
 struct EngineProbe {
   const char* isa;
@@ -23,7 +24,10 @@ extern const EngineProbe fusedrnn_engine_probe_scalar, fusedrnn_engine_probe_avx
 }
 
 // Of a backend's ISA.
-inline const EngineProbe& engine_probe([[maybe_unused]] const fusedrnn::Backend& backend) {
+inline const EngineProbe& engine_probe(const fusedrnn::Backend& backend) {
+#if defined(FUSEDRNN_HAS_SCALAR)
+  if (!std::strcmp(backend.name, "scalar")) return fusedrnn_engine_probe_scalar;
+#endif
 #if defined(FUSEDRNN_HAS_AVX2)
   if (!std::strcmp(backend.name, "avx2")) return fusedrnn_engine_probe_avx2;
 #endif
@@ -33,7 +37,8 @@ inline const EngineProbe& engine_probe([[maybe_unused]] const fusedrnn::Backend&
 #if defined(FUSEDRNN_HAS_NEON)
   if (!std::strcmp(backend.name, "neon")) return fusedrnn_engine_probe_neon;
 #endif
-  return fusedrnn_engine_probe_scalar;
+  check::require(false, "no probe was built for %s", backend.name);
+  std::abort();
 }
 
 // A backend whose products are the other engine's.

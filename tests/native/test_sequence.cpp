@@ -225,7 +225,7 @@ void check_cell(const Backend& backend, const CellTraits& cell) {
       for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
         const std::vector<T> same = other.results(grid);
         check::require(std::memcmp(alone.data(), same.data(), alone.size() * sizeof(T)) == 0,
-                       "%s %s %s T=%d B=%d H=%d: the bits of %s on %d threads", backend.name, name,
+                       "%s %s %s T=%d B=%d H=%d: the bits of %s on %d threads", backend.name, cell.name,
                        sizeof(T) == 4 ? "float32" : "float64", int(problem.T), int(problem.B), int(problem.H),
                        blocked.name, grid.threads);
       }
@@ -239,7 +239,7 @@ void check_operands(const Backend& backend) {
   for (const Problem& problem : kProblems)
     for (const bool lengths : {false, true}) {
       Run<double> exact(backend, traits(CellKind::rnn_relu), problem, lengths, Data::integers),
-          run(rounded, CellKind::rnn_relu, problem, lengths, Data::integers);
+          run(rounded, traits(CellKind::rnn_relu), problem, lengths, Data::integers);
       const std::vector<double> must = exact.results(kAlone);
       for (const Grid& grid : {kAlone, kGrids[0], kGrids[3]}) {
         const std::vector<double> got = run.results(grid);
