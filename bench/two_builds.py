@@ -1,0 +1,165 @@
+"""Two builds of fusedrnn against each other: does a change of the code cost time?
+
+  python bench/two_builds.py OLD NEW                      folders with a package `fusedrnn` in them, built
+  python bench/two_builds.py OLD NEW --rounds 9 --threads 1 --output bench/results/NAME.md
+
+Each build runs in a process of its own, which waits while the other one measures: blocks of calls alternate,
+the first call of each is dropped, and of each row the medians over all blocks are compared. Rows are those of
+bench_rnn.py, and a step of the two-layer example.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+SHAPES = ((100, 1, 256, 256, 1), (128, 32, 128, 256, 1), (64, 64, 512, 512, 1), (64, 32, 1024, 1024, 1))
+LSTM_SHAPES = ((100, 1, 64, 64, 1), (128, 16, 64, 128, 1), (35, 20, 200, 200, 2), (35, 20, 650, 650, 2))
+ROWS = [
+    (cell, what, shape)
+    for cell in ("LSTM", "GRU", "RNN")
+    for shape in SHAPES + (LSTM_SHAPES if cell == "LSTM" else ())
+    for what in ("train", "infer")
+] + [("LSTM", "train_step", (10, 10, 1, 50, 2)), ("LSTM", "separate calls", (10, 10, 1, 50, 2))]
+BLOCK = 0.25  # seconds of calls, at least 4
+
+
+def call_of(row: tuple[str, str, tuple[int, ...]]) -> Any:
+    """A function that makes one call of a row."""
+    import numpy as np
+
+    import fusedrnn as fr
+
+    cell, what, (T, B, I, H, L) = row
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((T, B, I), np.float32)
+    if what in ("train_step", "separate calls"):
+        model = fr.nn.Sequential(
+            fr.nn.LSTM(I, H, seed=0), fr.nn.LSTM(H, H, seed=1), fr.nn.Last(), fr.nn.Linear(H, 1, seed=2)
+        )
+        optimizer = fr.optim.Adam(model.parameters())
+        target = rng.standard_normal((B, 1), np.float32)
+
+        def separate() -> None:
+            _, dpred = fr.losses.mse(model(x), target)
+            model.zero_grad()
+            model.backward(dpred)
+            optimizer.step(clip_norm=1.0)
+
+        return (
+            separate
+            if what == "separate calls"
+            else lambda: model.train_step(x, target, fr.losses.mse, optimizer, clip_norm=1.0)
+        )
+    module = getattr(fr.nn, cell)(I, H, L, seed=0)
+    if what == "infer":
+        module.eval()
+        return lambda: module(x)
+    dy = rng.standard_normal((T, B, H), np.float32)
+
+    def train() -> None:
+        with next(module.parameters()).writable():  # an update would have changed the weights
+            pass
+        module(x)
+        module.backward(dy)
+
+    return train
+
+
+def serve() -> None:
+    """The process of one build: reads the number of a row, answers with the seconds of a call in a block."""
+    import fusedrnn as fr
+
+    fr.set_num_threads(int(os.environ["FUSEDRNN_NUM_THREADS"]))
+    calls: dict[int, Any] = {}
+    for line in sys.stdin:
+        i = int(line)
+        call = calls.setdefault(i, call_of(ROWS[i]))
+        call()
+        times: list[float] = []
+        begin = perf_counter()
+        while len(times) < 4 or perf_counter() - begin < BLOCK:
+            at = perf_counter()
+            call()
+            times.append(perf_counter() - at)
+        print(json.dumps(median(times)), flush=True)
+
+
+def start(folder: Path, threads: int) -> subprocess.Popen[str]:
+    """A process that measures the build in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "FUSEDRNN_NUM_THREADS": str(threads)}
+    return subprocess.Popen(
+        [sys.executable, __file__, "--serve"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ask(build: subprocess.Popen[str], i: int) -> float:
+    """Seconds of a call of row i in one block."""
+    assert build.stdin is not None
+    assert build.stdout is not None
+    build.stdin.write(f"{i}\n")
+    build.stdin.flush()
+    return float(json.loads(build.stdout.readline()))
+
+
+def cpu_model() -> str:
+    """The processor's name, as Linux has it."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else "an unknown processor"
+
+
+def main() -> int:
+    """Runs the comparison and prints its table."""
+    if "--serve" in sys.argv:
+        serve()
+        return 0
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("old", type=Path, metavar="OLD")
+    parser.add_argument("new", type=Path, metavar="NEW")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="blocks of each build and row (default: 5)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the table as Markdown, too")
+    options = parser.parse_args()
+    builds = [start(options.old, options.threads), start(options.new, options.threads)]
+    lines = ["| row | old, ms | new, ms | new's speed, old = 1 |", "|---|---:|---:|---:|"]
+    print("\n".join(lines))
+    ratios = []
+    for i, (cell, what, shape) in enumerate(ROWS):
+        times: list[list[float]] = [[], []]
+        for round_ in range(options.rounds):
+            for which in (0, 1) if round_ % 2 == 0 else (1, 0):
+                times[which].append(ask(builds[which], i))
+        old, new = map(median, times)
+        ratios.append(old / new)
+        name = f"{cell} {what} {' '.join(map(str, shape))}"
+        lines.append(f"| {name} | {1e3 * old:.3f} | {1e3 * new:.3f} | {old / new:.3f} |")
+        print(lines[-1], flush=True)
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    lines.append(f"\nGeometric mean {mean:.3f}, least {min(ratios):.3f}; T B I H layers behind a name.")
+    print(lines[-1])
+    if options.output is not None:
+        command = f"python bench/two_builds.py OLD NEW --threads {options.threads} --rounds {options.rounds}"
+        head = f"# Two builds in turn\n\n`{command}`, {date.today()}, {cpu_model()}.\n\n"
+        options.output.write_text(head + "\n".join(lines) + "\n")
+    for build in builds:
+        build.terminate()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
