@@ -98,7 +98,7 @@ def test_out_of_memory(
 @pytest.mark.parametrize(
     "call",
     [
-        lambda m: m(larger((2, 3, 4))),
+        lambda m: m.eval()(larger((2, 3, 4))),
         lambda m: m.eval()(fr.asarray(WIDE), (larger((1, 30, 5)), None)),
         lambda m: (m(fr.asarray(X)), m.backward(larger((2, 3, 5)))),
         lambda m: (m(fr.asarray(WIDE)), m.backward(None, (None, larger((1, 30, 5))))),

@@ -284,7 +284,10 @@ def test_strided_and_foreign_arrays_are_read_in_place() -> None:
         (lambda a, d: fr.losses.cross_entropy(d(3, 4), np.zeros(3, int)), "target must be a DeviceArray on"),
         (lambda a, d: functional.sgd_(d(3), a(3), lr=0.1), "grad must be a DeviceArray on"),
         (lambda a, d: functional.sgd_(a(3), d(3), lr=0.1), "grad must be a NumPy array, it is a Dev"),
-        (lambda a, d: functional.sgd_(d(3), d(3), a(3), lr=0.1, momentum=0.5), "state must be a DeviceArray"),
+        (
+            lambda a, d: functional.sgd_(d(3), d(3), a(3), lr=0.1, momentum=0.5),
+            "momentum_buffer must be a DeviceArray",
+        ),
         (lambda a, d: functional.global_norm([d(3), a(3)]), r"grads\[1\] must be a DeviceArray on"),
         (lambda a, d: functional.global_norm([a(3), d(3)]), r"grads\[1\] must be a NumPy array"),
     ],

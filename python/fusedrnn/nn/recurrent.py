@@ -178,7 +178,7 @@ class Recurrent(Module):
             dropout, key = self.dropout, self._dropout_key
             self.__dict__["_dropout_key"] = checks.next_key(key)
         given = x, h0, c0
-        if training:
+        if training and self._is_here(x):
             x = kept(x)
         version = self._version()
         packed = self._packing(version)
@@ -190,6 +190,10 @@ class Recurrent(Module):
         if training:
             self._calls.record(version, tape, given, (y, hn, cn))
         return y, hn, cn
+
+    def _is_here(self, x: Array) -> bool:
+        """Whether x is where the weights are; elsewhere it is refused, and must not be copied before."""
+        return self.device == "cpu" or x.device == self._parameters[self._names[0]].data.device
 
     def _backward(
         self, dy: Array | None, dhn: Array | None, dcn: Array | None, of: Any, need_dx: bool
