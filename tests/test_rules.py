@@ -12,6 +12,7 @@ import pytest
 
 from fusedrnn import _native, functional, optim, reference
 from fusedrnn._core.parameter import Parameter
+from fusedrnn.cli.config import LEARNING_RATES
 from fusedrnn.functional.rules import RULES
 
 
@@ -34,6 +35,7 @@ def test_classes_take_the_scalars_with_their_defaults(kind: str) -> None:
 
 def test_there_is_no_class_without_a_rule() -> None:
     assert optim.BY_KIND.keys() == RULES.keys()
+    assert LEARNING_RATES.keys() == RULES.keys()
 
 
 @pytest.mark.parametrize("kind", RULES)
