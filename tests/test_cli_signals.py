@@ -19,6 +19,14 @@ from fusedrnn.cli.checkpoint import load
 from fusedrnn.cli.signals import STOPPING, stop_requests
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heard() -> Iterator[None]:
+    """Under nohup SIGHUP is ignored, by the processes that are started here, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def begin(tmp_path: Path, *before: str, **streams: object) -> subprocess.Popen[bytes]:
     """A run without an end, as far as it has saved once."""
     out = tmp_path / "out"
