@@ -23,14 +23,15 @@ namespace {
 constexpr SequenceOps kSequence = {sequence_plan,    sequence_sizes,    sequence_pack,
                                    sequence_forward, sequence_backward, sequence_tape_view};
 
-DenseOps products(decltype(DenseOps::gemm_workspace) workspace, decltype(DenseOps::gemm) gemm) {
+// constexpr, so that nothing of this file runs before the processor is known.
+constexpr DenseOps products(decltype(DenseOps::gemm_workspace) workspace, decltype(DenseOps::gemm) gemm) {
   DenseOps ops{};
   ops.gemm_workspace = workspace;
   ops.gemm = gemm;
   ops.column_sum = column_sum;
   return ops;
 }
-const DenseOps kDense = products(gemm_workspace, gemm);
+constexpr DenseOps kDense = products(gemm_workspace, gemm);
 
 // ---- the same entries over Rounded, which with_element does not list
 using Cell = ElmanRelu<Math<double>>;
@@ -69,7 +70,9 @@ size_t rounded_workspace(const GemmArgs* g, int32_t threads) { return gemm_bytes
 Status rounded_gemm(const GemmArgs* g, void* workspace, Stream stream) {
   return run_gemm<Rounded>(*g, workspace, static_cast<Team*>(stream));
 }
-const DenseOps kRoundedDense = products(rounded_workspace, rounded_gemm);
+constexpr DenseOps kRoundedDense = products(rounded_workspace, rounded_gemm);
+
+int outside_regions() { return static_cast<int>(__atomic_load_n(&sums_outside_regions, __ATOMIC_RELAXED)); }
 
 }  // namespace
 }  // namespace fusedrnn::FUSEDRNN_ISA
@@ -81,7 +84,5 @@ using namespace fusedrnn::FUSEDRNN_ISA;
 
 extern "C" {
 const EngineProbe FUSEDRNN_BLOCKED(fusedrnn_engine_probe_) = {
-    FUSEDRNN_TEXT(FUSEDRNN_ISA), status_text, &kSequence, &kDense, &kRoundedSequence, &kRoundedDense, [] {
-      return static_cast<int>(__atomic_load_n(&sums_outside_regions, __ATOMIC_RELAXED));
-    }};
+    FUSEDRNN_TEXT(FUSEDRNN_ISA), status_text, &kSequence, &kDense, &kRoundedSequence, &kRoundedDense, outside_regions};
 }
