@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from io_models import draw_input, zoo
 from io_oracles import ORACLES, unpacked
+from runs import SMALL, write_book
 
 import fusedrnn as fr
+from fusedrnn.cli import checkpoint as checkpoints
 from fusedrnn.cli import main
 from fusedrnn.io import safetensors_file
 
@@ -72,6 +74,20 @@ def test_from_keras(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "layers/dense/vars/0" in capsys.readouterr().out
 
 
+def test_the_model_of_a_run(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(write_book(Path())), *SMALL, "--epochs", "0.1", "--output", "run"]) == 0
+    assert main(["convert", "run", "a.safetensors"]) == 0
+    assert main(["convert", "run/checkpoint.safetensors", "b.safetensors"]) == 0
+    ids = np.arange(6).reshape(3, 2)
+    found, again = fr.io.load("a.safetensors"), fr.io.load("b.safetensors")
+    weights = checkpoints.load(Path("run/checkpoint.safetensors")).trees["model"]
+    assert all((found.state_dict()[name] == array).all() for name, array in weights.items())
+    assert found(ids).shape == (3, 2, len(weights["0.weight"]))
+    assert (again(ids) == found(ids)).all()
+    assert main(["inspect", "run/checkpoint.safetensors"]) == 0
+    assert "(0): Embedding(" in capsys.readouterr().out
+
+
 def test_state_dict_of_a_layer(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     gru = zoo()["GRU, 2 layers"]
     safetensors_file.write("layer.safetensors", gru.state_dict(), {"format": "pt"})
@@ -81,7 +97,7 @@ def test_state_dict_of_a_layer(model: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_inspect_shows_what_cannot_be_read(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    arrays = {"a.weight": np.zeros((2, 3), np.float32), "b\x1b[2J": np.zeros((), np.float32)}
+    arrays = {"a.weight": np.zeros((2, 3), np.float32), "b\x1b[2J.x": np.zeros((), np.float32)}
     safetensors_file.write("other.safetensors", arrays, {"note": "text \x1b]0;title\x07"})
     assert main(["inspect", "other.safetensors"]) == 0
     shown = capsys.readouterr().out
@@ -102,7 +118,8 @@ def test_inspect_shows_what_cannot_be_read(model: Any, capsys: pytest.CaptureFix
         (["convert", "model.safetensors", "no/a.safetensors"], "cannot write no/a.safetensors: No such file"),
         (["convert", "model.safetensors", "a.safetensors", "--lengths"], "lengths must be False"),
         (["convert", "model.safetensors", "a.onnx", "--weights", "w.h5"], "weights must be None"),
-        (["convert", "char.safetensors", "a.onnx"], "is a checkpoint of fusedrnn train"),
+        (["convert", "char.safetensors", "a.onnx"], "char.safetensors"),
+        (["convert", "folder", "a.onnx"], "cannot read folder/checkpoint.safetensors: No such file"),
         (["convert", "model.xyz", "a.onnx"], ".safetensors, .keras, .onnx and .json"),
         (["inspect", "model.xyz"], ".safetensors, .keras, .weights.h5 and .onnx files are shown"),
         (["inspect", "bad.safetensors"], "bad.safetensors is damaged or no safetensors file"),
@@ -113,6 +130,7 @@ def test_errors_are_one_line(
 ) -> None:
     safetensors_file.write("char.safetensors", {}, {"format": "fusedrnn-char"})
     Path("bad.safetensors").write_bytes(b"none")
+    Path("folder").mkdir()
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert message in said

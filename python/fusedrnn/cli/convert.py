@@ -6,8 +6,11 @@ import argparse
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import fusedrnn as fr
 from fusedrnn.cli.errors import CommandError, describe_os_error
+from fusedrnn.cli.printable import printable
 
 HELP = "turn a model of Keras, PyTorch or ONNX into ours, and ours into theirs"
 DESCRIPTION = "Read a model in one format and write it in another, as the names of the files say."
@@ -16,6 +19,7 @@ EPILOG = """\
             .keras        of Keras 3
             .json         of a Keras model's to_json(), with --weights FILE.weights.h5
             .onnx         a chain of layers
+            runs/001      a run of fusedrnn train, or its checkpoint: the character model
   written   .safetensors, .onnx, .keras, .weights.h5
 
 examples:
@@ -44,11 +48,44 @@ def run(arguments: argparse.Namespace) -> None:
     from fusedrnn.io.any_file import read_model, write_model
 
     with command_errors(f"cannot read {arguments.input}"):
-        model = read_model(arguments.input, arguments.weights)
+        path = Path(arguments.input)
+        model = character_model(path) if is_run(path) else read_model(path, arguments.weights)
     with command_errors(f"cannot write {arguments.output}"):
         write_model(model, arguments.output, lengths=arguments.lengths)
     count = sum(p.size for p in model.parameters())
     print(f"{model!r}\n{arguments.output}: {count:,} parameters")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run of `fusedrnn train`, or its checkpoint."""
+    if path.suffix != ".safetensors":
+        return path.is_dir()
+    from fusedrnn.cli.checkpoint import FORMAT
+
+    return fr.io.safetensors_file.read_header(path).metadata.get("format") == FORMAT
+
+
+def character_model(path: Path) -> fr.nn.Sequential:
+    """The model of a run, in eval mode; its ids are places in the run's vocabulary.
+
+    Raises:
+        CommandError: there is no usable checkpoint.
+    """
+    # Imported here, so that --help works where the compiled module does not.
+    from fusedrnn.cli import memory
+    from fusedrnn.cli.checkpoint import checkpoint_path, load
+    from fusedrnn.cli.contents import check_model
+    from fusedrnn.cli.model import build_model, parameter_bytes
+    from fusedrnn.cli.text import Vocabulary
+
+    checkpoint = load(checkpoint_path(path))
+    check_model(checkpoint)
+    characters = len(Vocabulary(checkpoint.vocabulary))
+    size = 3 * parameter_bytes(characters, checkpoint.config)
+    memory.require(size, "this model", "use a machine with more memory")
+    model = build_model(characters, checkpoint.config)
+    model.load_state_dict(checkpoint.trees["model"])
+    return model.eval()
 
 
 @contextmanager
@@ -63,4 +100,4 @@ def command_errors(action: str) -> Iterator[None]:
     except (ValueError, TypeError, ImportError) as error:
         raise CommandError(f"{action}: {error}") from None
     for warning in said:
-        print(f"warning: {warning.message}")
+        print(printable(f"warning: {warning.message}"))

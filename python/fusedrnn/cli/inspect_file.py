@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fusedrnn.cli.convert import command_errors
+from fusedrnn.cli.convert import character_model, command_errors, is_run
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.printable import printable
 
 HELP = "show what is in a file of a model"
 DESCRIPTION = "Show what is in a file of a model."
@@ -52,9 +53,10 @@ def _verdict(path: Path) -> None:
 
     try:
         with command_errors("not read by fusedrnn"):
-            model = read_model(path)
+            run = path.suffix == ".safetensors" and is_run(path)
+            model = character_model(path) if run else read_model(path)
     except CommandError as error:
-        print(error)
+        print(printable(str(error)))
         return
     print(f"as fusedrnn reads it, {sum(p.size for p in model.parameters()):,} parameters:\n{model!r}")
 
@@ -115,15 +117,10 @@ def _onnx(path: Path) -> None:
 
 
 def _fact(name: str, value: Any) -> None:
-    text = _shown(value if isinstance(value, str) else json.dumps(value, default=str))
-    print(f"  {_shown(name)[:24]:<24} {text[:200]}{'...' if len(text) > 200 else ''}")
+    text = printable(value if isinstance(value, str) else json.dumps(value, default=str))
+    print(f"  {printable(name)[:24]:<24} {text[:200]}{'...' if len(text) > 200 else ''}")
 
 
 def _arrays(rows: Rows) -> None:
     for name, dtype, shape in rows:
-        print(f"  {_shown(name)[:60]:<44} {dtype:<9} {' x '.join(map(str, shape)) or 'a number'}")
-
-
-def _shown(text: str) -> str:
-    """Text of a file without what would steer the terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        print(f"  {printable(name)[:60]:<44} {dtype:<9} {' x '.join(map(str, shape)) or 'a number'}")
