@@ -105,7 +105,7 @@ def unblocked_terminal() -> tuple[int, TextIO]:
 @pytest.mark.parametrize("make", [pipe, unblocked_terminal])
 def test_a_slow_reader_gets_everything(make: Callable[[], tuple[int, TextIO]]) -> None:
     read, file = make()
-    text = "".join(chr(0x100 + i % 5000) for i in range(10_000))
+    text = "".join(chr(0x100 + i % 5000) for i in range(100_000))
     got: list[bytes] = []
 
     def reader() -> None:
