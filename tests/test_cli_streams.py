@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -126,6 +127,25 @@ def test_a_slow_reader_gets_everything(make: Callable[[], tuple[int, TextIO]]) -
     thread.join()
     os.close(read)
     assert b"".join(got).decode() == text
+
+
+def test_a_pipe_that_another_process_fills_in_between_is_waited_for() -> None:
+    """It was ready, and is not any more: what is in the buffer is tried again."""
+
+    class Contended(io.StringIO):
+        refusals = 3
+
+        def flush(self) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
+
+    file = Contended()
+    stream = Stream(file)
+    stream.write("all of it")
+    assert stream.error is None
+    assert file.getvalue() == "all of it"
+    assert file.refusals == 0
 
 
 def test_a_reader_that_never_reads_is_given_up_when_there_is_hurry() -> None:
