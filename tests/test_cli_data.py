@@ -56,14 +56,17 @@ def test_metrics_of_another_program_are_left_alone(text: str, tmp_path: Path) ->
 
 # ------------------------------------------------------------------------------- pictures
 ROWS = [row(1), row(2, 1.75), Row(3, 0.5, 1e-320, 1e308, math.inf, math.nan, 1e6, 1.0)]
-NAMES = ["a $b$ c", r"$\foo$ $", "日本語😀", "\udcff\n\x1b[31m", "x" * 300]
+NAMES = [
+    "a $b",
+    r"\foo$.txt",
+    "日本語😀",
+    "\udcff\n\x1b[31m",
+]  # together a formula that matplotlib cannot read
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:20])
-def test_any_name_and_any_number_can_be_drawn(name: str, tmp_path: Path) -> None:
-    title = Text("", (f"/tmp/{name}",)).title
+def test_any_name_and_any_number_can_be_drawn(tmp_path: Path) -> None:
+    title = Text("", tuple(f"/tmp/{name}" for name in NAMES)).title
     assert title.isprintable()
-    assert len(title) <= 100
     assert plot_training(tmp_path / "t.png", ROWS, title, 1.0) is None
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
@@ -86,6 +89,7 @@ def test_titles_of_many_files_are_short() -> None:
     title = Text("", tuple(f"/{i}.txt" for i in range(5000))).title
     assert title.endswith("... (5000 files)")
     assert len(title) <= 100
+    assert len(Text("", ("x" * 300,)).title) == 80
 
 
 # ------------------------------------------------------------------------------- text, batches

@@ -198,8 +198,11 @@ def test_names_no_directory_can_have(
 
 
 @pytest.mark.parametrize("option", ["--output", "--resume"])
-def test_an_empty_name_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{option} is empty" in failure(capsys, option, "", status=2)
+def test_an_empty_name_is_refused(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"{option} is empty" in failure(capsys, option, "", "--minutes", "1e-9", status=2)
 
 
 def test_a_directory_that_may_not_be_looked_into(

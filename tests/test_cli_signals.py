@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from runs import FILES, SMALL, write_book
 
 import fusedrnn as fr
+from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import load
 from fusedrnn.cli.signals import STOPPING, stop_requests
 
@@ -99,6 +101,18 @@ def test_a_reader_that_does_not_read_keeps_no_run_from_saving(tmp_path: Path) ->
     (line,) = stderr.decode().splitlines()
     saved = load(out / "checkpoint.safetensors")
     assert f"stopped by SIGTERM, saved at update {saved.progress['step']}; to continue: " in line
+
+
+@pytest.mark.parametrize("place", ["command.standard_streams", "command._finished", "doctor.doctor"])
+def test_ctrl_c_at_any_moment_is_no_traceback(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after a command, and during it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    import_module(f"fusedrnn.cli.{place.partition('.')[0]}")
+    monkeypatch.setattr(f"fusedrnn.cli.{place}", interrupted)
+    assert main(["doctor"]) == 130
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -9,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import tty
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +31,7 @@ def shell(command: str, redirection: str, **places: object) -> subprocess.Comple
     """The command with streams as a shell redirects them."""
     words = f"exec {sys.executable} -m fusedrnn {command.format(**places)} {redirection}"
     environment = {**os.environ, "PYTHONPATH": str(Path(fr.__file__).parents[1])}
+    environment.pop("PYTHONUNBUFFERED", None)  # what is left in a buffer is part of the matter
     return subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=120, env=environment)
 
 
@@ -84,32 +89,63 @@ def test_sample_stops_where_it_cannot_write(
     assert "stdout is closed" in capsys.readouterr().err
 
 
-def pipe(blocking: bool = True) -> tuple[int, TextIO]:
+def pipe() -> tuple[int, TextIO]:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-    os.set_blocking(write, blocking)
     return read, io.TextIOWrapper(os.fdopen(write, "wb"), encoding="utf-8")
 
 
-@pytest.mark.parametrize("blocking", [True, False])
-def test_a_slow_reader_gets_everything(blocking: bool) -> None:
-    read, file = pipe(blocking)
-    text = "".join(chr(0x100 + i % 5000) for i in range(30_000))
+def unblocked_terminal() -> tuple[int, TextIO]:
+    """Ready before there is room for all that is written at once, unlike a pipe."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    return master, io.TextIOWrapper(os.fdopen(slave, "wb"), encoding="utf-8")
+
+
+@pytest.mark.parametrize("make", [pipe, unblocked_terminal])
+def test_a_slow_reader_gets_everything(make: Callable[[], tuple[int, TextIO]]) -> None:
+    read, file = make()
+    text = "".join(chr(0x100 + i % 5000) for i in range(100_000))
     got: list[bytes] = []
 
     def reader() -> None:
-        while piece := os.read(read, 700):
-            got.append(piece)
+        with contextlib.suppress(OSError):  # how a terminal says that the other end is closed
+            while piece := os.read(read, 700):
+                got.append(piece)
+                time.sleep(0.0005)
 
     thread = threading.Thread(target=reader)
     thread.start()
     stream = Stream(file)
     stream.write(text)
     assert stream.error is None
+    deadline = time.monotonic() + 60
+    while sum(map(len, got)) < len(text.encode()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # a terminal that is closed forgets what was not read
     file.close()
     thread.join()
     os.close(read)
     assert b"".join(got).decode() == text
+
+
+def test_a_pipe_that_another_process_fills_in_between_is_waited_for() -> None:
+    """It was ready, and is not any more: what is in the buffer is tried again."""
+
+    class Contended(io.StringIO):
+        refusals = 3
+
+        def flush(self) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
+
+    file = Contended()
+    stream = Stream(file)
+    stream.write("all of it")
+    assert stream.error is None
+    assert file.getvalue() == "all of it"
+    assert file.refusals == 0
 
 
 def test_a_reader_that_never_reads_is_given_up_when_there_is_hurry() -> None:

@@ -13,6 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Imported here, so that Ctrl-C is answered from the first moment on.
         from fusedrnn.cli.command import run
+
+        return run(arguments)
     except KeyboardInterrupt:
         return 130
-    return run(arguments)

@@ -19,9 +19,6 @@ def default_prompt(vocabulary: Vocabulary) -> str:
     return "The " if set("The ") <= set(vocabulary.characters) else vocabulary.characters[0]
 
 
-COLDEST = 1e-300  # below it differences overflow, and arithmetic may take temperatures for 0
-
-
 def choose(scores: NDArray[Any], temperature: float, rng: np.random.Generator) -> int:
     """Draws a class from softmax(scores / temperature), scores (V,); temperature 0 takes the highest.
 
@@ -33,7 +30,7 @@ def choose(scores: NDArray[Any], temperature: float, rng: np.random.Generator) -
         raise CommandError(
             "the model's scores are not finite, its training has exploded: train again with a lower --lr"
         )
-    if temperature < COLDEST:
+    if temperature == 0:
         return int(np.argmax(wide))
     with np.errstate(over="ignore"):  # to -inf, whose exponential is the right one
         scaled = (wide - wide.max()) / temperature

@@ -87,8 +87,8 @@ class Training:
 
     @property
     def blind_bits(self) -> float:
-        """Bits per character of guessing blindly, 1 at least."""
-        return math.log2(max(2, len(self.vocabulary)))
+        """Bits per character of guessing blindly."""
+        return math.log2(len(self.vocabulary))
 
     def step(self) -> Update:
         """Does one update.
