@@ -16,11 +16,11 @@ from fusedrnn.cli.contents import Checkpoint
 from fusedrnn.cli.errors import CommandError, ExplodedError
 from fusedrnn.cli.model import build_model, cell_of, home, parameter_bytes
 from fusedrnn.cli.text import Text, Vocabulary, split
+from fusedrnn.functional.rules import RULES
 
 FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
 BITS = 1 / math.log(2)  # a loss in nats times this is in bits
 MAX_BAD = 20  # updates without a finite gradient or a sane loss, one after the other, before the run gives up
-STATES = {"adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "sgd": 0}  # arrays an optimizer keeps for each
 ABSURD = 10  # times the loss of guessing blindly: nothing that learns is so sure of what is wrong
 
 
@@ -207,7 +207,9 @@ def _least_bytes(config: TrainConfig, characters: int) -> int:
     """What a run needs at least: parameters, gradients, packed weights and states, one update's values."""
     cells = config.layers * config.hidden * (len(cell_of(config).gates) + 1)
     values = config.batch * config.seq_len * (cells + config.embedding + 2 * characters)
-    copies = 3 + STATES[config.optimizer]
+    rule = RULES[config.optimizer]
+    states = rule.kept({name: scalar.default for name, scalar in rule.scalars.items()})
+    copies = 3 + sum(name is not None for name in states)
     return copies * parameter_bytes(characters, config) + np.dtype(config.dtype).itemsize * values
 
 
