@@ -28,7 +28,7 @@ namespace fusedrnn {
 
 constexpr uint32_t kBackendAbi = 6;
 
-// Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, which nobody shall take for
+// Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, not to be taken for
 // ordinary host memory.
 constexpr int32_t kHostMemory = 1;
 constexpr int32_t kCudaMemory = 2;

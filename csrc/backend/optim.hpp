@@ -63,7 +63,7 @@ struct NormArgs {
 };
 
 // An optimizer's whole step: the norm of the gradients of all groups, and their updates with gradients scaled as
-// NormArgs says. What is decided is decided where the gradients are: nobody waits, nothing comes back.
+// NormArgs says. What is decided is decided where the gradients are: the host does not wait, nothing comes back.
 struct UpdateGroup {
   OptimizerArgs update;  // its clip_factor is not read
   // Both or neither may be nullptr. In backend memory, so that steps can be repeated without anew telling what changes

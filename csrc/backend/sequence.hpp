@@ -31,7 +31,7 @@ struct SequenceDesc {
   Precision precision;
   int32_t layers, directions;
   int32_t threads;  // how many threads `stream` offers (CPU)
-  // The grid of a plan somebody wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
+  // The grid of a plan the caller wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
   // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many
   // blocks it is at most; direction_groups = 1 keeps it from two layers at once. For `grid`, how many rows a group of

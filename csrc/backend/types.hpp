@@ -52,7 +52,7 @@ struct Strided {
 // ------------------------------------------------------------------------------------------------------ reductions
 // Sums over elements (norm, losses, layer norm) run in chunks of kReduceChunk, counted from the start of each array:
 // element i of a chunk goes to double accumulator i mod 16, the 16 are added as a binary tree (i and i + 8, 4, 2, 1),
-// chunks are added in order. Kernels do not allocate: whoever calls them provides a double per chunk (`partials`).
+// chunks are added in order. Kernels do not allocate: the caller provides a double per chunk (`partials`).
 constexpr int64_t kReduceChunk = 4096;
 constexpr int64_t kLossRows = 16;  // rows of a cross-entropy that make a chunk
 

@@ -57,8 +57,8 @@ class Memory {
 // device. Without the GIL.
 //
 // `finish` ends the call. On a device its work is in the stream then, to be done in time, and what the call has taken
-// as arguments or Memory and given as results is kept until it is done (device_memory.hpp): nobody waits. So what a
-// call does before, the checks of its arguments included, is done by one thread without another call in between.
+// as arguments or Memory and given as results is kept until it is done (stream_memory.hpp): the host does not wait. So
+// what a call does before, the checks of its arguments included, is done by one thread without another call in between.
 class CallStream {
  public:
   explicit CallStream(const Backend* device);
@@ -68,7 +68,7 @@ class CallStream {
 
   // Plans with the threads there are: the team's, or one if it sleeps and the work is too little to wake it.
   void offer(SequenceDesc& desc);
-  // The same for packing weights: wakes nobody, but has a sleeping team awake for the pass that follows.
+  // The same for packing weights: wakes no worker, but has a sleeping team awake for the pass that follows.
   void offer_to_pack(SequenceDesc& desc);
   Stream stream() { return lease_ ? static_cast<Stream>(lease_->team()) : stream_; }
   int32_t threads() const { return lease_ ? lease_->size() : 1; }
@@ -90,7 +90,7 @@ struct Result {
 Result fresh_on(const Backend* device, Element element, const std::vector<int64_t>& sizes, const char* name);
 
 // A number that a call computes, in float64: for Python a float, on a device a DeviceArray without axes, for which
-// nobody has to wait. Not to be moved: a CPU's number lies within.
+// no thread has to wait. Not to be moved: a CPU's number lies within.
 class Scalar {
  public:
   Scalar(const Backend* device, const char* name);

@@ -108,7 +108,7 @@ void give_back(const Remains& remains) {
     remains.backend->free(remains.data);  // failures are the device's, and come up where it is used next
 }
 
-// Gives back what nobody uses any more, and says how much of the calling thread's device is left. Not while its stream
+// Gives back what is no longer used, and says how much of the calling thread's device is left. Not while its stream
 // is being captured.
 ptrdiff_t clear_graveyard() {
   Graveyard& g = graveyard();
@@ -132,7 +132,7 @@ ptrdiff_t clear_graveyard() {
 void bury(Remains remains) {
   const StreamId here = id_of_current(remains.device);
   const bool on_device = remains.backend->device() == remains.device && !stream_is_captured(*remains.backend);
-  // In the order of the stream that all of it has happened on nobody needs to wait.
+  // In the order of the stream that all of it has happened on the host need not wait.
   const bool pooled = remains.owner == nullptr && remains.pooled;
   const auto behind = [&](const std::shared_ptr<const EventRef>& event) {
     return (pooled && event->on() == here) || event->done();

@@ -4,7 +4,7 @@
 // is there (`mark_uses`). From this a block knows where in which stream it was written and read last, so that
 //
 //   * work on another stream waits for it: the stream of a reader for the writer, that of a writer for all readers;
-//   * memory made here is freed in the order of a stream, behind all of its uses, while nobody waits;
+//   * memory made here is freed in the order of a stream, behind all of its uses, while the host goes on;
 //   * memory of others is held until the last work that uses it is done;
 //   * what was used while a stream was captured is held until the graph is gone, which may run at any time.
 //
@@ -91,7 +91,7 @@ class Block : public std::enable_shared_from_this<Block> {
  private:
   struct Read {
     std::shared_ptr<const EventRef> event;
-    bool waited_for;  // by whoever is about to write
+    bool waited_for;  // by the call that is about to write
   };
   friend void mark_uses(const Backend& backend);
 

@@ -1,4 +1,4 @@
-// A plan somebody asks for instead of the one the backend would choose, for tests and measurements: a grid of threads
+// A plan the caller asks for instead of the one the backend would choose, for tests and measurements: a grid of threads
 // on a CPU, a kind of kernel on a GPU.
 #pragma once
 
@@ -28,7 +28,7 @@ void force_plan(const std::string& text);
 // A plan by its name in kPlanNames; false where there is none.
 bool plan_kind(const std::string& name, PlanKind& kind);
 
-// Threads for the backend to plan with, and the plan somebody forces on it, but where the descriptor requires one.
+// Threads for the backend to plan with, and the plan the caller forces on it, but where the descriptor requires one.
 void offer_threads(SequenceDesc& desc, int32_t threads);
 
 }  // namespace fusedrnn

@@ -29,7 +29,7 @@ struct Dropout {
         threshold(static_cast<uint64_t>(p * 4294967296.0)),
         scale(p < 1 ? 1 / (1 - p) : 0) {}
 
-  // With the key at hand: for whoever may read key_at.
+  // With the key at hand: for kernels, which may read key_at.
   FR_INLINE Dropout read() const {
     Dropout d = *this;
     if (key_at) d.key = *key_at;

@@ -43,7 +43,7 @@ Header* taken(Header* block) {
   return block;
 }
 
-// Sizes nobody asks for any more make room in turn.
+// Sizes that callers no longer ask for make room in turn.
 std::atomic<Header*>& next_to_go() { return kept[oldest.fetch_add(1, std::memory_order_relaxed) % kSlots]; }
 
 void keep_or_free(Header* block) {

@@ -1,6 +1,6 @@
 // Host memory of the CPU backends, and of every array the bindings return. One allocation function, so that one switch
-// shows what reads memory nobody wrote: with FUSEDRNN_POISON=1 in the environment fresh memory is filled with 0xFF
-// bytes, which are NaN as float32 and as float64.
+// shows reads of memory that was never written: with FUSEDRNN_POISON=1 in the environment fresh memory is filled with
+// 0xFF bytes, which are NaN as float32 and as float64.
 #pragma once
 
 #include "backend/backend.hpp"

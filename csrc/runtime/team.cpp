@@ -14,8 +14,8 @@ namespace fusedrnn {
 namespace {
 
 // How long a thread spins before it sleeps: longer than the hand-over of a running step and the Python between two
-// calls, too short to be noticed by other work. Not at all with more threads than CPUs, where whoever is waited for
-// needs the CPU of the one who spins.
+// calls, too short to be noticed by other work. Not at all with more threads than CPUs, where the thread that is waited
+// for needs the CPU of the one who spins.
 constexpr int64_t kSpinNs = 50'000;
 
 // How long a worker spins where work is likely to come: while a call goes on, and where calls follow each other, which

@@ -1,5 +1,5 @@
 // Waiting for another thread: a bounded spin, then sleep in the kernel (futex). Both waits work on one 32-bit word
-// whose change they wait for; a spare bit of it says that somebody sleeps, so that a wake costs a system call only
+// whose change they wait for; a spare bit of it says that a thread sleeps, so that a wake costs a system call only
 // then.
 #pragma once
 

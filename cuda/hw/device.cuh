@@ -168,7 +168,8 @@ FR_DEVICE void launch_dependents();
 // other how far they are. It was cleared by earlier work of the stream, one thread posts, and what it posts only grows,
 // modulo 2^32. Only these functions touch it.
 //
-// What the thread wrote before, and what it knows of others' writes by a barrier, is seen by whoever polls the value.
+// What the thread wrote before, and what it knows of others' writes by a barrier, is seen by the thread that polls the
+// value.
 FR_DEVICE void flag_post(uint32_t* flag, uint32_t value);
 
 // Waits until a value has been posted that is no less. There is no limit on how long: what it waits for has to come.
@@ -196,7 +197,7 @@ FR_DEVICE void wait_copies();
 template <class T>
 FR_DEVICE T load(const T* p);  // cached
 template <class T>
-FR_DEVICE T load_constant(const T* p);  // nobody writes it while the kernel runs
+FR_DEVICE T load_constant(const T* p);  // no thread writes it while the kernel runs
 template <class T>
 FR_DEVICE T load_once(const T* p);  // not needed again: leaves the caches first
 template <class T>
@@ -279,10 +280,10 @@ Status blocks_at_once(const Grid& grid, int32_t* blocks, SourceLocation location
 Status alloc(size_t bytes, void** memory, SourceLocation location = SourceLocation::here());
 Status free(void* memory, SourceLocation location = SourceLocation::here());
 
-// The same in the order of a stream: nobody waits. The memory is there for what comes behind alloc_on in the stream,
-// and for other streams' work that waits for that, and is gone for what comes behind free_on. It may be freed on any
-// stream, which then has to wait for its last use on the others, or by free(). Failures while the stream is captured:
-// memory of graphs is made before.
+// The same in the order of a stream: the host does not wait. The memory is there for what comes behind alloc_on in the
+// stream, and for other streams' work that waits for that, and is gone for what comes behind free_on. It may be freed
+// on any stream, which then has to wait for its last use on the others, or by free(). Failures while the stream is
+// captured: memory of graphs is made before.
 Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location = SourceLocation::here());
 Status free_on(void* memory, Stream stream, SourceLocation location = SourceLocation::here());
 

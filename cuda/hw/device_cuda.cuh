@@ -258,7 +258,7 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
   }
 }
 
-// Released and acquired for the whole GPU. The poll takes turns with whoever else is on the multiprocessor.
+// Released and acquired for the whole GPU. The poll takes turns with the other warps of the multiprocessor.
 FR_DEVICE void flag_post(uint32_t* flag, uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)), "r"(value) : "memory");
 }
@@ -454,8 +454,8 @@ Status blocks_at_once(const Grid& grid, int32_t* blocks, SourceLocation location
   return status;
 }
 
-// For as long as it lives the calling thread may do what does not touch a capture in spite of one: somebody's capture
-// in the mode `global`, PyTorch's for one, forbids every thread to allocate and to ask for events.
+// For as long as it lives the calling thread may do what does not touch a capture in spite of one: another thread's
+// capture in the mode `global`, PyTorch's for one, forbids every thread to allocate and to ask for events.
 class Relaxed {
  public:
   Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }

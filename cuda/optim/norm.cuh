@@ -1,4 +1,4 @@
-// The norm of all gradients: sums of squares by a fixed number of blocks, which whoever needs the norm adds up.
+// The norm of all gradients: sums of squares by a fixed number of blocks, which the kernel that needs the norm adds up.
 #pragma once
 
 #include "math.cuh"

@@ -5,7 +5,7 @@
 //   FUSEDRNN_CUBLASLT=/a/path    this one
 //   unset, empty or 0            none: the kernels of gemm.cuh compute all products
 //
-// Off unless asked for, because nobody has seen it on a GPU yet: tests run it against a library made for them. Which
+// Off unless asked for, because it has not run on a GPU yet: tests run it against a library made for them. Which
 // copy a process has would decide the bits of its results, too.
 #pragma once
 

@@ -10,7 +10,7 @@
 
 namespace fusedrnn::cuda {
 
-// sum + a b for whoever has no engine: a fused multiply-add, of tf32x3 one for each of its three products.
+// sum + a b for code without an engine: a fused multiply-add, of tf32x3 one for each of its three products.
 template <class E>
 FR_DEVICE Accumulator<E> add_product(Accumulator<E> sum, E a, E b) {
   using C = Accumulator<E>;

@@ -80,7 +80,7 @@ struct Tile {
 
   // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part. `a_is_there`
   // is called once the first buffers of B are on their way and before anything of A is read; asynchronous copies that
-  // it, or whoever calls, has begun have ended when the sums are there.
+  // it, or its caller, has begun have ended when the sums are there.
   template <class SourceA, class SourceB, class AIsThere>
   FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
                                  int64_t last, const AIsThere& a_is_there) {

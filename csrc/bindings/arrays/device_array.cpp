@@ -207,7 +207,7 @@ void DeviceArray::assign(py::handle source) {
   if (device != nullptr) device->block()->use(Access::read);
   block_->use(Access::write);
   const auto bytes = static_cast<size_t>(count() * bytes_of(element_));
-  // A little travels as a kernel's argument: a copy from memory that nobody has pinned may wait for the stream.
+  // A little travels as a kernel's argument: a copy from memory that is not pinned may wait for the stream.
   constexpr size_t kLittle = 2048;
   if (device == nullptr && bytes <= kLittle)
     check(*backend_, backend_->async->upload(data_, from, bytes, current_stream()), "copy");

@@ -11,7 +11,7 @@
 
 namespace fusedrnn {
 
-// Its contents are complete when the work is done that its block knows of (device_memory.hpp): Python sees it sooner.
+// Its contents are complete when the work is done that its block knows of (stream_memory.hpp): Python sees it sooner.
 class DeviceArray {
  public:
   // A new one of the backend's memory, not initialised. MemoryError where there is not that much.

@@ -1,5 +1,5 @@
-// What of a call's arrays its checks depend on: whoever has seen a call with the same signature succeed need not check
-// types, shapes and strides again.
+// What of a call's arrays its checks depend on: where a call with the same signature has succeeded there is no need to
+// check types, shapes and strides again.
 #pragma once
 
 #include <vector>

@@ -12,7 +12,7 @@
 namespace fusedrnn {
 namespace {
 
-// Text, for what the binding would refuse with its signature, which helps nobody.
+// Text, for what the binding would refuse with its signature, which helps no caller.
 std::string text(const char* name, py::handle value, const std::string& must) {
   if (py::isinstance<py::str>(value)) return py::cast<std::string>(value);
   bad_type(name, must, std::string("of type ") + Py_TYPE(value.ptr())->tp_name);

@@ -6,8 +6,8 @@
 // turns of even and odd number, as fragments too. Block q's slice of it is contiguous, so that it travels as it lies.
 //
 // The exchange (tests/simt/exchange.hpp is the bare protocol): a block stores its slice into the others' next state;
-// the bytes count at an mbarrier there, on which whoever reads the state waits. A block sends only after it has read
-// the state before, so it overwrites nothing that is still read, and the last turn sends nothing, so nothing comes
+// the bytes count at an mbarrier there, on which the block that reads the state waits. A block sends only after it has
+// read the state before, so it overwrites nothing that is still read, and the last turn sends nothing, so nothing comes
 // after a block has returned.
 #pragma once
 

@@ -9,7 +9,7 @@
 // and odd number, with a flag for each block. A block writes its slice of state s + 1 and posts s + 1; who reads it
 // polls for that. Why two are enough: a block writes state s + 1, where state s - 1 was, after all its warps have read
 // state s, for which they have polled everybody's flag between them; and a block posts s after all its warps have read
-// state s - 1. So whoever overwrites state s - 1 has heard of every block that it has read it.
+// state s - 1. So a block that overwrites state s - 1 has heard of every block that it has read it.
 #pragma once
 
 #include "recurrent/chunk/unit_block.cuh"

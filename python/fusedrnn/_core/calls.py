@@ -25,17 +25,15 @@ class Call:
         tape: what backward reads, None once it is gone.
         sources: the calls its inputs came from, and for a container those it is made of.
         follows: whether it is known to come from every call of its module that waited when it was made.
-        taken: whether backward has taken it.
     """
 
-    __slots__ = ("__weakref__", "follows", "sources", "taken", "tape", "version")
+    __slots__ = ("__weakref__", "follows", "sources", "tape", "version")
 
     def __init__(self, version: int, tape: Any, sources: tuple[Call, ...]) -> None:
         self.version = version
         self.tape = tape
         self.sources = sources
         self.follows = False
-        self.taken = False
 
     def comes_from(self, others: Iterable[Call]) -> bool:
         """Whether all of `others` are among the sources, or theirs."""
@@ -149,9 +147,8 @@ class Calls:
         """
         sources = parts
         for array in inputs:
-            for maker in makers(array) if array is not None else ():
-                if not maker.taken:
-                    sources += (maker,)
+            if array is not None:
+                sources += makers(array)
         call = Call(version, tape, sources)
         before = self._last_waiting()
         call.follows = before is None or (before.follows and call.comes_from([before]))
@@ -203,7 +200,6 @@ class Calls:
 
     def took(self, call: Call) -> None:
         """Backward of the call is done."""
-        call.taken = True
         for refs in (self._waiting, self._taken):
             for i in range(len(refs) - 1, -1, -1):  # mostly the last
                 if refs[i]() is call:

@@ -145,7 +145,7 @@ class FlatBuffer:
 class Parameter:
     """A trainable array: a piece of a `FlatBuffer`, with its gradient.
 
-    `data` is read-only, so that nobody changes weights behind a cached packing of them. Three things write to
+    `data` is read-only, so that weights do not change behind a cached packing of them. Three things write to
     a parameter, and each counts up its `version`: ``p.data = array``, ``with p.writable() as w:`` and an
     optimizer's step. `grad` is an ordinary writable array; backward passes add into it.
 
@@ -281,7 +281,7 @@ class Parameter:
             torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.PARAMETER)
 
     def _writable(self) -> Any:
-        """The values as a writable array, for whoever calls `FlatBuffer.touch` afterwards."""
+        """The values as a writable array, for callers that call `FlatBuffer.touch` afterwards."""
         data: Any = self._buffer.data
         if self.device != "cpu":
             return data._piece(self._offset, self._shape, readonly=False)

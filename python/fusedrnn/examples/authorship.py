@@ -127,7 +127,7 @@ def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, dev
     parameters = list(model.parameters())
     optimizer = fr.optim.Adam(parameters, lr=LEARNING_RATE)
     losses: list[float] = []
-    norms: list[Any] = []  # on a device: nobody waits for them before the end
+    norms: list[Any] = []  # on a device: the host waits for them at the end only
     clipped_norms: list[Any] = []
     bar = _shared.progress(epochs, show)
     bar.set_description(f"{way:<18}")

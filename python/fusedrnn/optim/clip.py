@@ -23,8 +23,8 @@ def clip_grad_norm_(
             for it. Otherwise gradients become 0 and NaN, or all NaN, as in PyTorch.
 
     Returns:
-        The norm before: a float, or of parameters on a device a `DeviceArray` without axes, for which nobody
-        has waited.
+        The norm before: a float, or of parameters on a device a `DeviceArray` without axes: the
+        host has not waited for it.
 
     Raises:
         ValueError: max_norm is negative or NaN, or parameters are on different devices.

@@ -1,4 +1,4 @@
-"""Parameter groups on a CUDA device, which counts updates itself: nobody waits to hear of a skipped one."""
+"""Parameter groups on a CUDA device, which counts updates itself, so that the host need not wait for it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Counters:
         return self._lr, self._steps
 
     def mark_captured(self) -> None:
-        """Updates are made from now on whenever a graph of somebody's is launched."""
+        """Updates are made from now on whenever a caller's graph is launched."""
         self._replayed = True
 
     def updated(self, may_skip: bool) -> None:
