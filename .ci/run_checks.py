@@ -1,8 +1,8 @@
 """Runs the checks of checks.py on a copy of the checkout, as many at once as there are cores.
 
 The copy has the files that git knows or would add, so builds lying about are not seen, and an edit does not
-reach a run. What a check prints comes whole when it ends. The first one that fails ends the run: its output
-and its name come last, and the status is 1.
+reach a run. What a check prints comes whole when it ends. The first one that fails ends the run, unless
+--keep-going: its output and its name come last, and the status is 1.
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ def chains(checks: Sequence[Check]) -> dict[str, int]:
     return costs
 
 
+def after(name: str, checks: Sequence[Check]) -> list[Check]:
+    """Those of the checks that use the results of one, or of one that does."""
+    found = [check for check in checks if name in check.after]
+    return [check for check in checks if check in found or any(check in after(c.name, checks) for c in found)]
+
+
 def takes_long(check: Check) -> bool:
     """More than a minute."""
     return check.cost > 60
@@ -141,7 +147,12 @@ def start(check: Check, folder: Path, logs: Path, environment: dict[str, str]) -
 
 
 def side_by_side(
-    checks: Sequence[Check], at_once: int, begin: Callable[[Check], Ran], say: Callable[[str], None] = print
+    checks: Sequence[Check],
+    at_once: int,
+    begin: Callable[[Check], Ran],
+    say: Callable[[str], None] = print,
+    *,
+    keep_going: bool = False,
 ) -> list[Ran]:
     """Runs checks, each as soon as those it is after have passed, until all have or one has failed.
 
@@ -150,9 +161,11 @@ def side_by_side(
         at_once: how many may run.
         begin: starts one.
         say: where a line about what happens goes, and the output of a check.
+        keep_going: whether a failure ends only the checks that are after the one that failed.
 
     Returns:
-        Those that ended, in that order; if one failed it is the last, and the others were stopped.
+        Those that ended, in that order; if one failed it is the last, and the others were stopped, unless
+        `keep_going`.
     """
     waiting, running, ended = in_order(checks), dict[int, Ran](), list[Ran]()
     try:
@@ -165,15 +178,20 @@ def side_by_side(
                 running[ran.process.pid] = ran
                 say(f"---- {check.name} begins: {check.shows}")
             pid, status, usage = os.wait4(-1, 0)
-            if pid not in running:  # a child of whoever calls this
+            if pid not in running:  # a child of the program that calls this
                 continue
             ran = running.pop(pid)
             ran.end(status, usage.ru_utime + usage.ru_stime)
             ended.append(ran)
             say(f"\n==== {ran.check.name}\n{ran.log.read_text('utf-8', 'replace')}")
             say(f"==== {ran.check.name}: {'passed' if ran.status == 0 else 'FAILED'}, {ran.wall:.0f} s\n")
-            if ran.status != 0:
+            if ran.status != 0 and not keep_going:
                 break
+            if ran.status != 0:
+                for check in (lost := after(ran.check.name, waiting)):
+                    waiting.remove(check)
+                if lost:
+                    say(f"not run, for they are after {ran.check.name}: {', '.join(c.name for c in lost)}")
     finally:
         for ran in running.values():
             ran.stop()
@@ -209,7 +227,7 @@ def summary(ended: Sequence[Ran], wall: float) -> str:
     return "\n".join(lines)
 
 
-def run(size: str, only: Sequence[str], keep: bool) -> int:
+def run(size: str, only: Sequence[str], keep: bool, keep_going: bool) -> int:
     began = time.monotonic()
     cores = len(os.sched_getaffinity(0))
     at_once = min(cores, MOST_AT_ONCE)
@@ -235,7 +253,9 @@ def run(size: str, only: Sequence[str], keep: bool) -> int:
                 environment["PATH"] = with_tools(environment["PATH"], work / "tools")
             return start(check, work / "src", work / "logs", environment)
 
-        ended = side_by_side(checks, at_once, begin, lambda line: print(line, flush=True))
+        ended = side_by_side(
+            checks, at_once, begin, lambda line: print(line, flush=True), keep_going=keep_going
+        )
         print(summary(ended, time.monotonic() - began))
         failed = [ran for ran in ended if ran.status != 0]
         for ran in failed:
@@ -265,13 +285,14 @@ def main() -> int:
     size.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="these and what they need")
     parser.add_argument("--list", action="store_true", help="print the checks that would run, and stop")
     parser.add_argument("--keep", action="store_true", help="leave the work folder, and name it")
+    parser.add_argument("--keep-going", action="store_true", help="run what a failed check does not stop")
     parser.set_defaults(size="plain")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no check is left behind
     if arguments.list:
         print(table(in_order(chosen(arguments.size, arguments.only))))
         return 0
-    return run(arguments.size, arguments.only, arguments.keep)
+    return run(arguments.size, arguments.only, arguments.keep, arguments.keep_going)
 
 
 if __name__ == "__main__":

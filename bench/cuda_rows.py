@@ -30,7 +30,7 @@ from report import Row, make_row
 
 import fusedrnn as fr
 from fusedrnn import _native
-from fusedrnn._core.cells import PRECISIONS
+from fusedrnn._core.cells import PRECISIONS_OF
 
 Array = NDArray[Any]
 STACKS = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU}
@@ -42,7 +42,7 @@ VARIANTS = {"2 layers": (2, 1, False), "bidirectional": (1, 2, False), "ragged":
 APART = {"ieee": 1e-4, "tf32": 1e-2, "tf32x3": 1e-4, "bf16": 0.1, "fp16": 2e-2}
 SECONDS, QUICK_SECONDS = 0.15, 0.03  # timed calls of each contender
 BLOCK_SECONDS, REST_SECONDS = 0.05, 0.0
-QUEUED_SECONDS = 5e-3  # work begun before anybody waits for it
+QUEUED_SECONDS = 5e-3  # work begun before the host waits for it
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def shapes() -> list[Shape]:
     found = []
     for H, variant in (*((H, "") for H in HIDDEN), *((256, v) for v in VARIANTS), *((H, "") for H in LARGE)):
         layers, directions, ragged = VARIANTS.get(variant, (1, 1, False))
-        for precision in PRECISIONS:
+        for precision in PRECISIONS_OF["cuda"]:
             for cell in STACKS:
                 for B in (16, 64) if variant else BATCHES:
                     inputs = H if H in LARGE else INPUTS
@@ -86,7 +86,7 @@ def tiny_shapes() -> list[Shape]:
     """A row of every kind, for a rehearsal."""
     found = []
     for cell in STACKS:
-        for precision in PRECISIONS:
+        for precision in PRECISIONS_OF["cuda"]:
             for variant in ("", *VARIANTS):
                 layers, directions, ragged = VARIANTS.get(variant, (1, 1, False))
                 rows = int(lengths_of(2, 3).sum()) if ragged else None

@@ -1,4 +1,4 @@
-"""The numbers that plans for a GPU hang on and that nobody publishes, in one command.
+"""The numbers that plans for a GPU hang on and that no vendor publishes, in one command.
 
   python bench/cuda_unknowns.py --json FILE --budget 400
   python bench/cuda_unknowns.py --rehearse                  without a GPU: the last table, tiny, on the CPU

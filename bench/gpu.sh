@@ -7,6 +7,7 @@ usage() {
   cat <<'END'
 bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each within 8 minutes
 
+  machine     what the machine lacks of what follows, as a list; nothing else runs then
   build       pip install without build isolation, into build-gpu/site: the Python used stays as it is
   alone       the parity suite on the GPU, kernel behind kernel: FUSEDRNN_OVERLAP=0 FUSEDRNN_GRAPHS=0
   parity      the same with steps that overlap, and graphs: pytest --backend cuda -m parity
@@ -29,13 +30,15 @@ bench/gpu.sh [options] [STAGE...]      without stages: all, in this order, each 
   sanitize    stands for the four tools and leaks
   measure     stands for limits, steps, optim and bench
   --out DIR          results: gpu.json, a log for each stage, and what stages write (default: bench/results/gpu)
+  --call SECONDS     for machines whose commands have a limit, 590 for one of ten minutes: no stage is begun that could
+                     outlast it, and none that passed before into DIR; status 75 says that stages remain: run it again
   --archive FILE     at the end, whatever became of the stages, all of DIR as one .tar.gz
   --wheel FILE       build: install this wheel instead; for a machine without nvcc
   --emulator PLUGIN  rehearse without a GPU: libfusedrnn_simt.so in its place, tiny shapes, no sanitizers
 
 Needs python3 ($PYTHON is used if set) with torch for CUDA, onnxruntime, numpy, tqdm, matplotlib, safetensors, pytest, hypothesis,
 pybind11, scikit-build-core, cmake and ninja; a C++ compiler for the test backend of the parity stages; nvcc for build and limits, compute-sanitizer for the sanitizers. A stage that fails
-ends there; those that do not need it go on. Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU.
+ends there; those that do not need it go on. Status: 0 all passed, 1 a stage failed, 2 wrong usage, 3 no GPU, 75 stages remain.
 END
 }
 
@@ -43,17 +46,17 @@ readonly LIMIT=${FUSEDRNN_STAGE_SECONDS:-480}  # of a stage
 readonly ROWS_REMAIN=75 NOT_RUN=77             # statuses of a stage that are no failures
 readonly TOOLS=(memcheck racecheck initcheck synccheck)
 readonly TABLES=(steps optim bench)
-readonly STAGES=(build alone parity arrays limits cluster grid cublaslt "${TOOLS[@]}" leaks repeat training "${TABLES[@]}")
+readonly STAGES=(machine build alone parity arrays limits cluster grid cublaslt "${TOOLS[@]}" leaks repeat training "${TABLES[@]}")
 readonly PYTHON=${PYTHON:-python3}
 # A stage of a sanitizer is slow by 10 to 100 times: the plans' own small shapes, which go through every kernel.
 readonly SANITIZED=(tests/test_gpu_plans.py::test_sizes_around_tiles tests/test_gpu_plans.py::test_clusters
   tests/test_gpu_kernels.py tests/test_layer_norm.py tests/test_last.py tests/test_cross_entropy.py tests/test_clipped_update.py)
 
-out=bench/results/gpu archive='' wheel='' emulator='' stages=()
+out=bench/results/gpu archive='' wheel='' emulator='' call='' stages=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --out | --archive | --wheel | --emulator)
+    --out | --archive | --wheel | --emulator | --call)
       (($# > 1)) || { echo "$1 needs a value: bench/gpu.sh --help" >&2; exit 2; }
       printf -v "${1#--}" %s "$2"
       shift
@@ -68,6 +71,7 @@ while (($#)); do
   shift
 done
 ((${#stages[@]})) || stages=("${STAGES[@]}")
+[[ $call =~ ^[0-9]*$ ]] || { echo "--call needs a number of seconds, it is '$call'" >&2; exit 2; }
 
 if [[ -n $emulator ]]; then
   [[ -r $emulator ]] || { echo "--emulator $emulator: there is no such file" >&2; exit 2; }
@@ -85,6 +89,14 @@ site=$PWD/build-gpu/site
 export PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1
 
 within() { timeout --kill-after=10 "$LIMIT" "$@"; }
+
+machine() {
+  if [[ -n $emulator ]]; then
+    echo 'a rehearsal needs no GPU'
+    return "$NOT_RUN"
+  fi
+  within "$PYTHON" bench/gpu_machine.py
+}
 
 build() {
   rm -rf "$site"
@@ -212,9 +224,30 @@ END
 pack() { [[ -z $archive ]] || tar -czf "$archive" -C "$out" .; }
 trap pack EXIT
 
-failed=0 built=1
+passed_before() {
+  "$PYTHON" - "$out/gpu.json" "$backend" "$1" <<'END'
+import json, sys
+from pathlib import Path
+path, backend, stage = Path(sys.argv[1]), *sys.argv[2:]
+note = json.loads(path.read_text()).get(stage, {}) if path.exists() else {}
+sys.exit((note.get("backend"), note.get("status")) != (backend, "passed"))
+END
+}
+
+failed=0 built=1 remain=()
 for stage in "${stages[@]}"; do
-  if [[ $stage != build ]] && { ((!built)) || [[ ! -d $site ]]; }; then
+  if [[ -n $call ]]; then
+    # What passed on another machine: what that one had, and a build that may not be here.
+    if [[ $stage != machine && ($stage != build || -n $emulator || -d $site) ]] && passed_before "$stage"; then
+      printf '\n==== %s: passed before\n' "$stage"
+      continue
+    fi
+    if ((SECONDS + LIMIT + 10 > call)); then  # 10 for what timeout kills late
+      remain+=("$stage")
+      continue
+    fi
+  fi
+  if [[ $stage != machine && $stage != build ]] && { ((!built)) || [[ ! -d $site ]]; }; then
     printf '\n==== %s: not run, the build is missing\n' "$stage"
     note "$stage" 'not run' 0 'the build is missing'
     failed=1
@@ -235,6 +268,7 @@ for stage in "${stages[@]}"; do
   esac
   [[ $stage == build && $status != 0 ]] && built=0
   note "$stage" "$result" $((SECONDS - begin)) "$(grep -v '^ *$' "$out/$stage.log" | tail -n 1 | cut -c1-200 || true)"
+  [[ $stage != machine || $failed == 0 ]] || exit 1
 done
 
 printf '\n==== stages, in %s\n' "$out"
@@ -243,4 +277,6 @@ import json, sys
 for stage, note in json.load(open(sys.argv[1])).items():
     print(f"{stage:10} {note['seconds']:4} s  {note['backend']:5} {note['status']:16} {note['closing']}")
 END
-exit "$failed"
+((!failed && ${#remain[@]})) || exit "$failed"
+echo "remains: ${remain[*]}"
+exit "$ROWS_REMAIN"

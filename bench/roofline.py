@@ -165,7 +165,8 @@ def load() -> ctypes.CDLL:
     Raises:
         subprocess.CalledProcessError: it cannot be compiled.
     """
-    runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("cpu", "fpenv", "team", "threads")]
+    runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("fpenv", "team", "threads")]
+    runtime += sorted([*CSRC.glob("runtime/cpu*.cpp"), *CSRC.glob("runtime/os_*.cpp")])
     sources = [*runtime, HERE / "roofline" / "team.cpp", HERE / "roofline" / "lanes.cpp"]
     headers = [
         *CSRC.glob("backend/*.hpp"),

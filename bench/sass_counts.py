@@ -3,6 +3,7 @@
   python bench/sass_counts.py                        LSTM, all plans, the shapes of the table
   python bench/sass_counts.py --cell gru --shapes bf16:64:256 tf32:1:512     others: arithmetic:B:H
   python bench/sass_counts.py --phases --loops       also the parts of a step, and its loops
+  python bench/sass_counts.py --latency              instead how long a warp takes through a step
 
 Needs nvcc, nvdisasm (pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm) and a C++ compiler, no GPU. README.md
 says how it counts and what the columns mean.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "sass"))
+from latency import latencies  # noqa: E402
 from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
 from step_loops import Shape, executions, line_of, weight  # noqa: E402
 
@@ -67,8 +69,12 @@ PHASES = [  # the first whose pattern is in one of the source lines that an inst
     ("product", r"block\.multiply|T::multiply"),
     ("sums", r"block\.sums?\(|sums\.at\("),
     ("send", r"block\.send\("),
-    ("cell", r"each_item|forward_cell|backward_cell|finish_forward|finish_backward|kStepRows \* U"),
+    ("tape", r"\bleave<|finish_forward|finish_backward"),
+    ("cell", r"each_item|forward_cell|backward_cell|gradients_into|Items::place"),
 ]
+
+# Of these a step's latency is made; what a step asks for beforehand is not among them.
+LATENT = ("wait", "product", "sums", "cell", "tape", "send", "around")
 
 
 @dataclass
@@ -175,7 +181,7 @@ def build_shapes(folder: Path, plan: str) -> Path:
 
 def report(
     kernels: Mapping[str, Kernel], plans: Mapping[str, Mapping[str, Shape]], cell: str, shape_text: str,
-    phases_too: bool, loops_too: bool,
+    options: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Prints a shape's rows."""
     element = ELEMENTS[shape_text.split(":")[0]][0]
@@ -189,18 +195,23 @@ def report(
             if name not in kernels:
                 print(f"{shape_text} {plan} {which}: there is no kernel {name}")
                 continue
+            title = f"{shape_text} {plan} {which}"
+            if options.latency:
+                parts = latencies(kernels[name], shape, phase_of)
+                cells = "".join(f"{parts.get(phase, 0):9.0f}" for phase in LATENT)
+                print(f"{title:28}{cells}{sum(parts.get(phase, 0) for phase in LATENT):9.0f}  {shape.text}")
+                continue
             parts, loops = count(kernels[name], shape)
             total = Counts()
             for counts in parts.values():
                 total.include(counts)
             clocks = sum(max(counts.busy().values()) for counts in parts.values())
-            title = f"{shape_text} {plan} {which}"
             print(row(title, total, f"{clocks:8.0f}{shape.clocks or '':>8}  {shape.text}"))
-            if phases_too:
+            if options.phases:
                 for phase, counts in parts.items():
                     unit, most = max(counts.busy().items(), key=lambda item: item[1])
                     print(row(f"  {phase}", counts, f"{most:8.0f}          {unit}"))
-            if loops_too:
+            if options.loops:
                 print("\n".join(loops))
 
 
@@ -220,6 +231,7 @@ def main() -> int:
     parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
     parser.add_argument("--phases", action="store_true", help="a line for each part of a step")
     parser.add_argument("--loops", action="store_true", help="a line for each loop of a step")
+    parser.add_argument("--latency", action="store_true", help="clocks of a warp from the wait to the end")
     parser.add_argument(
         "--cubin", type=Path, nargs="+", help="the cell's, made before with -lineinfo, instead of compiling"
     )
@@ -236,9 +248,13 @@ def main() -> int:
         template, gates = CELLS[options.cell]
         wanted = re.compile(rf"^((cluster|grid)_(forward|backward)|(forward|backward)_tiles)<{template}<")
         kernels = {kernel.name: kernel for cubin in cubins for kernel in disassemble(cubin, wanted)}
-        heads = [*KINDS, "shared B", "global B"]
-        print(f"{'a step of a block':28}{'all':>8}" + "".join(f"{head:>9}" for head in heads), end="")
-        print(f"{'clocks':>8}{'plan':>8}")
+        heads = [*LATENT, "all"] if options.latency else [*KINDS, "shared B", "global B"]
+        print(
+            f"{'a step of a block':28}{'' if options.latency else '     all'}"
+            + "".join(f"{head:>9}" for head in heads),
+            end="",
+        )
+        print("" if options.latency else f"{'clocks':>8}{'plan':>8}")
         for text in options.shapes:
             arithmetic, B, H = text.split(":")
             plans: dict[str, dict[str, Shape]] = {}
@@ -246,7 +262,7 @@ def main() -> int:
                 plans[plan] = plan_shapes(program, options.cell, arithmetic, int(B), int(H))
             if "step" in options.plans:
                 plans["step"] = step_shapes(gates, ELEMENTS[arithmetic][1], int(H))
-            report(kernels, plans, options.cell, text, options.phases, options.loops)
+            report(kernels, plans, options.cell, text, options)
     return 0
 
 

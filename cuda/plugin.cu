@@ -6,6 +6,7 @@
 #include "products/cublaslt.hpp"
 #include "products/gemm.hpp"
 #include "recurrent/sequence.hpp"
+#include "recurrent/sequence_graph.hpp"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -31,6 +32,8 @@ Status table_device_of(const void* memory, int32_t* device) { return hw::device_
 Status table_alloc_on(size_t bytes, void** memory, Stream stream) { return hw::alloc_on(bytes, memory, stream); }
 
 Status table_free_on(void* memory, Stream stream) { return hw::free_on(memory, stream); }
+
+Status table_trim() { return hw::trim(); }
 
 Status table_event_create(Event* event) { return hw::event_create(event); }
 
@@ -58,9 +61,9 @@ Status table_capture_hold(Stream stream, void* object, void (*release)(void*)) {
   return hw::capture_hold(stream, object, release);
 }
 
-Status table_capture_begin(Stream* stream) { return hw::capture_begin(stream); }
+Status table_capture_begin(Stream* stream) { return note_recording(hw::capture_begin(stream)); }
 
-Status table_capture_end(Stream stream, Graph* graph) { return hw::capture_end(stream, graph); }
+Status table_capture_end(Stream stream, Graph* graph) { return note_recording(hw::capture_end(stream, graph)); }
 
 Status table_graph_launch(Graph graph, Stream stream) { return hw::graph_launch(graph, stream); }
 
@@ -70,9 +73,15 @@ Status table_describe(char* text, size_t bytes) {
   hw::DeviceInfo info;
   const Status status = hw::device_info(&info);
   if (status != Status::ok) return status;
-  std::snprintf(text, bytes, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, %s", info.name,
-                info.compute_major, info.compute_minor, info.multiprocessors,
-                static_cast<double>(info.memory) / (1 << 30), cublaslt::state());
+  const std::string graphs = graphs_state();
+  const Machine machine = hw::machine();
+  std::snprintf(text, bytes,
+                "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, driver for CUDA %d.%d, toolkit of CUDA "
+                "%d.%d, %s%s%s",
+                info.name, info.compute_major, info.compute_minor, info.multiprocessors,
+                static_cast<double>(info.memory) / (1 << 30), machine.driver / 1000, machine.driver % 1000 / 10,
+                machine.runtime / 1000, machine.runtime % 1000 / 10, cublaslt::state(), graphs.empty() ? "" : ", ",
+                graphs.c_str());
   return Status::ok;
 }
 
@@ -121,6 +130,7 @@ constexpr OptimOps kOptimOps = {
 constexpr AsyncOps kAsyncOps = {
     /* alloc_on */ table_alloc_on,
     /* free_on */ table_free_on,
+    /* trim */ table_trim,
     /* event_create */ table_event_create,
     /* event_free */ table_event_free,
     /* event_record */ table_event_record,

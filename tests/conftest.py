@@ -25,8 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run the kernels of this backend (scalar, avx2, avx512, neon, cuda, simt); fail if it is not "
-        "available. simt, the emulator of CUDA, is in the library that FUSEDRNN_CUDA_PLUGIN names",
+        help="run the kernels of this backend (scalar, avx2, avx512, amx, neon, cuda, simt); fail if it is "
+        "not available. simt, the emulator of CUDA, is in the library that FUSEDRNN_CUDA_PLUGIN names",
     )
 
 
@@ -72,10 +72,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of dtype and precision runs in all that its backend has: the narrow ones are CUDA's."""
+    """A test of dtype and precision runs in all that its backend has."""
     if {"dtype", "precision"} <= set(metafunc.fixturenames):
-        device = metafunc.config.getoption("--backend") in ("cuda", "simt")
-        narrow = ["tf32", "tf32x3", "bf16", "fp16"] if device else []
+        from fusedrnn._core.cells import PRECISIONS_OF
+
+        device = "cuda" if metafunc.config.getoption("--backend") in ("cuda", "simt") else "cpu"
+        narrow = [name for name in PRECISIONS_OF[device] if name != "ieee"]
         numbers = [(np.float32, "ieee"), (np.float64, "ieee"), *((np.float32, name) for name in narrow)]
         names = ["float32", "float64", *narrow]
         metafunc.parametrize(("dtype", "precision"), numbers, ids=names)

@@ -12,7 +12,9 @@ A budget is of one kernel template, a family, and says for all its instances: "t
 of a block at most; "registers" of a thread at most, by element type; "clusters", if it runs in clusters and
 so on sm_90 only; "fitted", if its blocks are made as large as the device has them, "shared" being sm_90's.
 No instance spills, has local or static shared memory, or is without a budget, and no budget is without an
-instance.
+instance. "banks", 1 if it is not there, is how many passes through shared memory an access of a warp takes
+at most, as the emulator counts them (tests/simt/banks.hpp): those beyond the first are bank conflicts.
+"divides" is false where no float is divided by IEEE's routine, which has branches (cuda/math.cuh).
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ BLOCK_SHARED, CLUSTER_SHARED = 163 * 1024, 227 * 1024
 
 @dataclass
 class Kernel:
-    """One instance as ptxas reports it; launch bounds are 0 where the source has none."""
+    """One instance as ptxas reports it; launch bounds are 0 where the source has none.
+
+    `divisions` are IEEE's of floats in the PTX: a routine with branches each.
+    """
 
     name: str
     registers: int
@@ -56,6 +61,7 @@ class Kernel:
     static_shared: int
     bound_threads: int = 0
     bound_blocks: int = 0
+    divisions: int = 0
 
     @property
     def family(self) -> str:
@@ -69,10 +75,15 @@ class Kernel:
 
 @dataclass
 class Launches:
-    """How the emulator saw a kernel launched: the most of each."""
+    """How the emulator saw a kernel launched: the most of each.
+
+    `passes` is of an access to shared memory, `site` where the one with the most is in the emulator's plugin.
+    """
 
     threads: int
     shared: int
+    passes: int = 0
+    site: str = ""
 
 
 @dataclass
@@ -85,6 +96,8 @@ class Budget:
     registers: Mapping[str, int]
     clusters: bool = False
     fitted: bool = False
+    banks: int = 1
+    divides: bool = True
     seen: set[str] = field(default_factory=set)
 
 
@@ -180,6 +193,8 @@ def parse(report: str, ptx: str) -> list[Kernel]:
         for attribute, directive in (("bound_threads", "maxntid"), ("bound_blocks", "minnctapersm")):
             if found := re.search(rf"\.{directive} (\d+)", bounds):
                 setattr(kernels[mangled], attribute, int(found[1]))
+    for body in ptx.split(".entry ")[1:]:
+        kernels[body.partition("(")[0]].divisions = body.count("div.rn.f32")
     for kernel, name in zip(kernels.values(), demangle(kernels), strict=True):
         kernel.name = short_name(name)
     return list(kernels.values())
@@ -205,6 +220,8 @@ def faults_of(kernel: Kernel, budget: Budget) -> list[str]:
         faults.append(f"has no budget of registers for {kernel.element or 'a kernel without element type'}")
     elif kernel.registers > limit:
         faults.append(f"uses {kernel.registers} registers, its budget is {limit}")
+    if kernel.divisions and not budget.divides:
+        faults.append(f"divides floats {kernel.divisions} times by IEEE's routine, its budget has none")
     # A kernel may bind itself to more blocks, in one type, say.
     if kernel.bound_threads and (
         kernel.bound_threads != budget.threads or kernel.bound_blocks < budget.blocks
@@ -252,6 +269,11 @@ def check(
                     f"was launched with {launched.threads} threads and {launched.shared} bytes of shared "
                     f"memory, its budget is {budget.threads} and {budget.shared}"
                 )
+            elif launched.passes > budget.banks:
+                faults.append(
+                    f"takes {launched.passes} passes through shared memory for an access, its budget is "
+                    f"{budget.banks}; addr2line -i names the line of {launched.site} of the emulator's plugin"
+                )
         wrong += [f"{kernel.name} {fault}" for fault in faults]
     for family, budget in budgets.items():
         wrong += [f"the budget of {family} {fault}" for fault in faults_of_budget(budget)]
@@ -263,15 +285,21 @@ def read_budgets(path: Path) -> dict[str, Budget]:
 
 
 def read_launches(paths: Iterable[Path]) -> dict[str, Launches]:
-    """The emulator's notes: lines of a type with the kernel as template argument, threads, shared bytes."""
+    """The emulator's notes, a line for each kernel (tests/simt/launches.cpp).
+
+    A type with the kernel as template argument, threads, shared bytes, passes, a site.
+    """
     rows = [line.split() for path in paths for line in path.read_text().splitlines()]
     most: dict[str, Launches] = {}
-    for (_, threads, shared), name in zip(rows, demangle(f"_ZTI{row[0]}" for row in rows), strict=True):
+    for (_, *numbers, site), name in zip(rows, demangle(f"_ZTI{row[0]}" for row in rows), strict=True):
         # "Named<&(void kernel<float>(Args))>*", or "Named<&kernel>*" of one that is no template
         kernel = name.partition("Named<&")[2].removesuffix(">*")
         kernel = kernel[1:-1] if kernel.startswith("(") else kernel
         launch = most.setdefault(short_name(kernel), Launches(0, 0))
-        launch.threads, launch.shared = max(launch.threads, int(threads)), max(launch.shared, int(shared))
+        threads, shared, passes = map(int, numbers)
+        launch.threads, launch.shared = max(launch.threads, threads), max(launch.shared, shared)
+        if passes > launch.passes:
+            launch.passes, launch.site = passes, site
     return most
 
 

@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = "libfusedrnn_host_memory.so"
 SOURCES = [
     *sorted((ROOT / "tests" / "host_memory").glob("*.cpp")),
-    *(ROOT / "csrc" / name for name in ("device/plugin.cpp", "runtime/memory.cpp", "runtime/cpu.cpp")),
+    ROOT / "csrc" / "device" / "plugin.cpp",
+    ROOT / "csrc" / "runtime" / "memory.cpp",
+    *sorted((ROOT / "csrc" / "runtime").glob("cpu*.cpp")),
+    *sorted((ROOT / "csrc" / "runtime").glob("os_*.cpp")),
 ]
 
 

@@ -41,7 +41,8 @@ def separate(
     whole = resolved(loss, options.get("ignore_index"))
     given = Inputs(x, y, mask, lengths, resets, whole, state)
     skip = options.get("skip_nonfinite", False)
-    value, norm, final = separate_calls(model, given, optimizer, clip, skip)
+    clips = clip, options.get("clip_value")
+    value, norm, final = separate_calls(model, given, optimizer, clips, skip, options.get("flow", False))
     return (value, norm, final) if options.get("return_state") else (value, norm)
 
 

@@ -50,6 +50,13 @@ def pending(stream: int) -> int:
     return int(_library.user_pending(c.c_void_p(stream)))
 
 
+def pooled() -> int:
+    """Bytes that were freed and that the process keeps for arrays to come."""
+    assert _library is not None
+    _library.fusedrnn_simt_pooled.restype = c.c_int64
+    return int(_library.fusedrnn_simt_pooled())
+
+
 def synchronize(stream: int) -> None:
     """Waits for the stream."""
     _call("user_synchronize", c.c_void_p(stream))

@@ -10,12 +10,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from sass_counts import Kernel, count, kind_of, width  # isort: skip, it makes the next two known
-from machine_code import kernel
+from latency import LATENCY, Warp
+from machine_code import Instruction, kernel
 from step_loops import Shape
 
 # Lines of a source file; instructions name them.
 SOURCE = """\
-for (int64_t s = a.first; s < a.end; ++s) {
+for (uint32_t turn = 0; turn < turns; ++turn) {
   for (int i = hw::thread(); i < items(); i += kClusterThreads) {
     out[g] = at[g * gate];
     for (int i = 1; i < shape_.splits; ++i) {
@@ -107,3 +108,35 @@ def test_bytes(listing: Kernel) -> None:
 )
 def test_kinds(opcode: str, kind: str, bytes_a_lane: int) -> None:
     assert (kind_of(opcode), width(opcode)) == (kind, bytes_a_lane)
+
+
+def test_a_warp_waits_for_scoreboards() -> None:
+    warp = Warp()
+    load = Instruction(0, "", "LDS", "R1, [R2]", (), stall=2, result=1)
+    assert warp.run(load, 1) == 2
+    assert warp.run(Instruction(16, "", "FADD", "R3, R3, R4", (), stall=4), 1) == 4
+    assert warp.run(Instruction(32, "", "FADD", "R1, R1, R1", (), stall=4, waits=0b10), 0) == 0
+    assert (
+        warp.run(Instruction(32, "", "FADD", "R1, R1, R1", (), stall=4, waits=0b10), 1) == LATENCY["LDS"] - 2
+    )
+
+
+def test_a_warp_waits_for_its_groups_of_copies() -> None:
+    warp = Warp()
+    for opcode, operands in (
+        ("LDGSTS.E", "[R1]"),
+        ("LDGDEPBAR", ""),
+        ("LDGSTS.E", "[R1]"),
+        ("LDGDEPBAR", ""),
+    ):
+        warp.run(Instruction(0, "", opcode, operands, (), stall=10), 1)
+    assert warp.run(Instruction(0, "", "DEPBAR.LE", "SB0, 0x2", (), stall=1), 1) == 1
+    assert warp.run(Instruction(0, "", "DEPBAR.LE", "SB0, 0x1", (), stall=1), 1) == 600 - 40
+    assert warp.run(Instruction(0, "", "DEPBAR.LE", "SB0, 0x0", (), stall=1), 1) == 20
+
+
+def test_control_bits_are_read() -> None:
+    lines = ["        /*0000*/                   LDS R1, [R2] ;   /* 0x0000000002017984 */"]
+    lines += ["                                                  /* 0x004e220000000800 */"]
+    (instruction,) = kernel("a", lines).blocks[0].instructions
+    assert (instruction.stall, instruction.result, instruction.read, instruction.waits) == (1, 0, None, 4)

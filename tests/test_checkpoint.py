@@ -20,13 +20,14 @@ from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import Checkpoint, checkpoint_path, load, save
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.vocabulary import Characters
 
 
 def example() -> Checkpoint:
     rng = np.random.default_rng(3)
     return Checkpoint(
         config=TrainConfig(hidden=7, lr=0.25, epochs=None, schedule="constant"),
-        vocabulary="\n\"'aé€😀",
+        vocabulary=Characters("\n\"'aé€😀"),
         text={"sources": ["/a b/ü.txt"], "sha256": "00ff", "length": 12},
         progress={"step": 41, "seconds": 0.1},
         trees={
@@ -191,7 +192,7 @@ def test_cut_off_anywhere(tmp_path: Path, share: float) -> None:
     save(path, example())
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
-    with pytest.raises(CommandError, match=r"c\.safetensors is damaged or no checkpoint") as caught:
+    with pytest.raises(CommandError, match=r"c\.safetensors is damaged or no safetensors file") as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
@@ -261,6 +262,12 @@ def test_configuration_with_wrong_names() -> None:
     del values["cell"]
     with pytest.raises(CommandError, match="no option 'cell'"):
         TrainConfig.from_json(values)
+
+
+def test_a_configuration_from_before_precisions() -> None:
+    values = TrainConfig(lr=1.0).to_json()
+    del values["precision"]
+    assert TrainConfig.from_json(values) == TrainConfig(lr=1.0)
 
 
 def test_no_file(tmp_path: Path) -> None:

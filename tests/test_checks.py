@@ -67,11 +67,15 @@ def test_hooks_before_a_commit_use_the_pinned_tools() -> None:
 
 
 # --------------------------------------------------------------------------------------------- the runner
-def run(tmp_path: Path, checks: list[Check], at_once: int = 2) -> tuple[list[Ran], str]:
+def run(
+    tmp_path: Path, checks: list[Check], at_once: int = 2, keep_going: bool = False
+) -> tuple[list[Ran], str]:
     said: list[str] = []
-    ended = side_by_side(
-        checks, at_once, lambda check: start(check, tmp_path, tmp_path, dict(os.environ)), said.append
-    )
+
+    def begin(check: Check) -> Ran:
+        return start(check, tmp_path, tmp_path, dict(os.environ))
+
+    ended = side_by_side(checks, at_once, begin, said.append, keep_going=keep_going)
     return ended, "\n".join(said)
 
 
@@ -119,6 +123,19 @@ def test_the_first_failure_stops_the_others_with_all_they_started(tmp_path: Path
     assert not (tmp_path / "never").exists()
     left = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
     assert not left.exists() or " Z " in left.read_text()
+
+
+def test_a_run_that_keeps_going_leaves_out_only_what_stands_on_a_failure(tmp_path: Path) -> None:
+    checks = [
+        check("fails", "exit 3"),
+        check("next", "touch next", "fails"),
+        check("last", "touch last", "next"),
+        check("other", "sleep 0.3"),
+    ]
+    ended, said = run(tmp_path, checks, keep_going=True)
+    assert sorted((ran.check.name, ran.status) for ran in ended) == [("fails", 3), ("other", 0)]
+    assert "not run, for they are after fails: next, last" in said
+    assert not (tmp_path / "last").exists()
 
 
 def test_a_command_fails_with_any_of_its_lines(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from runs import SMALL, metrics, small_training, write_book
 
 import fusedrnn.cli.plot
@@ -16,7 +21,9 @@ from fusedrnn.cli import main
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.metrics import MetricsLog, Row
 from fusedrnn.cli.plot import plot_training
-from fusedrnn.cli.text import Streams, Text, Vocabulary, read_files, split
+from fusedrnn.cli.text import Streams, Text, read_files, split
+from fusedrnn.cli.training import Training
+from fusedrnn.cli.vocabulary import Characters, Words, saved, vocabulary_of
 
 
 # ------------------------------------------------------------------------------- metrics
@@ -69,6 +76,22 @@ def test_any_name_and_any_number_can_be_drawn(tmp_path: Path) -> None:
     assert title.isprintable()
     assert plot_training(tmp_path / "t.png", ROWS, title, 1.0) is None
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gradient_flow_is_a_panel_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = []
+    drawn = fusedrnn.cli.plot.gradient_flow
+
+    def counted(flow: Any, axes: Any) -> Any:
+        panels.append(flow)
+        return drawn(flow, axes)
+
+    monkeypatch.setattr(fusedrnn.cli.plot, "gradient_flow", counted)
+    book, out = str(write_book(tmp_path)), tmp_path / "out"
+    assert main(["train", book, "--output", str(out), "--epochs", "0.2", *SMALL]) == 0
+    assert (out / "training.png").exists()
+    assert panels[-1][0]["h"].ndim == 3
+    assert (panels[-1][0]["h"] > 0).all()
 
 
 def test_a_picture_that_cannot_be_drawn_ends_no_run(
@@ -143,12 +166,69 @@ def test_tail_is_never_trained_on() -> None:
 
 
 def test_vocabulary_is_sorted_and_exact() -> None:
-    vocabulary = Vocabulary.of("banana€😀\n")
-    assert vocabulary.characters == "\nabn€😀"
+    vocabulary = Characters.of("banana€😀\n")
+    assert vocabulary.pieces == "\nabn€😀"
     assert vocabulary.decode(vocabulary.encode("nab😀")) == "nab😀"
     for unknown in ("x", "😁", "\0", "\udc80"):  # between, above and below those it knows, and no text at all
         with pytest.raises(CommandError, match=f"does not know the character {re.escape(repr(unknown))}"):
             vocabulary.encode("ban" + unknown)
+
+
+WORDY = "the cat, the cat; the\tdog  sat on the_mat\n\nthe cat é😀 ran -- ran\r\n" * 3
+
+
+@given(text=st.text("ab \t\n.,;_é😀1", max_size=60))
+def test_words_one_after_the_other_are_the_text(text: str) -> None:
+    vocabulary = Words.of(text + WORDY, 5)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert vocabulary_of(text + WORDY, "word", 5) == vocabulary
+
+
+def test_frequent_words_are_known_and_others_spelled() -> None:
+    """A word carries the blank before it: " the" and "the" are two."""
+    vocabulary = Words.of(WORDY, 3)
+    characters = sorted(set(WORDY))
+    assert vocabulary.pieces == [*characters, " cat", " ran", " the"]
+    assert len(vocabulary.encode(" cat")) == 1
+    assert len(vocabulary.encode(" dog")) == 4
+    assert Words.of("once upon", 9).pieces == sorted(set("once upon"))  # nothing comes twice
+    with pytest.raises(CommandError, match="does not know the character 'X'"):
+        vocabulary.encode("the Xcat")
+
+
+def test_a_vocabulary_comes_back_from_a_checkpoint() -> None:
+    for level in ("char", "word"):
+        vocabulary = vocabulary_of(WORDY, level, 100)
+        assert saved(json.loads(json.dumps(vocabulary.to_json())), level) == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("abc", "it must be a list of words"),
+        ([], "it must be a list of words"),
+        (["a", ""], "it must be a list of words"),
+        (["a", 3], "it must be a list of words"),
+        (["a", "a"], "each word once"),
+        (["a", "ab"], "each character of its words"),
+        (["a", "\ud800"], "half a surrogate pair"),
+    ],
+)
+def test_words_of_a_checkpoint_that_are_none(value: Any, message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        saved(value, "word")
+
+
+def test_bits_of_both_levels_are_of_a_character(tmp_path: Path) -> None:
+    """Guessing blindly among V pieces of n characters each costs log2(V) / n bits for a character."""
+    chars = small_training()
+    assert chars.blind_bits == pytest.approx(np.log2(len(chars.vocabulary)), rel=1e-12)
+    words = Training(replace(chars.config, level="word"), Text(WORDY * 9, ()))
+    a_character = len(words.vocabulary.encode(words.text.characters)) / len(words.text.characters)
+    assert a_character < 0.7
+    assert words.blind_bits == pytest.approx(np.log2(len(words.vocabulary)) * a_character, rel=1e-12)
+    assert words.step().bits_per_char == pytest.approx(words.blind_bits, rel=0.1)
+    assert words.characters_per_step == round(words.streams.batch * words.streams.length / a_character)
 
 
 def test_schedules() -> None:

@@ -32,6 +32,10 @@ def test_report_says_what_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"threads          {fr.get_num_threads()} (from: " in text
     for words in ("numpy", "physical", "L1d", "L2", "L3", "tqdm", "matplotlib", "safetensors"):
         assert words in text
+    tiles = "amx" in fr.cpu.available_isas()
+    assert ("bfloat16 tiles   multiplied by AMX" in text) == tiles
+    assert ("bfloat16 tiles   not multiplied: " in text) == (not tiles)
+    assert f"precision        {'bf16' if fr.cpu.isa() == 'amx' else 'ieee'}: " in text
     reason = fr.cuda.why_not()
     assert ("usable           yes" if reason is None else f"usable           no: {reason}") in text
 

@@ -82,7 +82,7 @@ def test_checkpoint_cut_in_half(
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
     line = failure(capsys, "--resume", str(out))
-    assert f"{path} is damaged or no checkpoint" in line
+    assert f"{path} is damaged or no safetensors file" in line
     assert path.read_bytes() == raw[: int(len(raw) * share)]
 
 

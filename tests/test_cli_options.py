@@ -42,6 +42,9 @@ OPTIONS = [
         "layers",
         "embedding",
         "dropout",
+        "recurrent-dropout",
+        "zoneout",
+        "weight-dropout",
         "seq-len",
         "batch",
         "lr",
@@ -127,6 +130,20 @@ def test_a_seed_may_have_any_number_of_digits(tmp_path: Path) -> None:
     assert main(["train", book, "--output", out, *SMALLEST, "--minutes", "1e-9", "--seed", seed]) == 0
     assert main(["sample", out, "--length", "3", "--seed", seed]) == 0
     assert main(["train", "--resume", out, "--minutes", "1e-9"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["bf16", "--dtype", "float64"], 2, "--precision bf16 rounds float32, and --dtype is float64"),
+        (["tf32"], 1, "--precision tf32: precision='tf32' is not offered on the CPU: that has 'ieee'"),
+    ],
+)
+def test_precisions_that_cannot_be_had(
+    options: list[str], status: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = str(write_book(tmp_path))
+    assert message in failure(capsys, book, *SMALLEST, "--precision", *options, status=status)
 
 
 @pytest.mark.parametrize("validation", ["5e-324", "1e-9", "0.9999999999999999"])

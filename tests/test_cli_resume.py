@@ -32,6 +32,7 @@ def book(tmp_path: Path) -> Path:
 CASES: list[dict[str, Any]] = [
     {"cell": "lstm"},
     {"cell": "gru", "layers": 2, "dropout": 0.3},
+    {"recurrent_dropout": 0.3, "zoneout": 0.1, "weight_dropout": 0.2},
     {"cell": "rnn", "dtype": "float64"},
     *({"optimizer": name} for name in LEARNING_RATES if name != "adam"),
 ]

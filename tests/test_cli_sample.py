@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from fusedrnn.cli import main
-from fusedrnn.cli.checkpoint import load
+from fusedrnn.cli.checkpoint import checkpoint_path, load
 from fusedrnn.cli.generate import choose
 from fusedrnn.cli.model import build_model
-from fusedrnn.cli.text import Vocabulary
 
 TEXT = "abcdefgh, and so on.\n" * 200
 
@@ -52,6 +51,29 @@ def test_prompt_then_exactly_as_many_characters(trained: Path, capsys: pytest.Ca
     assert sample(capsys, str(trained), "--prompt", "def", "--length", "0", "--seed", "1") == "def\n"
 
 
+def test_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run by words samples, resumes to the same bits, and is refused at the other level."""
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT + "a rare thing.\n", "utf-8")
+    options = ["--level", "word", "--hidden", "32", "--embedding", "8", "--batch", "4", "--seq-len", "16"]
+    options += ["--lr", "0.02", "--schedule", "constant"]
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    assert main(["train", str(book), "--output", whole, "--epochs", "10", *options]) == 0
+    assert "different words and characters" in capsys.readouterr().out
+    assert main(["train", str(book), "--output", parts, "--epochs", "5", *options]) == 0
+    assert main(["train", "--resume", parts, "--epochs", "10"]) == 0
+    a, b = (load(checkpoint_path(run)).trees["model"] for run in (whole, parts))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    arguments = ("--prompt", "abcdefgh,", "--length", "51", "--temperature", "0")
+    out = sample(capsys, whole, *arguments)
+    assert len(out) == 9 + 51 + 1
+    assert out[:-1] in TEXT
+    assert "does not know the character '!'" in failure(capsys, whole, "--prompt", "a!")
+    capsys.readouterr()
+    assert main(["train", "--resume", whole, "--level", "char"]) == 2
+    assert "--level char does not fit the run to resume" in capsys.readouterr().err
+
+
 def test_it_writes_what_it_learned(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """State is carried from character to character: what follows 'o' depends on what came before."""
     out = sample(capsys, str(trained), "--prompt", "abcd", "--length", "42", "--temperature", "0")
@@ -79,7 +101,7 @@ def test_unseeded_run_tells_its_seed(trained: Path, capsys: pytest.CaptureFixtur
 def test_stepwise_state_equals_the_whole_sequence(trained: Path) -> None:
     """One character at a time, as sampling reads its own text, gives the scores of one pass over it."""
     saved = load(trained / "checkpoint.safetensors")
-    vocabulary = Vocabulary(saved.vocabulary)
+    vocabulary = saved.vocabulary
     model = build_model(len(vocabulary), saved.config)
     model.load_state_dict(saved.trees["model"])
     model.eval()
@@ -124,7 +146,7 @@ def test_damaged_checkpoint(
     raw = (trained / "checkpoint.safetensors").read_bytes()
     path = tmp_path / "half.safetensors"
     path.write_bytes(raw[: int(len(raw) * share)])
-    assert f"{path} is damaged or no checkpoint" in failure(capsys, str(path))
+    assert f"{path} is damaged or no safetensors file" in failure(capsys, str(path))
 
 
 def test_reader_that_leaves_early(trained: Path) -> None:

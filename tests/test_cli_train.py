@@ -29,6 +29,20 @@ def book(tmp_path: Path) -> Path:
     return write_book(tmp_path)
 
 
+def test_a_run_in_bf16_learns_and_resumes_in_it(book: Path, tmp_path: Path) -> None:
+    runs = {}
+    for precision in ("ieee", "bf16"):
+        out = tmp_path / precision
+        words = ["train", str(book), "--output", str(out), "--epochs", "4", "--lr", "0.01", *SMALL]
+        result = run(*words, "--precision", precision)
+        assert result.returncode == 0, result.stderr
+        runs[precision] = [float(row["bits_per_char"]) for row in metrics(out)]
+        assert load(out / "checkpoint.safetensors").config.precision == precision
+    assert runs["bf16"] != runs["ieee"]
+    assert np.mean(runs["bf16"][-5:]) < 0.7 * np.mean(runs["bf16"][:5])
+    np.testing.assert_allclose(runs["bf16"], runs["ieee"], rtol=0.05)
+
+
 def test_a_run_learns_and_writes_its_files(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run("train", str(book), "--output", str(out), "--epochs", "4", "--lr", "0.01", *SMALL)
@@ -99,7 +113,7 @@ def test_files_are_joined_in_order(tmp_path: Path) -> None:
     saved = load(out / "checkpoint.safetensors")
     assert saved.text["sha256"] == Text(two.read_text("utf-8") + one.read_text("utf-8"), ()).sha256
     assert saved.text["sources"] == [str(two), str(one)]
-    assert saved.vocabulary == "\nabxyz€"
+    assert saved.vocabulary.to_json() == "\nabxyz€"
 
 
 def test_minutes_end_a_run_that_can_be_continued(book: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from fusedrnn.reference.arithmetic import Arithmetic
 pytestmark = pytest.mark.parity
 
 Array = NDArray[Any]
-ADAM = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.01, "bias_correction": 1.0}
+ADAM = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.01}
+ADAM |= {"bias_correction": 1.0, "amsgrad": 0.0}
 SHAPES = ((5,), (4100,), (0,), (3, 7))
 
 
@@ -29,7 +30,7 @@ class Group:
         rng = np.random.default_rng(seed)
         self.pieces = [tuple(np.abs(rng.normal(size=s)).astype(dtype) for _ in range(4)) for s in shapes]
         self.grads = [p[1] for p in self.pieces]
-        self.table = _native.Segments("adam", [(p, g, [m, v]) for p, g, m, v in self.pieces])
+        self.table = _native.Segments("adam", [(p, g, [m, v, None]) for p, g, m, v in self.pieces])
 
     def changed(self) -> list[Array]:
         return [a for p, _, m, v in self.pieces for a in (p, m, v)]

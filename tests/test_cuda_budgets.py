@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from cuda_budgets import (
     read_launches,
     short_name,
 )
-
-from fusedrnn._core.cells import CELLS
+from sequences import CUDA_CELLS
 
 GEMM = "_ZN8fusedrnn4cuda10gemm_tilesINS0_4door4Bf16ELNS0_5MajorE0ELS4_1EEEvNS0_8GemmTaskIT_EE"
 CLEAR = "_ZN8fusedrnn4cuda39_GLOBAL__N__1f3a5d27_7_rows_cu_3c1fe9f112clear_kernelIdEEvNS1_9ClearTaskE"
@@ -44,6 +44,9 @@ PTX = f"""\
 .maxntid 128, 1, 1
 .minnctapersm 3
 {{
+	div.rn.f32 	%f3, %f1, %f2;
+	div.rn.f32 	%f4, %f3, %f2;
+}}
 """
 
 
@@ -71,12 +74,12 @@ def test_every_cell_has_a_source_for_each_of_its_plans(tmp_path: Path) -> None:
         pytest.skip("no cmake to write the instances with")
     made = {str(path.relative_to(tmp_path)) for path in instances(tmp_path)}
     recurrent = {name for name in made if name.startswith("recurrent/")}
-    assert recurrent == {f"recurrent/{plan}{cell}.cu" for cell in CELLS for plan in ("", "grid/")}
+    assert recurrent == {f"recurrent/{plan}{cell}.cu" for cell in CUDA_CELLS for plan in ("", "grid/")}
 
 
 def test_a_report_is_read() -> None:
     gemm, clear = parse(REPORT, PTX)
-    assert gemm == Kernel("gemm_tiles<Bf16, 0, 1>", 168, 20, 16, 1024, 128, 3)
+    assert gemm == Kernel("gemm_tiles<Bf16, 0, 1>", 168, 20, 16, 1024, 128, 3, 2)
     assert (gemm.family, gemm.element) == ("gemm_tiles", "Bf16")
     assert clear == Kernel("clear_kernel<double>", 18, 0, 0, 0)
     with pytest.raises(ValueError, match="lacks"):
@@ -151,21 +154,33 @@ def test_kernels_of_clusters_have_the_shared_memory_of_sm_90() -> None:
         ({}, "was never launched"),
         ({"step<Lstm<Math<float>>, float>": Launches(160, 0)}, "launched with 160 threads"),
         ({"step<Lstm<Math<float>>, float>": Launches(128, 90001)}, "90001 bytes of shared memory"),
+        ({"step<Lstm<Math<float>>, float>": Launches(128, 90000, 2, "0x12")}, "takes 2 passes .* of 0x12"),
     ],
 )
 def test_launches_are_held_to_budgets(launches: dict[str, Launches], fault: str) -> None:
     (line,) = check([kernel()], budgets(), launches)
-    assert fault in line
+    assert re.search(fault, line)
+
+
+def test_divisions_are_held_to_budgets() -> None:
+    assert check([kernel(divisions=1)], budgets()) == []
+    (line,) = check([kernel(divisions=1)], budgets(divides=False))
+    assert "divides floats 1 times" in line
+
+
+def test_bank_conflicts_that_a_budget_names_are_allowed() -> None:
+    launches = {"step<Lstm<Math<float>>, float>": Launches(128, 90000, 2, "0x12")}
+    assert check([kernel()], budgets(banks=2), launches) == []
 
 
 def test_notes_of_several_runs_are_put_together(tmp_path: Path) -> None:
     clear = "PN8fusedrnn4cuda4door5NamedIXadL_ZNS0_12_GLOBAL__N_112clear_kernelIdEEvNS2_9ClearTaskEEEEE"
-    for i, numbers in enumerate(("128 64", "64 512")):
+    for i, numbers in enumerate(("128 64 1 0x10", "64 512 4 0x20")):
         (tmp_path / str(i)).write_text(f"{clear} {numbers}\n")
     norm = "PN8fusedrnn4cuda4door5NamedIXadL_ZNS0_12_GLOBAL__N_111norm_kernelENS2_8NormTaskEEEEE"
-    (tmp_path / "2").write_text(f"{norm} 256 64\n")
+    (tmp_path / "2").write_text(f"{norm} 256 64 0 0\n")
     assert read_launches([tmp_path / str(i) for i in range(3)]) == {
-        "clear_kernel<double>": Launches(128, 512),
+        "clear_kernel<double>": Launches(128, 512, 4, "0x20"),
         "norm_kernel": Launches(256, 64),
     }
 

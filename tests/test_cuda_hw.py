@@ -17,6 +17,8 @@ HW = Path(__file__).with_name("hw")
 ROOT = HW.parents[1]
 OUT_OF_MEMORY, DEVICE_ERROR = 2, 4  # of backend.hpp's Status
 NO_MEMORY, LAUNCH_FAILED, BAD_ADDRESS = 2, 719, 700  # of cudaError_t
+INVALID_VALUE, INVALID_CONFIGURATION, INVALID_CLUSTER_SIZE, ILLEGAL_STATE = 1, 9, 912, 401
+CAPTURE_UNSUPPORTED, CAPTURE_ISOLATION, CAPTURE_IMPLICIT, CAPTURED_EVENT = 900, 905, 906, 907
 LAUNCH = r"a_kernel over 7 x 2 x 1 blocks of 128 threads, clusters of 1, 65536 bytes of shared memory"
 
 
@@ -64,6 +66,8 @@ def ask(hw: ctypes.CDLL, what: str, call: str = "", error: int = 0, pinned: bool
             r"cudaMemPoolSetAttribute\(cudaMemPoolAttrReleaseThreshold\)",
         ),
         ("alloc_on", "cudaMallocFromPoolAsync", r"cudaMallocFromPoolAsync\(1048576, 0x6000\)"),
+        ("trim", "cudaDeviceSynchronize", "cudaDeviceSynchronize"),
+        ("trim", "cudaMemPoolTrimTo", r"cudaMemPoolTrimTo\(0x2000, 0\)"),
         ("free_on", "cudaFreeAsync", r"cudaFreeAsync\(0x1000, 0x6000\)"),
         ("event_create", "cudaEventCreateWithFlags", "cudaEventCreateWithFlags"),
         ("event_free", "cudaEventDestroy", r"cudaEventDestroy\(0x3000\)"),
@@ -92,8 +96,8 @@ def ask(hw: ctypes.CDLL, what: str, call: str = "", error: int = 0, pinned: bool
             "cudaOccupancyMaxActiveBlocksPerMultiprocessor",
             f"cudaOccupancyMaxActiveBlocksPerMultiprocessor of {LAUNCH}, cooperative",
         ),
-        ("blocks_at_once", "cudaDeviceGetAttribute 16", r"cudaDeviceGetAttribute\(16, 2\)"),
-        ("launch", "cudaDeviceGetAttribute 97", r"cudaDeviceGetAttribute\(97, 2\)"),
+        ("blocks_at_once", "cudaDeviceGetAttribute 16", r"cudaDeviceGetAttribute\(16, 64\)"),
+        ("launch", "cudaDeviceGetAttribute 97", r"cudaDeviceGetAttribute\(97, 64\)"),
     ],
 )
 def test_failures_name_call_and_place(hw: ctypes.CDLL, what: str, call: str, text: str) -> None:
@@ -121,6 +125,22 @@ def test_kernels_may_have_all_shared_memory(hw: ctypes.CDLL, what: str) -> None:
     """A kernel's limit is one for all threads: what this launch needs would be too little for another's."""
     assert ask(hw, what) == (0, "")
     assert hw.allowed() == 200000
+    assert hw.carved() == 100  # percent: two launches that overlap need all that there is
+
+
+def test_grids_of_more_blocks_than_there_are(hw: ctypes.CDLL) -> None:
+    status, message = ask(hw, "uncountable launch")
+    assert status != 0
+    assert re.fullmatch(
+        r"launch at tests/hw/hw\.cu:\d+: 1 x 1 x 65536 blocks are more than a GPU counts, .*", message
+    ), message
+
+
+@pytest.mark.parametrize("device", [40, 41])
+@pytest.mark.parametrize("cluster", [1, 16])
+def test_a_launch_is_two_calls(hw: ctypes.CDLL, device: int, cluster: int) -> None:
+    """Which device it is, and the launch: what a kernel has to be asked for is asked once for each device."""
+    assert hw.calls_of_launch(device, cluster) == 2
 
 
 def test_work_under_way_is_no_failure(hw: ctypes.CDLL) -> None:
@@ -183,7 +203,67 @@ def test_whose_memory_it_is(hw: ctypes.CDLL) -> None:
 def test_how_many_blocks_run_at_once(hw: ctypes.CDLL) -> None:
     """Three on each of five multiprocessors."""
     assert ask(hw, "blocks_at_once") == (0, "")
-    assert hw.blocks() == 15
+    assert hw.last_at_once() == 15
+
+
+@pytest.mark.parametrize(
+    ("cluster", "most", "found"),
+    [
+        (1, 16, 15),  # blocks alone are no clusters: counted as blocks
+        (2, 16, 24),
+        (8, 16, 6),
+        (16, 16, 3),
+        (16, 8, 0),  # a device without such clusters has room for none, and is no failure
+        (17, 16, 0),
+    ],
+)
+def test_how_many_clusters_run_at_once(hw: ctypes.CDLL, cluster: int, most: int, found: int) -> None:
+    text = ctypes.create_string_buffer(1024)
+    assert hw.clusters(cluster, most, text, len(text)) == found, text.value
+
+
+def test_clusters_that_do_not_divide_the_grid(hw: ctypes.CDLL) -> None:
+    text = ctypes.create_string_buffer(1024)
+    assert hw.clusters(7, 16, text, len(text)) == -1
+    assert b"cudaOccupancyMaxActiveClusters of a_kernel over 240 x 1 x 1 blocks" in text.value
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("nothing", 0),
+        ("more threads than a block has", INVALID_CONFIGURATION),
+        ("a grid of many layers", INVALID_CONFIGURATION),
+        ("a grid of none", INVALID_CONFIGURATION),
+        ("shared memory unasked", INVALID_VALUE),
+        ("more than there is", INVALID_VALUE),
+        ("clusters that do not divide", INVALID_CONFIGURATION),
+        ("large clusters unasked", INVALID_CLUSTER_SIZE),
+        ("clusters of no size", INVALID_VALUE),
+        ("the end of no capture", ILLEGAL_STATE),
+        ("a capture within one", ILLEGAL_STATE),
+        ("the legacy stream beside one", CAPTURE_IMPLICIT),
+        ("a wait for it", CAPTURE_UNSUPPORTED),
+        ("a question about its event", CAPTURED_EVENT),
+        ("an event from outside", CAPTURE_ISOLATION),
+        ("memory within one", CAPTURE_UNSUPPORTED),
+    ],
+)
+def test_the_runtime_keeps_its_contract(hw: ctypes.CDLL, what: str, error: int) -> None:
+    """What the layer is tested over refuses what CUDA's documentation forbids."""
+    assert hw.forbidden(what.encode()) == error
+
+
+@pytest.mark.parametrize(
+    "what", ["alloc", "free", "alloc_on", "free_on", "trim", "event_query", "capture_end", "capture_drop"]
+)
+def test_beside_captures_of_other_threads(hw: ctypes.CDLL, what: str) -> None:
+    """In the mode `global`, as PyTorch's are: none of these may be refused, or spoil one."""
+    hw.others_capture(1)
+    try:
+        assert ask(hw, what) == (0, "")
+    finally:
+        hw.others_capture(0)
 
 
 def test_machine(hw: ctypes.CDLL) -> None:

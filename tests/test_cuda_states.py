@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plugin_file
 import pytest
 import stub_library
 
@@ -19,7 +20,7 @@ import fusedrnn as fr
 from fusedrnn import _native
 
 PACKAGE = Path(fr.__file__).parent
-PLUGIN = "libfusedrnn_cuda.so"
+PLUGIN = plugin_file.NAME
 
 # Says what a user meets: the reason, the error of device="cuda", the warnings of "auto", and doctor's report.
 PROGRAM = """
@@ -41,8 +42,14 @@ print(json.dumps(found | {"report": report.getvalue()}))
 """
 
 
-def ask(package: Path = PACKAGE, **settings: str) -> str:
-    """The reason that a process of its own gives, which all ways of asking must agree on."""
+def ask(package: Path = PACKAGE, plugin: Path | None = None, **settings: str) -> str:
+    """The reason that a process of its own gives, which all ways of asking must agree on.
+
+    Args:
+        package: the folder of the package.
+        plugin: the file that doctor must name, if it is not the one in that folder.
+        **settings: of the environment.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "FUSEDRNN_CUDA_PLUGIN"}
     environment |= {"PYTHONPATH": str(package.parent), **settings}
     ran = subprocess.run(
@@ -58,9 +65,9 @@ def ask(package: Path = PACKAGE, **settings: str) -> str:
     assert found["devices"] == ["cpu"] * 3
     assert found["warnings"] == [f'device="auto" uses the CPU: {reason}']
     assert f"  usable           no: {reason}\n" in found["report"]
-    plugin = settings.get("FUSEDRNN_CUDA_PLUGIN") or str(package / PLUGIN)
+    named = settings.get("FUSEDRNN_CUDA_PLUGIN") or str(plugin or package / PLUGIN)
     assert (
-        f"  plugin           {plugin if 'has no CUDA plugin' not in reason else 'none'}\n" in found["report"]
+        f"  plugin           {named if 'has no CUDA plugin' not in reason else 'none'}\n" in found["report"]
     )
     return str(reason)
 
@@ -82,7 +89,20 @@ def package(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------- the plugin
 def test_not_built(package: Path) -> None:
     reason = ask(package)
-    assert reason.startswith("this build has no CUDA plugin: build with FUSEDRNN_CUDA=ON and nvcc")
+    assert reason.startswith(
+        "this build has no CUDA plugin: install fusedrnn-cuda13, or build with FUSEDRNN_CUDA=ON"
+    )
+
+
+def test_package_of_its_own(package: Path) -> None:
+    """fusedrnn-cuda13 installs a folder beside this one; what was built with the package comes first."""
+    own = package.parent / "fusedrnn_cuda13" / PLUGIN
+    own.parent.mkdir()
+    stub_library.build(own, "int nothing;")
+    remedy = "install fusedrnn-cuda13 of the version of this fusedrnn"
+    assert ask(package, own) == f"{own} is no plugin of fusedrnn, it lacks its symbol: {remedy}"
+    stub_library.build(package / PLUGIN, "int nothing;")
+    assert ask(package).startswith(f"{package / PLUGIN} is no plugin of fusedrnn")
 
 
 def test_damaged(package: Path) -> None:
@@ -157,12 +177,12 @@ int cuGetExportTable(const void**, const void*) { return 500; }
 NO_DEVICE, NOT_INITIALIZED = 100, 802
 
 
-@pytest.mark.skipif(not (PACKAGE / PLUGIN).exists(), reason="this build has no CUDA plugin")
+@pytest.mark.skipif(plugin_file.installed() is None, reason="there is no CUDA plugin")
 @pytest.mark.parametrize(
     ("version", "result", "visible", "message"),
     [
         (0, 0, None, "no NVIDIA driver is found: install one for CUDA "),
-        (11040, 0, None, "the NVIDIA driver is too old: it supports CUDA up to 11.4, this build is of CUDA "),
+        (11040, 0, None, "the NVIDIA driver is too old: it supports CUDA up to 11.4, the plugin was "),
         (99000, NO_DEVICE, None, "the NVIDIA driver finds no GPU: see whether nvidia-smi -L lists one"),
         (99000, NO_DEVICE, "7", 'the NVIDIA driver finds no GPU among CUDA_VISIBLE_DEVICES="7": unset it'),
         (
@@ -185,4 +205,4 @@ def test_drivers(
     stub_library.build(tmp_path / "libcuda.so.1", source)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     settings = {"LD_LIBRARY_PATH": str(tmp_path), **({"CUDA_VISIBLE_DEVICES": visible} if visible else {})}
-    assert ask(**settings).startswith(message)
+    assert ask(plugin=plugin_file.installed(), **settings).startswith(message)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
+from fusedrnn import _native
 from fusedrnn._core import arrays as device
 
 WITH_DEVICE = [
@@ -49,10 +50,12 @@ def test_auto_says_once_that_it_is_the_cpu(build, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("build", WITH_PRECISION)
 def test_precisions(build) -> None:
-    assert build(precision="ieee").precision == "ieee"
-    for precision in ("tf32", "tf32x3", "bf16", "fp16"):
+    for precision in ("ieee", "bf16", "bf16x3", "bf16x6"):
+        assert build(precision=precision).precision == precision
+    for precision in ("tf32", "tf32x3", "fp16"):
         with pytest.raises(
-            ValueError, match=f"precision='{precision}' is an arithmetic of CUDA devices.*'ieee'"
+            ValueError,
+            match=f"precision='{precision}' is not offered on the CPU: that has 'ieee', 'bf16', 'bf16x3',",
         ):
             build(precision=precision)
     with pytest.raises(ValueError, match=r"precision must be one of 'ieee', .*, it is 'float8'"):
@@ -66,6 +69,10 @@ def test_precisions_are_of_float32() -> None:
         ValueError, match="precision='bf16' is an arithmetic of float32 modules, this one is float64"
     ):
         device.check_precision("bf16", "cuda", np.dtype(np.float64))
+    with pytest.raises(
+        ValueError, match="precision='bf16x3' is not offered on CUDA: that has 'ieee', 'tf32'"
+    ):
+        device.check_precision("bf16x3", "cuda")
 
 
 def test_cuda_says_why_not() -> None:
@@ -80,7 +87,13 @@ def test_cpu_says_what_it_uses() -> None:
     isas = fr.cpu.available_isas()
     assert "scalar" in isas
     assert fr.cpu.isa() in isas
-    assert set(isas) <= {"scalar", "avx2", "avx512", "neon"}
+    engines = {fr.cpu.engine(precision) for precision in ("bf16", "bf16x3", "bf16x6")}
+    assert engines == {"amx" if fr.cpu.isa() == "amx" else fr.cpu.engine()}
+    assert fr.cpu.engine() == "fma-" + fr.cpu.isa().replace("amx", "avx512")
+    with pytest.raises(ValueError, match=r"precision must be one of 'ieee', 'bf16', .*, it is 'fp16'"):
+        fr.cpu.engine("fp16")
+    assert ("amx" in isas) == (_native.cpu_info()["why_no_amx"] is None)
+    assert set(isas) <= {"scalar", "avx2", "avx512", "amx", "neon"}
 
 
 def test_threads_can_be_set_and_do_not_change_results() -> None:
@@ -105,8 +118,8 @@ def test_threads_can_be_set_and_do_not_change_results() -> None:
 
 def test_only_public_names_are_listed() -> None:
     assert set(dir(fr)) == {
-        "DeviceArray", "__version__", "asarray", "cpu", "cuda", "functional", "get_num_threads", "io",
-        "losses", "nn", "optim", "reference", "set_num_threads",
+        "DeviceArray", "__version__", "asarray", "cpu", "cuda", "data", "functional", "get_num_threads", "io",
+        "losses", "nn", "optim", "plot", "reference", "set_flush_denormal", "set_num_threads", "testing",
     }  # fmt: skip
     for name in dir(fr):
         assert getattr(fr, name) is not None
@@ -139,7 +152,8 @@ def test_importing_every_part_starts_no_threads_and_imports_numpy_only() -> None
         count_threads + "import sys; before = set(sys.modules); "
         "import fusedrnn as fr; [getattr(fr, n) for n in dir(fr)]; "
         "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
-        "new -= sys.stdlib_module_names | {'numpy'}; "
+        # _xxsubinterpreters is Python's own, and tells which interpreter is the main one
+        "new -= sys.stdlib_module_names | {'numpy', '_xxsubinterpreters'}; "
         "print(sorted(new), len(os.listdir('/proc/self/task')) - threads)"
     )
     assert run(code).strip() == "['fusedrnn'] 0"

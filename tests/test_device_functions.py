@@ -119,17 +119,37 @@ def test_losses(dtype: Any, reduction: str, options: str) -> None:
     ignored = 0 if options == "ignored" else None
     given = {"reduction": reduction, "ignore_index": ignored}
     target = (rng.random((4, 3, 5)) < 0.5).astype(dtype)
-    for name in ("mse", "binary_cross_entropy"):
+    for name in ("mse", "binary_cross_entropy", "l1", "huber", "smooth_l1"):
         loss = getattr(fr.losses, name)
         whole, _ = assert_same_on_device(loss, pred, target, mask=masks.get(options), **given)
         assert whole.shape == ((4, 3, 5) if reduction == "none" else ())
     entries = None if options not in masks else masks["rows"]
     classes = rng.integers(0, 5, (4, 3))
     whole, _ = assert_same_on_device(fr.losses.cross_entropy, pred, classes, mask=entries, **given)
+    assert_same_on_device(fr.losses.nll, pred, classes, mask=entries, **given)
     assert whole.shape == ((4, 3) if reduction == "none" else ())
     if ignored is None:
         soft = rng.random((4, 3, 5)).astype(dtype)
         assert_same_on_device(fr.losses.cross_entropy, pred, soft, mask=entries, **given)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_options_of_losses(dtype: Any, reduction: str, smoothing: float) -> None:
+    pred, rng = drawn(4, 3, 5, dtype=dtype), np.random.default_rng(1)
+    classes, soft = rng.integers(0, 5, (4, 3)), rng.random((4, 3, 5)).astype(dtype)
+    mask = rng.random((4, 3)) < 0.6
+    for weight in (None, [0.5, 0, 2, 1, 3]):
+        given = {"reduction": reduction, "label_smoothing": smoothing, "weight": weight}
+        assert_same_on_device(fr.losses.cross_entropy, pred, classes, mask=mask, **given)
+        assert_same_on_device(fr.losses.cross_entropy, pred, classes, ignore_index=2, **given)
+        assert_same_on_device(fr.losses.cross_entropy, pred, soft, **given)
+    for weight in (3.0, [0.5, 0, 2, 1, 3]):
+        given = {"reduction": reduction, "pos_weight": weight}
+        assert_same_on_device(fr.losses.binary_cross_entropy, pred, soft, mask=mask, **given)
+    there = fr.losses.CrossEntropy(fr.asarray(drawn(5) ** 2))
+    assert there == fr.losses.CrossEntropy(drawn(5) ** 2)
 
 
 def test_a_loss_is_a_number_on_demand() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sequences import CELLS, Stack, bits, check, draw, named, on_device, on_host, run
+from sequences import CUDA_CELLS, Stack, bits, check, draw, named, on_device, on_host, run
 
 import fusedrnn as fr
 from fusedrnn import functional
@@ -41,7 +41,7 @@ def trained(module: fr.nn.LSTM) -> dict[str, bytes]:
 
 
 # ---------------------------------------------------------------------------------------------- results
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CUDA_CELLS)
 @pytest.mark.parametrize(
     "sizes",
     [{"T": 5, "B": 3, "I": 7, "H": 9, **ALL}, {"T": 4, "B": 5, "I": 3, "H": 6, "batch_first": True}],
@@ -315,3 +315,8 @@ def test_sequential_of_recurrent_layers() -> None:
 def test_auto_is_the_device() -> None:
     assert lstm("auto").device == "cuda"
     assert lstm("auto").weight_ih_l0.device == "cuda"
+
+
+def test_peepholes_are_refused_on_a_device() -> None:
+    with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
+        lstm(peephole=True)

@@ -18,7 +18,7 @@ from test_device_functions import drawn, same_kernels
 import fusedrnn as fr
 from fusedrnn.cli import checkpoint as checkpoints
 from fusedrnn.cli import main
-from fusedrnn.examples import authorship, bare_rnn, digits, forecast, waveforms
+from fusedrnn.examples import _shared, authorship, bare_rnn, digits, forecast, waveforms
 
 cuda = pytest.mark.cuda
 
@@ -108,8 +108,8 @@ def small_authorship(patch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_examples(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     train = small(monkeypatch)
     with same_kernels():
-        expected = train(epochs=1, device="cpu")
-    ours = train(epochs=1, device="cuda")
+        expected = train(epochs=1)
+    ours = train(epochs=1, place=_shared.Place("cuda"))
     for field in fields(ours):
         a, b = getattr(ours, field.name), getattr(expected, field.name)
         if field.name.endswith("norms"):  # a device adds up what lies side by side as one piece

@@ -151,6 +151,11 @@ def test_losses() -> None:
     model = Sequential(RNN(I, 5, seed=1, device="cuda"), Linear(5, 2, seed=2, device="cuda"))
     steps = [{"x": data(T, B, I, seed=s), "y": rng.random((T, B, 2)).astype(np.float32)} for s in range(4)]
     run(twins(model, adam), "binary_cross_entropy", steps)
+    run(twins(model, adam), fr.losses.BinaryCrossEntropy(pos_weight=3.0), steps)
+    for loss in ("l1", fr.losses.Huber(0.1), fr.losses.SmoothL1(0.1)):
+        run(twins(model, adam), loss, steps)
+    smoothed = fr.losses.CrossEntropy([0.5, 2.0], label_smoothing=0.1)
+    run(twins(model, adam), smoothed, [{**step, "mask": rng.random((T, B)) < 0.6} for step in steps])
     run(twins(model, adam), "cross_entropy", [{**step, "mask": rng.random((T, B)) < 0.6} for step in steps])
     run(twins(model, adam), "mse", [{**step, "mask": rng.random((T, B, 2)) < 0.6} for step in steps])
 
@@ -163,6 +168,7 @@ def grouped(parameters: Any) -> fr.optim.Optimizer:
 
 OPTIMIZERS: dict[str, Callable[[Any], fr.optim.Optimizer]] = {
     "momentum": lambda p: fr.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "dampened": lambda p: fr.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5),
     "adagrad": lambda p: fr.optim.Adagrad(p, lr_decay=0.1),
     "centered": lambda p: fr.optim.RMSprop(p, momentum=0.9, centered=True),
     "groups": grouped,
@@ -335,3 +341,29 @@ def test_arrays_of_the_host_are_refused() -> None:
         with pytest.raises(TypeError, match="x must be a DeviceArray, it is a NumPy array"):
             model.train_step(step["x"], fr.asarray(step["y"]), "mse", adam(model.parameters()))
         model.train_step(*on_device((step["x"], step["y"])), "mse", adam(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        ["1.weight_ih_l0"],
+        ["0.weight"],
+        ["0.weight", "1.weight_ih_l0", "1.weight_hh_l0", "1.bias_ih_l0", "1.bias_hh_l0"],
+        ["4.weight", "4.bias"],
+    ],
+)
+def test_frozen_parameters_and_padding(frozen: list[str]) -> None:
+    model = tagger("cuda")
+    model[0].padding_idx = 2
+    for name, p in model.named_parameters():
+        p.requires_grad = name not in frozen
+    pair = twins(model, adam)
+    run(pair, "cross_entropy", labels(4, clip=1.0))
+    assert not on_host(pair[0][0][0].weight.grad)[2].any()
+    for model, _ in pair:
+        model.requires_grad_(True)
+    run(pair, "cross_entropy", labels(4, clip=1.0))
+
+
+def test_clip_value() -> None:
+    run(twins(regressor(device="cuda"), adam), "mse", sequences(4, clip_value=0.001))

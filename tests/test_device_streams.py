@@ -7,6 +7,7 @@ left out gives is a wrong result, a fault of a kernel, or memory that is not giv
 from __future__ import annotations
 
 import gc
+import os
 import queue
 import threading
 from typing import Any
@@ -18,7 +19,7 @@ import streams
 from streams import Graph, address, captured, pending
 
 import fusedrnn as fr
-from fusedrnn import _native
+from fusedrnn import _native, functional
 
 pytestmark = [
     pytest.mark.parity,
@@ -30,6 +31,7 @@ pytestmark = [
 A, B, C = 0xA000, 0xB000, 0xC000
 LEGACY, OF_THREAD = 1, 2
 X = np.random.default_rng(1).standard_normal((5, 3, 4)).astype(np.float32)
+W = 2 * np.eye(4, dtype=np.float32)
 
 
 @pytest.fixture(params=[0, 1, 2, 3])
@@ -590,3 +592,48 @@ def test_producers_are_given_back_after_a_failure() -> None:
         y.fill(0)
         y.numpy()
     assert producer.deleted == 1
+
+
+def test_empty_cache(late: None) -> None:
+    """What was freed goes back to the device, that which waits for its stream or another one among it."""
+    kept = fr.asarray(X, "cuda")
+    gone = [fr.asarray(X, "cuda") for _ in range(3)]
+    with fr.cuda.stream(A):
+        functional.linear_forward(gone[0], fr.asarray(W, "cuda"))
+    del gone
+    fr.cuda.empty_cache()
+    assert streams.pooled() == 0
+    used = in_use()
+    del kept
+    gc.collect()
+    streams.synchronize(LEGACY)
+    assert streams.pooled() == X.nbytes
+    fr.cuda.empty_cache()
+    assert streams.pooled() == 0
+    assert in_use() == used - X.nbytes
+
+
+def test_empty_cache_in_a_capture() -> None:
+    refused = pytest.raises(RuntimeError, match=r"empty_cache\(\) cannot be captured")
+    with captured(A, []), fr.cuda.stream(A), refused:
+        fr.cuda.empty_cache()
+
+
+def test_a_forked_child_leaves_the_device_alone(late: None) -> None:
+    """CUDA does not work there, and its locks may be held for ever: arrays go without a call."""
+    x, w = fr.asarray(X, "cuda"), fr.asarray(W, "cuda")
+    with fr.cuda.stream(A):
+        y = functional.linear_forward(x, w)
+    before = pending(A), pending(LEGACY)
+    child = os.fork()
+    if child == 0:
+        told = ""
+        try:
+            functional.linear_forward(x, w)
+        except RuntimeError as error:
+            told = str(error)
+        del x, w, y
+        gc.collect()
+        os._exit(0 if "forked" in told and (pending(A), pending(LEGACY)) == before else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(y.numpy(), 2 * X)

@@ -417,6 +417,6 @@ def test_layers_take_arrays_of_their_own_device(device: str) -> None:
 
 def test_precision_of_linear() -> None:
     with pytest.raises(
-        ValueError, match="precision must be 'ieee', the one that Linear computes in, it is 'bf16'"
+        ValueError, match="precision must be 'ieee', the one that Linear computes in on CUDA, it is 'bf16'"
     ):
         fr.nn.Linear(2, 3, device="cuda", precision="bf16")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from fusedrnn.examples import authorship, bare_rnn, digits, forecast, waveforms
+from fusedrnn.examples import authorship, bare_rnn, digits, forecast, gradient_flow, waveforms
 
-NAMES = ("forecast", "waveforms", "bare_rnn", "authorship", "digits")
+NAMES = ("forecast", "waveforms", "bare_rnn", "authorship", "digits", "gradient_flow")
 # A few updates of each as a program; learning is tested below.
-SHORT = {"forecast": 2, "waveforms": 1, "bare_rnn": 20, "authorship": 1, "digits": 2}
+SHORT = {"forecast": 2, "waveforms": 1, "bare_rnn": 20, "authorship": 1, "digits": 2, "gradient_flow": 2}
 
 
 def test_forecast_is_the_system_it_says() -> None:
@@ -56,7 +56,7 @@ def test_bare_rnn_has_right_gradients_and_remembers() -> None:
 
 @pytest.mark.parametrize("way", authorship.WAYS)
 def test_authorship_is_learned_with_every_way_of_clipping(way: str) -> None:
-    result = authorship.train(way, epochs=4)
+    result = authorship.train(way, epochs=5)
     assert result.accuracy > 0.5  # of five modules
     if way == authorship.WAYS[0]:
         assert result.clipped_norms == result.norms
@@ -81,6 +81,20 @@ def test_digits_are_told_odd_or_even() -> None:
     assert result.losses[-1] < 0.15
     assert result.accuracies[-1] > 0.93
     assert len(result.mistakes) == round((1 - result.accuracies[-1]) * 450)
+
+
+def test_gradient_flow_vanishes_where_it_says() -> None:
+    results = {name: gradient_flow.train(name, updates=1) for name in gradient_flow.NETWORKS}
+    reach = {name: r.before["h"][0, 0, 0] / r.before["h"][0, 0, -1] for name, r in results.items()}
+    assert reach["Elman"] < 1e-9 < 1e-3 < reach["Elman, orthogonal"]
+    assert reach["LSTM"] < 1e-3 * reach["LSTM, forget bias 1"]
+    assert set(results["LSTM"].after) == {"h", "c"}
+
+
+def test_gradient_flow_arrives_where_a_key_is_learned() -> None:
+    result = gradient_flow.train("Elman, orthogonal")
+    assert result.recalled == 1.0
+    assert result.after["h"][0, 0, 0] > 0.1 * result.after["h"][0, 0, -1]
 
 
 @pytest.mark.parametrize("name", NAMES)

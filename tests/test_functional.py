@@ -90,7 +90,7 @@ def test_names_that_do_not_fit_are_said(cell: str, x: np.ndarray) -> None:
     lacking = {name: a for name, a in w.items() if name != "bias_hh_l1"}
     with pytest.raises(ValueError, match="'bias_hh_l1' is missing"):
         functional.pack_weights(lacking)
-    with pytest.raises(TypeError, match="weights must be a dict of arrays by name, they are a list"):
+    with pytest.raises(TypeError, match="weights must be a dict of arrays by name, it is a list"):
         forward(x, None, list(w.values()))
     y, _, tape = forward(x, None, w)
     with pytest.raises(ValueError, match="dweights: 'bias_hh_l1' is missing"):

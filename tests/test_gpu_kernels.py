@@ -88,7 +88,7 @@ def test_updates(
     rng = np.random.default_rng(1)
     flat = np.abs(rng.normal(size=(2 + len(RULES[kind].states), sum(counts)))).astype(dtype)
     some = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-6, "beta1": 0.9, "beta2": 0.99, "lr_decay": 0.1}
-    some |= {"momentum": 0.5, "nesterov": 1.0, "centered": 1.0}
+    some |= {"momentum": 0.5, "nesterov": 1.0, "centered": 1.0, "amsgrad": 1.0}
     scalars = {name: some.get(name, facts.default) for name, facts in RULES[kind].scalars.items()}
 
     def run() -> list[Array]:
@@ -121,7 +121,9 @@ def test_launches_of_a_step_with_clipping(
         monkeypatch.setenv("FUSEDRNN_SIMT_ARGUMENT", argument)
     rng = np.random.default_rng(tensors)
     pieces = [np.abs(rng.normal(size=(4, 1 + i % 9))).astype(dtype) for i in range(tensors)]
-    table = _native.Segments("adam", [(a[0].copy(), a[1].copy(), [a[2].copy(), a[3].copy()]) for a in pieces])
+    table = _native.Segments(
+        "adam", [(a[0].copy(), a[1].copy(), [a[2].copy(), a[3].copy(), None]) for a in pieces]
+    )
     scalars = {name: facts.default for name, facts in RULES["adam"].scalars.items()}
     before = launches()
     norm = _native.clipped_update([(table, scalars, 7, None)], 1.0, True)
@@ -147,7 +149,7 @@ def test_clipping_in_place(dtype: Any) -> None:
 
 
 @DTYPES
-@pytest.mark.parametrize("name", ["mse", "binary_cross_entropy"])
+@pytest.mark.parametrize("name", ["mse", "binary_cross_entropy", "l1", "huber", "smooth_l1"])
 def test_gradients_of_elementwise_losses(dtype: Any, name: str) -> None:
     rng = np.random.default_rng(3)
     pred, target = (rng.random(size=(3, 37, 71)).astype(dtype) for _ in range(2))

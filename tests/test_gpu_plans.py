@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sequences import CELLS, Stack, bits, check, check_again, draw, run
+from sequences import CUDA_CELLS, Stack, bits, check, check_again, draw, run
 
-from fusedrnn import _native, cpu, functional
+from fusedrnn import _native, cpu, functional, nn
 from fusedrnn.reference.rounding import round_operand
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
     ),
 ]
 PLANS = pytest.mark.parametrize("plan", ["reference", "step", "cluster", "grid:8x12"])
-EACH_CELL = pytest.mark.parametrize("cell", CELLS)
+EACH_CELL = pytest.mark.parametrize("cell", CUDA_CELLS)
 ALL = {"layers": 2, "directions": 2, "lengths": True, "resets": True, "dropout": 0.3}
 
 
@@ -414,3 +414,9 @@ def test_a_grid_of_threads_is_refused() -> None:
         match="plan 1x2x1 is a grid of CPU threads: on CUDA a plan is reference, step, cluster or grid",
     ):
         _native.sequence_plan("lstm", "float32", **sizes)
+
+
+def test_a_cell_whose_units_have_weights_of_their_own_is_refused() -> None:
+    lstm = nn.LSTM(3, 4, peephole=True)
+    with pytest.raises(RuntimeError, match="CUDA has no kernels for lstm_peephole"):
+        lstm(np.zeros((2, 1, 3), np.float32))

@@ -29,6 +29,7 @@ Array = NDArray[Any]
     seed=st.integers(0, 2**32 - 1),
 )
 @example(dtype=np.float32, leading=[70], width=33, affine=True, offset=0.0, seed=0)
+@example(dtype=np.float32, leading=[3, 100], width=9, affine=True, offset=0.0, seed=0)
 @example(dtype=np.float64, leading=[], width=100, affine=False, offset=0.0, seed=2**32 - 1)
 @settings(max_examples=80)
 def test_against_reference(
@@ -50,11 +51,13 @@ def test_against_reference(
         return dict(zip(("y", "mean", "rstd"), results, strict=True))
 
     def backward(d: Any, _: Any) -> dict[str, Array]:
-        # statistics as backward gets them: rounded to the kernel's dtype
-        results = reference.layer_norm_backward(*cast((dy, x, weight, mean, rstd), d))
+        # statistics as backward gets them: rstd rounded to the kernel's dtype
+        dy_, x_, weight_, rstd_ = cast((dy, x, weight, rstd), d)
+        results = reference.layer_norm_backward(dy_, x_, weight_, mean, rstd_)
         return dict(zip(("dx", "dweight", "dbias"), results, strict=True))
 
-    assert_parity({"y": y, "mean": mean, "rstd": rstd}, forward, dtype)
+    assert mean.dtype == np.float64
+    assert_parity({"y": y, "mean": mean.astype(dtype), "rstd": rstd}, forward, dtype)
     dx, dweight, dbias = functional.layer_norm_backward(dy, x, weight, mean, rstd)
     assert_parity({"dx": dx, "dweight": dweight, "dbias": dbias}, backward, dtype)
 
@@ -77,6 +80,21 @@ def test_large_mean_keeps_the_digits() -> None:
     y, _, _ = functional.layer_norm_forward(x, eps=0.0)
     truth, _, _ = reference.layer_norm_forward(x.astype(np.float64), eps=0.0)
     np.testing.assert_allclose(y, truth, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [functional, reference])
+def test_the_gradients_of_shifted_data_keep_the_digits(module: Any) -> None:
+    """Air pressure in pascal: a mean rounded to float32 is off by a thousandth of the deviation."""
+    rng = np.random.default_rng(5)
+    x = (101325 + rng.normal(size=(40, 16))).astype(np.float32)
+    dy = rng.normal(size=x.shape).astype(np.float32)
+    y, mean, rstd = module.layer_norm_forward(x)
+    there, *statistics = reference.layer_norm_forward(x.astype(np.float64))
+    gradients = module.layer_norm_backward(dy, x, None, mean, rstd)
+    truth = reference.layer_norm_backward(dy.astype(np.float64), x.astype(np.float64), None, *statistics)
+    for ours, right in zip((y, *gradients), (there, *truth), strict=True):
+        assert ours.dtype == np.float32
+        assert np.abs(ours - right).max() <= 4e-7 * np.abs(right).max()
 
 
 def test_gradients_add_up_and_may_be_left_out() -> None:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from parity import assert_parity, cast
 
 from fusedrnn import _native, functional
+from fusedrnn.reference import linear_backward, linear_forward
 from fusedrnn.reference.arithmetic import Arithmetic
+from fusedrnn.reference.rounding import round_operand
 
 pytestmark = pytest.mark.parity
 
@@ -22,10 +24,12 @@ Array = NDArray[Any]
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 16, 17, 31, 33, 70])
 
 
-def reference(x: Array, weight: Array, bias: Array | None, dy: Array) -> Any:
-    """The layer with the sums of an arithmetic."""
+def reference(x: Array, weight: Array, bias: Array | None, dy: Array, precision: str = "ieee") -> Any:
+    """The layer with the sums of an arithmetic; the truth takes operands as they are rounded."""
 
     def compute(dtype: Any, arithmetic: Arithmetic) -> dict[str, Array]:
+        if precision != "ieee":
+            return in_precision(dtype, arithmetic)
         X, W, b, D = cast((x.reshape(-1, x.shape[-1]), weight, bias, dy.reshape(-1, dy.shape[-1])), dtype)
         add, zero = arithmetic.add_product, dtype(0)
         y = add(zero if b is None else b, X, W.T)
@@ -38,7 +42,45 @@ def reference(x: Array, weight: Array, bias: Array | None, dy: Array) -> Any:
             results["dbias"] = add(zero, np.ones((1, len(D)), dtype), D)[0]
         return results
 
+    def in_precision(dtype: Any, arithmetic: Arithmetic) -> dict[str, Array]:
+        X, W, D = cast(tuple(round_operand(a, precision) for a in (x, weight, dy)), dtype)
+        rounds = {"precision": precision if dtype == np.float32 else "ieee", "arithmetic": arithmetic}
+        y = linear_forward(X, W, None, **rounds)
+        dx, dweight, _ = linear_backward(D, X, W, bias=False, **rounds)
+        zero = np.zeros(D.shape[-1], dtype)
+        rows = cast(dy, dtype).reshape(-1, D.shape[-1])
+        dbias = arithmetic.add_product(zero, np.ones((1, len(rows)), dtype), rows)[0]
+        assert dx is not None
+        return {
+            "y": y if bias is None else y + cast(bias, dtype),
+            "dx": dx,
+            "dweight": dweight,
+            "dbias": dbias,
+        }
+
     return compute
+
+
+@pytest.mark.parametrize("precision", _native.cpu_precisions()[1:])
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (70, 33, 40), (300, 40, 17), (1, 64, 100)])
+def test_against_reference_in_narrow_precisions(
+    sizes: tuple[int, int, int], precision: str, request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--backend") in ("cuda", "simt"):
+        pytest.skip("Linear on CUDA computes in ieee precision only")
+    rng = np.random.default_rng(sizes)
+    rows, I, N = sizes
+    x, weight, b, dy = (rng.normal(size=s).astype(np.float32) for s in ((rows, I), (N, I), N, (rows, N)))
+    dx, dweight, dbias = functional.linear_backward(dy, x, weight, precision=precision)
+    assert dx is not None
+    assert dbias is not None
+    ours = {
+        "y": functional.linear_forward(x, weight, b, precision=precision),
+        "dx": dx,
+        "dweight": dweight,
+        "dbias": dbias,
+    }
+    assert_parity(ours, reference(x, weight, b, dy, precision), np.float32)
 
 
 @given(

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from fusedrnn import functional, reference
@@ -33,6 +34,28 @@ def test_every_family_has_functions() -> None:
 
 def test_the_same_precisions() -> None:
     assert native.PRECISIONS == rounding.PRECISIONS
+
+
+@pytest.mark.parametrize("precision", native.PRECISIONS)
+def test_the_kernels_have_the_precisions_that_the_list_says(precision: str) -> None:
+    """csrc/backend/types.hpp says which; gemm/element.hpp has them."""
+    weights = {"weight_ih_l0": np.ones((1, 2), np.float32), "weight_hh_l0": np.ones((1, 1), np.float32)}
+    x = np.ones((3, 2), np.float32)
+    if precision in native.PRECISIONS_OF["cpu"]:
+        functional.pack_weights(weights, precision=precision)
+        functional.linear_forward(x, x, precision=precision)
+        if precision != "ieee":
+            with pytest.raises(RuntimeError, match="a CPU computes float64 in ieee precision only"):
+                functional.linear_forward(x.astype(float), x.astype(float), precision=precision)
+    else:
+        named = f"a CPU computes in {', '.join(native.PRECISIONS_OF['cpu'][:-1])} and bf16x6 precision only"
+        for call in (
+            lambda: functional.pack_weights(weights, precision=precision),
+            lambda: functional.linear_forward(x, x, precision=precision),
+            lambda: functional.linear_backward(x, x, np.ones((2, 2), np.float32), precision=precision),
+        ):
+            with pytest.raises(RuntimeError, match=named):
+                call()
 
 
 @pytest.mark.parametrize("name", sorted(functional.__all__))

@@ -203,9 +203,7 @@ def test_random_state_is_checked_before_it_is_set() -> None:
     with pytest.raises(ValueError, match=r"state must have the names \['0.dropout_key', '1.dropout_key'\]"):
         model.load_random_state({"0.dropout_key": 1})
     for key in (-1, 2**64):
-        with pytest.raises(
-            ValueError, match=rf"state\['1.dropout_key'\] must be in .*2\*\*64\), it is {key}"
-        ):
+        with pytest.raises(ValueError, match=rf"state\['1.dropout_key'\] must be in 0\.\.\d+, it is {key}"):
             model.load_random_state({"0.dropout_key": 1, "1.dropout_key": key})
     assert model.random_state() == before
 

@@ -338,4 +338,4 @@ def test_copies_with_their_parameters_go_their_own_way(rule: Any, through: Any) 
 
 def test_repr_shows_the_options() -> None:
     text = repr(optim.SGD([{"params": parameters()[0]}], lr=0.5))
-    assert text == "SGD(lr=0.5, momentum=0.0, weight_decay=0.0, nesterov=False)"
+    assert text == "SGD(lr=0.5, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False)"

@@ -117,7 +117,7 @@ def test_own_parameter_copies_its_array() -> None:
     assert p.data.tolist() == [[0, 3], [1, 4], [2, 5]]
     assert p.data.flags.c_contiguous
     assert p.data.ctypes.data % 64 == 0
-    with pytest.raises(TypeError, match="dtype must be float32 or float64, it is int64"):
+    with pytest.raises(TypeError, match="array must be float32 or float64, its dtype is int64"):
         Parameter(np.arange(3))
     with pytest.raises(TypeError, match="array must be a NumPy array or a DeviceArray, it is list"):
         Parameter([1.0])  # type: ignore[arg-type]

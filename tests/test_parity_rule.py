@@ -13,7 +13,7 @@ from parity import Axes, assert_parity, cast
 from fusedrnn import reference
 from fusedrnn.reference import recurrent
 from fusedrnn.reference.arithmetic import Arithmetic
-from fusedrnn.reference.rounding import multiply_operands, round_operand
+from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
 RNG = np.random.default_rng(1)
 T, B, I, H = 24, 3, 5, 4
@@ -117,7 +117,7 @@ def in_precision(precision: str) -> Callable[[Any, Arithmetic], dict[str, NDArra
     return run
 
 
-NARROW = pytest.mark.parametrize("narrow", ["tf32", "tf32x3", "bf16", "fp16"])
+NARROW = pytest.mark.parametrize("narrow", [name for name in PRECISIONS if name != "ieee"])
 
 
 @NARROW
@@ -128,26 +128,30 @@ def test_rounding_of_operands_passes(narrow: str) -> None:
 @pytest.mark.parametrize(
     ("ours", "asked"),
     [("ieee", "tf32"), ("ieee", "bf16"), ("ieee", "fp16"), ("bf16", "tf32"), ("bf16", "fp16"),
-     ("tf32", "bf16"), ("fp16", "bf16"), ("fp16", "tf32"), ("tf32", "tf32x3"), ("tf32x3", "tf32")],
+     ("tf32", "bf16"), ("fp16", "bf16"), ("fp16", "tf32"), ("tf32", "tf32x3"), ("tf32x3", "tf32"),
+     ("ieee", "bf16x3"), ("bf16", "bf16x3"), ("bf16x3", "bf16"), ("bf16x3", "bf16x6"), ("bf16x6", "bf16x3")],
 )  # fmt: skip
 def test_another_precision_is_seen(ours: str, asked: str) -> None:
     with pytest.raises(AssertionError, match="off by"):
         assert_parity(lstm(np.float32, Arithmetic(), ours), in_precision(asked), np.float32, AXES)
 
 
+@pytest.mark.parametrize(("three", "one"), [("tf32x3", "tf32"), ("bf16x3", "bf16"), ("bf16x6", "bf16x3")])
 @pytest.mark.parametrize("left_out", [0, 1])
-def test_a_product_that_tf32x3_lacks_is_seen(left_out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_that_is_left_out_is_seen(
+    three: str, one: str, left_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
 
         def two_of_three(add_product: Any, base: Any, a: Any, b: Any, precision: str) -> Any:
             operands = [a, b]
-            operands[left_out] = round_operand(operands[left_out], "tf32")
+            operands[left_out] = round_operand(operands[left_out], one)
             return multiply_operands(add_product, base, *operands, precision)
 
         patched.setattr(recurrent, "multiply_operands", two_of_three)
-        ours = lstm(np.float32, Arithmetic(), "tf32x3")
+        ours = lstm(np.float32, Arithmetic(), three)
     with pytest.raises(AssertionError, match="off by"):
-        assert_parity(ours, in_precision("tf32x3"), np.float32, AXES)
+        assert_parity(ours, in_precision(three), np.float32, AXES)
 
 
 @NARROW
@@ -163,7 +167,7 @@ def test_faults_are_seen_past_the_rounding_of_operands(
     narrow: str, name: str, part: Any, factor: float, match: str
 ) -> None:
     ours = lstm(np.float32, Arithmetic(), narrow)
-    if narrow == "tf32x3":
+    if narrow in ("tf32x3", "bf16x3", "bf16x6"):
         factor = 1 + (factor - 1) / 20
     if narrow == "fp16" and name == "dx":
         assert not ours["dx"][0].any()  # below fp16's smallest number: there is nothing to see

@@ -38,7 +38,7 @@ def test_tests_it_names_exist() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if not t.startswith("http")]
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if not t.startswith(("http", "#"))]
     assert targets
     assert [t for t in targets if not (ROOT / t).exists()] == []
 
@@ -51,8 +51,12 @@ def test_examples_it_lists_are_all_there_are() -> None:
 
 def test_both_commands_are_one_line() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    assert any(re.fullmatch(r"python3 -m venv .*pip install .*fusedrnn train\n", b) for b in blocks)
+    assert any(re.match(r"python3 -m venv .*pip install .*fusedrnn train\n", b) for b in blocks)
     marked = re.search(r"<!-- ci:test -->\n```sh\n([^\n]+)\n```", README)
     assert marked is not None
     assert "pip install" in marked[1]
     assert marked[1].endswith("-m pytest")
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 200

@@ -6,6 +6,7 @@ is exact to rounding (Squire & Trapp 1998). It shares nothing with the hand-deri
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def forward(
     cell: str, x: Array, h0: Array | None, c0: Array | None, weights: Mapping[str, Array], **options: Any
 ) -> tuple[Array, Array, Array | None, Any]:
     """Any cell behind one signature -> y, hn, cn, tape."""
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         y, (hn, cn), tape = reference.lstm_forward(x, (h0, c0), weights, **options)
         return y, hn, cn, tape
     if cell == "gru":
@@ -77,7 +78,7 @@ def forward(
 def backward(
     cell: str, tape: Any, dy: Array | None, dhn: Array | None, dcn: Array | None, **options: Any
 ) -> tuple[Array | None, Array, Array | None, dict[str, Array]]:
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         dx, (dh0, dc0), dweights = reference.lstm_backward(tape, dy, (dhn, dcn), **options)
         return dx, dh0, dc0, dweights
     one = reference.gru_backward if cell == "gru" else reference.rnn_backward
@@ -99,6 +100,21 @@ CASES: dict[str, dict[str, Any]] = {
         "dropout": 0.4,
         "batch_first": True,
     },
+    "dropout of sequences": {
+        "layers": 2,
+        "directions": 2,
+        "masks": {"dropout": 0.4, "dropout_mode": "sequence"},
+    },
+    "recurrent dropout": {"resets": True, "directions": 2, "masks": {"recurrent_dropout": 0.4}},
+    "zoneout": {"resets": True, "directions": 2, "masks": {"zoneout": 0.4}},
+    "weight dropout": {"directions": 2, "masks": {"weight_dropout": 0.4}},
+    "all masks": {
+        "layers": 2,
+        "directions": 2,
+        "lengths": [2, 4, 3],
+        "resets": True,
+        "masks": {"dropout": 0.4, "recurrent_dropout": 0.3, "zoneout": 0.3, "weight_dropout": 0.2},
+    },
 }
 
 
@@ -117,12 +133,14 @@ def test_gradients_of_sequences(cell: str, case: str) -> None:
         options["resets"] = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], bool)
         if options["batch_first"]:
             options["resets"] = options["resets"].T
+    if "masks" in spec:
+        options.update(spec["masks"], dropout_key=2**63 + 9, first_row=2)
     if "dropout" in spec:
         options.update(dropout=spec["dropout"], dropout_key=0x123456789ABCDEF0)
     lead = (B, T) if options["batch_first"] else (T, B)
     arrays = {"x": rng.normal(size=(*lead, I)), "h0": rng.normal(size=(L * D, B, H)), **weights}
     dy, dhn, dcn = rng.normal(size=(*lead, D * H)), rng.normal(size=(L * D, B, H)), None
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         arrays["c0"], dcn = rng.normal(size=(L * D, B, H)), rng.normal(size=(L * D, B, H))
 
     def objective(a: Mapping[str, Array]) -> Any:
@@ -131,7 +149,7 @@ def test_gradients_of_sequences(cell: str, case: str) -> None:
 
     *_, tape = forward(cell, arrays["x"], arrays["h0"], arrays.get("c0"), weights, **options)
     dx, dh0, dc0, dweights = backward(cell, tape, dy, dhn, dcn)
-    ours = {"x": dx, "h0": dh0, **dweights} | ({"c0": dc0} if cell == "lstm" else {})
+    ours = {"x": dx, "h0": dh0, **dweights} | ({"c0": dc0} if cell.startswith("lstm") else {})
     assert_gradients(ours, complex_step(objective, arrays))
 
 
@@ -316,7 +334,37 @@ def test_gradients_of_dropout_and_last() -> None:
             assert_gradients({"x": reference.last_backward(dy[0], 5, **options)}, truth)
 
 
+def smoothed(**options: Any) -> Any:
+    return functools.partial(
+        reference.cross_entropy, label_smoothing=0.2, weight=np.array([0.5, 2.0, 1.0]), **options
+    )
+
+
 LOSSES: dict[str, tuple[Any, Callable[[np.random.Generator], Array], int | None]] = {
+    "cross_entropy of weighted, smoothed classes": (smoothed(), lambda rng: np.array([2, 0, 1, 2]), 0),
+    "cross_entropy of weighted, smoothed probabilities": (
+        smoothed(),
+        lambda rng: rng.dirichlet(np.ones(3), 4),
+        None,
+    ),
+    "binary_cross_entropy with weights": (
+        functools.partial(reference.binary_cross_entropy, pos_weight=np.array([0.5, 2.0, 1.0])),
+        lambda rng: rng.random((4, 3)),
+        None,
+    ),
+    **{
+        name: (loss, lambda rng: rng.integers(0, 3, (4, 3)).astype(float), 2)
+        for name, loss in {
+            "elements: l1": reference.l1,
+            "elements: huber": functools.partial(reference.huber, delta=1.5),
+            "elements: smooth_l1": functools.partial(reference.smooth_l1, beta=1.5),
+        }.items()
+    },
+    "nll of weighted classes": (
+        functools.partial(reference.nll, weight=np.array([0.5, 2.0, 1.0])),
+        lambda rng: np.array([2, 0, 1, 2]),
+        0,
+    ),
     "mse": (reference.mse, lambda rng: rng.integers(0, 3, (4, 3)).astype(float), 2),
     "cross_entropy of classes": (reference.cross_entropy, lambda rng: np.array([2, 0, 1, 2]), 0),
     "cross_entropy of probabilities": (
@@ -339,7 +387,7 @@ def test_gradients_of_losses(name: str, options: str, reduction: str) -> None:
     loss, draw, ignore_index = LOSSES[name]
     rng = np.random.default_rng(24)
     pred, target = 3 * rng.normal(size=(4, 3)), draw(rng)
-    entries = pred.shape[:1] if loss is reference.cross_entropy else pred.shape
+    entries = pred.shape if "binary" in name or "elements" in name or name == "mse" else pred.shape[:1]
     keywords: dict[str, Any] = {"reduction": reduction}
     counts = np.ones(entries, bool)
     if options in ("mask", "both"):
@@ -355,7 +403,13 @@ def test_gradients_of_losses(name: str, options: str, reduction: str) -> None:
     assert (dpred[~counts] == 0).all()
     each, _ = loss(pred, target, "none")
     expected = each * counts if reduction == "none" else each[counts].sum()
-    np.testing.assert_allclose(value, expected / (counts.sum() if reduction == "mean" else 1), rtol=1e-14)
+    weights = (
+        loss.keywords["weight"][target]
+        if "weighted" in name and name.endswith("classes")
+        else np.ones(entries)
+    )
+    divisor = weights[counts].sum() if reduction == "mean" else 1
+    np.testing.assert_allclose(value, expected / divisor, rtol=1e-14)
 
 
 def test_losses_of_nothing_and_of_extremes() -> None:

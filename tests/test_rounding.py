@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import reference
 from fusedrnn.reference.arithmetic import add_product, sequential
-from fusedrnn.reference.rounding import multiply_operands, round_operand, spacing
+from fusedrnn.reference.rounding import PARTS, multiply_operands, round_operand, spacing, split
 
 Array = NDArray[Any]
 DROPPED = {"bf16": 16, "tf32": 13, "tf32x3": 1}  # low bits of a float32
@@ -22,7 +22,7 @@ def samples() -> Array:
     drawn = rng.integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
     ties = [
         (drawn >> np.uint32(n) << np.uint32(n) | np.uint32(1 << (n - 1))) + np.uint32(d) - np.uint32(1)
-        for n in (1, 13, 16)
+        for n in (1, 7, 13, 16)
         for d in range(3)
     ]
     near_fp16 = rng.uniform(-70000, 70000, 50_000).astype(np.float32)
@@ -66,14 +66,31 @@ def test_a_tie_of_float64_is_decided_once() -> None:
     assert round_operand(just_above.astype(np.float32), "bf16") == 1
 
 
-def test_tf32x3_is_the_sum_of_two_tf32() -> None:
+@pytest.mark.parametrize(
+    ("whole", "part", "parts"), [("tf32x3", "tf32", 2), ("bf16x3", "bf16", 2), ("bf16x6", "bf16", 3)]
+)
+def test_an_operand_is_the_sum_of_its_parts(whole: str, part: str, parts: int) -> None:
     x = samples()
     with np.errstate(all="ignore"):
-        x = round_operand(x[np.isfinite(x) & (np.abs(x) < 2.0**127) & (np.abs(x) > 2.0**-100)], "tf32x3")
-        big = round_operand(x, "tf32")
-        small = x - big
-    np.testing.assert_array_equal(big + small, x)
-    np.testing.assert_array_equal(round_operand(small, "tf32"), small)
+        x = round_operand(x[np.isfinite(x) & (np.abs(x) < 2.0**127) & (np.abs(x) > 2.0**-100)], whole)
+        found = split(x, part, parts)
+    np.testing.assert_array_equal(sum(found[::-1]), x)
+    for one in found:
+        np.testing.assert_array_equal(round_operand(one, part), one)
+
+
+def test_two_bf16_are_17_digits_and_three_are_float32() -> None:
+    x = samples()
+    x = x[np.isfinite(x) & (np.abs(x) < 2.0**127) & (np.abs(x) > 2.0**-100)]
+    off = np.abs(round_operand(x, "bf16x3").astype(float) / x - 1)
+    assert 2.0**-18 < off.max() <= 2.0**-17
+    np.testing.assert_array_equal(round_operand(x, "bf16x6"), x)
+
+
+def test_what_has_no_finite_first_part_is_not_a_number() -> None:
+    x = np.array([np.inf, -np.inf, np.nan, 3.4e38], np.float32)
+    for precision in PARTS:
+        assert np.isnan(round_operand(x, precision)).all()
 
 
 def test_products_of_tf32x3_leave_out_that_of_small_halves() -> None:
@@ -85,6 +102,20 @@ def test_products_of_tf32x3_leave_out_that_of_small_halves() -> None:
     assert 2.0**-26 < off.max() <= 2.0**-22
     small = [(x - round_operand(x, "tf32")).astype(float) for x in (a, b)]
     np.testing.assert_allclose(exact - product, small[0] @ small[1], atol=2.0**-50)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("bf16x3", 2.0**-16), ("bf16x6", 2.0**-23)])
+def test_products_of_bf16_leave_out_those_of_small_parts(precision: str, bound: float) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (round_operand(rng.normal(size=n).astype(np.float32), precision) for n in ((40, 1), (1, 40)))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    product = multiply_operands(add_product, np.zeros((40, 40)), a.astype(float), b.astype(float), precision)
+    off = np.abs(product / exact - 1)
+    assert bound / 16 < off.max() <= bound
+    count = PARTS[precision]
+    parts = [split(x.astype(float), "bf16", count) for x in (a, b)]
+    missing = sum(parts[0][i] @ parts[1][j] for i in range(count) for j in range(count) if i + j >= count)
+    np.testing.assert_allclose(exact - product, missing, atol=2.0**-50)
 
 
 def test_ieee_is_the_array_itself() -> None:
@@ -116,7 +147,7 @@ def test_products_read_rounded_operands_and_nothing_else_is_rounded() -> None:
 
     x_part = narrow(x[0]) @ narrow(weights["weight_ih_l0"]).T + weights["bias_ih_l0"]
     h_part = narrow(h0[0]) @ narrow(weights["weight_hh_l0"]).T + weights["bias_hh_l0"]
-    h, _, _ = tape.call.cell.forward(x_part, h_part, h0[0], h0[0])
+    h, _, _ = tape.call.cell.forward(x_part, h_part, h0[0, 0, :0], h0[0], h0[0])
     np.testing.assert_allclose(tape.new_states[0, 0], h, rtol=1e-12)
     # one row of one step: its bias gradient is the rounded gradient of pre-activations itself
     one = reference.gru_forward(x[:, :1], h0[:, :1], reference.pack_weights(weights, precision="bf16"))[2]

@@ -58,7 +58,11 @@ def test_functions_take_states_and_scalars(kind: str, module: Any) -> None:
 
 @pytest.mark.parametrize("kind", RULES)
 def test_a_rule_keeps_the_states_that_its_scalars_ask_for(kind: str) -> None:
-    switches = {by: 0.5 for by in RULES[kind].states.values() if by is not None}
+    switches = {
+        by: True if RULES[kind].scalars[by].range == "True or False" else 0.5
+        for by in RULES[kind].states.values()
+        if by is not None
+    }
     for on in ({}, *({name: value} for name, value in switches.items()), switches):
         rule = optim.BY_KIND[kind]([p := Parameter(np.ones(3))], lr=0.1, **on)
         p.grad = np.ones(3)
@@ -81,7 +85,8 @@ def test_a_count_of_updates_that_is_none_changes_nothing() -> None:
 def test_the_native_rules_take_their_scalars_and_no_others() -> None:
     table = _native.Segments("sgd", [(np.ones(3), np.ones(3), [None])])
     with pytest.raises(
-        ValueError, match="scalars must be 'lr', 'momentum', 'weight_decay' and 'nesterov', it is"
+        ValueError,
+        match="scalars must be 'lr', 'momentum', 'weight_decay', 'nesterov' and 'dampening', it is",
     ):
         _native.optimizer_step(table, {"lr": 0.1, "alpha": 0.5}, 1, None)
     with pytest.raises(

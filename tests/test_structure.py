@@ -45,7 +45,7 @@ CUDA_ALLOWED = {
 }
 CSRC_OF_CUDA = {"backend", "cells", "device", "layers", "losses", "optim", "sequence", "simd"}
 # python/fusedrnn, where "" is `fusedrnn/__init__.py`, which hands out the parts.
-PARTS = {"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "reference"}
+PARTS = {"cpu", "cuda", "functional", "io", "losses", "nn", "optim", "plot", "reference"}
 PYTHON_ALLOWED = {
     "_native": set(),
     "cpu": {"_native"},
@@ -53,14 +53,18 @@ PYTHON_ALLOWED = {
     "_core": {"_native", "cuda"},
     "reference": {"_core"},
     "functional": {"_native", "_core"},
+    "data": {"_core"},
     "losses": {"_core", "functional"},
     "nn": {"_native", "_core", "functional"},
     "optim": {"_native", "_core", "functional"},
     "training": {"_native", "_core", "losses", "nn", "optim"},
     "": {"_native", "_core", "training"},
     "io": {"_core", "nn", ""},
+    "torch": {"_native", "_core", "cuda", "functional"},
+    "testing": {"_core", "nn"},
+    "plot": {"nn"},
     "cli": {"_native", "_core", ""} | PARTS,
-    "examples": {"_core", ""} | PARTS,
+    "examples": {"_core", "torch", ""} | PARTS,
     "__main__": {"cli"},
 }
 PER_ISA = ["cells", "simd", "gemm", "layers", "losses", "optim", "sequence"]

@@ -51,7 +51,15 @@ def same_bits(a: Results, b: Results) -> bool:
 
 # ------------------------------------------------------------------------------------------- the work
 def recurrent(
-    cell: str, dtype: Any, T: int, B: int, I: int, H: int, D: int, scale: float = 1.0
+    cell: str,
+    dtype: Any,
+    T: int,
+    B: int,
+    I: int,
+    H: int,
+    D: int,
+    scale: float = 1.0,
+    precision: str = "ieee",
 ) -> Callable[[], Results]:
     """Two layers with everything on, ready to run forward and backward without any arithmetic of NumPy."""
     G, L = {"lstm": 4, "gru": 3, "rnn": 1}[cell], 2
@@ -72,11 +80,27 @@ def recurrent(
 
     def run() -> Results:
         y, out, tape = forward(
-            x, state, weights, lengths=lengths, resets=resets, dropout=0.25, dropout_key=1234
+            x,
+            state,
+            functional.pack_weights(weights, precision=precision),
+            lengths=lengths,
+            resets=resets,
+            dropout=0.25,
+            dropout_key=1234,
         )
         return flat([y, out, backward(tape, dy, dstate)])
 
     return run
+
+
+def linear(precision: str) -> Results:
+    x, w, dy = normal(300, 70), normal(90, 70), normal(300, 90)
+    return flat(
+        [
+            functional.linear_forward(x, w, precision=precision),
+            functional.linear_backward(dy, x, w, precision=precision),
+        ]
+    )
 
 
 def layers(dtype: Any) -> Results:
@@ -131,6 +155,15 @@ for _dtype in (np.float32, np.float64):
     WORK[f"layers-{_name}"] = lambda d=_dtype: layers(d)
     WORK[f"losses-{_name}"] = lambda d=_dtype: losses(d)
     WORK[f"optimizer-{_name}"] = lambda d=_dtype: optimizer(d)
+
+
+for _precision in _native.cpu_precisions()[1:]:
+    for _cell in ("lstm", "gru", "rnn"):
+        for _shape in SHAPES:
+            WORK[f"{_cell}-{_precision}-{'x'.join(map(str, _shape))}"] = recurrent(
+                _cell, np.float32, *_shape, precision=_precision
+            )
+    WORK[f"linear-{_precision}"] = lambda p=_precision: linear(p)
 
 
 # --------------------------------------------------------------------------------------- the promises
@@ -191,6 +224,8 @@ def test_same_bits_whatever_the_caller_has_set(setting: int, threads: int) -> No
         lambda: flat(functional.dropout(tiny, 0.5, 3)),
         recurrent("lstm", np.float32, 6, 50, 5, 33, 1, scale=1e-22),
         recurrent("gru", np.float64, 6, 5, 5, 130, 1, scale=1e-160),
+        recurrent("lstm", np.float32, 6, 50, 5, 33, 1, scale=1e-22, precision="bf16x3"),
+        lambda: flat(functional.linear_forward(tiny, weight, precision="bf16x6")),
     ]
     expected = [run() for run in work]
     assert 0 < np.abs(expected[0][0]).max() < np.finfo(np.float32).tiny

@@ -39,7 +39,6 @@ ELSEWHERE_IN_ORDER = {
     "amsgrad of AdamW": lambda: fr.optim.AdamW(model().parameters(), 1e-3, (0.9, 0.999), 1e-8, 0.0, False),
     "dampening": lambda: fr.optim.SGD(model().parameters(), 0.1, 0.9, 0.1),
     "initial_accumulator_value": lambda: fr.optim.Adagrad(model().parameters(), 0.1, 0.0, 0.0, 0.1),
-    "norm_type": lambda: fr.optim.clip_grad_norm_(model().parameters(), 1.0, 2.0),
 }
 
 
@@ -151,3 +150,35 @@ def test_training_steps_take_an_optimizer_of_the_model() -> None:
         m.train_step(x, y, "mse", fr.optim.SGD(m[2].parameters(), lr=0.1))  # a part of the model is trained
     changed = [name for name, a in m.state_dict().items() if not np.array_equal(a, before[name])]
     assert changed == ["2.weight", "2.bias"]
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "hint"),
+    [
+        (fr.nn, "L1Loss", r"use fr.losses.l1, or fr.losses.L1"),
+        (fr.nn, "HuberLoss", "fr.losses.Huber with options"),
+        (fr.nn, "SmoothL1Loss", "fr.losses.SmoothL1 with options"),
+        (fr.nn, "NLLLoss", "fr.losses.NLL with options"),
+        (fr.nn, "KLDivLoss", "gradcheck checks it"),
+        (fr.nn, "GELU", "fr.nn.Module with forward and backward"),
+        (fr.losses, "HuberLoss", "use Huber"),
+        (fr.losses, "smooth_l1_loss", "use smooth_l1"),
+        (fr.functional, "nll_loss", "use nll"),
+        (fr.functional, "linear", "use linear_forward and linear_backward"),
+        (fr.optim, "clip_grad_norm", "use clip_grad_norm_"),
+    ],
+)
+def test_names_of_losses_and_functions(part: Any, name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'.*{hint}"):
+        getattr(part, name)
+
+
+def test_set_to_none() -> None:
+    m = model()
+    for owner in (m, fr.optim.Adam(m.parameters())):
+        for given in (True, False):
+            with pytest.raises(
+                TypeError, match="zero_grad has no option 'set_to_none': gradients are arrays"
+            ):
+                owner.zero_grad(set_to_none=given)
+        owner.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,9 @@ STACKS = {
     "bidirectional, two layers, dropout": (GRU, {"bidirectional": True, "num_layers": 2, "dropout": 0.5}),
     "no bias": (GRU, {"bias": False}),
     "float64": (LSTM, {"dtype": np.float64, "num_layers": 2}),
+    "bf16": (LSTM, {"precision": "bf16", "num_layers": 2}),
+    "bf16x3": (GRU, {"precision": "bf16x3"}),
+    "bf16x6": (RNN, {"precision": "bf16x6"}),
 }
 
 
@@ -94,6 +98,18 @@ def test_strided_inputs() -> None:
     run(twins(regressor(), adam), "mse", [strided, strided, *sequences(2), strided], shapes=2)
     rows = {"x": data(3, 4, 10)[::2, 1::2, :I], "y": data(2, 2, 2)}
     run(twins(Sequential(Linear(I, 5, seed=1), LayerNorm(5), Linear(5, 2, seed=2)), adam), "mse", [rows] * 3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16x3", "bf16x6"])
+def test_linear_in_a_precision(precision: str) -> None:
+    model = Sequential(Linear(I, 33, seed=1, precision=precision), Linear(33, 2, seed=2, precision=precision))
+    steps = [{"x": data(T, B, I, seed=s), "y": data(T, B, 2, seed=s)} for s in range(3)]
+    rounded, exact = twins(model, adam), Sequential(Linear(I, 33, seed=1), Linear(33, 2, seed=2))
+    run(rounded, "mse", steps)
+    model.eval()
+    exact.load_state_dict(model.state_dict())
+    exact.eval()
+    assert not np.array_equal(model(steps[0]["x"]), exact(steps[0]["x"]))
 
 
 def test_embedding_dropout_norm_and_classes() -> None:
@@ -161,22 +177,86 @@ def test_losses_with_options_of_their_own() -> None:
         model.train_step(steps[0]["x"], steps[0]["y"], specs[0], pair[0][1], ignore_index=2)
 
 
+def test_losses_as_objects() -> None:
+    """Options are part of a call's shape: equal objects share it, even made anew; weights tell them apart."""
+    rng = np.random.default_rng(8)
+    model = Sequential(RNN(I, 5, seed=1), Linear(5, 3, seed=2))
+    x = [data(T, B, I, seed=s) for s in range(3)]
+    classes = [{"x": a, "y": rng.integers(0, 3, (T, B))} for a in x]
+    chances = [{"x": a, "y": rng.dirichlet(np.ones(3), (T, B)).astype(np.float32)} for a in x]
+    losses = fr.losses
+    pair = twins(model, adam)
+    for loss in (
+        losses.CrossEntropy([0.5, 2, 1]),
+        losses.CrossEntropy([0.5, 2, 3]),
+        losses.CrossEntropy(label_smoothing=0.1),
+        losses.CrossEntropy([0.5, 2, 1], label_smoothing=0.1, ignore_index=1, reduction="sum"),
+    ):
+        run(pair, loss, classes)
+    run(pair, losses.CrossEntropy(np.array([0.5, 2, 1])), classes, shapes=0)
+    run(pair, losses.CrossEntropy(label_smoothing=0.0), classes)
+    run(pair, "cross_entropy", classes, shapes=0)
+    run(pair, losses.CrossEntropy([0.5, 2, 1], label_smoothing=0.1), chances)
+    run(pair, losses.BinaryCrossEntropy(pos_weight=[0.5, 2, 1]), chances)
+    run(
+        pair,
+        losses.BinaryCrossEntropy(pos_weight=3),
+        [{**c, "mask": rng.random((T, B)) < 0.6} for c in chances],
+    )
+    run(pair, losses.MSE(reduction="sum"), chances)
+    with pytest.raises(ValueError, match=r"weight must be of shape \(3,\), it is \(2,\)"):
+        model.train_step(x[0], classes[0]["y"], losses.CrossEntropy([1, 2]), pair[0][1])
+    with pytest.raises(ValueError, match=r"ignore_index must be None with CrossEntropy\(weight=None"):
+        model.train_step(x[0], classes[0]["y"], losses.CrossEntropy(), pair[0][1], ignore_index=2)
+    with pytest.raises(TypeError, match=r"it is a class: use CrossEntropy\(\)"):
+        model.train_step(x[0], classes[0]["y"], losses.CrossEntropy, pair[0][1])  # type: ignore[arg-type]
+
+
+def test_loss_objects_are_values() -> None:
+    losses = fr.losses
+    loss = losses.CrossEntropy([1, 2], label_smoothing=0.1)
+    assert loss == losses.CrossEntropy(np.array([1.0, 2.0]), label_smoothing=0.1)
+    assert hash(loss) == hash(losses.CrossEntropy([1, 2], label_smoothing=0.1))
+    for other in (
+        losses.CrossEntropy([1, 3], label_smoothing=0.1),
+        losses.CrossEntropy([1, 2]),
+        losses.MSE(),
+    ):
+        assert loss != other
+    assert pickle.loads(pickle.dumps(loss)) == loss
+    assert repr(losses.MSE(reduction="sum")) == "MSE(ignore_index=None, reduction='sum')"
+    assert repr(loss.spec) == (
+        "LossSpec('cross_entropy', reduction='mean', label_smoothing=0.1, weight=2 numbers)"
+    )
+    given = np.array([1.0, 2.0])
+    kept = losses.CrossEntropy(given)
+    given[0] = 7
+    assert kept == losses.CrossEntropy([1, 2])
+    pred, target = np.random.default_rng(0).normal(size=(4, 2)), np.array([0, 1, 1, 0])
+    value, dpred = loss(pred, target)
+    expected = losses.cross_entropy(pred, target, label_smoothing=0.1, weight=[1, 2])
+    assert value == expected[0]
+    assert (dpred == expected[1]).all()
+    with pytest.raises(ValueError, match=r"label_smoothing must be 0 with 'mse', it is 0.1"):
+        LossSpec("mse", label_smoothing=0.1)
+    with pytest.raises(ValueError, match="weight must be None with 'mse'"):
+        LossSpec("mse", weight=np.ones(2))
+
+
 def test_specs_are_values() -> None:
     assert LossSpec("mse", ignore_index=1) == LossSpec("mse", "mean", 1)
-    assert (
-        len({LossSpec(n, r, i) for n in _native.losses() for r in ("sum", "none") for i in (None, 0, 1)})
-        == 18
-    )
+    assert len(
+        {LossSpec(n, r, i) for n in _native.losses() for r in ("sum", "none") for i in (None, 0, 1)}
+    ) == 6 * len(_native.losses())
     assert repr(LossSpec("mse", "sum", -1)) == "LossSpec('mse', reduction='sum', ignore_index=-1)"
-    with pytest.raises(
-        ValueError, match="loss must be 'mse', 'cross_entropy' or 'binary_cross_entropy', it is 'l1'"
-    ):
-        LossSpec("l1")
+    with pytest.raises(ValueError, match=r"loss must be 'mse', .* 'smooth_l1' or 'nll', it is 'l2'"):
+        LossSpec("l2")
 
 
 OPTIMIZERS: dict[str, Callable[[Any], fr.optim.Optimizer]] = {
     "sgd": lambda p: fr.optim.SGD(p, lr=0.1),
     "momentum": lambda p: fr.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "dampened": lambda p: fr.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5),
     "adagrad": lambda p: fr.optim.Adagrad(p, lr_decay=0.1),
     "rmsprop": lambda p: fr.optim.RMSprop(p),
     "centered": lambda p: fr.optim.RMSprop(p, momentum=0.9, centered=True),
@@ -293,3 +373,29 @@ def test_instruction_sets_may_change() -> None:
             run(pair, "mse", sequences(2, clip=1.0))
     finally:
         _native.set_backend(before)
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        ["1.weight_ih_l0"],
+        ["0.weight"],
+        ["0.weight", "1.weight_ih_l0", "1.weight_hh_l0", "1.bias_ih_l0", "1.bias_hh_l0"],
+        ["4.weight", "4.bias"],
+    ],
+)
+def test_frozen_parameters_and_padding(frozen: list[str]) -> None:
+    model = tagger()
+    model[0].padding_idx = 2
+    for name, p in model.named_parameters():
+        p.requires_grad = name not in frozen
+    pair = twins(model, adam)
+    run(pair, "cross_entropy", labels(4, clip=1.0))
+    assert not pair[0][0][0].weight.grad[2].any()
+    for model, _ in pair:
+        model.requires_grad_(True)
+    run(pair, "cross_entropy", labels(4, clip=1.0))
+
+
+def test_clip_value() -> None:
+    run(twins(regressor(), adam), "mse", sequences(4, clip_value=0.001))

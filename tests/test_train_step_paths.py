@@ -285,7 +285,7 @@ def test_it_leaves_no_tape() -> None:
             ValueError,
             "lengths must be between 0 and T = 6, it is 7 at index 0",
         ),
-        ({"lengths": np.full(B, T, np.int32)}, TypeError, "lengths must be int64"),
+        ({"lengths": np.full(B, T, np.float32)}, TypeError, "lengths must be int64"),
         ({"resets": np.zeros((B, T), bool)}, ValueError, r"resets must be \(T, B\)"),
         (
             {"state": [None, None]},

@@ -5,6 +5,7 @@ Linux counts how often a thread has given up its CPU to wait: a worker that nobo
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -94,16 +95,27 @@ def test_little_work_is_shared_where_calls_follow_each_other(work: Any) -> None:
 
 @pytest.mark.skipif(fr.get_num_threads() < 2, reason="with one CPU nobody spins")
 def test_workers_stay_awake_for_calls_a_little_apart() -> None:
-    """As those of a training loop that makes its batches; on a busy machine a pause may take longer."""
+    """As those of a training loop that makes its batches. Where other programs take the cores a worker's
+    patience ends while it waits for one, so only a loop in which hardly any thread was put off counts."""
     call, calls = forward(40, 32, 128), 200
     call()
-    before = worker_waits()
-    for _ in range(calls):
-        end = time.perf_counter() + 300e-6
-        while time.perf_counter() < end:
-            pass
-        call()
-    assert worker_waits() - before < calls / 2
+    for _ in range(20):
+        before, disturbed = worker_waits(), put_off()
+        for _ in range(calls):
+            end = time.perf_counter() + 300e-6
+            while time.perf_counter() < end:
+                pass
+            call()
+        if put_off() - disturbed < calls / 5:
+            assert worker_waits() - before < calls / 2
+            return
+    pytest.skip("other programs took the cores in each of 20 loops")
+
+
+def put_off() -> int:
+    """How often the system took a core from a thread of this process."""
+    statuses = (path.read_text() for path in Path("/proc/self/task").glob("*/status"))
+    return sum(int(n) for text in statuses for n in re.findall(r"nonvoluntary_ctxt_switches:\s+(\d+)", text))
 
 
 def test_the_plan_is_for_workers_that_are_awake() -> None:

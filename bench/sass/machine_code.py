@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,13 +25,22 @@ Frame = tuple[str, int]  # a source file and a line
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: `frames` is where it comes from, innermost first."""
+    """One instruction: `frames` is where it comes from, innermost first.
+
+    From the control bits that ptxas gives it: clocks until the warp's next instruction (`stall`), the
+    scoreboards that it waits for (`waits`, a bit each), and which of them its result and the end of its
+    operands release.
+    """
 
     address: int
     predicate: str
     opcode: str
     operands: str
     frames: tuple[Frame, ...]
+    stall: int = 0
+    waits: int = 0
+    result: int | None = None
+    read: int | None = None
 
     @property
     def target(self) -> str | None:
@@ -93,7 +102,9 @@ def compile_cubin(source: Path, to: Path) -> None:
 
 def disassemble(cubin: Path, wanted: re.Pattern[str]) -> list[Kernel]:
     """The kernels of a cubin whose short name matches."""
-    process = subprocess.Popen([find_nvdisasm(), "-c", "-gi", str(cubin)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [find_nvdisasm(), "-c", "-gi", "-hex", str(cubin)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     kernels = [
         kernel(name, lines)
@@ -146,6 +157,7 @@ def _blocks(lines: list[str]) -> tuple[list[Block], dict[str, int]]:
     blocks, labels = [Block([])], {}
     frames: tuple[Frame, ...] = ()
     above: list[Frame] = []
+    upper = False  # whether the upper half of the last instruction comes next
     for line in lines:
         text = line.strip()
         if text.startswith("//## File"):
@@ -163,9 +175,26 @@ def _blocks(lines: list[str]) -> tuple[list[Block], dict[str, int]]:
             blocks[-1].instructions.append(
                 Instruction(int(address, 16), predicate or "", opcode, operands, frames)
             )
+            upper = True
             if _ends_block(blocks[-1].instructions[-1]):
                 blocks.append(Block([]))
+        elif upper and (found := re.match(r"/\* 0x([0-9a-f]{16}) \*/$", text)):
+            upper = False
+            block = blocks[-1] if blocks[-1].instructions else blocks[-2]
+            block.instructions[-1] = _controlled(block.instructions[-1], int(found[1], 16))
     return blocks, labels
+
+
+def _controlled(instruction: Instruction, upper: int) -> Instruction:
+    """With the control bits, the upper 23 but two of an instruction's 128."""
+    result, read = upper >> 46 & 7, upper >> 49 & 7
+    return replace(
+        instruction,
+        stall=upper >> 41 & 15,
+        waits=upper >> 52 & 63,
+        result=None if result == 7 else result,
+        read=None if read == 7 else read,
+    )
 
 
 def _loops(blocks: list[Block]) -> list[Loop]:

@@ -85,25 +85,26 @@ class Rule:
 
 
 RULES = (
-    Rule(r"for \(int64_t s = \w+\.(first|end)", lambda shape, outer: shape.warps),
+    Rule(r"for \(uint32_t turn = 0", lambda shape, outer: shape.warps),
     Rule(r"i < items\(\)", lambda shape, outer: _warps(shape.items)),
     Rule(r"job < shape_\.jobs", lambda shape, outer: shape.jobs),
     Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
     Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1)),
     Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
-    Rule(r"while \(", lambda shape, outer: outer),  # a wait that is over at once
+    Rule(r"while \(|\(ended != 0\)", lambda shape, outer: outer),  # a wait that is over at once
     Rule(r"q < shape_\.blocks", lambda shape, outer: outer),
     Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
     Rule(r"k < kDepth<E>; k \+= kStep", lambda shape, outer: 2 * outer),  # of tf32x3; others are unrolled
-    Rule(r"i < kStepRows \* U", lambda shape, outer: _warps(shape.items)),
+    Rule(r"(first|j) < Items::kEach", lambda shape, outer: _warps(shape.items) / 2),  # two at a time
     Rule(r"i < G \* U", lambda shape, outer: _warps(shape.gates * shape.units)),
 )
 STEPS = RULES[0].line
 # What a usual step of training does not run: ends of rows and of k, absent options.
 RARE = re.compile(
     r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
-    r"before_time == 0|d\.hidden|resets_stride|copy\(to \+ place\(i\), rows_"
+    r"before_time == 0|d\.hidden|resets|walk\.cut\(|lengths\[b\]|n < 0 \?|in_vain|"
+    r"copy\(to \+ place\(i\), rows_"
 )
 # Fragments in registers: of a warp's first job, or of its run of k. There is room for `most_held`, and `held`
 # are used, and slots of the state for them fetched.

@@ -30,6 +30,7 @@ struct Gather {
 struct AsyncOps {
   Status (*alloc_on)(size_t bytes, void** memory, Stream);
   Status (*free_on)(void* memory, Stream);
+  Status (*trim)();
   Status (*event_create)(Event*);
   void (*event_free)(Event);
   Status (*event_record)(Event, Stream);

@@ -1,6 +1,6 @@
 // What every backend provides: one plain C struct of function pointers.
 //
-// `scalar`, `avx2`, `avx512` and `neon` fill it on the CPU (isa/kernels.cpp, compiled once per ISA); the CUDA
+// `scalar`, `avx2`, `avx512`, `amx` and `neon` fill it on the CPU (isa/kernels.cpp, compiled once per ISA); the CUDA
 // plugin and its host emulator fill the same struct. Nothing here names Python, the STL or a device runtime, so the
 // table crosses a dlopen boundary. Rules that hold for every entry:
 //
@@ -26,7 +26,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 6;
+constexpr uint32_t kBackendAbi = 12;
 
 // Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, not to be taken for
 // ordinary host memory.

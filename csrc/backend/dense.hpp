@@ -5,8 +5,9 @@
 
 namespace fusedrnn {
 
-// C (M, N) = op(A) op(B) [+ bias] or, with `accumulate`, C += op(A) op(B). Sums over k run in chunks of 256, an ordered
-// chain of fused multiply-adds inside a chunk, chunks added in order: bits depend on K alone.
+// C (M, N) = op(A) op(B) [+ bias] or, with `accumulate`, C += op(A) op(B). In ieee precision sums over k run in chunks
+// of 256, an ordered chain of fused multiply-adds inside a chunk, chunks added in order; in the others of a CPU as
+// gemm/bf16_sum.hpp says. Bits depend on K alone.
 enum class GemmKind : int32_t {
   nt = 0,  // A (M, K), B (N, K): y = x W^T
   nn,      // A (M, K), B (K, N): dx = dy W
@@ -16,6 +17,7 @@ enum class GemmKind : int32_t {
 struct GemmArgs {
   GemmKind kind;
   DType dtype;
+  Precision precision;  // a GPU: ieee
   int32_t accumulate;
   int64_t M, N, K;
   const void* a;
@@ -46,8 +48,8 @@ struct LayerNormArgs {
   const void* weight;  // (width,) or nullptr
   const void* bias;    // (width,) or nullptr
   void* y;             // (rows, width), forward
-  void* mean;          // (rows,) kept for backward, dtype of x
-  void* rstd;          // (rows,)
+  double* mean;        // (rows,) kept for backward: x - mean would show the rounding of a shorter one
+  void* rstd;          // (rows,) likewise, dtype of x
   Strided dy;          // backward
   void* dx;            // (rows, width)
   void* dweight;       // adds into, or nullptr

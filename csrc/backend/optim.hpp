@@ -10,7 +10,7 @@ namespace fusedrnn {
 enum class OptimizerKind : int32_t { FUSEDRNN_RULES(FUSEDRNN_KIND) };
 #undef FUSEDRNN_KIND
 
-constexpr int32_t kMaxStates = 3, kMaxScalars = 8;  // of a rule
+constexpr int32_t kMaxStates = 4, kMaxScalars = 8;  // of a rule
 
 // Where in OptimizerArgs::scalar a rule's scalars are, by name: a.scalar[sgd_scalars::momentum].
 #define FUSEDRNN_INDEX(name, otherwise, range) name,

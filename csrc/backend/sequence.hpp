@@ -6,25 +6,31 @@
 
 namespace fusedrnn {
 
-// What operands of products are kept in, and the kinds of a GPU's plans: X(value, its name in Python).
-#define FUSEDRNN_PRECISIONS(X) X(ieee, "ieee") X(tf32, "tf32") X(tf32x3, "tf32x3") X(bf16, "bf16") X(fp16, "fp16")
+// The kinds of a GPU's plans: X(value, its name in Python).
 #define FUSEDRNN_PLANS(X) \
   X(automatic, "auto") X(reference, "reference") X(step, "step") X(cluster, "cluster") X(grid, "grid")
 
 #define FUSEDRNN_VALUE(value, name) value,
 #define FUSEDRNN_NAME(value, name) name,
-enum class Precision : int32_t { FUSEDRNN_PRECISIONS(FUSEDRNN_VALUE) };
 enum class PlanKind : int32_t { FUSEDRNN_PLANS(FUSEDRNN_VALUE) };
-inline constexpr const char* kPrecisionNames[] = {FUSEDRNN_PRECISIONS(FUSEDRNN_NAME)};
 inline constexpr const char* kPlanNames[] = {FUSEDRNN_PLANS(FUSEDRNN_NAME)};
 #undef FUSEDRNN_VALUE
 #undef FUSEDRNN_NAME
 
 constexpr int32_t kMaxLayers = 1 << 16;
+constexpr int64_t kRecomputeAuto = -1;  // as many steps as the root of T
 
 // The whole stack in one descriptor, because layers and directions may run concurrently. Layer 0 reads I features, the
 // others D * H. Dropout acts on the input of every layer but the first when `train` is set; element (t, b, k) of layer
 // l's input is dropped as layers/philox.hpp says, with key `dropout_key` and stream l.
+//
+// What else regularises draws its masks from the same key, and is a CPU's so far:
+//   dropout_per_sequence   the elements of a row's input are the same at all its steps (Gal & Ghahramani 2016)
+//   recurrent_dropout      on h before the product with R, one mask a row and layer and direction (the same)
+//   zoneout_c, zoneout_h   with this probability a unit keeps its state for a step (Krueger et al. 2017); without
+//                          `train`, or where `zoneout_mean`, every state is the expectation of that
+//   weight_dropout         on R, when weights are packed and in their gradient (Merity et al. 2018), by `weight_key`
+// Which elements of which stream they take, sequence/masks.hpp says.
 struct SequenceDesc {
   CellKind cell;
   DType dtype;
@@ -42,10 +48,22 @@ struct SequenceDesc {
   int32_t has_bias;
   int32_t train;  // keep a tape
   int32_t has_lengths, has_resets;
+  int32_t is_packed;  // rows of each step lie one after another, without padding: `steps` of the arguments (CPU)
   int64_t T, B, I, H;
+  int64_t rows;  // of all steps, where is_packed
   double dropout;
   uint64_t dropout_key;
   const uint64_t* dropout_key_at;  // or nullptr: backend memory that holds the key, read when kernels run
+  int32_t dropout_per_sequence;
+  int32_t zoneout_mean;  // zoneout is its expectation with a tape as well
+  double recurrent_dropout, zoneout_c, zoneout_h, weight_dropout;
+  uint64_t weight_key;
+  int64_t first_row;   // what row 0 is in masks by row: a part of a batch has the masks that it has in the whole one
+  int64_t first_step;  // likewise what step 0 is in masks by step
+  int64_t flow;        // whether backward measures the gradients of states (CPU)
+  // The tape keeps the states every so many steps, backward computes the others again, to the same bits: 0, or on a CPU
+  // with one direction a number of steps, which is rounded up to the plan's chunks, or kRecomputeAuto.
+  int64_t recompute;
 };
 
 // The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
@@ -74,7 +92,7 @@ struct SequenceSizes {
 
 // Where the tape keeps what users may look at, of one layer * D + direction: element (t, b, block * H + unit). Steps
 // past a row's length are not initialised. The blocks of a gate array are i f g o (LSTM), r z n q (GRU, q = R_n h +
-// b_hn).
+// b_hn). Not of a tape that keeps some states alone (`recompute`).
 struct TapeView {
   Array3 cells, gates;  // absent where the cell has none
   int32_t gate_blocks;
@@ -96,10 +114,14 @@ struct LayerGrads {
   void* weight[kMaxWeights];
 };
 
+// `steps`, where is_packed: row b of step t of x, y and their gradients is row steps[t] + b, `stride1` apart; rows are
+// in order of falling length, and lengths are given as well.
 struct ForwardArgs {
   Array3 x, h0, c0;
   const void* packed;
   const int64_t* lengths;  // (B,) or nullptr; 0 <= lengths[b] <= T
+  const int64_t* order;    // (B,) all rows by falling length, or nullptr: equal ones in the batch's order
+  const int64_t* steps;    // (T,) or nullptr
   const uint8_t* resets;   // element (t, b) at resets[t * resets_stride0 + b * resets_stride1], or nullptr
   int64_t resets_stride0, resets_stride1;
   Array3 y, hn, cn;
@@ -110,12 +132,23 @@ struct BackwardArgs {
   Array3 x, h0, c0;  // as in forward
   const void* packed;
   const int64_t* lengths;
+  const int64_t* order;
+  const int64_t* steps;
   const uint8_t* resets;
   int64_t resets_stride0, resets_stride1;
   const void* tape;
-  Array3 dy, dhn, dcn;         // each may be absent
-  Array3 dx, dh0, dc0;         // dx may be absent; dh0 and dc0 go together
+  Array3 dy, dhn, dcn;  // each may be absent
+  // dx may be absent; dh0 and dc0 go together. In a piece of a sequence a cell without cell states that hands gradient
+  // to h past its gates has dcn and dc0 for that part.
+  Array3 dx, dh0, dc0;
   const LayerGrads* dweights;  // layers * directions of them
+  // Of a piece of a sequence (sequence/recompute.hpp), else nullptr: sums that go on from piece to piece and that the
+  // caller adds to gradients of biases, as it masks R's under weight dropout.
+  void* sums;
+  // (L * D, T), flow_stride apart, where desc.flow: the 2-norm, over rows and units, of the whole gradient of h, and of
+  // c where the cell has one. What is added to c_t counts where o tanh(c) reads it and in the state behind the step.
+  double *flow_h, *flow_c;
+  int64_t flow_stride;
 };
 
 struct SequenceOps {

@@ -1,33 +1,15 @@
-// What a cell's own struct says of it (cells/), as data: for code that knows a CellKind at run time, Python included.
-// Not for code that is compiled per instruction set, which has the struct.
+// The facts of every cell and its name: for code that knows a CellKind at run time, Python included. Not for code that
+// is compiled per instruction set (sequence/cells.hpp).
 #pragma once
 
-#include "cells/list.hpp"
+#include "cells/facts.hpp"
 
 namespace fusedrnn {
 
-struct CellTraits {
+struct CellTraits : CellFacts {
   CellKind kind;
   const char* name;
-  const char* family;
-  int32_t gates, tape_blocks, dgate_blocks, x_first, h_first;
-  const char *gate_names, *tape_names;  // divided by spaces
-  bool has_cell_state, carry_gradient;  // of a state c beside h
-  int32_t unit_values;
-  WeightSpecs weights;
-  int32_t x_gate[kMaxGates], h_gate[kMaxGates];  // which gate the k-th block of either part of dgates belongs to
 };
-
-// A cell's facts do not depend on its mathematics.
-struct NoMath {
-  using V = float;
-};
-
-constexpr int32_t words_in(const char* text) {
-  int32_t words = 0;
-  for (char before = ' '; *text != 0; before = *text++) words += before == ' ' && *text != ' ';
-  return words;
-}
 
 constexpr bool begins_with(const char* text, const char* start) {
   while (*start != 0)
@@ -35,35 +17,7 @@ constexpr bool begins_with(const char* text, const char* start) {
   return true;
 }
 
-template <class Cell>
-constexpr CellTraits traits_of(CellKind kind, const char* name) {
-  static_assert(words_in(Cell::gate_names) == Cell::gates, "a gate has one name");
-  static_assert(words_in(Cell::tape_names) == Cell::tape_blocks, "a block of the tape has one name");
-  static_assert(Cell::gates <= kMaxGates, "a cell has at most kMaxGates gates: raise it (cells/cell.hpp)");
-  CellTraits t{kind,
-               name,
-               Cell::family,
-               Cell::gates,
-               Cell::tape_blocks,
-               Cell::dgate_blocks,
-               Cell::x_first,
-               Cell::h_first,
-               Cell::gate_names,
-               Cell::tape_names,
-               Cell::separate_carry,
-               Cell::carry_gradient,
-               Cell::unit_values,
-               Cell::weights,
-               {},
-               {}};
-  for (int k = 0; k < Cell::gates; ++k) {
-    t.x_gate[k] = Cell::x_gate(k);
-    t.h_gate[k] = Cell::h_gate(k);
-  }
-  return t;
-}
-
-#define FUSEDRNN_TRAITS(kind, Type) traits_of<Type<NoMath>>(CellKind::kind, #kind),
+#define FUSEDRNN_TRAITS(kind, Type) {facts_of<Type<NoMath>>(), CellKind::kind, #kind},
 inline constexpr CellTraits kCells[] = {FUSEDRNN_CELLS(FUSEDRNN_TRAITS)};
 #undef FUSEDRNN_TRAITS
 

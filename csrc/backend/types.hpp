@@ -9,6 +9,26 @@ namespace fusedrnn {
 enum class Status : int32_t { ok = 0, invalid_argument, out_of_memory, unsupported, device_error };
 enum class DType : int32_t { float32 = 0, float64, bfloat16, float16 };
 
+// What operands of products are kept in: X(value, its name in Python, whether a CPU has it, whether CUDA has it).
+#define FUSEDRNN_PRECISIONS(X)     \
+  X(ieee, "ieee", true, true)      \
+  X(tf32, "tf32", false, true)     \
+  X(tf32x3, "tf32x3", false, true) \
+  X(bf16, "bf16", true, true)      \
+  X(bf16x3, "bf16x3", true, false) \
+  X(bf16x6, "bf16x6", true, false) \
+  X(fp16, "fp16", false, true)
+#define FUSEDRNN_VALUE(value, name, cpu, cuda) value,
+#define FUSEDRNN_FACTS(value, name, cpu, cuda) {name, cpu, cuda},
+enum class Precision : int32_t { FUSEDRNN_PRECISIONS(FUSEDRNN_VALUE) };
+struct PrecisionFacts {
+  const char* name;
+  bool cpu, cuda;
+};
+inline constexpr PrecisionFacts kPrecisions[] = {FUSEDRNN_PRECISIONS(FUSEDRNN_FACTS)};
+#undef FUSEDRNN_VALUE
+#undef FUSEDRNN_FACTS
+
 using Stream = void*;
 using Event = void*;  // a point in a stream's work, which other streams can wait for
 using Graph = void*;  // work recorded from streams, to be run as a whole

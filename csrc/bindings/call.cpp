@@ -1,6 +1,7 @@
 #include "bindings/call.hpp"
 
 #include "bindings/arrays/device_array.hpp"
+#include "bindings/gil.hpp"
 #include "isa/plan_override.hpp"
 #include "isa/registry.hpp"
 #include "runtime/error.hpp"
@@ -89,7 +90,7 @@ Scalar::Scalar(const Backend* device, const char* name) {
 const void* on_host(const void* from, size_t bytes, const Backend* device, std::vector<char>& kept, const char* what) {
   if (device == nullptr || bytes == 0) return from;
   kept.resize(bytes);
-  const py::gil_scoped_release release;
+  const GilRelease release;
   copy_to_host(*device, kept.data(), from, bytes, what);
   return kept.data();
 }

@@ -3,7 +3,7 @@
 //   const Backend* device = device_of(x_object);                // which the arguments are then checked against
 //   const Backend& backend = backend_of(device);
 //   const Result y = fresh_on(device, x.element(), {B, N}, "y");
-//   py::gil_scoped_release release;
+//   GilRelease release;
 //   CallStream on(device);
 //   const Memory workspace(backend, bytes, "workspace");
 //   check(backend, backend.something(&args, workspace.data(), on.stream()), "something");

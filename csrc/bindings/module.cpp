@@ -7,6 +7,7 @@
 #include "isa/registry.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/error.hpp"
+#include "runtime/fpenv.hpp"
 #include "runtime/memory.hpp"
 #include "runtime/threads.hpp"
 
@@ -15,6 +16,8 @@ namespace py = pybind11;
 namespace fusedrnn {
 
 void bind_device(py::module_& m);
+void bind_store(py::module_& m);
+void bind_results(py::module_& m);
 void bind_sequence(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_losses(py::module_& m);
@@ -35,6 +38,8 @@ py::dict cpu_info() {
   info["model"] = cpu_model();
   info["isa"] = current_backend().name;
   info["available_isas"] = names(available_backends());
+  const char* const why_no_amx = why_no_tiles();
+  info["why_no_amx"] = why_no_amx ? py::object(py::str(why_no_amx)) : py::none();
   info["threads"] = num_threads();
   info["threads_from"] = num_threads_from();
   info["logical_cpus"] = logical_cpus();
@@ -61,7 +66,7 @@ py::dict cuda_info() {
 // The device that arrays are made on, in a few words: "cuda:0, NVIDIA H100 ...".
 std::string cuda_device() {
   const Backend& backend = device_backend();
-  char text[512] = "";
+  char text[2048] = "";
   check(backend, backend.describe(text, sizeof text), "describe");
   return std::string(backend.name) + ":" + std::to_string(backend.device()) + ", " + text;
 }
@@ -75,6 +80,7 @@ void bind_runtime(py::module_& m) {
   m.def(
       "set_num_threads", [](py::handle n) { set_num_threads(static_cast<int>(integer("n", n, 1, kMaxThreads))); },
       py::arg("n"));
+  m.def("set_flush_denormal", [](py::handle mode) { return set_flush_denormals(flag("mode", mode)); }, py::arg("mode"));
   m.def("cpu_info", &cpu_info);
   m.def("host_allocations", &host_allocations);
   m.def("cuda_info", &cuda_info);
@@ -84,10 +90,12 @@ void bind_runtime(py::module_& m) {
 }  // namespace
 }  // namespace fusedrnn
 
-PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
+PYBIND11_MODULE(_native, m) {
   m.attr("__version__") = FUSEDRNN_VERSION;
   fusedrnn::bind_runtime(m);
   fusedrnn::bind_device(m);
+  fusedrnn::bind_store(m);
+  fusedrnn::bind_results(m);
   fusedrnn::bind_sequence(m);
   fusedrnn::bind_layers(m);
   fusedrnn::bind_losses(m);

@@ -31,7 +31,9 @@
 //   x_gate(k), h_gate(k)   which gate the k-th block of either part belongs to
 //   forward(x, h, carry_prev, carry, tape)          returns h_t; x[g], h[g] are W x + b_ih and R h + b_hh of gate g
 //   backward(tape, carry_prev, carry, dh, dcarry, da)   dh: all of the gradient of h_t but the cell's own direct path,
-//                     which comes in as dcarry; fills da, returns the dcarry of step t - 1
+//                     which comes in as dcarry; fills da, returns the dcarry of step t - 1. A carry of its own leaves
+//                     all of its gradient in dcarry, the one through h_t too
+//   carry(tape, carry_prev)   of a cell with a separate carry: what forward made of it, to the bit, before zoneout
 //
 // A cell with unit_values > 0, a peephole LSTM, say, takes `const V* units` behind h in forward and behind tape in
 // backward: its values, those of one weight after those of another in the order of `weights`. Its last unit_values
@@ -67,7 +69,7 @@ struct WeightSpec {
 };
 
 // As many as any cell has; more do not compile.
-constexpr int32_t kMaxWeights = 6, kMaxGates = 4;
+constexpr int32_t kMaxWeights = 6, kMaxGates = 4, kMaxDgateBlocks = 4;
 
 struct WeightSpecs {
   int32_t count;
@@ -85,6 +87,12 @@ FR_FN constexpr WeightSpecs gate_weights(int32_t gates) {
            {"bias_hh", WeightRole::recurrent_bias, gates}}};
 }
 
+// The same and a weight of the units' own behind them.
+FR_FN constexpr WeightSpecs with_unit_weight(WeightSpecs weights, const char* name, int32_t blocks) {
+  weights.spec[weights.count++] = {name, WeightRole::per_unit, blocks};
+  return weights;
+}
+
 // A cell's forward and backward, with `units` where it takes them.
 template <class Cell, class V>
 FR_FN V forward_of(const V* x, const V* h, const V* units, V carry_prev, V& carry, V* tape) {
@@ -95,11 +103,15 @@ FR_FN V forward_of(const V* x, const V* h, const V* units, V carry_prev, V& carr
 }
 
 template <class Cell, class V>
-FR_FN V backward_of(const V* tape, const V* units, V carry_prev, V carry, V dh, V dcarry, V* da) {
+FR_FN V backward_of(const V* tape, const V* units, V carry_prev, V carry, V dh, V dcarry, V* da,
+                    V* whole_dcarry = nullptr) {
+  V dcarry_prev;
   if constexpr (Cell::unit_values > 0)
-    return Cell::backward(tape, units, carry_prev, carry, dh, dcarry, da);
+    dcarry_prev = Cell::backward(tape, units, carry_prev, carry, dh, dcarry, da);
   else
-    return Cell::backward(tape, carry_prev, carry, dh, dcarry, da);
+    dcarry_prev = Cell::backward(tape, carry_prev, carry, dh, dcarry, da);
+  if (whole_dcarry) *whole_dcarry = dcarry;
+  return dcarry_prev;
 }
 
 }  // namespace fusedrnn

@@ -35,7 +35,7 @@ struct Gru {
     return carry;
   }
 
-  FR_FN static V backward(const V* tape, V carry_prev, V /*carry*/, V dh, V dcarry, V* da) {
+  FR_FN static V backward(const V* tape, V carry_prev, V /*carry*/, V dh, V& dcarry, V* da) {
     const V r = tape[0], z = tape[1], n = tape[2], q = tape[3];
     const V d = dh + dcarry;
     const V dn = d * (M::constant(1.0) - z) * M::tanh_slope(n);

@@ -35,10 +35,13 @@ struct Lstm {
     return o * M::tanh(carry);
   }
 
-  FR_FN static V backward(const V* tape, V carry_prev, V carry, V dh, V dcarry, V* da) {
+  FR_FN static V carry(const V* tape, V carry_prev) { return M::fma(tape[1], carry_prev, tape[0] * tape[2]); }
+
+  FR_FN static V backward(const V* tape, V carry_prev, V carry, V dh, V& dcarry, V* da) {
     const V i = tape[0], f = tape[1], g = tape[2], o = tape[3];
     const V t = M::tanh(carry);
     const V dc = M::fma(dh * o, M::tanh_slope(t), dcarry);
+    dcarry = dc;
     da[0] = dc * g * M::sigmoid_slope(i);
     da[1] = dc * carry_prev * M::sigmoid_slope(f);
     da[2] = dc * i * M::tanh_slope(g);

@@ -41,7 +41,7 @@ struct Elman {
     return carry;
   }
 
-  FR_FN static V backward(const V* /*tape*/, V /*carry_prev*/, V carry, V dh, V /*dcarry*/, V* da) {
+  FR_FN static V backward(const V* /*tape*/, V /*carry_prev*/, V carry, V dh, V& /*dcarry*/, V* da) {
     da[0] = Activation<M>::gradient(carry, dh);
     return M::constant(0.0);
   }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "runtime/error.hpp"
+#include "runtime/os.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -46,6 +47,24 @@ StreamId id_of(Stream stream, int32_t device) {
 
 StreamId id_of_current(int32_t device) { return id_of(current.stream, device); }
 
+// ----------------------------------------------------------------------------------------------------------------
+// forks
+std::atomic<bool> in_child{false};
+
+void watch_forks() {
+  [[maybe_unused]] static const bool watched = [] {
+    os_at_fork([] {}, [] {}, [] { in_child = true; });
+    return true;
+  }();
+}
+
+void require_no_fork() {
+  if (in_child)
+    throw std::runtime_error(
+        "CUDA was used before this process was forked, and does not work in it: start processes by another method "
+        "(multiprocessing.set_start_method(\"spawn\")), or fork before CUDA is used");
+}
+
 // -------------------------------------------------------------------------------------------------- events and remains
 // EventPool that serve again; one stays a device's own. Never destroyed, like what follows: memory may be given up
 // while the process ends.
@@ -60,6 +79,7 @@ EventPool& event_pool() {
 }
 
 std::shared_ptr<const EventRef> event_now(const Backend& backend, Stream stream) {
+  require_no_fork();
   const int32_t device = backend.device();
   Event event = nullptr;
   {
@@ -112,7 +132,7 @@ void give_back(const Remains& remains) {
 // is being captured.
 ptrdiff_t clear_graveyard() {
   Graveyard& g = graveyard();
-  if (g.count == 0) return 0;
+  if (g.count == 0 || in_child) return 0;
   const auto here = [](const Remains& each) { return each.device == each.backend->device(); };
   ptrdiff_t left = 0;
   std::vector<Remains> done;
@@ -171,7 +191,7 @@ void release(void* hold) {
 }
 
 void clear_released() {
-  if (released().count == 0) return;
+  if (released().count == 0 || in_child) return;
   std::vector<Hold*> holds;
   {
     const std::lock_guard<std::mutex> lock(released().mutex);
@@ -205,6 +225,7 @@ void require_no_capture(const Backend& backend, const char* what) {
 }
 
 EventRef::~EventRef() {
+  if (in_child) return;
   const std::lock_guard<std::mutex> lock(event_pool().mutex);
   event_pool().idle[{&backend_, on_.device}].push_back(event_);
 }
@@ -220,9 +241,12 @@ void EventRef::wait_on(Stream stream) const {
 
 // -------------------------------------------------------------------------------------------------------------- blocks
 Block::Block(const Backend& backend, void* data, bool pooled, std::shared_ptr<void> owner)
-    : backend_(backend), data_(data), device_(backend.device()), pooled_(pooled), owner_(std::move(owner)) {}
+    : backend_(backend), data_(data), device_(backend.device()), pooled_(pooled), owner_(std::move(owner)) {
+  watch_forks();
+}
 
 std::shared_ptr<Block> Block::allocate(const Backend& backend, size_t bytes, const char* what) {
+  require_no_fork();
   // Memory of graphs is made beforehand: the runtime's own would be gone, or in the way, when the graph runs again.
   const bool pooled = !stream_is_captured(backend);
   if (pooled) {
@@ -253,6 +277,10 @@ std::shared_ptr<Block> Block::adopt(const Backend& backend, void* data, std::sha
 }
 
 Block::~Block() {
+  if (in_child) {
+    if (owner_ != nullptr) (void)new std::shared_ptr<void>(std::move(owner_));  // nor does the owner's library work
+    return;
+  }
   Remains remains{&backend_, data_, device_, pooled_, std::move(owner_), {}};
   if (written_ != nullptr) remains.events.push_back(std::move(written_));
   for (Read& read : reads_) remains.events.push_back(std::move(read.event));
@@ -260,6 +288,7 @@ Block::~Block() {
 }
 
 void Block::use(Access access) {
+  require_no_fork();
   uses.push_back({weak_from_this(), access});
   const std::lock_guard<std::mutex> lock(mutex_);
   if (written_ == nullptr) return;
@@ -343,6 +372,14 @@ void drop_uses() {
   uses.clear();
   clear_released();
   clear_graveyard();
+}
+
+void empty_cache(const Backend& backend) {
+  require_no_fork();
+  require_no_capture(backend, "empty_cache()");
+  clear_released();
+  drain_graveyard();
+  check(backend, backend.async->trim(), "empty_cache");
 }
 
 void wait_for(const Backend& backend, Stream other) {

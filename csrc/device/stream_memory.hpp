@@ -6,7 +6,8 @@
 //   * work on another stream waits for it: the stream of a reader for the writer, that of a writer for all readers;
 //   * memory made here is freed in the order of a stream, behind all of its uses, while the host goes on;
 //   * memory of others is held until the last work that uses it is done;
-//   * what was used while a stream was captured is held until the graph is gone, which may run at any time.
+//   * what was used while a stream was captured is held until the graph is gone, which may run at any time;
+//   * a child of a fork, where CUDA does not work and other threads' locks stay locked, leaves all of it alone.
 //
 // Work of others, a consumer's of DLPack for one, is not known here: who brings it orders it, as between any two of
 // their own streams.
@@ -65,7 +66,7 @@ class Block : public std::enable_shared_from_this<Block> {
  public:
   // New memory, not initialised, for the work of the calling thread's stream. MemoryError where there is not that much.
   static std::shared_ptr<Block> allocate(const Backend& backend, size_t bytes, const char* what);
-  // Somebody else's, which `owner` keeps, ready for the work of the calling thread's stream.
+  // Memory of another library, which `owner` keeps, ready for the work of the calling thread's stream.
   static std::shared_ptr<Block> adopt(const Backend& backend, void* data, std::shared_ptr<void> owner);
   ~Block();
   Block(const Block&) = delete;
@@ -113,6 +114,10 @@ void mark_uses(const Backend& backend);
 
 // The same where the work is done, as behind copy_to_host(): there is nothing to remember.
 void drop_uses();
+
+// Gives the device's memory back that was freed and that this process keeps for arrays to come; waits for all work of
+// the device.
+void empty_cache(const Backend& backend);
 
 // The calling thread's stream waits for what is in another one.
 void wait_for(const Backend& backend, Stream other);

@@ -6,7 +6,7 @@
 // drawing. It is a struct of static members in a file of its own, and a line in the list below.
 //
 // Operand, Accumulator
-//     as in gemm/element.hpp
+//     what it packs factors into, E::parts of them for a stored value; and as in gemm/element.hpp
 // Region
 //     An object of it lives on every thread from its first product in a parallel region to its last: for what a thread
 //     must set up, as the shape of tile registers. What must hold while sums run but not in epilogues (denormals
@@ -20,7 +20,8 @@
 // B: weights, packed once, or a block of k of a weight gradient. Panels (gemm/panels.hpp), each in any layout.
 //
 // panel_elements(vectors, K)
-//     Operands of a panel. The one that begins with vector v begins at panel_elements(v, K): linear in the vectors.
+//     Operands of a panel, all parts together. The one that begins with vector v begins at panel_elements(v, K): linear
+//     in the vectors.
 // pack_columns(panel, wide, vector, K, column_of)
 //     One vector of a panel of `wide`, from columns of B that lie along k in memory: element (k, lane) is
 //     column_of(lane)[k], zeros where that is null. column_of is called once a lane, in order.
@@ -58,7 +59,12 @@
 #pragma once
 
 #include "gemm/element.hpp"
+#include "gemm/engine_bf16.hpp"
 #include "gemm/engine_fma.hpp"
+#if defined(FUSEDRNN_ISA_AMX)
+#include "gemm/amx_unit.hpp"
+#include "gemm/engine_amx.hpp"
+#endif
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -70,9 +76,21 @@ template <class T>
 struct EngineList<Ieee<T>> {
   using Engine = Fma<T>;
 };
+template <int Parts>
+struct EngineList<Bf16<Parts>> {
+#if defined(FUSEDRNN_ISA_AMX)
+  using Engine = Amx<Parts, AmxUnit>;
+#else
+  using Engine = Bf16Fma<Parts>;
+#endif
+};
 
 template <class E>
 using EngineOf = typename EngineList<E>::Engine;
+
+// What E's engine packs; nothing but an engine looks into one.
+template <class E>
+using OperandOf = typename EngineOf<E>::Operand;
 
 // `parallel` for a body that multiplies.
 template <class Engine, class Body>
@@ -85,16 +103,16 @@ void parallel_products(Team* team, int32_t n, const Body& body) {
 
 // multiply<NV> by the engine of E, straight from a table of rows; `memory` is pack_a's.
 template <class E, int NV, class Prepare, class Epilogue>
-FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const typename E::Operand* packed,
-                        const Panels& panels, int64_t K, int64_t first, int64_t last, typename E::Operand* memory,
+FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const OperandOf<E>* packed,
+                        const Panels& panels, int64_t K, int64_t first, int64_t last, OperandOf<E>* memory,
                         const Prepare& prepare, const Epilogue& epilogue) {
   using Engine = EngineOf<E>;
   Engine::template multiply<NV>(Engine::pack_a(a, rows, K, memory), rows, packed, panels, K, first, last, prepare,
                                 epilogue);
 }
 template <class E, int NV, class Epilogue>
-FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const typename E::Operand* packed,
-                        const Panels& panels, int64_t K, int64_t first, int64_t last, typename E::Operand* memory,
+FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const OperandOf<E>* packed,
+                        const Panels& panels, int64_t K, int64_t first, int64_t last, OperandOf<E>* memory,
                         const Epilogue& epilogue) {
   multiply<E, NV>(
       a, rows, packed, panels, K, first, last, memory, [](int64_t, int64_t, int, int, int64_t, int64_t) {}, epilogue);

@@ -3,72 +3,45 @@
 #pragma once
 
 #include "gemm/microkernel_fma.hpp"
+#include "gemm/outer_columns.hpp"
 #include "gemm/tiles.hpp"
 #include "simd/transpose.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The left operand of a weight gradient: the columns [first, last) of A as tiles of at most `pitch` of them, shared out
-// evenly, each [k][pitch]. The lines of C that a tile will add to are asked for before its sums begin, for C is larger
-// than the caches near by.
+// The left operand of a weight gradient: tiles of columns, each [k][pitch].
 template <class T>
-struct OuterTiles {
-  static constexpr int pitch = tile_rows<kWidestPanel>();
+struct OuterTiles : OuterColumns {
+  OuterTiles() = default;
+  FR_INLINE OuterTiles(int64_t first, int64_t last, T* packed) : OuterColumns{first, last}, packed(packed) {}
 
-  static int64_t tiles_of(int64_t columns) { return (columns + pitch - 1) / pitch; }
   static int64_t elements(int64_t columns) { return tiles_of(columns) * pitch * kChunk; }
 
-  int64_t tiles() const { return tiles_of(last - first); }
-  int64_t begin(int64_t tile) const { return share(last - first, tiles(), tile); }
-  int height(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
-
-  // packed[tile][k][r] = a[k][first + begin(tile) + r], a strip of tiles at a time: wide enough to use every cache line
-  // of A it touches, narrow enough for the lines it writes, one per tile, to stay in the first-level cache. Rows of A
-  // have `width` elements; a tile takes `pitch` of them wherever there are as many, its neighbour's too.
+  // packed[tile][k][r] = a[k][first + begin(tile) + r]
   void pack(const T* const* a, int64_t K, int64_t width) const {
-    constexpr int64_t kStrip = 8;
-    for (int64_t strip = 0; strip < tiles(); strip += kStrip) {
-      const int64_t count = tiles() - strip < kStrip ? tiles() - strip : kStrip;
-      int64_t column[kStrip];
-      for (int64_t i = 0; i < count; ++i) column[i] = first + begin(strip + i);
-      T* const to = packed + strip * K * pitch;
-      if (count == kStrip && column[kStrip - 1] + pitch <= width) {
-        for (int64_t k = 0; k < K; ++k)
-          for (int64_t i = 0; i < kStrip; ++i) copy(to + (i * K + k) * pitch, a[k] + column[i], pitch);
-      } else {
-        for (int64_t i = 0; i < count; ++i) {
-          const int tall = height(strip + i);
-          for (int64_t k = 0; k < K; ++k) copy(to + (i * K + k) * pitch, a[k] + column[i], tall);
-        }
+    for_strips(a, K, width, [&](int64_t tile, int64_t k, const T* from, int count) __attribute__((always_inline)) {
+      using L = Lanes<T>;
+      T* const to = packed + (tile * K + k) * pitch;
+      for (int r = 0; r < count; r += L::N) {
+        const int lanes = count - r < L::N ? count - r : L::N;
+        L::store(to + r, L::load(from + r, lanes), lanes);
       }
-    }
+    });
   }
 
   // C[m][n] += (or = with `replace`) the sums over K packed rows, m in [first, last), n the `columns` ones that B's
   // panel of `wide` vectors begins with; c points to row `first`.
   void multiply(int64_t K, const T* panel, int wide, int64_t columns, T* c, int64_t ldc, bool replace) const {
-    constexpr int N = Lanes<T>::N;
     const int64_t count = tiles();
     for (int64_t i = 0; i < count; ++i) {
       T* const to = c + begin(i) * ldc;
       const int tall = height(i);
-      for (int r = 0; r < tall; ++r)
-        for (int v = 0; v < wide; ++v) __builtin_prefetch(to + r * ldc + v * N, 1);
+      prefetch_target(to, tall, wide, ldc);
       pick_kernel<Outer<T>, kWidestPanel>(tall, wide)(K, packed + i * K * pitch, panel, to, ldc, columns, replace);
     }
   }
 
-  int64_t first, last;
   T* packed;
-
- private:
-  FR_INLINE static void copy(T* to, const T* from, int count) {
-    using L = Lanes<T>;
-    for (int r = 0; r < count; r += L::N) {
-      const int lanes = count - r < L::N ? count - r : L::N;
-      L::store(to + r, L::load(from + r, lanes), lanes);
-    }
-  }
 };
 
 template <class T>

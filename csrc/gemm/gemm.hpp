@@ -4,6 +4,7 @@
 // between C and the operands.
 #pragma once
 
+#include "gemm/column_sums.hpp"
 #include "gemm/outer.hpp"
 #include "gemm/parallel.hpp"
 
@@ -15,7 +16,7 @@ inline int32_t gemm_threads(const GemmArgs& g, int32_t offered) { return g.M * g
 // A plain matrix as B: element (k, n) at b[k * ldb + n], or with `nt` at b[n * ldb + k]. Packs panels first <= p <
 // last.
 template <class E>
-void pack_matrix(const GemmArgs& g, const Panels& panels, typename E::Operand* packed, int64_t first, int64_t last) {
+void pack_matrix(const GemmArgs& g, const Panels& panels, OperandOf<E>* packed, int64_t first, int64_t last) {
   using Engine = EngineOf<E>;
   using T = typename E::Storage;
   constexpr int N = Lanes<typename E::Accumulator>::N;
@@ -51,13 +52,13 @@ int64_t gemm_rows_scratch(const GemmArgs& g) {
 }
 
 template <class E>
-void gemm_rows(const GemmArgs& g, typename E::Operand* packed, Team* team) {
+void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
   using T = typename E::Storage;
   using L = Lanes<typename E::Accumulator>;
   constexpr int NV = EngineOf<E>::vectors, MR = EngineOf<E>::template rows<NV>(), N = L::N;
   const T* bias = static_cast<const T*>(g.bias);
   T* c = static_cast<T*>(g.c);
-  const Panels panels = even_panels<NV>(vectors_of<typename E::Accumulator>(g.N));
+  const Panels panels = even_panels(vectors_of<typename E::Accumulator>(g.N), NV);
   const int32_t threads = gemm_threads(g, team->size);
   parallel(team, threads, [&](int32_t i) {
     pack_matrix<E>(g, panels, packed, share(panels.count, threads, i), share(panels.count, threads, i + 1));
@@ -93,7 +94,7 @@ int64_t gemm_columns_scratch(int64_t M) {
 }
 
 template <class E>
-void gemm_columns(const GemmArgs& g, typename E::Operand* scratch, Team* team) {
+void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
   using T = typename E::Storage;
   constexpr int64_t block = EngineOf<E>::outer_block;
   const int32_t threads = gemm_threads(g, team->size);
@@ -127,19 +128,19 @@ size_t gemm_bytes(const GemmArgs& g, int32_t offered) {
   const int64_t threads = gemm_threads(g, offered);
   const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>((g.M + threads - 1) / threads)
                                                   : gemm_rows_packed<E>(g) + threads * gemm_rows_scratch<E>(g);
-  return sizeof(typename E::Operand) * static_cast<size_t>(operands);
+  return sizeof(OperandOf<E>) * static_cast<size_t>(operands);
 }
 
 template <class E>
 Status run_gemm(const GemmArgs& g, void* workspace, Team* team) {
-  auto* const operands = static_cast<typename E::Operand*>(workspace);
+  auto* const operands = static_cast<OperandOf<E>*>(workspace);
   if (g.M > 0 && g.N > 0) g.kind == GemmKind::tn ? gemm_columns<E>(g, operands, team) : gemm_rows<E>(g, operands, team);
   return Status::ok;
 }
 
 inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
   size_t bytes = 0;
-  with_element(g->dtype, Precision::ieee, [&](auto element) {
+  with_element(g->dtype, g->precision, [&](auto element) {
     bytes = gemm_bytes<decltype(element)>(*g, threads);
     return Status::ok;
   });
@@ -147,7 +148,7 @@ inline size_t gemm_workspace(const GemmArgs* g, int32_t threads) {
 }
 
 inline Status gemm(const GemmArgs* g, void* workspace, Stream stream) {
-  return with_element(g->dtype, Precision::ieee, [&](auto element) {
+  return with_element(g->dtype, g->precision, [&](auto element) {
     return run_gemm<decltype(element)>(*g, workspace, static_cast<Team*>(stream));
   });
 }
@@ -157,12 +158,21 @@ void run_column_sum(int64_t rows, int64_t columns, const T* a, int64_t lda, T* s
   const int32_t threads = rows * columns < 32768 ? 1 : team->size;
   const int64_t vectors = vectors_of<T>(columns);
   parallel(team, threads, [&](int32_t i) {
-    const int64_t first = share(vectors, threads, i) * Lanes<T>::N, last = share(vectors, threads, i + 1) * Lanes<T>::N;
+    const int64_t first = share(vectors, threads, i) * Lanes<T>::N, end = share(vectors, threads, i + 1) * Lanes<T>::N;
+    const int64_t last = end < columns ? end : columns;
+    constexpr int64_t kColumns = 512;  // at a time
+    T memory[2][kColumns];
+    const ColumnSums<T> sums{memory[0], memory[1]};
     const T* row[kChunk];
-    for (int64_t k = 0; k < rows; k += kChunk) {
-      const int64_t count = rows - k < kChunk ? rows - k : kChunk;
-      for (int64_t r = 0; r < count; ++r) row[r] = a + (k + r) * lda;
-      sum_rows<T>(row, count, first, last < columns ? last : columns, sum);
+    for (int64_t n = first; n < last; n += kColumns) {
+      const int64_t width = last - n < kColumns ? last - n : kColumns;
+      sums.clear(0, width);
+      for (int64_t k = 0; k < rows; k += kChunk) {
+        const int64_t count = rows - k < kChunk ? rows - k : kChunk;
+        for (int64_t r = 0; r < count; ++r) row[r] = a + (k + r) * lda + n;
+        sums.add(row, count, 0, width);
+      }
+      for (int64_t j = 0; j < width; ++j) sum[n + j] = sum[n + j] + sums.total(j);
     }
   });
 }

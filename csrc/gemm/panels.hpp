@@ -30,14 +30,10 @@ struct Panels {
   int wide(int64_t p) const { return static_cast<int>(begin(p + 1) - begin(p)); }
 };
 
-template <int NV>
-Panels even_panels(int64_t vectors) {
-  const int64_t count = (vectors + NV - 1) / NV, some = count > 0 ? count : 1;
+inline Panels even_panels(int64_t vectors, int64_t widest) {
+  const int64_t count = (vectors + widest - 1) / widest, some = count > 0 ? count : 1;
   return {vectors, count, vectors / some, vectors % some};
 }
-template <int NV>
-Panels full_panels(int64_t vectors) {
-  return {vectors, (vectors + NV - 1) / NV, NV, 0};
-}
+inline Panels full_panels(int64_t vectors, int64_t width) { return {vectors, (vectors + width - 1) / width, width, 0}; }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

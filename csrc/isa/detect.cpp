@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace fusedrnn {
@@ -13,9 +17,9 @@ struct Registers {
   unsigned a, b, c, d;
 };
 
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
   Registers r{};
-  __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
   return r;
 }
 
@@ -44,9 +48,35 @@ bool cpu_has_avx512() {
   constexpr unsigned opmask_zmm = 0xe0;
   return cpu_has_avx2() && all(cpuid(7).b, f | dq | cd | bw | vl) && all(saved_registers(), opmask_zmm);
 }
+
+namespace {
+
+const char* ask_for_amx() {
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, avx512_bf16 = 1u << 5;  // leaf 7 EDX; leaf 7.1 EAX
+  constexpr unsigned configuration_and_data = 3u << 17;
+  if (!cpu_has_avx512() || !all(cpuid(7).d, amx_bf16 | amx_tile) || !all(cpuid(7, 1).a, avx512_bf16))
+    return "this CPU has no AMX for bfloat16";
+  if (!all(saved_registers(), configuration_and_data)) return "the operating system does not save the tiles of AMX";
+#if defined(__linux__)
+  constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM; tiles' number among the states
+  if (syscall(SYS_arch_prctl, request_permission, tile_data) != 0)
+    return "the operating system refuses this process the tiles of AMX (arch_prctl)";
+  return nullptr;
+#else
+  return "tiles of AMX are asked for on Linux only";
+#endif
+}
+
+}  // namespace
+
+const char* why_no_amx() {
+  static const char* const why = ask_for_amx();
+  return why;
+}
 #else
 bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512() { return false; }
+const char* why_no_amx() { return "AMX is an extension of x86-64"; }
 #endif
 
 const char* cpu_instruction_sets() {

@@ -18,6 +18,9 @@ extern const fusedrnn::Backend fusedrnn_backend_avx2;
 #if defined(FUSEDRNN_HAS_AVX512)
 extern const fusedrnn::Backend fusedrnn_backend_avx512;
 #endif
+#if defined(FUSEDRNN_HAS_AMX)
+extern const fusedrnn::Backend fusedrnn_backend_amx;
+#endif
 #if defined(FUSEDRNN_HAS_NEON)
 extern const fusedrnn::Backend fusedrnn_backend_neon;
 #endif
@@ -55,6 +58,9 @@ std::vector<InstructionSet> instruction_sets() {
 #if defined(FUSEDRNN_HAS_AVX512)
       {&fusedrnn_backend_avx512, cpu_has_avx512()},
 #endif
+#if defined(FUSEDRNN_HAS_AMX)
+      {&fusedrnn_backend_amx, why_no_amx() == nullptr},
+#endif
   };
 }
 
@@ -77,6 +83,14 @@ std::vector<const Backend*> all_backends() {
 }
 
 }  // namespace
+
+const char* why_no_tiles() {
+#if defined(FUSEDRNN_HAS_AMX)
+  return why_no_amx();
+#else
+  return "this build has no kernels for AMX, which its compiler lacks or FUSEDRNN_ISAS leaves out";
+#endif
+}
 
 std::vector<const Backend*> available_backends() { return available_of(instruction_sets()); }
 

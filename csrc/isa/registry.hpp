@@ -11,6 +11,9 @@ namespace fusedrnn {
 // Those this machine can run, the slowest (scalar) first, the default last.
 std::vector<const Backend*> available_backends();
 
+// Why `amx` is not one of them, in words; nullptr where it is.
+const char* why_no_tiles();
+
 // The one in use: the last set_backend, else FUSEDRNN_ISA, else the best. Throws std::runtime_error when FUSEDRNN_ISA
 // names what is not available here, and when nothing is: nothing else is used in its place.
 const Backend& current_backend();

@@ -30,7 +30,7 @@ void run_layer_norm_forward(const LayerNormArgs& a, Team* team) {
         return d * d;
       });
       const double rstd = 1 / __builtin_sqrt(squares / n + a.eps);
-      static_cast<T*>(a.mean)[r] = static_cast<T>(mean);
+      a.mean[r] = mean;
       static_cast<T*>(a.rstd)[r] = static_cast<T>(rstd);
       const Wide factor = Wide::set(rstd);
       for (int64_t i = 0; i < a.width; i += Wide::N) {
@@ -50,7 +50,7 @@ void layer_norm_dx(const LayerNormArgs& a, int64_t r) {
   const T* dy = row_of<T>(a.dy, r);
   const T* weight = static_cast<const T*>(a.weight);
   T* dx = static_cast<T*>(a.dx) + r * a.width;
-  const Wide mean = Wide::set(static_cast<const T*>(a.mean)[r]), rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
+  const Wide mean = Wide::set(a.mean[r]), rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
   const auto normal = [&](int64_t i, int64_t left) { return (Wide::load(x + i, left) - mean) * rstd; };
   const auto slope = [&](int64_t i, int64_t left) {
     const Wide g = Wide::load(dy + i, left);
@@ -70,7 +70,7 @@ template <class T>
 void layer_norm_dweight(const LayerNormArgs& a, int64_t column, int64_t left) {
   Wide dweight = Wide::zero(), dbias = Wide::zero();
   for (int64_t r = 0; r < a.rows; ++r) {
-    const Wide mean = Wide::set(static_cast<const T*>(a.mean)[r]), rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
+    const Wide mean = Wide::set(a.mean[r]), rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
     const Wide g = Wide::load(row_of<T>(a.dy, r) + column, left);
     dweight = dweight + g * ((Wide::load(row_of<T>(a.x, r) + column, left) - mean) * rstd);
     dbias = dbias + g;

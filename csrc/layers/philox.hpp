@@ -3,10 +3,10 @@
 //
 // Element i (flat, 64 bits) of stream s under a 64-bit key takes word i mod 4 of the block with
 //
-//   counter = (low 32 bits of i / 4, high 32 bits of i / 4, s, 0),  key = (low half, high half)
+//   counter = (low 32 bits of i / 4, high 32 bits of i / 4, s, step),  key = (low half, high half)
 //
-// and is kept where that word >= floor(p 2^32); a kept element is multiplied by 1 / (1 - p), computed in double and
-// rounded to its type.
+// step being 0 but for masks that are drawn anew at each step of a sequence, and is kept where that word >= floor(p
+// 2^32); a kept element is multiplied by 1 / (1 - p), computed in double and rounded to its type.
 #pragma once
 
 #include <stdint.h>
@@ -21,6 +21,7 @@ struct Dropout {
   uint32_t stream;
   uint64_t threshold;  // 2^32 drops everything
   double scale;
+  uint32_t step = 0;
 
   Dropout(double p, uint64_t key, const uint64_t* key_at, uint32_t stream)
       : key(key),
@@ -53,7 +54,7 @@ FR_INLINE void philox_block(const Dropout& d, uint64_t block, uint32_t (&words)[
   words[0] = static_cast<uint32_t>(block);
   words[1] = static_cast<uint32_t>(block >> 32);
   words[2] = d.stream;
-  words[3] = 0;
+  words[3] = d.step;
   uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
     philox_round(words[0], words[1], words[2], words[3], k0, k1);
@@ -77,7 +78,7 @@ inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
     c0[j] = static_cast<uint32_t>(block + j);
     c1[j] = static_cast<uint32_t>((block + j) >> 32);
     c2[j] = d.stream;
-    c3[j] = 0;
+    c3[j] = d.step;
   }
   uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
@@ -90,20 +91,26 @@ inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
   }
 }
 
-// y[j] = dropout of x[j], which is element first + j, for j in [0, n). y may be x. A dropped element is exactly 0,
-// whatever x holds there.
-template <class T>
-void dropout_elements(const Dropout& d, const T* x, T* y, int64_t n, uint64_t first) {
-  const T scale = static_cast<T>(d.scale);
+// visit(j, whether element first + j is kept) for j in [0, n).
+template <class Visit>
+void for_elements(const Dropout& d, int64_t n, uint64_t first, const Visit& visit) {
   uint32_t words[kPhiloxWords];
   for (int64_t j = 0; j < n;) {
     const uint64_t at = first + static_cast<uint64_t>(j);
     const int skip = static_cast<int>(at & 3);
     philox_words(d, at >> 2, words);
     const int64_t left = n - j, count = left < kPhiloxWords - skip ? left : kPhiloxWords - skip;
-    for (int64_t i = 0; i < count; ++i) y[j + i] = words[skip + i] >= d.threshold ? x[j + i] * scale : T(0);
+    for (int64_t i = 0; i < count; ++i) visit(j + i, words[skip + i] >= d.threshold);
     j += count;
   }
+}
+
+// y[j] = dropout of x[j], which is element first + j, for j in [0, n). y may be x. A dropped element is exactly 0,
+// whatever x holds there.
+template <class T>
+void dropout_elements(const Dropout& d, const T* x, T* y, int64_t n, uint64_t first) {
+  const T scale = static_cast<T>(d.scale);
+  for_elements(d, n, first, [&](int64_t j, bool kept) { y[j] = kept ? x[j] * scale : T(0); });
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,6 +1,7 @@
 // Binary cross-entropy on a logit p: log(1 + exp(p)) - t p, derivative sigmoid(p) - t.
 //
-// With e = exp(-|p|), at most 1: the loss is max(p, 0) - t p + log(1 + e), and the derivative is written as
+// With e = exp(-|p|), at most 1, and q the part of the target that p speaks against, 1 - t where p > 0, else t, the
+// loss is q |p| + log(1 + e); the first term is 0 where q is, even if p is infinite. The derivative is written as
 // (1 - t) sigmoid(p) - t sigmoid(-p), which does not cancel where the prediction is right.
 #pragma once
 
@@ -13,13 +14,26 @@ struct BinaryCrossEntropy {
   using L = Lanes<T>;
   using V = typename L::V;
   static constexpr double factor = 1;
+  static constexpr bool weighted = true, bends = false;
 
   FR_INLINE static V entry(V p, V t, V& slope) {
-    const V one = L::set(T(1)), e = Math<T>::exp(-L::abs(p));
+    const V one = L::set(T(1)), far = L::abs(p), e = Math<T>::exp(-far);
     const V large = one / (one + e), small = e * large;
     const auto positive = L::gt(p, L::zero());
     slope = (one - t) * L::select(positive, large, small) - t * L::select(positive, small, large);
-    return L::max(L::zero(), p) - t * p + Math<T>::log1p(e);
+    const V against = L::select(positive, one - t, t);
+    return against * L::select(L::eq(against, L::zero()), L::zero(), far) + Math<T>::log1p(e);
+  }
+
+  // With the weight w of a positive target: w t log(1 + exp(-p)) + (1 - t) log(1 + exp(p)).
+  FR_INLINE static V entry(V p, V t, V w, V& slope) {
+    const V one = L::set(T(1)), far = L::abs(p), e = Math<T>::exp(-far);
+    const V large = one / (one + e), small = e * large;
+    const V pro = w * t, contra = one - t;
+    const auto positive = L::gt(p, L::zero());
+    slope = contra * L::select(positive, large, small) - pro * L::select(positive, small, large);
+    const V against = L::select(positive, contra, pro);
+    return against * L::select(L::eq(against, L::zero()), L::zero(), far) + (pro + contra) * Math<T>::log1p(e);
   }
 };
 

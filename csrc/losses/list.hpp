@@ -9,8 +9,12 @@
 // like pred.
 #pragma once
 
-#define FUSEDRNN_LOSSES(ELEMENT, ROW)                      \
-  ELEMENT(mse, Mse, mse)                                   \
-  ROW(cross_entropy_classes, cross_entropy, index)         \
-  ROW(cross_entropy_probabilities, cross_entropy, numbers) \
-  ELEMENT(binary_cross_entropy, BinaryCrossEntropy, binary_cross_entropy)
+#define FUSEDRNN_LOSSES(ELEMENT, ROW)                                     \
+  ELEMENT(mse, Mse, mse)                                                  \
+  ROW(cross_entropy_classes, cross_entropy, index)                        \
+  ROW(cross_entropy_probabilities, cross_entropy, numbers)                \
+  ELEMENT(binary_cross_entropy, BinaryCrossEntropy, binary_cross_entropy) \
+  ELEMENT(l1, L1, l1)                                                     \
+  ELEMENT(huber, Huber, huber)                                            \
+  ELEMENT(smooth_l1, SmoothL1, smooth_l1)                                 \
+  ROW(nll, nll, index)

@@ -5,7 +5,11 @@
 #include "losses/binary_cross_entropy.hpp"
 #include "losses/cross_entropy.hpp"
 #include "losses/elementwise.hpp"
+#include "losses/huber.hpp"
+#include "losses/l1.hpp"
 #include "losses/mse.hpp"
+#include "losses/nll.hpp"
+#include "losses/smooth_l1.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 

@@ -23,6 +23,7 @@
   SCALAR(momentum, 0, non_negative)      \
   SCALAR(weight_decay, 0, non_negative)  \
   SCALAR(nesterov, 0, flag)              \
+  SCALAR(dampening, 0, non_negative)     \
   STATE(momentum_buffer, momentum)
 
 #define FUSEDRNN_RULE_adagrad(SCALAR, STATE) \
@@ -41,7 +42,8 @@
   SCALAR(centered, 0, flag)                  \
   STATE(square_avg, always)                  \
   STATE(momentum_buffer, momentum)           \
-  STATE(grad_avg, centered)
+  STATE(grad_avg, centered)                  \
+  STATE(grad_var, centered)
 
 #define FUSEDRNN_RULE_adam(SCALAR, STATE) FUSEDRNN_RULE_ADAMS(SCALAR, STATE, 0)
 #define FUSEDRNN_RULE_adamw(SCALAR, STATE) FUSEDRNN_RULE_ADAMS(SCALAR, STATE, 1e-2)
@@ -52,5 +54,7 @@
   SCALAR(eps, 1e-8, non_negative)                 \
   SCALAR(weight_decay, decay, non_negative)       \
   SCALAR(bias_correction, 1, flag)                \
+  SCALAR(amsgrad, 0, flag)                        \
   STATE(exp_avg, always)                          \
-  STATE(exp_avg_sq, always)
+  STATE(exp_avg_sq, always)                       \
+  STATE(max_exp_avg_sq, amsgrad)

@@ -1,9 +1,10 @@
 // RMSprop (Hinton 2012); centred (Graves 2013): by the variance of the gradient instead of its mean square:
 //
-//   s' = alpha s + (1 - alpha) g^2        m' = m + (1 - alpha) (g - m)
-//   u  = g / (sqrt(s' [- m'^2]) + eps)    p' = p - lr u, with momentum v' = momentum v + u and p' = p - lr v'
+//   s' = alpha s + (1 - alpha) g^2        m' = alpha m + (1 - alpha) g
+//   u  = g / (sqrt(s') + eps)             p' = p - lr u, with momentum b' = momentum b + u and p' = p - lr b'
 //
-// Rounding can leave s' - m'^2 a little below zero, which counts as zero (PyTorch's square root gives NaN there).
+// Centred, u has v' instead of s'. It is s' - m'^2, but where gradients vary little that would be nothing but the
+// rounding of s' and m'^2, so the variance is a state of its own: v' = alpha (v + (1 - alpha) (g - m)^2).
 #pragma once
 
 #include "optim/rule.hpp"
@@ -14,7 +15,8 @@ template <class M>
 struct RmsProp {
   using V = typename M::V;
   using S = rmsprop_scalars;
-  V lr, alpha, rest, eps, momentum, weight_decay, zero;
+  V lr, alpha, rest, eps, momentum, weight_decay;
+  RunningMean<M> mean;
   bool decays, keeps, centered;
 
   FR_FN explicit RmsProp(const OptimizerArgs& a)
@@ -24,7 +26,7 @@ struct RmsProp {
         eps(M::constant(a.scalar[S::eps])),
         momentum(M::constant(a.scalar[S::momentum])),
         weight_decay(M::constant(a.scalar[S::weight_decay])),
-        zero(M::constant(0)),
+        mean(a.scalar[S::alpha]),
         decays(a.scalar[S::weight_decay] != 0),
         keeps(a.scalar[S::momentum] != 0),
         centered(a.scalar[S::centered] != 0) {}
@@ -32,12 +34,12 @@ struct RmsProp {
   FR_FN void update(V& p, V g, V* state) const {
     if (decays) g = g + weight_decay * p;
     state[0] = alpha * state[0] + rest * g * g;
-    V spread = state[0];
     if (centered) {
-      state[2] = state[2] + rest * (g - state[2]);
-      spread = M::max(zero, state[0] - state[2] * state[2]);
+      const V off = g - state[2];
+      state[3] = alpha * (state[3] + rest * off * off);
+      state[2] = mean(state[2], g);
     }
-    V u = g / (M::sqrt(spread) + eps);
+    V u = g / (M::sqrt(centered ? state[3] : state[0]) + eps);
     if (keeps) {
       state[1] = momentum * state[1] + u;
       u = state[1];

@@ -3,7 +3,7 @@
 //
 //   V                the value: lanes of float or double, one float on a GPU
 //   constant(s)      V with the double s, rounded once
-//   sqrt(v), max(a, b)   correctly rounded; b where either is NaN
+//   sqrt(v), max(a, b)   correctly rounded; b where either is NaN or both are zero
 //
 // and V has + - * /. Interface of a rule:
 //
@@ -32,5 +32,18 @@ FR_FN double clip_factor(double max_norm, double norm) {
   const double factor = max_norm / (norm + 1e-6);
   return factor > 1 ? 1 : factor;
 }
+
+// A running mean, keep m + (1 - keep) g, from whichever end is nearer, as torch.lerp. So nothing of a large old mean is
+// left in the rounding of one that forgets it, and the weights of one that changes slowly add up to 1.
+template <class M>
+struct RunningMean {
+  using V = typename M::V;
+  V weight;
+  bool from_new;
+
+  RunningMean() = default;
+  FR_FN explicit RunningMean(double keep) : weight(M::constant(keep > 0.5 ? 1 - keep : keep)), from_new(keep <= 0.5) {}
+  FR_FN V operator()(V mean, V g) const { return from_new ? g + weight * (mean - g) : mean + weight * (g - mean); }
+};
 
 }  // namespace fusedrnn

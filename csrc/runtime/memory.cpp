@@ -1,7 +1,5 @@
 #include "runtime/memory.hpp"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -9,6 +7,7 @@
 #include <cstring>
 
 #include "runtime/cpu.hpp"
+#include "runtime/os.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -48,17 +47,17 @@ std::atomic<Header*>& next_to_go() { return kept[oldest.fetch_add(1, std::memory
 
 void keep_or_free(Header* block) {
   if (block->bytes < kWorthKeeping || block->bytes > kMostKept) {
-    std::free(block);
+    os_free(block);
     return;
   }
   for (unsigned i = 0; i < kSlots && kept_bytes.load(std::memory_order_relaxed) + block->bytes > kMostKept; ++i)
-    std::free(taken(next_to_go().exchange(nullptr, std::memory_order_acq_rel)));
+    os_free(taken(next_to_go().exchange(nullptr, std::memory_order_acq_rel)));
   kept_bytes.fetch_add(block->bytes, std::memory_order_relaxed);
   for (auto& slot : kept) {
     Header* empty = nullptr;
     if (slot.compare_exchange_strong(empty, block, std::memory_order_acq_rel)) return;
   }
-  std::free(taken(next_to_go().exchange(block, std::memory_order_acq_rel)));
+  os_free(taken(next_to_go().exchange(block, std::memory_order_acq_rel)));
 }
 
 // A kept block that holds `bytes` without wasting as many again, or nullptr.
@@ -82,10 +81,9 @@ Header* fresh(size_t bytes) {
   const size_t needed = sizeof(Header) + bytes;
   const bool huge = needed >= 2 * kHugePage;
   const size_t alignment = huge ? kHugePage : kAlignment;
-  const size_t size = (needed + alignment - 1) / alignment * alignment;  // as aligned_alloc requires
-  auto* block = static_cast<Header*>(std::aligned_alloc(alignment, size));
+  const size_t size = (needed + alignment - 1) / alignment * alignment;  // as os_allocate requires
+  auto* block = static_cast<Header*>(os_allocate(alignment, size, huge));
   if (block == nullptr) return nullptr;
-  if (huge) madvise(block, size, MADV_HUGEPAGE);  // advice: without it all works as well, more slowly
   block->bytes = bytes;
   return block;
 }

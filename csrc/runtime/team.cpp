@@ -1,12 +1,10 @@
 #include "runtime/team.hpp"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <cstdio>
 
 #include "runtime/cpu.hpp"
+#include "runtime/os.hpp"
 #include "runtime/threads.hpp"
 #include "runtime/wait.hpp"
 
@@ -56,8 +54,7 @@ class ProcessTeam : public Team {
   }
   void prewake() {
     for (int32_t i = 0; i < size - 1; ++i)
-      if (__atomic_fetch_and(&slots_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping)
-        futex_wake_all(&slots_[i].word);
+      if (__atomic_fetch_and(&slots_[i].word, ~kSleeping, __ATOMIC_ACQ_REL) & kSleeping) os_wake_all(&slots_[i].word);
   }
 
   // With the lock held: a team of `n` threads, the caller among them, or of as many as the system grants.
@@ -94,20 +91,20 @@ class ProcessTeam : public Team {
   // Only the caller moves the count, so the new value is known; the exchange publishes body_ and context_.
   static void open(Slot& slot) {
     const uint32_t next = (__atomic_load_n(&slot.word, __ATOMIC_RELAXED) & ~kSleeping) + 2;
-    if (__atomic_exchange_n(&slot.word, next, __ATOMIC_ACQ_REL) & kSleeping) futex_wake_all(&slot.word);
+    if (__atomic_exchange_n(&slot.word, next, __ATOMIC_ACQ_REL) & kSleeping) os_wake_all(&slot.word);
   }
 
   void join() {
     if (spin_until([&] { return load(&running_) == 0; }, spin_ns())) return;
     uint32_t seen = __atomic_or_fetch(&running_, kCallerSleeps, __ATOMIC_ACQ_REL);
     while ((seen & ~kCallerSleeps) != 0) {
-      futex_wait(&running_, seen);
+      os_sleep(&running_, seen);
       seen = load(&running_);
     }
   }
 
   void ended() {
-    if (__atomic_sub_fetch(&running_, 1, __ATOMIC_ACQ_REL) == kCallerSleeps) futex_wake_all(&running_);
+    if (__atomic_sub_fetch(&running_, 1, __ATOMIC_ACQ_REL) == kCallerSleeps) os_wake_all(&running_);
   }
 
   void barrier(Barrier* barrier, uint32_t n) {
@@ -116,7 +113,7 @@ class ProcessTeam : public Team {
     if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == n) {
       __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
       if (__atomic_exchange_n(&barrier->phase, phase + 2, __ATOMIC_ACQ_REL) & kSleeping) {
-        futex_wake_all(&barrier->phase);
+        os_wake_all(&barrier->phase);
       }
       return;
     }
@@ -137,7 +134,7 @@ class ProcessTeam : public Team {
       __atomic_store_n(&slot.awake, 0, __ATOMIC_RELAXED);
       uint32_t expected = old;
       __atomic_compare_exchange_n(&slot.word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-      while (load(&slot.word) == (old | kSleeping)) futex_wait(&slot.word, old | kSleeping);
+      while (load(&slot.word) == (old | kSleeping)) os_sleep(&slot.word, old | kSleeping);
     }
   }
 
@@ -147,30 +144,16 @@ class ProcessTeam : public Team {
     if (spin_until(moved, spin_ns())) return;
     uint32_t expected = old;
     __atomic_compare_exchange_n(word, &expected, old | kSleeping, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    while (!moved()) futex_wait(word, old | kSleeping);
+    while (!moved()) os_sleep(word, old | kSleeping);
   }
 
   bool start_worker() {
     Slot& slot = slots_[workers_];
     slot.word = slot.awake = 0;
     slot.index = workers_ + 1;
-    // Signals are the business of the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_t thread;
-    const bool started = pthread_create(&thread, &attributes, &ProcessTeam::worker, &slot) == 0;
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (started) {
-      char name[16];
-      std::snprintf(name, sizeof name, "fusedrnn-%d", slot.index);
-      pthread_setname_np(thread, name);
-    }
-    return started;
+    char name[24];
+    std::snprintf(name, sizeof name, "fusedrnn-%d", slot.index);
+    return os_start_thread(&ProcessTeam::worker, &slot, name);
   }
 
   static void* worker(void* argument);
@@ -190,9 +173,9 @@ class ProcessTeam : public Team {
 ProcessTeam* process_team() {
   static ProcessTeam* const team = [] {
     auto* made = new ProcessTeam;
-    pthread_atfork(
+    os_at_fork(
         [] {
-          while (!process_team()->try_lock()) usleep(20);
+          while (!process_team()->try_lock()) os_nap();
         },
         [] { process_team()->unlock(); },
         [] {
@@ -205,14 +188,16 @@ ProcessTeam* process_team() {
 }
 
 void* ProcessTeam::worker(void* argument) {
-  // Its floating-point environment is the lease's: threads inherit that of the thread that starts them.
   Slot& slot = *static_cast<Slot*>(argument);
   ProcessTeam& team = *process_team();
   uint32_t seen = 0;
   for (;;) {
     team.wait_for_work(slot, seen);
     seen = load(&slot.word) & ~kSleeping;
-    team.body_(team.context_, slot.index);
+    {
+      const FpEnvironment environment;
+      team.body_(team.context_, slot.index);
+    }
     team.ended();
   }
 }

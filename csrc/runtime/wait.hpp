@@ -1,26 +1,13 @@
-// Waiting for another thread: a bounded spin, then sleep in the kernel (futex). Both waits work on one 32-bit word
-// whose change they wait for; a spare bit of it says that a thread sleeps, so that a wake costs a system call only
-// then.
+// Waiting for another thread: a bounded spin, then sleep (os.hpp). Both waits work on one 32-bit word whose change they
+// wait for; a spare bit of it says that a thread sleeps, so that a wake costs a system call only then.
 #pragma once
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
+#include <chrono>
 #include <cstdint>
 
 namespace fusedrnn {
 
 inline uint32_t load(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-
-inline void futex_wait(uint32_t* word, uint32_t expected) {
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
-}
-
-inline void futex_wake_all(uint32_t* word) {
-  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
-}
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -31,9 +18,8 @@ inline void pause_cpu() {
 }
 
 inline int64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
+  using std::chrono::steady_clock;
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 // Spins until done() for at most about `budget_ns`; says whether it came. The clock is read once in a while only.

@@ -1,4 +1,5 @@
-// The time loop of back-propagation through time, for any cell; the grid of threads and the rows are forward's.
+// The time loop of back-propagation through time, compiled once for all cells; the grid of threads and the rows are
+// forward's.
 //
 // Steps run from the last to the first, in chunks. Per step: dh = dgates(next step) R, whose tile's epilogue adds dy
 // and the carry's gradient and turns them into this step's dgates. Per chunk, while its dgates are in cache: dW, dR, db
@@ -6,31 +7,33 @@
 // chunk, and two dgates buffers taken in turn make that one barrier enough.
 #pragma once
 
-#include "layers/philox.hpp"
+#include "sequence/backward_step.hpp"
+#include "sequence/flow.hpp"
 #include "sequence/gradients.hpp"
 #include "sequence/plan.hpp"
-#include "sequence/rows.hpp"
-#include "simd/math.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <class Cell, class E>
+template <class E>
 class Backward {
   using T = typename E::Storage;
   using L = Lanes<typename E::Accumulator>;
   using V = typename L::V;
-  static constexpr int N = L::N, G = Cell::gates, NV = EngineOf<E>::vectors, blocks = Cell::dgate_blocks;
+  static constexpr int N = L::N, NV = EngineOf<E>::vectors;
 
  public:
-  Backward(const SequenceDesc& desc, const BackwardArgs& args, const Plan& plan, void* workspace, Team* team)
-      : desc_(desc),
+  Backward(const BackwardKernels<E>& kernels, const SequenceDesc& desc, const BackwardArgs& args, const Plan& plan,
+           void* workspace, Team* team)
+      : kernels_(kernels),
+        desc_(desc),
         args_(args),
         plan_(plan),
         size_(desc),
+        cell_(size_.cell),
         team_(team),
-        scratch_(scratch<Cell, E>(desc, plan, true, workspace)),
+        scratch_(scratch<E>(desc, plan, true, workspace)),
         group_threads_(plan.row_groups * plan.unit_groups) {
-    order_rows(args.lengths, desc.T, desc.B, scratch_.order);
+    order_rows(args.lengths, args.order, desc.T, desc.B, scratch_.order);
     for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
     for (int64_t i = 0; i < scratch_.zeros_count; ++i) scratch_.zeros[i] = T(0);
   }
@@ -40,8 +43,6 @@ class Backward {
   }
 
  private:
-  using Row = BackwardRow<T>;
-
   // One direction of one layer: its weights, its tape, and its gradients' way in and out.
   struct Pass {
     int layer, direction, index;
@@ -54,7 +55,7 @@ class Backward {
   };
 
   Array3 tape_hidden(int l) const {
-    return dense(tape_layer<Cell, T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, desc_.directions * desc_.H);
+    return dense(tape_layer<T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, desc_.directions * desc_.H);
   }
 
   // Where the gradient of layer l's input goes.
@@ -65,13 +66,13 @@ class Backward {
   Pass make_pass(int l, int d, const Array3& input) const {
     const int index = l * desc_.directions + d;
     const int64_t B = desc_.B, H = desc_.H, width = desc_.directions * H;
-    const TapeLayer<T> tape = tape_layer<Cell, T>(desc_, args_.tape, index);
+    const TapeLayer<T> tape = tape_layer<T>(desc_, args_.tape, index);
     Array3 dy = l == desc_.layers - 1 ? args_.dy : dense(scratch_.hidden[l % 2], B, width);
     if (dy.data) dy.data = static_cast<T*>(dy.data) + d * H;
     return Pass{l,
                 d,
                 index,
-                packed_layer<Cell, E>(desc_, args_.packed, index),
+                packed_layer<E>(desc_, args_.packed, index),
                 args_.dweights[index],
                 Walk{scratch_.order, args_.resets, args_.resets_stride0, args_.resets_stride1, d == 1},
                 input,
@@ -93,14 +94,14 @@ class Backward {
           thread_(thread % all.group_threads_),
           rows_{position_.row, all.plan_.row_groups},
           unit_group_(position_.unit),
-          table_(all.scratch_.pointers + thread * all.scratch_.tables * all.scratch_.pointer_rows),
-          row_(all.scratch_.backward_rows + thread * all.scratch_.group_rows),
-          memory_(all.scratch_.operands + thread * all.scratch_.operand_elements),
+          part_(part(all, thread, position_.unit)),
           carry_(all.scratch_.carry + position_.direction * all.desc_.B * all.desc_.H),
           row_count_(rows_.count(all.desc_.B)),
-          panels_(plain_panels<E>(all.desc_.H)),
-          first_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_)),
-          last_panel_(share(panels_.count, all.plan_.unit_groups, unit_group_ + 1)) {}
+          masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
+                 all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
+                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, unit_at(part_.first_panel),
+                 unit_at(part_.last_panel)),
+          flow_(all.desc_, all.args_, all.scratch_.flow, position_.direction) {}
 
     void run() {
       const SequenceDesc& desc = f_.desc_;
@@ -114,11 +115,28 @@ class Backward {
           if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, desc.directions * desc.H));
         }
       }
-      if (f_.args_.lengths && f_.args_.dx.data) clear_padding();
+      if (f_.args_.lengths && !f_.args_.steps && f_.args_.dx.data) clear_padding();
       pass_empty_rows();
     }
 
    private:
+    static BackwardPart<E> part(const Backward& all, int32_t thread, int64_t unit_group) {
+      const Scratch<E>& scratch = all.scratch_;
+      const Panels panels = plain_panels<E>(all.desc_.H);
+      return {all.desc_.H,
+              panels,
+              share(panels.count, all.plan_.unit_groups, unit_group),
+              share(panels.count, all.plan_.unit_groups, unit_group + 1),
+              scratch.pointers + thread * scratch.tables * scratch.pointer_rows,
+              scratch.operands + thread * scratch.operand_elements,
+              scratch.backward_rows + thread * scratch.group_rows};
+    }
+
+    // The first unit of a panel.
+    int64_t unit_at(int64_t panel) const {
+      return panel < part_.panels.count ? part_.panels.begin(panel) * N : f_.desc_.H;
+    }
+
     // The steps of a row are shared out among the threads that work on it.
     int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
     int64_t share_of_steps() const { return position_.direction * f_.plan_.unit_groups + unit_group_; }
@@ -132,7 +150,8 @@ class Backward {
       for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers())
-          dropout_elements(mask, at<T>(from, t, b), at<T>(to, t, b), width, (t * desc.B + b) * width);
+          dropout_elements(mask, at_step<T>(from, f_.args_.steps, t, b), at_step<T>(to, f_.args_.steps, t, b), width,
+                           input_element(desc, t, b, width));
       }
       barriers_.all();
     }
@@ -151,142 +170,173 @@ class Backward {
       const int64_t chunks = (steps + chunk - 1) / chunk;
       // Buffers alternate over directions and layers too: the last chunk written was the one with (0 + turn_) % 2.
       turn_ = (turn_ + chunks) % 2;
+      masks_.begin(pass.index);
+      LayerGrads grads = pass.grads;
+      T* const dropped = dropped_gradient(pass);
+      if (dropped) {
+        grads.weight[kWeightHh] = dropped;
+        for_own_rows_of_r([&](int64_t first, int64_t last) {
+          for (int64_t k = first * f_.desc_.H; k < last * f_.desc_.H; ++k) dropped[k] = T(0);
+        });
+      }
+      const ChunkGradients<E> gradients(f_.cell_, f_.desc_.H, pass.inputs, pass.weights, grads, sums(pass), thread_,
+                                        f_.group_threads_, part_.memory);
+      if (!f_.args_.sums) gradients.begin_sums();
       for (int64_t c = chunks - 1; c >= 0; --c) {
         const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;
         for (int64_t s = end - 1; s >= first; --s) {
           step(pass, s);
           barriers_.row_group();
+          if (f_.desc_.flow) add_flow(pass, s);
         }
         barriers_.direction();
         if (c == 0) initial_state(pass);
-        chunk_gradients(pass, first, end);
+        chunk_gradients(pass, gradients, first, end);
+      }
+      if (!f_.args_.sums) gradients.end_sums();
+      if (dropped)
+        for_own_rows_of_r([&](int64_t first, int64_t last) {
+          add_dropped_gradient(f_.desc_, pass.index, dropped, static_cast<T*>(pass.grads.weight[kWeightHh]), first,
+                               last);
+        });
+      if (f_.desc_.flow) {
+        flow_.norms(pass.index, share(f_.desc_.T, f_.group_threads_, thread_),
+                    share(f_.desc_.T, f_.group_threads_, thread_ + 1));
+        barriers_.direction();  // the sums are read: another direction's may take their place
       }
     }
 
-    T* dgates(int64_t s, int64_t r) const {
+    // The rows of a step are shared out among the threads that made them.
+    void add_flow(const Pass& pass, int64_t s) const {
+      const int64_t active = rows_.count(f_.scratch_.order.active[s]);
+      for (int64_t i = unit_group_; i < active; i += f_.plan_.unit_groups) {
+        const int64_t r = rows_.row(i);
+        flow_.add_row(s, r, pass.walk.time(s, r), pass.walk.order.batch[r]);
+      }
+    }
+
+    // Mine of this direction, or those that go on from piece to piece.
+    ColumnSums<T> sums(const Pass& pass) const {
+      T* const given = static_cast<T*>(f_.args_.sums);
+      const int64_t columns = f_.cell_.dgate_blocks * f_.desc_.H;
+      return given ? column_sums(given, pass.index, columns)
+                   : column_sums(f_.scratch_.sums, position_.direction, columns);
+    }
+
+    // Where the gradient of R is summed before weight dropout, null where it goes straight to its place.
+    T* dropped_gradient(const Pass& pass) const {
+      const bool drops = f_.desc_.weight_dropout > 0 && !f_.args_.sums && pass.grads.weight[kWeightHh];
+      const int64_t elements = f_.cell_.gates * f_.desc_.H * f_.desc_.H;
+      return drops ? f_.scratch_.dropped_gradient + position_.direction * elements : nullptr;
+    }
+
+    // visit(first, last): the rows of R that chunk_gradients gives to this thread, those of each gate.
+    template <class Visit>
+    void for_own_rows_of_r(const Visit& visit) const {
+      const int64_t H = f_.desc_.H, first = share(H, f_.group_threads_, thread_);
+      for (int gate = 0; gate < f_.cell_.gates; ++gate)
+        visit(gate * H + first, gate * H + share(H, f_.group_threads_, thread_ + 1));
+    }
+
+    // Row r of step s in one of two buffers of a chunk's rows.
+    T* chunk_row(T* const (&buffer)[2], int64_t s, int64_t r, int64_t width) const {
       const int64_t chunk = s / f_.plan_.chunk_steps, at_step = s % f_.plan_.chunk_steps;
       const int64_t row = (position_.direction * f_.plan_.chunk_steps + at_step) * f_.desc_.B + r;
-      return f_.scratch_.dgates[(chunk + turn_) % 2] + row * blocks * f_.desc_.H;
+      return buffer[(chunk + turn_) % 2] + row * width;
     }
+    T* dgates(int64_t s, int64_t r) const {
+      return chunk_row(f_.scratch_.dgates, s, r, f_.cell_.dgate_blocks * f_.desc_.H);
+    }
+    T* masked(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.masks.masked, s, r, f_.desc_.H); }
 
     // The h part of the next step's dgates, or zeros where the link to it is cut.
     const T* dgates_after(const Walk& walk, int64_t s, int64_t r) const {
-      return walk.cut(s + 1, r) ? f_.scratch_.zeros : dgates(s + 1, r) + Cell::h_first * f_.desc_.H;
+      return walk.cut(s + 1, r) ? f_.scratch_.zeros : dgates(s + 1, r) + f_.cell_.h_first * f_.desc_.H;
     }
 
     void step(const Pass& pass, int64_t s) {
       const RowOrder& order = f_.scratch_.order;
       const int64_t active = rows_.count(order.active[s]), continuing = rows_.count(order.active[s + 1]);
       gather_rows(pass, s, active, continuing);
-      multiply<E, NV>(
-          table_, continuing, pass.weights.r_back, panels_, G * f_.desc_.H, first_panel_, last_panel_, memory_,
-          [&](int64_t begin, int64_t row, int tall, int wide, int64_t part, int64_t parts)
-              __attribute__((always_inline)) {
-                for (int64_t r = part; r < tall; r += parts)
-                  for (int v = 0; v < wide; ++v) prefetch_inputs(row_[row + r], (begin + v) * N);
-              },
-          [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
-            for (int r = 0; r < tall; ++r)
-              for (int v = 0; v < wide; ++v, tile += N) finish(pass, row_[row + r], (begin + v) * N, L::load(tile));
-          });
-      for (int64_t i = continuing; i < active; ++i)
-        for (int64_t v = panels_.begin(first_panel_); v < panels_.begin(last_panel_); ++v)
-          finish(pass, row_[i], v * N, row_[i].start ? load_units(row_[i].start, v * N) : L::zero());
-    }
-
-    int count(int64_t unit) const { return static_cast<int>(f_.desc_.H - unit < N ? f_.desc_.H - unit : N); }
-    V load_units(const T* from, int64_t unit) const {
-      const int n = count(unit);
-      return n == N ? L::load(from + unit) : L::load(from + unit, n);
-    }
-    void store_units(T* to, int64_t unit, V v) const {
-      const int n = count(unit);
-      n == N ? L::store(to + unit, v) : L::store(to + unit, v, n);
-    }
-
-    // The tape comes from memory: what `finish` will read of it is on its way while the tile's sums are computed.
-    FR_INLINE void prefetch_inputs(const Row& row, int64_t unit) const {
-      for (int k = 0; k < Cell::tape_blocks; ++k) __builtin_prefetch(row.gates + k * f_.desc_.H + unit);
-      __builtin_prefetch(row.carry + unit);
-      __builtin_prefetch(row.carry_prev + unit);
-      if (row.dy) __builtin_prefetch(row.dy + unit);
-    }
-
-    // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after.
-    FR_INLINE void finish(const Pass& pass, const Row& row, int64_t unit, V dh) const {
-      const int64_t H = f_.desc_.H;
-      V tape[Cell::tape_blocks + 1], own[Cell::unit_values + 1], da[blocks];
-      for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = load_units(row.gates + k * H, unit);
-      for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(pass.weights.units + k * H, unit);
-      if (row.dy) dh = load_units(row.dy, unit) + dh;
-      const V dcarry = backward_of<Cell>(tape, own, load_units(row.carry_prev, unit), load_units(row.carry, unit), dh,
-                                         Cell::carry_gradient ? load_units(row.dcarry, unit) : L::zero(), da);
-      for (int k = 0; k < blocks; ++k) store_units(row.dgates + k * H, unit, da[k]);
-      if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, dcarry);
+      f_.kernels_.step(part_, pass.weights, continuing, active);
     }
 
     void gather_rows(const Pass& pass, int64_t s, int64_t active, int64_t continuing) {
       const SequenceDesc& desc = f_.desc_;
       const int64_t H = desc.H;
       const T* zeros = f_.scratch_.zeros;
+      const int64_t* const steps = f_.args_.steps;
+      const Array3 gates = dense(pass.gates, desc.B, f_.cell_.tape_blocks * H);
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = pass.walk.order.batch[r], t = pass.walk.time(s, r);
-        Row& row = row_[i];
-        row.dy = at_or_null<T>(pass.dy, t, b);
+        BackwardRow<T>& row = part_.row[i];
+        row.dy = pass.dy.data ? at_step<T>(pass.dy, steps, t, b) : nullptr;
         row.start = nullptr;
-        row.gates = pass.gates + (t * desc.B + b) * Cell::tape_blocks * H;
+        row.gates = at_step<T>(gates, steps, t, b);
         row.dgates = dgates(s, r);
         row.dcarry_prev = carry_ + r * H;
-        if (Cell::separate_carry) {
-          row.carry = at<T>(pass.c, t, b);
-          row.carry_prev = state_before(pass.walk, s, r, f_.args_.c0, pass.index, pass.c, zeros);
+        row.flow = desc.flow ? flow_.row(s, r) : nullptr;
+        row.masks = nullptr;
+        if (masks_.any()) row.masks = &mask_row_of(pass, s, i, r, t, i < continuing);
+        if (f_.cell_.has_cell_state) {
+          row.carry = at_step<T>(pass.c, steps, t, b);
+          row.carry_prev = state_before(pass.walk, s, r, f_.args_.c0, pass.index, pass.c, steps, zeros);
         } else {
-          row.carry = at<T>(pass.h, t, b);
-          row.carry_prev = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, zeros);
+          row.carry = at_step<T>(pass.h, steps, t, b);
+          row.carry_prev = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, steps, zeros);
         }
         if (i < continuing) {
-          table_[i] = dgates_after(pass.walk, s, r);
+          part_.table[i] = dgates_after(pass.walk, s, r);
           row.dcarry = pass.walk.cut(s + 1, r) ? zeros : row.dcarry_prev;
         } else {
           row.start = at_or_null<T>(f_.args_.dhn, pass.index, b);
-          const T* dcn = Cell::separate_carry ? at_or_null<T>(f_.args_.dcn, pass.index, b) : nullptr;
+          const T* dcn = f_.cell_.carry_gradient ? at_or_null<T>(f_.args_.dcn, pass.index, b) : nullptr;
           row.dcarry = dcn ? dcn : zeros;
         }
       }
+    }
+
+    MaskRow<T>& mask_row_of(const Pass& pass, int64_t s, int64_t i, int64_t r, int64_t t, bool continues) {
+      MaskRow<T>& masks = masks_.row(
+          i, r, t, state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.args_.steps, f_.scratch_.zeros));
+      if (masks.recurrent) masks.masked = masked(s, r);
+      if (continues && !pass.walk.cut(s + 1, r)) masks.past_after = masks.past;
+      return masks;
     }
 
     // dh0 and dc0 from the first step: the same product once more, its epilogue only storing.
     void initial_state(const Pass& pass) {
       const SequenceDesc& desc = f_.desc_;
       const int64_t H = desc.H, active = rows_.count(f_.scratch_.order.active[0]);
-      const bool direct = Cell::carry_gradient && !Cell::separate_carry;
+      const bool direct = f_.cell_.carry_gradient && !f_.cell_.has_cell_state && !f_.args_.dc0.data;
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = pass.walk.order.batch[r];
         const bool cut = pass.walk.cut(0, r);
-        table_[i] = cut ? f_.scratch_.zeros : dgates(0, r) + Cell::h_first * H;
-        row_[i].dgates = at_or_null<T>(f_.args_.dh0, pass.index, b);
-        row_[i].dcarry_prev = at_or_null<T>(f_.args_.dc0, pass.index, b);
-        row_[i].dcarry = cut || !Cell::carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
+        part_.table[i] = cut ? f_.scratch_.zeros : dgates(0, r) + f_.cell_.h_first * H;
+        part_.row[i].dgates = at_or_null<T>(f_.args_.dh0, pass.index, b);
+        part_.row[i].dcarry_prev = at_or_null<T>(f_.args_.dc0, pass.index, b);
+        part_.row[i].dcarry = cut || !f_.cell_.carry_gradient ? f_.scratch_.zeros : carry_ + r * H;
+        if (masks_.any()) part_.row[i].masks = &masks_.behind_initial(i, r, cut);
       }
       if (!f_.args_.dh0.data) return;
-      multiply<E, NV>(table_, active, pass.weights.r_back, panels_, G * H, first_panel_, last_panel_, memory_,
+      multiply<E, NV>(part_.table, active, pass.weights.r_back, part_.panels, f_.cell_.gates * H, part_.first_panel,
+                      part_.last_panel, part_.memory,
                       [&](int64_t begin, int64_t first, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {
-                            const Row& row = row_[first + r];
+                            const BackwardRow<T>& row = part_.row[first + r];
                             const int64_t unit = (begin + v) * N;
-                            const V dh = L::load(tile);
-                            store_units(row.dgates, unit, direct ? dh + load_units(row.dcarry, unit) : dh);
-                            if (Cell::separate_carry && row.dcarry_prev)
-                              store_units(row.dcarry_prev, unit, load_units(row.dcarry, unit));
+                            const V dh = arriving<E>(row, unit, H, L::load(tile));
+                            store_units(row.dgates, unit, H, direct ? dh + load_units(row.dcarry, unit, H) : dh);
+                            if (row.dcarry_prev) store_units(row.dcarry_prev, unit, H, load_units(row.dcarry, unit, H));
                           }
                       });
     }
 
     // dW, dR, db and dX of the steps [first, end), shared out over the direction group.
-    void chunk_gradients(const Pass& pass, int64_t first, int64_t end) {
+    void chunk_gradients(const Pass& pass, const ChunkGradients<E>& gradients, int64_t first, int64_t end) {
       const int64_t H = f_.desc_.H, stride = f_.scratch_.pointer_rows;
-      const T **const gate = table_, **const before = gate + stride, **const input = before + stride;
+      const T **const gate = part_.table, **const before = gate + stride, **const input = before + stride;
       const auto for_pairs = [&](auto&& visit) {
         int64_t pairs = 0;
         for (int64_t s = end - 1; s >= first; --s)
@@ -294,20 +344,20 @@ class Backward {
         return pairs;
       };
       const auto row = [&](const Array3& array, int64_t s, int64_t r) {
-        return at<T>(array, pass.walk.time(s, r), pass.walk.order.batch[r]);
+        return at_step<T>(array, f_.args_.steps, pass.walk.time(s, r), pass.walk.order.batch[r]);
       };
-      const ChunkGradients<Cell, E> gradients(H, pass.inputs, pass.weights, pass.grads, thread_, f_.group_threads_,
-                                              memory_);
       const int64_t pairs = for_pairs([&](int64_t k, int64_t s, int64_t r) {
         gate[k] = dgates(s, r);
-        before[k] = state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h, f_.scratch_.zeros);
+        before[k] = drops_states(f_.desc_) ? masked(s, r)
+                                           : state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h,
+                                                          f_.args_.steps, f_.scratch_.zeros);
         input[k] = row(pass.input, s, r);
       });
       gradients.weights(gate, before, input, pairs);
       if (!pass.dx.data) return;
       T** const dx = const_cast<T**>(input);
       for_pairs([&](int64_t k, int64_t s, int64_t r) {
-        gate[k] += Cell::x_first * H;
+        gate[k] += f_.cell_.x_first * H;
         dx[k] = row(pass.dx, s, r);
       });
       gradients.inputs(gate, dx, pairs, pass.direction > 0 && f_.plan_.direction_groups == 1);
@@ -322,8 +372,8 @@ class Backward {
       for (int64_t i = 0; i < row_count_; ++i) {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r], length = f_.scratch_.order.length[r];
         for (int64_t t = share_of_steps(); t < length; t += sharers()) {
-          T* const to = at<T>(dx, t, b);
-          const T* const from = at<T>(reverse, t, b);
+          T* const to = at_step<T>(dx, f_.args_.steps, t, b);
+          const T* const from = at_step<T>(reverse, f_.args_.steps, t, b);
           for (int64_t k = 0; k < f_.size_.inputs(l); ++k) to[k] = to[k] + from[k];
         }
       }
@@ -347,8 +397,7 @@ class Backward {
         for (int index = 0; index < f_.size_.stacks(); ++index) {
           const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
           if (f_.args_.dh0.data) copy_row(at<T>(f_.args_.dh0, index, b), at_or_null<T>(f_.args_.dhn, index, b), desc.H);
-          if (Cell::separate_carry && f_.args_.dc0.data)
-            copy_row(at<T>(f_.args_.dc0, index, b), at_or_null<T>(f_.args_.dcn, index, b), desc.H);
+          if (f_.args_.dc0.data) copy_row(at<T>(f_.args_.dc0, index, b), at_or_null<T>(f_.args_.dcn, index, b), desc.H);
         }
     }
 
@@ -358,20 +407,20 @@ class Backward {
     const int32_t thread_;  // in its direction group
     const RowGroup rows_;
     const int64_t unit_group_;
-    const T** const table_;
-    Row* const row_;
-    typename E::Operand* const memory_;  // what the engine packs rows and dgates into
+    const BackwardPart<E> part_;
     T* const carry_;
     const int64_t row_count_;
-    const Panels panels_;
-    const int64_t first_panel_, last_panel_;
+    UnitMasks<E> masks_;
+    const Flow<T> flow_;
     int64_t turn_ = 0;
   };
 
+  const BackwardKernels<E>& kernels_;
   const SequenceDesc& desc_;
   const BackwardArgs& args_;
   const Plan& plan_;
-  const StackSize<Cell, E> size_;
+  const StackSize<E> size_;
+  const CellFacts& cell_;
   Team* const team_;
   const Scratch<E> scratch_;
   const int32_t group_threads_;  // of a direction group

@@ -1,4 +1,5 @@
 // dW, dR, db and dX of a chunk of steps, once its dgates are there: products over all (step, row) pairs of the chunk.
+// db, and gradients of weights of units, are sums over all chunks, which go to their places behind the last.
 //
 // Weight gradients are shared out by hidden units, all gates of a unit to one thread, which packs its columns of
 // dgates once for dR and dW; dX by columns or by rows. A sum is never divided. The order of the pairs, latest step
@@ -9,54 +10,80 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
+// The sums of columns of dgates of a layer and direction, `index` of many in memory.
+template <class T>
+ColumnSums<T> column_sums(T* memory, int64_t index, int64_t columns) {
+  return {memory + 2 * index * columns, memory + (2 * index + 1) * columns};
+}
+
+// Gradients of biases and of weights of units += the sums of what they are added to, units first <= unit < last.
+template <class T>
+void add_sums(const CellFacts& cell, int64_t H, const LayerGrads& grads, const ColumnSums<T>& sums, int64_t first,
+              int64_t last) {
+  const auto add = [&](int32_t weight, int32_t part, int32_t block) {
+    T* const grad = static_cast<T*>(grads.weight[weight]);
+    for (int64_t unit = first; grad && unit < last; ++unit)
+      grad[part * H + unit] = grad[part * H + unit] + sums.total(block * H + unit);
+  };
+  for (int32_t gate = 0; gate < cell.gates; ++gate) {
+    add(kBiasIh, cell.x_gate[gate], cell.x_first + gate);
+    add(kBiasHh, cell.h_gate[gate], cell.h_first + gate);
+  }
+  int32_t block = cell.dgate_blocks - cell.unit_values;
+  for (int32_t w = kGateWeights; w < cell.weights.count; ++w)
+    for (int32_t i = 0; i < cell.weights.spec[w].blocks; ++i) add(w, i, block++);
+}
+
 // Part `thread` of `threads` of the gradients of one layer and direction.
-template <class Cell, class E>
+template <class E>
 class ChunkGradients {
   using T = typename E::Storage;
-  using Operand = typename E::Operand;
+  using Operand = OperandOf<E>;
   using OuterA = typename EngineOf<E>::OuterA;
   using L = Lanes<typename E::Accumulator>;
-  static constexpr int N = L::N, G = Cell::gates, NV = EngineOf<E>::vectors;
-  static constexpr int blocks = Cell::dgate_blocks - Cell::unit_values, all_blocks = Cell::dgate_blocks;
+  static constexpr int N = L::N, NV = EngineOf<E>::vectors;
 
  public:
-  // `memory` is what the engine packs into: of scratch's `operands`.
-  ChunkGradients(int64_t H, int64_t inputs, const PackedLayer<E>& weights, const LayerGrads& grads, int32_t thread,
-                 int32_t threads, Operand* memory)
-      : H_(H),
+  // `memory` is what the engine packs into: of scratch's `operands`. `sums` has a column for each of a row of dgates.
+  ChunkGradients(const CellFacts& cell, int64_t H, int64_t inputs, const PackedLayer<E>& weights,
+                 const LayerGrads& grads, const ColumnSums<T>& sums, int32_t thread, int32_t threads, Operand* memory)
+      : cell_(cell),
+        H_(H),
         inputs_(inputs),
         weights_(weights),
         grads_(grads),
+        sums_(sums),
         thread_(thread),
         threads_(threads),
         memory_(memory),
         first_(share(H, threads, thread)),
         last_(share(H, threads, thread + 1)) {}
 
-  // dR += (h part of dgates)^T states before the step, dW += (x part)^T inputs, db += dgates. Pair k is the row of
-  // dgates gate[k], of states before[k] and of the layer's input input[k].
+  // To be called before the first chunk of a layer and direction, and behind the last one.
+  void begin_sums() const {
+    for (int block = 0; block < cell_.dgate_blocks; ++block) sums_.clear(block * H_ + first_, block * H_ + last_);
+  }
+  void end_sums() const { add_sums<T>(cell_, H_, grads_, sums_, first_, last_); }
+
+  // dR += (h part of dgates)^T states before the step, dW += (x part)^T inputs, the sums += dgates. Pair k is the row
+  // of dgates gate[k], of states before[k] and of the layer's input input[k].
   void weights(const T* const* gate, const T* const* before, const T* const* input, int64_t pairs) const {
     if (first_ == last_) return;
-    OuterA tiles[blocks];
+    const int blocks = cell_.dgate_blocks - cell_.unit_values;
+    OuterA tiles[kMaxDgateBlocks];
     for (int block = 0; block < blocks; ++block) {
       tiles[block] = OuterA{block * H_ + first_, block * H_ + last_,
                             memory_ + outer_panel<E> + block * OuterA::elements(last_ - first_)};
-      sum_rows<T>(gate, pairs, tiles[block].first, tiles[block].last,
-                  bias(grads_.weight[kBiasIh], block, Cell::x_first, Cell::x_gate(block - Cell::x_first)),
-                  bias(grads_.weight[kBiasHh], block, Cell::h_first, Cell::h_gate(block - Cell::h_first)));
     }
-    for (int32_t w = kGateWeights, block = blocks; w < Cell::weights.count; ++w)
-      for (int i = 0; i < Cell::weights.spec[w].blocks; ++i, ++block)
-        if (T* const sum = static_cast<T*>(grads_.weight[w]))
-          sum_rows<T>(gate, pairs, block * H_ + first_, block * H_ + last_, sum + (i - block) * H_);
+    if (sums_wanted())
+      for (int block = 0; block < cell_.dgate_blocks; ++block)
+        sums_.add(gate, pairs, block * H_ + first_, block * H_ + last_);
     constexpr int64_t outer_block = EngineOf<E>::outer_block;
     for (int64_t k = 0; k < pairs; k += outer_block) {
       const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
-      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, all_blocks * H_);
-      part(before + k, count, H_, static_cast<T*>(grads_.weight[kWeightHh]), tiles + Cell::h_first,
-           [](int b) { return Cell::h_gate(b); });
-      part(input + k, count, inputs_, static_cast<T*>(grads_.weight[kWeightIh]), tiles + Cell::x_first,
-           [](int b) { return Cell::x_gate(b); });
+      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, cell_.dgate_blocks * H_);
+      part(before + k, count, H_, static_cast<T*>(grads_.weight[kWeightHh]), tiles + cell_.h_first, cell_.h_gate);
+      part(input + k, count, inputs_, static_cast<T*>(grads_.weight[kWeightIh]), tiles + cell_.x_first, cell_.x_gate);
     }
   }
 
@@ -68,8 +95,8 @@ class ChunkGradients {
     const int64_t row_last = by_panel ? pairs : share(pairs, threads_, thread_ + 1);
     const int64_t panel_first = by_panel ? share(panels.count, threads_, thread_) : 0;
     const int64_t panel_last = by_panel ? share(panels.count, threads_, thread_ + 1) : panels.count;
-    multiply<E, NV>(gate + row_first, row_last - row_first, weights_.w_back, panels, G * H_, panel_first, panel_last,
-                    memory_, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
+    multiply<E, NV>(gate + row_first, row_last - row_first, weights_.w_back, panels, cell_.gates * H_, panel_first,
+                    panel_last, memory_, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                       for (int r = 0; r < tall; ++r)
                         for (int v = 0; v < wide; ++v, tile += N) {
                           const int64_t n = (begin + v) * N;
@@ -82,28 +109,29 @@ class ChunkGradients {
   }
 
  private:
-  // The gradient of a bias whose part of dgates begins at block `part_first`, moved so that columns of dgates index it;
-  // null where the block is not in the part.
-  T* bias(void* grad, int block, int part_first, int gate) const {
-    const bool in_part = block >= part_first && block < part_first + G;
-    return grad && in_part ? static_cast<T*>(grad) + (gate - block) * H_ : nullptr;
+  bool sums_wanted() const {
+    bool wanted = false;
+    for (int32_t w = 0; w < cell_.weights.count; ++w)
+      wanted = wanted || (w != kWeightIh && w != kWeightHh && grads_.weight[w]);
+    return wanted;
   }
 
-  // weight (G * H, columns) += (a part of dgates)^T operand, my units of each of its G blocks.
-  template <class GateOf>
+  // weight (gates * H, columns) += (a part of dgates)^T operand, my units of each of its blocks.
   void part(const T* const* operand, int64_t count, int64_t columns, T* weight, const OuterA* tiles,
-            const GateOf& gate_of) const {
+            const int32_t* gate_of) const {
     if (!weight) return;
     for_outer_panels<E>(operand, count, columns, memory_, [&](int64_t n, int wide, int64_t left) {
-      for (int b = 0; b < G; ++b)
-        tiles[b].multiply(count, memory_, wide, left, weight + (gate_of(b) * H_ + first_) * columns + n, columns,
+      for (int b = 0; b < cell_.gates; ++b)
+        tiles[b].multiply(count, memory_, wide, left, weight + (gate_of[b] * H_ + first_) * columns + n, columns,
                           false);
     });
   }
 
+  const CellFacts& cell_;
   const int64_t H_, inputs_;
   const PackedLayer<E>& weights_;
   const LayerGrads& grads_;
+  const ColumnSums<T> sums_;
   const int32_t thread_, threads_;
   Operand* const memory_;
   const int64_t first_, last_;  // hidden units

@@ -6,82 +6,100 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "gemm/column_sums.hpp"
 #include "gemm/outer.hpp"
 #include "sequence/arena.hpp"
 #include "sequence/barriers.hpp"
+#include "sequence/cells.hpp"
+#include "sequence/flow_scratch.hpp"
+#include "sequence/mask_scratch.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
 // How a cell's units and gates fill a panel: `units` vectors of hidden units, the gates of each side by side, so that a
 // tile holds everything its units need and finishes them. In a vector of units gate g of unit u is column g * s + u, s
 // being the number of units: N, but fewer at the end of H, which then takes fewer vectors as well.
-template <class Cell, class E>
-struct PanelShape {
-  static constexpr int units = Cell::gates == 1 ? EngineOf<E>::vectors : 1;
-  static constexpr int vectors = units * Cell::gates;
-  static_assert(vectors <= EngineOf<E>::vectors, "a panel must have room for all gates of a vector of units");
-};
+template <class E>
+constexpr int panel_units(int gates) {
+  return gates == 1 ? EngineOf<E>::vectors : 1;
+}
+template <class E>
+constexpr int panel_vectors(int gates) {
+  return panel_units<E>(gates) * gates;
+}
 
 // The panels of the gates of H units.
-template <class Cell, class E>
-Panels gate_panels(int64_t H) {
+template <class E>
+Panels gate_panels(int gates, int64_t H) {
   using T = typename E::Accumulator;
-  constexpr int N = Lanes<T>::N, NV = PanelShape<Cell, E>::vectors;
-  const int64_t vectors = H / N * Cell::gates + vectors_of<T>(H % N * Cell::gates);
-  return Cell::gates == 1 ? even_panels<NV>(vectors) : full_panels<NV>(vectors);
+  constexpr int N = Lanes<T>::N;
+  const int64_t vectors = H / N * gates + vectors_of<T>(H % N * gates);
+  return gates == 1 ? even_panels(vectors, panel_vectors<E>(gates)) : full_panels(vectors, panel_vectors<E>(gates));
 }
 
 // Those of the plain products of backward (dh = dgates R, dX = dgates W): columns are units or inputs.
 template <class E>
 Panels plain_panels(int64_t columns) {
-  return even_panels<EngineOf<E>::vectors>(vectors_of<typename E::Accumulator>(columns));
+  return even_panels(vectors_of<typename E::Accumulator>(columns), EngineOf<E>::vectors);
 }
 
+template <class E>
+Plan plan_of(const SequenceDesc& desc) {
+  const int gates = facts(desc.cell).gates;
+  return make_plan<E>(desc, gates, gate_panels<E>(gates, desc.H).count);
+}
+
+// Rows of all steps.
+inline int64_t rows_of(const SequenceDesc& desc) { return desc.is_packed ? desc.rows : desc.T * desc.B; }
+
 // Sizes derived from a descriptor that every piece below needs.
-template <class Cell, class E>
+template <class E>
 struct StackSize {
-  explicit StackSize(const SequenceDesc& desc) : desc(desc) {}
+  explicit StackSize(const SequenceDesc& desc) : desc(desc), cell(facts(desc.cell)) {}
 
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
   int64_t widest_input() const { return desc.layers > 1 && inputs(1) > desc.I ? inputs(1) : desc.I; }
-  Panels gates() const { return gate_panels<Cell, E>(desc.H); }
+  Panels gates() const { return gate_panels<E>(cell.gates, desc.H); }
   int stacks() const { return desc.layers * desc.directions; }
 
   const SequenceDesc& desc;
+  const CellFacts& cell;
 };
 
 template <class E>
 struct PackedLayer {
-  using Operand = typename E::Operand;
+  using Operand = OperandOf<E>;
   using Storage = typename E::Storage;
 
   Operand* w;       // forward, gate-interleaved panels over inputs
   Operand* r;       // forward, gate-interleaved panels over H
   Storage* bias_x;  // as the panels' columns, zeros without bias
   Storage* bias_h;
-  Storage* units;   // (unit_values, H)
-  Operand* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
-  Operand* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row
+  Storage* units;    // (unit_values, H)
+  Operand* w_back;   // plain panels: columns are inputs, k runs over the x part of a dgates row
+  Operand* r_back;   // plain panels: columns are units, k runs over the h part of a dgates row
+  Storage* dropped;  // (G * H, H): R after weight dropout
 };
 
-template <class Cell, class E>
+template <class E>
 PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int index, size_t* bytes = nullptr) {
-  using Operand = typename E::Operand;
+  using Operand = OperandOf<E>;
   using Storage = typename E::Storage;
-  const StackSize<Cell, E> size(desc);
+  const StackSize<E> size(desc);
   const auto elements = [](const Panels& panels, int64_t K) { return EngineOf<E>::panel_elements(panels.vectors, K); };
   Arena arena(const_cast<void*>(packed));
   PackedLayer<E> layer{};
   for (int i = 0; i <= index; ++i) {
-    const int64_t inputs = size.inputs(i / desc.directions), K_back = Cell::gates * desc.H;
+    const int64_t inputs = size.inputs(i / desc.directions), K_back = size.cell.gates * desc.H;
     const Panels gates = size.gates();
     layer.w = arena.take<Operand>(elements(gates, inputs));
     layer.r = arena.take<Operand>(elements(gates, desc.H));
     layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
-    layer.units = arena.take<Storage>(Cell::unit_values * desc.H);
+    layer.units = arena.take<Storage>(size.cell.unit_values * desc.H);
     layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
     layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), K_back));
+    layer.dropped = arena.take<Storage>(desc.weight_dropout > 0 ? K_back * desc.H : 0);
   }
   if (bytes) *bytes = arena.used();
   return layer;
@@ -95,18 +113,19 @@ struct TapeLayer {
   T* gates;  // (T, B, tape_blocks * H)
 };
 
-template <class Cell, class T>
+template <class T>
 TapeLayer<T> tape_layer(const SequenceDesc& desc, const void* tape, int index, size_t* bytes = nullptr) {
+  const CellFacts& cell = facts(desc.cell);
   Arena arena(const_cast<void*>(tape));
-  const int64_t cells = desc.T * desc.B * desc.H;
+  const int64_t cells = rows_of(desc) * desc.H;
   T* h = nullptr;
   TapeLayer<T> layer{};
   for (int i = 0; i <= index; ++i) {
     const int d = i % desc.directions;
     if (d == 0) h = arena.take<T>(cells * desc.directions);
     layer.h = h ? h + d * desc.H : nullptr;
-    layer.c = arena.take<T>(Cell::separate_carry ? cells : 0);
-    layer.gates = arena.take<T>(cells * Cell::tape_blocks);
+    layer.c = arena.take<T>(cell.has_cell_state ? cells : 0);
+    layer.gates = arena.take<T>(cells * cell.tape_blocks);
   }
   if (bytes) *bytes = arena.used();
   return layer;
@@ -127,6 +146,7 @@ struct ForwardRow {
   T *h, *y, *hn;
   T *carry, *cn;
   T* gates;
+  const MaskRow<T>* masks;
 };
 
 // What one row of one backward step reads and writes.
@@ -138,12 +158,14 @@ struct BackwardRow {
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;
+  const MaskRow<T>* masks;
+  T* flow;  // null, or where the whole gradient of h goes and, behind it, that of c
 };
 
 // Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
-template <class Cell, class E>
-int64_t gradient_operands(int64_t units) {
-  return outer_panel<E> + (Cell::dgate_blocks - Cell::unit_values) * EngineOf<E>::OuterA::elements(units);
+template <class E>
+int64_t gradient_operands(const CellFacts& cell, int64_t units) {
+  return outer_panel<E> + (cell.dgate_blocks - cell.unit_values) * EngineOf<E>::OuterA::elements(units);
 }
 
 // Elements of a thread's part of a block, so that no two threads write to one line.
@@ -161,22 +183,27 @@ struct Scratch {
   T* dropped;          // (T, B, D * H): a layer's input after dropout
   T* carry;            // per direction group (B, H): forward without tape: c; backward: gradient of the carry
   T* dgates[2];        // per direction group (chunk rows, dgate_blocks * H)
+  T* sums;             // per direction group (2, dgate_blocks * H): of columns of dgates
   T* dx_reverse;       // (T, B, inputs): dX of the second direction where both run at once
   const T** pointers;  // per thread: `tables` row pointer tables of `pointer_rows`
   ForwardRow<T>* forward_rows;  // per thread: `group_rows`
   BackwardRow<T>* backward_rows;
-  T* pre;                         // per thread: `pre_elements`, X W + b_ih of a chunk of steps
-  typename E::Operand* operands;  // per thread: `operand_elements`, what the engine packs of rows and dgates
+  T* pre;                  // per thread: `pre_elements`, X W + b_ih of a chunk of steps
+  OperandOf<E>* operands;  // per thread: `operand_elements`, what the engine packs of rows and dgates
+  T* dropped_gradient;     // per direction group (G * H, H): backward: of R after weight dropout
+  MaskScratch<T> masks;
+  FlowScratch<T> flow;
   int64_t zeros_count, pointer_rows, group_rows, pre_elements, operand_elements;
   int tables;
 };
 
-template <class Cell, class E>
+template <class E>
 Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, void* memory, size_t* bytes = nullptr) {
   using T = typename E::Storage;
-  const StackSize<Cell, E> size(desc);
+  const StackSize<E> size(desc);
+  const CellFacts& cell = size.cell;
   const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
-  const int64_t cells = desc.T * desc.B * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
+  const int64_t cells = rows_of(desc) * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
   const int64_t widest = size.widest_input();
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
   const int64_t group_panels = (size.gates().count + plan.unit_groups - 1) / plan.unit_groups;
@@ -187,32 +214,36 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.order.active = arena.take<int64_t>(desc.T + 1);
   s.order.next = arena.take<int64_t>(desc.T + 1);
   s.barrier = arena.take<Barrier>(barriers_of(plan));
-  s.zeros_count = Cell::dgate_blocks * desc.H;
+  s.zeros_count = cell.dgate_blocks * desc.H;
   s.zeros = arena.take<T>(s.zeros_count);
   const int inner = desc.layers - 1;
   for (int i = 0; i < 2; ++i) s.hidden[i] = arena.take<T>((backward || !desc.train) && inner > i ? cells : 0);
   s.dropped = arena.take<T>(desc.train && desc.dropout > 0 && inner > 0 ? cells : 0);
-  const bool carries = backward ? Cell::carry_gradient : Cell::separate_carry && !desc.train;
+  const bool carries = backward ? cell.carry_gradient : cell.has_cell_state && !desc.train;
   s.carry = arena.take<T>(carries ? plan.direction_groups * desc.B * desc.H : 0);
   if (backward)
-    for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * Cell::dgate_blocks * desc.H);
-  s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? desc.T * desc.B * widest : 0);
+    for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * cell.dgate_blocks * desc.H);
+  s.sums = arena.take<T>(backward ? 2 * plan.direction_groups * cell.dgate_blocks * desc.H : 0);
+  s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? rows_of(desc) * widest : 0);
   s.group_rows = group_rows;
   s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
   s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
   s.tables = backward ? 3 : 1;
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
-  const int64_t pre_columns = group_panels * PanelShape<Cell, E>::vectors * Lanes<T>::N;
+  const int64_t pre_columns = group_panels * panel_vectors<E>(cell.gates) * Lanes<T>::N;
   s.pre_elements = apart(backward ? 0 : s.pointer_rows * pre_columns);
   s.pre = arena.take<T>(threads * s.pre_elements);
   // Rows of a product are packed once the weight gradients before it are done, and the other way round.
   const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
-  const int64_t rows =
-      EngineOf<E>::a_elements(s.pointer_rows, backward ? Cell::gates * desc.H : larger(widest, desc.H));
-  const int64_t columns = backward ? gradient_operands<Cell, E>((desc.H + group_threads - 1) / group_threads) : 0;
+  const int64_t rows = EngineOf<E>::a_elements(s.pointer_rows, backward ? cell.gates * desc.H : larger(widest, desc.H));
+  const int64_t columns = backward ? gradient_operands<E>(cell, (desc.H + group_threads - 1) / group_threads) : 0;
   s.operand_elements = apart(larger(rows, columns));
-  s.operands = arena.take<typename E::Operand>(threads * s.operand_elements);
+  s.operands = arena.take<OperandOf<E>>(threads * s.operand_elements);
+  const bool drops_weights = backward && desc.weight_dropout > 0;
+  s.dropped_gradient = arena.take<T>(drops_weights ? plan.direction_groups * cell.gates * desc.H * desc.H : 0);
+  s.masks = mask_scratch<T>(desc, plan, backward, group_rows, arena);
+  if (backward && desc.flow) s.flow = flow_scratch<T>(desc, plan.direction_groups, arena);
   if (bytes) *bytes = arena.used();
   return s;
 }

@@ -2,43 +2,44 @@
 #pragma once
 
 #include "gemm/parallel.hpp"
-#include "sequence/layout.hpp"
+#include "sequence/masks.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Which row of a weight (G * H, K) each lane of a vector of gates stands for (layout.hpp: PanelShape), lane by lane.
-template <class Cell, int N>
+// Which row of a weight (G * H, K) each lane of a vector of gates stands for (layout.hpp: panel_units), lane by lane.
+template <int N>
 class GateRows {
  public:
-  GateRows(int64_t H, int64_t vector)
-      : H_(H),
-        first_unit_(vector / Cell::gates * N),
+  GateRows(int64_t gates, int64_t H, int64_t vector)
+      : gates_(gates),
+        H_(H),
+        first_unit_(vector / gates * N),
         units_(H - first_unit_ < N ? H - first_unit_ : N),
-        gate_(vector % Cell::gates * N / units_),
-        unit_(vector % Cell::gates * N % units_) {}
+        gate_(vector % gates * N / units_),
+        unit_(vector % gates * N % units_) {}
 
   // The next lane's row; -1 where the lane is padding.
   int64_t next() {
-    const int64_t row = gate_ < Cell::gates ? gate_ * H_ + first_unit_ + unit_ : -1;
+    const int64_t row = gate_ < gates_ ? gate_ * H_ + first_unit_ + unit_ : -1;
     if (++unit_ == units_) unit_ = 0, ++gate_;
     return row;
   }
 
  private:
-  const int64_t H_, first_unit_, units_;
+  const int64_t gates_, H_, first_unit_, units_;
   int64_t gate_, unit_;
 };
 
 // Gate-interleaved panels first <= p < last of a weight (G * H, K).
-template <class Cell, class E>
-void pack_gates(typename E::Operand* packed, const typename E::Storage* weight, int64_t ld, int64_t H, int64_t K,
+template <class E>
+void pack_gates(OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld, int gates, int64_t H, int64_t K,
                 const Panels& panels, int64_t first, int64_t last) {
   constexpr int N = Lanes<typename E::Accumulator>::N;
   for (int64_t p = first; p < last; ++p) {
     const int64_t begin = panels.begin(p);
     const int wide = panels.wide(p);
     for (int v = 0; v < wide; ++v) {
-      GateRows<Cell, N> rows(H, begin + v);
+      GateRows<N> rows(gates, H, begin + v);
       EngineOf<E>::pack_columns(packed + EngineOf<E>::panel_elements(begin, K), wide, v, K, [&](int) {
         const int64_t row = rows.next();
         return row < 0 ? nullptr : weight + row * ld;
@@ -48,11 +49,11 @@ void pack_gates(typename E::Operand* packed, const typename E::Storage* weight, 
 }
 
 // A bias (G * H) as the columns of those panels; zeros where there is none.
-template <class Cell, class T>
-void pack_bias(T* packed, const T* bias, int64_t H, const Panels& panels, int64_t first, int64_t last) {
+template <class T>
+void pack_bias(T* packed, const T* bias, int gates, int64_t H, const Panels& panels, int64_t first, int64_t last) {
   constexpr int N = Lanes<T>::N;
   for (int64_t vector = panels.begin(first); vector < panels.begin(last); ++vector) {
-    GateRows<Cell, N> rows(H, vector);
+    GateRows<N> rows(gates, H, vector);
     for (int lane = 0; lane < N; ++lane) {
       const int64_t row = rows.next();
       packed[vector * N + lane] = bias && row >= 0 ? bias[row] : T(0);
@@ -60,54 +61,65 @@ void pack_bias(T* packed, const T* bias, int64_t H, const Panels& panels, int64_
   }
 }
 
-// Plain panels for a product with rows of dgates: k runs over the blocks of one part of the row, `gate_of(block)` says
-// which gate's rows of the weight they meet.
-template <class Cell, class E, class GateOf>
-void pack_back(typename E::Operand* packed, const typename E::Storage* weight, int64_t ld, int64_t H, int64_t columns,
-               const Panels& panels, int64_t first, int64_t last, GateOf&& gate_of) {
+// Plain panels for a product with rows of dgates: k runs over the `gates` blocks of one part of the row, the rows of
+// weight that block b meets are those of gate_of[b].
+template <class E>
+void pack_back(OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld, int gates, const int32_t* gate_of,
+               int64_t H, int64_t columns, const Panels& panels, int64_t first, int64_t last) {
   using Engine = EngineOf<E>;
   constexpr int N = Lanes<typename E::Accumulator>::N;
   constexpr int64_t strip = Engine::pack_strip;
-  const int64_t K = Cell::gates * H;
+  const int64_t K = gates * H;
   // Rows of the weight outside, panels inside: a row is read once, from end to end.
   for (int64_t row = 0; row < K; row += strip)
     for (int64_t p = first; p < last; ++p) {
       const int64_t begin = panels.begin(p);
       Engine::pack_rows(packed + Engine::panel_elements(begin, K), panels.wide(p), K, row,
-                        K - row < strip ? K : row + strip, columns - begin * N, [&](int64_t k) {
-                          return weight + (gate_of(static_cast<int>(k / H)) * H + k % H) * ld + begin * N;
-                        });
+                        K - row < strip ? K : row + strip, columns - begin * N,
+                        [&](int64_t k) { return weight + (gate_of[k / H] * H + k % H) * ld + begin * N; });
     }
 }
 
-template <class Cell, class E>
+template <class E>
 void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* packed, Team* team) {
   using T = typename E::Storage;
-  const StackSize<Cell, E> size(desc);
-  const int64_t elements = int64_t(Cell::gates) * desc.H * (desc.H + desc.I) * size.stacks();
+  const StackSize<E> size(desc);
+  const CellFacts& cell = size.cell;
+  const int64_t elements = int64_t(cell.gates) * desc.H * (desc.H + desc.I) * size.stacks();
   const int32_t offered = desc.threads < team->size ? desc.threads : team->size;
   const int32_t threads = elements < 65536 ? 1 : offered;
+  if (desc.weight_dropout > 0)
+    parallel(team, threads, [&](int32_t thread) {
+      for (int i = 0; i < size.stacks(); ++i) {
+        const WeightView& from = weights[i].weight[kWeightHh];
+        const int64_t rows = cell.gates * desc.H;
+        drop_weight<T>(desc, i, static_cast<const T*>(from.data), from.row_stride,
+                       packed_layer<E>(desc, packed, i).dropped, share(rows, threads, thread),
+                       share(rows, threads, thread + 1));
+      }
+    });
   parallel(team, threads, [&](int32_t thread) {
     for (int i = 0; i < size.stacks(); ++i) {
-      const PackedLayer<E> to = packed_layer<Cell, E>(desc, packed, i);
+      const PackedLayer<E> to = packed_layer<E>(desc, packed, i);
       const LayerWeights& from = weights[i];
       const int64_t H = desc.H, inputs = size.inputs(i / desc.directions);
       const Panels gates = size.gates(), columns = plain_panels<E>(inputs), units = plain_panels<E>(H);
       const auto first = [&](const Panels& panels) { return share(panels.count, threads, thread); };
       const auto last = [&](const Panels& panels) { return share(panels.count, threads, thread + 1); };
       const auto data = [&](int32_t which) { return static_cast<const T*>(from.weight[which].data); };
-      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = from.weight[kWeightHh].row_stride;
-      pack_gates<Cell, E>(to.w, data(kWeightIh), ld_ih, H, inputs, gates, first(gates), last(gates));
-      pack_gates<Cell, E>(to.r, data(kWeightHh), ld_hh, H, H, gates, first(gates), last(gates));
-      pack_bias<Cell>(to.bias_x, data(kBiasIh), H, gates, first(gates), last(gates));
-      pack_bias<Cell>(to.bias_h, data(kBiasHh), H, gates, first(gates), last(gates));
+      const bool drops = desc.weight_dropout > 0;
+      const T* const hh = drops ? to.dropped : data(kWeightHh);
+      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = drops ? H : from.weight[kWeightHh].row_stride;
+      pack_gates<E>(to.w, data(kWeightIh), ld_ih, cell.gates, H, inputs, gates, first(gates), last(gates));
+      pack_gates<E>(to.r, hh, ld_hh, cell.gates, H, H, gates, first(gates), last(gates));
+      pack_bias(to.bias_x, data(kBiasIh), cell.gates, H, gates, first(gates), last(gates));
+      pack_bias(to.bias_h, data(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
       T* own = to.units;
-      for (int32_t w = kGateWeights; w < Cell::weights.count && thread == 0; ++w)
-        for (int64_t k = 0; k < Cell::weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
-      pack_back<Cell, E>(to.w_back, data(kWeightIh), ld_ih, H, inputs, columns, first(columns), last(columns),
-                         [](int k) { return Cell::x_gate(k); });
-      pack_back<Cell, E>(to.r_back, data(kWeightHh), ld_hh, H, H, units, first(units), last(units),
-                         [](int k) { return Cell::h_gate(k); });
+      for (int32_t w = kGateWeights; w < cell.weights.count && thread == 0; ++w)
+        for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
+      pack_back<E>(to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns, first(columns),
+                   last(columns));
+      pack_back<E>(to.r_back, hh, ld_hh, cell.gates, cell.h_gate, H, H, units, first(units), last(units));
     }
   });
 }

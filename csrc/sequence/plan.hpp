@@ -28,9 +28,9 @@ struct GridPosition {
 
 inline int32_t threads_of(const Plan& plan) { return plan.direction_groups * plan.row_groups * plan.unit_groups; }
 
-template <class Cell, class E>
-Plan make_plan(const SequenceDesc& desc, int64_t unit_panels) {
-  const int64_t recurrent = Cell::gates * desc.H * desc.H;
+template <class E>
+Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
+  const int64_t recurrent = gates * desc.H * desc.H;
   Plan plan{"grid", 1, 1, 1, desc.B > 0 ? EngineOf<E>::chunk_rows(recurrent) / desc.B : 1};
   if (plan.chunk_steps < 1) plan.chunk_steps = 1;
   if (plan.chunk_steps > desc.T) plan.chunk_steps = desc.T > 0 ? desc.T : 1;
@@ -39,13 +39,13 @@ Plan make_plan(const SequenceDesc& desc, int64_t unit_panels) {
                       desc.row_groups, desc.unit_groups, plan.chunk_steps};
     return threads_of(wanted) <= desc.threads ? wanted : plan;
   }
-  const double step = 2.0 * desc.B * Cell::gates * desc.H * desc.H;
+  const double step = 2.0 * desc.B * gates * desc.H * desc.H;
   const double total = step * desc.T * desc.layers * desc.directions;
   if (desc.threads <= 1 || total / desc.threads < kFlopsPerFork) return plan;
   // Directions share nothing but a layer's input, so they go first.
   if (desc.directions == 2 && desc.threads % 2 == 0) plan.direction_groups = 2;
   const int32_t n = desc.threads / plan.direction_groups;
-  const int64_t recurrent_bytes = recurrent * static_cast<int64_t>(sizeof(typename E::Operand));
+  const int64_t recurrent_bytes = recurrent * E::parts * static_cast<int64_t>(sizeof(OperandOf<E>));
   const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
   const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
   if (rows_fill_tiles || rows_cached)

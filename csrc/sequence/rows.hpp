@@ -19,6 +19,12 @@ FR_FN T* at_or_null(const Array3& a, int64_t i, int64_t j) {
   return a.data ? at<T>(a, i, j) : nullptr;
 }
 
+// Row b of step t of an array, packed where there are `steps` (backend/sequence.hpp).
+template <class T>
+FR_FN T* at_step(const Array3& a, const int64_t* steps, int64_t t, int64_t b) {
+  return steps ? static_cast<T*>(a.data) + (steps[t] + b) * a.stride1 : at<T>(a, t, b);
+}
+
 // (t, b, feature) view of a buffer with `width` features a row.
 template <class T>
 Array3 dense(T* data, int64_t B, int64_t width) {
@@ -31,8 +37,9 @@ void copy_row(T* to, const T* from, int64_t count) {
   for (int64_t k = 0; k < count; ++k) to[k] = from ? from[k] : T(0);
 }
 
-// Sorts rows by falling length, keeping the order of equal ones; without lengths every row is active all T steps.
-inline void order_rows(const int64_t* lengths, int64_t T, int64_t B, const RowOrder& order) {
+// Sorts rows by falling length, keeping the order of equal ones, the batch's or the `given` one; without lengths every
+// row is active all T steps.
+inline void order_rows(const int64_t* lengths, const int64_t* given, int64_t T, int64_t B, const RowOrder& order) {
   if (!lengths) {
     for (int64_t b = 0; b < B; ++b) {
       order.batch[b] = b;
@@ -48,8 +55,8 @@ inline void order_rows(const int64_t* lengths, int64_t T, int64_t B, const RowOr
   for (int64_t s = T - 1; s >= 0; --s) order.active[s] += order.active[s + 1];
   // A row of length n comes after the longer ones, of which there are active[n]; equal ones stay in order.
   for (int64_t n = 0; n <= T; ++n) order.next[n] = order.active[n];
-  for (int64_t b = 0; b < B; ++b) {
-    const int64_t r = order.next[lengths[b]]++;
+  for (int64_t i = 0; i < B; ++i) {
+    const int64_t b = given ? given[i] : i, r = order.next[lengths[b]]++;
     order.batch[r] = b;
     order.length[r] = lengths[b];
   }
@@ -87,11 +94,11 @@ struct RowGroup {
 // before.
 template <class T>
 const T* state_before(const Walk& walk, int64_t s, int64_t r, const Array3& initial, int64_t index,
-                      const Array3& states, const T* zeros) {
+                      const Array3& states, const int64_t* steps, const T* zeros) {
   if (walk.cut(s, r)) return zeros;
   const int64_t b = walk.order.batch[r];
   if (s == 0) return initial.data ? at<T>(initial, index, b) : zeros;
-  return at<T>(states, walk.time(s - 1, r), b);
+  return at_step<T>(states, steps, walk.time(s - 1, r), b);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

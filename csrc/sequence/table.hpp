@@ -2,109 +2,131 @@
 #pragma once
 
 #include "backend/status.hpp"
-#include "cells/list.hpp"
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
 #include "sequence/pack.hpp"
+#include "sequence/recompute.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <class Cell_, class E_>
-struct Instance {
-  using Cell = Cell_;
-  using E = E_;
-};
-
-template <class E, class Do>
-Status with_cell(CellKind kind, Do&& run) {
+// What a cell and an element compute a step with; null for a kind that is no cell.
+template <class E>
+const ForwardKernels<E>* forward_kernels(CellKind kind) {
   using M = Math<typename E::Accumulator>;
   switch (kind) {
-#define FUSEDRNN_RUN(kind, Type) \
-  case CellKind::kind:           \
-    return run(Instance<Type<M>, E>());
-    FUSEDRNN_CELLS(FUSEDRNN_RUN)
-#undef FUSEDRNN_RUN
+#define FUSEDRNN_KERNELS(kind, Type) \
+  case CellKind::kind:               \
+    return &ForwardStep<Type<M>, E>::kernels;
+    FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
+#undef FUSEDRNN_KERNELS
   }
-  return fail(Status::invalid_argument, "unknown cell");
+  return nullptr;
+}
+template <class E>
+const BackwardKernels<E>* backward_kernels(CellKind kind) {
+  using M = Math<typename E::Accumulator>;
+  switch (kind) {
+#define FUSEDRNN_KERNELS(kind, Type) \
+  case CellKind::kind:               \
+    return &BackwardStep<Type<M>, E>::kernels;
+    FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
+#undef FUSEDRNN_KERNELS
+  }
+  return nullptr;
 }
 
-// run(Instance<Cell, E>()) for the cell and the element of a descriptor.
-template <class Do>
-Status with_instance(const SequenceDesc& desc, Do&& run) {
+// run(element) for the element of a descriptor whose cell there is.
+template <class Run>
+Status with_sequence(const SequenceDesc& desc, Run&& run) {
   if (desc.plan != PlanKind::automatic)
     return fail(Status::unsupported, desc.plan_required
                                          ? "algo must be 'auto' on a CPU: all others are plans of CUDA devices"
                                          : "a plan with a name is a GPU's: on a CPU a plan is a grid like 2x1");
-  return with_element(desc.dtype, desc.precision,
-                      [&](auto element) { return with_cell<decltype(element)>(desc.cell, run); });
+  if (!is_cell(desc.cell)) return fail(Status::invalid_argument, "unknown cell");
+  if (desc.recompute != 0 && (desc.directions > 1 || desc.is_packed))
+    return fail(Status::unsupported, "recompute must be 0 with two directions, and with packed rows");
+  return with_element(desc.dtype, desc.precision, run);
 }
 
-template <class Cell, class E>
-Plan plan_of(const SequenceDesc& desc) {
-  return make_plan<Cell, E>(desc, gate_panels<Cell, E>(desc.H).count);
+template <class E>
+void sizes_of(const SequenceDesc& desc, SequenceSizes* sizes) {
+  const int last = desc.layers * desc.directions - 1;
+  const Plan plan = plan_of<E>(desc);
+  *sizes = SequenceSizes{};
+  packed_layer<E>(desc, nullptr, last, &sizes->packed);
+  if (in_pieces<E>(desc)) {
+    const Pieces<E> ahead(desc, false, nullptr), back(desc, true, nullptr);
+    sizes->tape = ahead.tape_bytes();
+    sizes->forward = ahead.bytes();
+    sizes->backward = back.bytes();
+    return;
+  }
+  if (desc.train) tape_layer<typename E::Storage>(desc, nullptr, last, &sizes->tape);
+  scratch<E>(desc, plan, false, nullptr, &sizes->forward);
+  if (desc.train) scratch<E>(desc, plan, true, nullptr, &sizes->backward);
 }
 
 inline Status sequence_plan(const SequenceDesc* desc, Plan* plan) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    *plan = plan_of<typename I::Cell, typename I::E>(*desc);
+  return with_sequence(*desc, [&](auto element) {
+    *plan = plan_of<decltype(element)>(*desc);
     return Status::ok;
   });
 }
 
 inline Status sequence_sizes(const SequenceDesc* desc, SequenceSizes* sizes) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    using Cell = typename I::Cell;
-    using E = typename I::E;
-    const int last = desc->layers * desc->directions - 1;
-    const Plan plan = plan_of<Cell, E>(*desc);
-    *sizes = SequenceSizes{};
-    packed_layer<Cell, E>(*desc, nullptr, last, &sizes->packed);
-    if (desc->train) tape_layer<Cell, typename E::Storage>(*desc, nullptr, last, &sizes->tape);
-    scratch<Cell, E>(*desc, plan, false, nullptr, &sizes->forward);
-    if (desc->train) scratch<Cell, E>(*desc, plan, true, nullptr, &sizes->backward);
+  return with_sequence(*desc, [&](auto element) {
+    sizes_of<decltype(element)>(*desc, sizes);
     return Status::ok;
   });
 }
 
 inline Status sequence_pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed, Stream stream) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    pack_stack<typename I::Cell, typename I::E>(*desc, weights, packed, static_cast<Team*>(stream));
+  return with_sequence(*desc, [&](auto element) {
+    pack_stack<decltype(element)>(*desc, weights, packed, static_cast<Team*>(stream));
     return Status::ok;
   });
 }
 
 inline Status sequence_forward(const SequenceDesc* desc, const ForwardArgs* args, void* workspace, Stream stream) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    const Plan plan = plan_of<typename I::Cell, typename I::E>(*desc);
-    Forward<typename I::Cell, typename I::E>(*desc, *args, plan, workspace, static_cast<Team*>(stream)).run();
+  return with_sequence(*desc, [&](auto element) {
+    using E = decltype(element);
+    const ForwardKernels<E>& kernels = *forward_kernels<E>(desc->cell);
+    Team* const team = static_cast<Team*>(stream);
+    if (in_pieces<E>(*desc)) {
+      Pieces<E>(*desc, false, workspace).forward(kernels, *args, team);
+      return Status::ok;
+    }
+    const Plan plan = plan_of<E>(*desc);
+    Forward<E>(kernels, *desc, *args, plan, workspace, team).run();
     return Status::ok;
   });
 }
 
 inline Status sequence_backward(const SequenceDesc* desc, const BackwardArgs* args, void* workspace, Stream stream) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    const Plan plan = plan_of<typename I::Cell, typename I::E>(*desc);
-    Backward<typename I::Cell, typename I::E>(*desc, *args, plan, workspace, static_cast<Team*>(stream)).run();
+  return with_sequence(*desc, [&](auto element) {
+    using E = decltype(element);
+    const BackwardKernels<E>& kernels = *backward_kernels<E>(desc->cell);
+    Team* const team = static_cast<Team*>(stream);
+    if (in_pieces<E>(*desc)) {
+      Pieces<E>(*desc, true, workspace).backward(*forward_kernels<E>(desc->cell), kernels, *args, team);
+      return Status::ok;
+    }
+    const Plan plan = plan_of<E>(*desc);
+    Backward<E>(kernels, *desc, *args, plan, workspace, team).run();
     return Status::ok;
   });
 }
 
 inline Status sequence_tape_view(const SequenceDesc* desc, const void* tape, int32_t index, TapeView* view) {
-  return with_instance(*desc, [&](auto instance) {
-    using I = decltype(instance);
-    using Cell = typename I::Cell;
-    using T = typename I::E::Storage;
-    const TapeLayer<T> layer = tape_layer<Cell, T>(*desc, tape, index);
+  return with_sequence(*desc, [&](auto element) {
+    using T = typename decltype(element)::Storage;
+    const CellFacts& cell = facts(desc->cell);
+    const TapeLayer<T> layer = tape_layer<T>(*desc, tape, index);
     const int64_t B = desc->B, H = desc->H;
     *view = TapeView{};
-    view->gate_blocks = Cell::tape_blocks;
-    if (Cell::separate_carry) view->cells = dense(layer.c, B, H);
-    if (Cell::tape_blocks > 0) view->gates = dense(layer.gates, B, Cell::tape_blocks * H);
+    view->gate_blocks = cell.tape_blocks;
+    if (cell.has_cell_state) view->cells = dense(layer.c, B, H);
+    if (cell.tape_blocks > 0) view->gates = dense(layer.gates, B, cell.tape_blocks * H);
     return Status::ok;
   });
 }

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "simd/horner.hpp"
+#include "simd/quotient.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -26,9 +27,9 @@ struct ExpParts<float> {
   static constexpr float kLog2E = 0x1.715476p+0f;
   static constexpr float kLn2High = 0x1.62e43p-1f, kLn2Low = -0x1.05c61p-29f;
   static constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;          // beyond: 0 and infinity
-  static constexpr float kSigmoidLow = -104.0f, kSigmoidHigh = 70.0f;  // beyond: 0 and 1
-  static constexpr float kSigmoidOne = 0x1p-24f;
-  static constexpr int kSigmoidShift = 24;
+  static constexpr float kSigmoidLow = -104.0f, kSigmoidHigh = 40.0f;  // beyond: 0 and 1
+  static constexpr float kSigmoidOne = 0x1p-60f;
+  static constexpr int kSigmoidShift = 60;
   static constexpr float kTanhHigh = 10.0f;  // beyond: 1
 
   // (e^(S r) - 1 - S r) / r^2
@@ -105,10 +106,11 @@ struct Exp : ExpParts<T> {
            L::pow2(p.k - half + L::set(L::kShift));
   }
 
-  // 1 / (1 + e^-x), as c / (c + c e^-x) with c so small that c e^-x is finite wherever the result is not 0.
+  // 1 / (1 + e^-x), as c / (c + c e^-x) with c so small that c e^-x and, in float, its reciprocal are normal wherever
+  // the result is neither 0 nor 1.
   FR_INLINE static V sigmoid(V x) {
     x = L::max(L::set(P::kSigmoidLow), L::min(L::set(P::kSigmoidHigh), x));
-    return L::set(P::kSigmoidOne) / one_plus_exp<-1, -P::kSigmoidShift>(x, P::kSigmoidOne);
+    return Quotient<T>::of(L::set(P::kSigmoidOne), one_plus_exp<-1, -P::kSigmoidShift>(x, P::kSigmoidOne));
   }
 
   FR_INLINE static V tanh(V x);
@@ -118,7 +120,7 @@ struct Exp : ExpParts<T> {
 template <>
 FR_INLINE Exp<float>::V Exp<float>::tanh(V x) {
   const V z = L::abs(x);
-  const V large = L::set(1) - L::set(2) / one_plus_exp<2, 0>(L::min(L::set(kTanhHigh), z), 1);
+  const V large = L::set(1) - Quotient<float>::of(L::set(2), one_plus_exp<2, 0>(L::min(L::set(kTanhHigh), z), 1));
   const V z2 = z * z;
   const V small = L::fma(
       horner<L>(z2, -0x1.756d14p-8f, 0x1.520a3ap-6f, -0x1.b83792p-5f, 0x1.1106fep-3f, -0x1.555532p-2f), z2 * z, z);

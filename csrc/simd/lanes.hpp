@@ -23,7 +23,7 @@
 #pragma once
 
 #if !defined(FUSEDRNN_ISA)
-#error "FUSEDRNN_ISA must name the namespace of the ISA being compiled: scalar, avx2, avx512 or neon"
+#error "FUSEDRNN_ISA must name the namespace of the ISA being compiled: scalar, avx2, avx512, amx or neon"
 #endif
 
 #if defined(__CUDACC__)

@@ -3,6 +3,7 @@
 //
 //   zero(), set(s)              load(p), load(p, n)      from float or double; of n < 16 the missing ones are 0
 //   + - *                       store(p, w), store(p, w, n)
+//   weighted(a, b)              a b, 0 where a is 0
 //   sum(w)                      binary tree: i and i + 8, then 4, 2, 1
 #pragma once
 
@@ -80,10 +81,20 @@ struct Wide {
     return load(whole, n);
   }
 
+  // a b, 0 where a is 0, even if b is infinite or NaN.
+  FR_INLINE static Wide weighted(const Wide& a, const Wide& b) {
+    Wide w;
+    for (int i = 0; i < P; ++i) w.v[i] = L::select(L::eq(a.v[i], L::zero()), L::zero(), a.v[i] * b.v[i]);
+    return w;
+  }
+
   FR_INLINE static double sum(const Wide& w) {
-    double a[N];
-    store(a, w);
-    for (int half = N / 2; half > 0; half /= 2)
+    Wide folded = w;
+    for (int half = P / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) folded.v[i] = folded.v[i] + folded.v[i + half];
+    double a[L::N];
+    L::store(a, folded.v[0]);
+    for (int half = L::N / 2; half > 0; half /= 2)
       for (int i = 0; i < half; ++i) a[i] = a[i] + a[i + half];
     return a[0];
   }

@@ -30,6 +30,7 @@ struct Call {
   std::vector<uint64_t> keys;  // of the layers that draw a dropout mask
   std::vector<int64_t> steps;  // the number of each update, where updates do not count it themselves
   double clip = -1;            // the gradients' largest norm; below 0: not clipped
+  double value = -1;           // what gradients are cut to before all else; below 0: they are not
   bool skip = false;           // leave parameters alone if their norm is not finite
   bool captured = false;       // the stream is being captured into a graph of the caller's
 
@@ -46,6 +47,7 @@ struct Report {
 struct Results {
   Report* report = nullptr;
   std::vector<void*> finals;  // hn and cn of every recurrent layer, contiguous; or none at all
+  std::vector<double*> flow;  // of h and c of every recurrent layer (HostExecutor); or none at all
 };
 
 class Executor {
@@ -77,6 +79,16 @@ class Executor {
   virtual void forget() { chain_.forget_shape(); }
 
  protected:
+  // Cuts the gradients that are updated to [-value, value] where the call asks for it.
+  void clamp(const Call& call, Stream stream) const {
+    if (call.value < 0) return;
+    for (const UpdateGroup& group : updates_)
+      check(backend_,
+            backend_.optim->clip_value(group.update.dtype, group.update.segments, group.update.segment, call.value,
+                                       stream),
+            "train_step");
+  }
+
   // `dtype` as a chain's; what the updates point to is the caller's to keep.
   Executor(const Backend& backend, DType dtype, std::vector<std::unique_ptr<Layer>> layers,
            std::vector<Cleared> gradients, std::vector<UpdateGroup> updates)

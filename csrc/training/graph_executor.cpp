@@ -26,7 +26,7 @@ Gather copy_of(const void* from, int64_t count, void* to, int64_t bytes) {
 
 bool GraphExecutor::Key::operator<(const Key& other) const {
   const auto all = [](const Key& k) {
-    return std::tie(k.shape, k.skip, k.clip, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
+    return std::tie(k.shape, k.skip, k.clip, k.value, k.plan.direction_groups, k.plan.row_groups, k.plan.unit_groups,
                     k.plan.kind);
   };
   return all(*this) < all(other);
@@ -184,6 +184,7 @@ void GraphExecutor::compute(const CallShape& shape, const Call& call, Stream str
                           shape.resets ? static_cast<const uint8_t*>(resets_.data()) : nullptr}};
   chain_.forward(shape, inputs, &report()->loss, &report()->fault, stream);
   chain_.backward(inputs, stream);
+  clamp(call, stream);
   update(call, stream);
   check(backend_, backend_.async->increment(keys(), static_cast<int64_t>(keys_.bytes() / sizeof(uint64_t)), stream),
         "train_step");
@@ -209,25 +210,27 @@ void GraphExecutor::store_results(const CallShape& shape, const Results& results
   check(backend_, backend_.async->gather(gathers_.data(), static_cast<int64_t>(gathers_.size()), stream), "train_step");
 }
 
-// Made when a shape comes the second time: one that comes once is not worth a graph.
+// Made when a shape comes the second time: one that comes once is not worth a graph. Where none can be made, kernels
+// are launched one by one from then on; the plugin says so (describe).
 Graph GraphExecutor::graph_of(const CallShape& shape, const Call& call) {
   if (!graphs_wanted()) return nullptr;
-  const Key key = {&shape, call.skip, call.clip, plan_override()};
+  const Key key = {&shape, call.skip, call.clip, call.value, plan_override()};
   if (graphs_.size() == kMostGraphs && graphs_.count(key) == 0) free_graphs();
   Recorded& recorded = graphs_[key];
-  if (recorded.graph || !recorded.seen_once) {
+  if (recorded.graph || recorded.refused || !recorded.seen_once) {
     recorded.seen_once = true;
     return recorded.graph;
   }
   Stream stream = nullptr;
-  check(backend_, backend_.async->capture_begin(&stream), "train_step");
+  recorded.refused = backend_.async->capture_begin(&stream) != Status::ok;
+  if (recorded.refused) return nullptr;
   try {
     compute(shape, call, stream);
   } catch (...) {
     backend_.async->capture_end(stream, nullptr);
     throw;
   }
-  check(backend_, backend_.async->capture_end(stream, &recorded.graph), "train_step");
+  recorded.refused = backend_.async->capture_end(stream, &recorded.graph) != Status::ok;
   return recorded.graph;
 }
 

@@ -47,12 +47,12 @@ class GraphExecutor : public Executor {
   struct Key {
     const CallShape* shape;
     bool skip;
-    double clip;
+    double clip, value;
     PlanOverride plan;
     bool operator<(const Key& other) const;
   };
   struct Recorded {
-    bool seen_once = false;
+    bool seen_once = false, refused = false;
     Graph graph = nullptr;
   };
 

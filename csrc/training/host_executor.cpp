@@ -128,8 +128,17 @@ void HostExecutor::load_inputs(const Call& call, const Results& results) {
   for (size_t i = 0; i < call.steps.size(); ++i) updates_[i].update.step = call.steps[i];
 }
 
+// Before room is made, of which it takes some.
+void HostExecutor::load_flow(const Results& results) {
+  for (size_t i = 0; i < chain_.recurrent().size(); ++i) {
+    const auto norms = [&](size_t s) { return results.flow.empty() ? nullptr : results.flow[s]; };
+    if (chain_.recurrent()[i]->set_flow(norms(2 * i), norms(2 * i + 1))) chain_.forget_shape();
+  }
+}
+
 void HostExecutor::run(const CallShape& shape, const Call& call, const Results& results, Stream stream) {
   Team* team = static_cast<Team*>(stream);
+  load_flow(results);
   if (!chain_.fits(shape, team->size)) fit(shape, team->size);
   load_inputs(call, results);
   prepare(team);
@@ -140,6 +149,7 @@ void HostExecutor::run(const CallShape& shape, const Call& call, const Results& 
                           static_cast<const uint8_t*>(call.resets.elements.data)}};
   chain_.forward(shape, inputs, &results.report->loss, nullptr, team);
   chain_.backward(inputs, team);
+  clamp(call, team);
   const bool clips = call.clip >= 0;
   double factor = 1;
   if (call.measures()) {

@@ -26,6 +26,7 @@ class HostExecutor : public Executor {
   void plan_preparation();
   void plan_updates(int32_t threads);
   void load_inputs(const Call& call, const Results& results);
+  void load_flow(const Results& results);
   NormArgs norm_args() const;
   void prepare(Team* team);
   void update(const double* factor, Team* team);

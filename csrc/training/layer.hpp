@@ -28,6 +28,9 @@ class Layer {
   // Multiply-adds of products in forward, counted twice, for what it was fitted to.
   virtual double flops() const { return 0; }
 
+  // Whether backward adds to a gradient: not where all weights are frozen, or there are none.
+  virtual bool trains() const { return false; }
+
   // What has to be done before forward, in elements it goes through (0: nothing), and doing it.
   virtual int64_t preparation() const { return 0; }
   virtual Status prepare(Stream) { return Status::ok; }

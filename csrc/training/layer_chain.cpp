@@ -86,10 +86,17 @@ void LayerChain::forward(const CallShape& shape, const Inputs& inputs, double* l
   check(backend_, backend_.losses->loss(&a, stream), "train_step");
 }
 
+size_t LayerChain::first_to_train() const {
+  size_t first = 0;
+  while (first < layers_.size() && !layers_[first]->trains()) ++first;
+  return first;
+}
+
 void LayerChain::backward(const Inputs& inputs, Stream stream) {
-  for (size_t i = layers_.size(); i-- > 0;) {
+  const size_t first = first_to_train();
+  for (size_t i = layers_.size(); i-- > first;) {
     const View dy = contiguous(inputs_[i + 1].shape, grad_buffers_[(i + 1) % 2]->data());
-    void* dx = i > 0 ? grad_buffers_[i % 2]->data() : nullptr;
+    void* dx = i > first ? grad_buffers_[i % 2]->data() : nullptr;
     check(backend_, layers_[i]->backward(inputs_[i], dy, dx, inputs.sequence, workspace_.data(), stream), "train_step");
   }
 }

@@ -48,6 +48,9 @@ class LayerChain {
   void forward(const CallShape& shape, const Inputs& inputs, double* loss, const Fault* fault, Stream stream);
   void backward(const Inputs& inputs, Stream stream);
 
+  // The first layer with anything to add, where backward ends; as many as there are layers where none has.
+  size_t first_to_train() const;
+
  private:
   const Backend& backend_;
   const DType dtype_;

@@ -26,6 +26,7 @@ Shape LinearLayer::output(const Shape& input) const {
 LinearArgs LinearLayer::forward_args(const View& x, void* y) const {
   LinearArgs a = {};
   a.dtype = dtype_;
+  a.precision = precision_;
   a.x = x.rows;
   a.rows = x.rows.rows;
   a.in = x.shape.last();
@@ -47,8 +48,9 @@ LinearArgs LinearLayer::backward_args(const View& x, const View& dy, void* dx) c
 }
 
 size_t LinearLayer::fit(const View& x, const Sequence&, int32_t threads) {
-  const View dy = contiguous(output(x.shape), weight_.grad);  // any address will do: sizes are asked for, nothing read
-  const LinearArgs forward = forward_args(x, nullptr), backward = backward_args(x, dy, weight_.grad);
+  void* const any = const_cast<void*>(weight_.data);  // sizes are asked for, nothing is read or written
+  const View dy = contiguous(output(x.shape), any);
+  const LinearArgs forward = forward_args(x, nullptr), backward = backward_args(x, dy, any);
   flops_ = 2.0 * static_cast<double>(forward.rows * forward.in * out_);
   return std::max(Linear(backend_, forward).forward_workspace(threads),
                   Linear(backend_, backward).backward_workspace(threads));
@@ -79,6 +81,10 @@ EmbeddingArgs EmbeddingLayer::args(const View& ids) const {
   return a;
 }
 
+size_t EmbeddingLayer::fit(const View& x, const Sequence&, int32_t) {
+  return padding_ == kNoPadding ? 0 : row_bytes(args(x));
+}
+
 Status EmbeddingLayer::forward(const View& x, void* y, const Sequence&, void*, Stream stream) {
   EmbeddingArgs a = args(x);
   a.weight = weight_.data;
@@ -86,11 +92,12 @@ Status EmbeddingLayer::forward(const View& x, void* y, const Sequence&, void*, S
   return backend_.dense->embedding_forward(&a, stream);
 }
 
-Status EmbeddingLayer::backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) {
+Status EmbeddingLayer::backward(const View& x, const View& dy, void*, const Sequence&, void* workspace, Stream stream) {
+  if (!weight_.grad) return Status::ok;
   EmbeddingArgs a = args(x);
   a.dy = dy.rows;
   a.dweight = weight_.grad;
-  return backend_.dense->embedding_backward(&a, stream);
+  return embedding_backward(backend_, a, padding_, workspace, stream);
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -102,16 +109,16 @@ LayerNormArgs LayerNormLayer::args(const View& x) const {
   a.eps = eps_;
   a.x = x.rows;
   a.weight = weight_.data;
-  a.mean = mean_.data();
+  a.mean = static_cast<double*>(mean_.data());
   a.rstd = rstd_.data();
   return a;
 }
 
 // The entry writes dx in any case: where it is not wanted, into the workspace.
 size_t LayerNormLayer::fit(const View& x, const Sequence&, int32_t) {
-  const size_t rows = static_cast<size_t>(x.rows.rows * bytes_of(dtype_));
-  mean_.reserve(rows);
-  rstd_.reserve(rows);
+  const auto rows = static_cast<size_t>(x.rows.rows);
+  mean_.reserve(rows * sizeof(double));
+  rstd_.reserve(rows * static_cast<size_t>(bytes_of(dtype_)));
   return static_cast<size_t>(x.shape.count() * bytes_of(dtype_));
 }
 

@@ -1,6 +1,7 @@
 // The layers of all layers but the recurrent ones: Linear, Embedding, LayerNorm, Dropout, Last.
 #pragma once
 
+#include "training/embedding.hpp"
 #include "training/layer.hpp"
 #include "training/linear.hpp"
 
@@ -9,17 +10,18 @@ namespace fusedrnn::training {
 // A parameter and its gradient; absent where `data` is nullptr.
 struct Weight {
   const void* data = nullptr;
-  void* grad = nullptr;
+  void* grad = nullptr;  // also of one that is frozen
 };
 
 class LinearLayer : public Layer {
  public:
-  LinearLayer(const Backend& backend, DType dtype, int64_t out, Weight weight, Weight bias)
-      : backend_(backend), dtype_(dtype), out_(out), weight_(weight), bias_(bias) {}
+  LinearLayer(const Backend& backend, DType dtype, Precision precision, int64_t out, Weight weight, Weight bias)
+      : backend_(backend), dtype_(dtype), precision_(precision), out_(out), weight_(weight), bias_(bias) {}
 
   Shape output(const Shape& input) const override;
   size_t fit(const View& x, const Sequence&, int32_t threads) override;
   double flops() const override { return flops_; }
+  bool trains() const override { return weight_.grad || bias_.grad; }
   Status forward(const View& x, void* y, const Sequence&, void* workspace, Stream stream) override;
   Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) override;
 
@@ -29,6 +31,7 @@ class LinearLayer : public Layer {
 
   const Backend& backend_;
   const DType dtype_;
+  const Precision precision_;
   const int64_t out_;
   const Weight weight_, bias_;
   double flops_ = 0;
@@ -36,14 +39,17 @@ class LinearLayer : public Layer {
 
 class EmbeddingLayer : public Layer {
  public:
-  EmbeddingLayer(const Backend& backend, DType dtype, int64_t rows, int64_t width, Weight weight)
-      : backend_(backend), dtype_(dtype), rows_(rows), width_(width), weight_(weight) {}
+  // padding: the row without a gradient, or kNoPadding.
+  EmbeddingLayer(const Backend& backend, DType dtype, int64_t rows, int64_t width, Weight weight,
+                 int64_t padding = kNoPadding)
+      : backend_(backend), dtype_(dtype), rows_(rows), width_(width), weight_(weight), padding_(padding) {}
 
   int64_t rows() const { return rows_; }
   Shape output(const Shape& input) const override;
-  size_t fit(const View&, const Sequence&, int32_t) override { return 0; }
+  size_t fit(const View& x, const Sequence&, int32_t) override;
+  bool trains() const override { return weight_.grad != nullptr; }
   Status forward(const View& x, void* y, const Sequence&, void*, Stream stream) override;
-  Status backward(const View& x, const View& dy, void*, const Sequence&, void*, Stream stream) override;
+  Status backward(const View& x, const View& dy, void*, const Sequence&, void* workspace, Stream stream) override;
 
  private:
   EmbeddingArgs args(const View& ids) const;
@@ -52,6 +58,7 @@ class EmbeddingLayer : public Layer {
   const DType dtype_;
   const int64_t rows_, width_;
   const Weight weight_;
+  const int64_t padding_;
 };
 
 class LayerNormLayer : public Layer {
@@ -61,6 +68,7 @@ class LayerNormLayer : public Layer {
 
   Shape output(const Shape& input) const override { return input; }
   size_t fit(const View& x, const Sequence&, int32_t) override;
+  bool trains() const override { return weight_.grad || bias_.grad; }
   Status forward(const View& x, void* y, const Sequence&, void*, Stream stream) override;
   Status backward(const View& x, const View& dy, void* dx, const Sequence&, void* workspace, Stream stream) override;
 

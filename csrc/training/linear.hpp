@@ -10,6 +10,7 @@ namespace fusedrnn {
 // x (rows, in), weight (out, in), bias (out,), y (rows, out), dy (rows, out), dx (rows, in). What is nullptr is absent.
 struct LinearArgs {
   DType dtype;
+  Precision precision;
   int64_t rows, in, out;
   Strided x;
   const void* weight;
@@ -82,19 +83,32 @@ class Linear {
   }
   const void* at(const Strided& rows, int64_t row) const {
     int64_t elements = 0;
-    for (int32_t axis = rows.axes - 1; axis >= 0; row /= rows.size[axis--])
+    // Row 0 is where the data begins, and the only one of an array with an axis of size 0.
+    for (int32_t axis = rows.axes - 1; axis >= 0 && row > 0; row /= rows.size[axis--])
       elements += row % rows.size[axis] * rows.stride[axis];
     return offset(rows.data, elements);
   }
 
   GemmArgs y_gemm(int64_t first, int64_t count) const {
-    return {GemmKind::nt, a_.dtype,        0,         count,   a_.out,
-            a_.in,        at(a_.x, first), a_.weight, a_.bias, offset(a_.y, first * a_.out),
-            stride(a_.x), a_.in,           a_.out};
+    return {GemmKind::nt,
+            a_.dtype,
+            a_.precision,
+            0,
+            count,
+            a_.out,
+            a_.in,
+            at(a_.x, first),
+            a_.weight,
+            a_.bias,
+            offset(a_.y, first * a_.out),
+            stride(a_.x),
+            a_.in,
+            a_.out};
   }
   GemmArgs dx_gemm(int64_t first, int64_t count) const {
     return {GemmKind::nn,
             a_.dtype,
+            a_.precision,
             0,
             count,
             a_.in,
@@ -108,8 +122,8 @@ class Linear {
             a_.in};
   }
   GemmArgs dweight_gemm(int64_t first, int64_t count) const {
-    return {GemmKind::tn,    a_.dtype, 1,          a_.out,        a_.in,        count, at(a_.dy, first),
-            at(a_.x, first), nullptr,  a_.dweight, stride(a_.dy), stride(a_.x), a_.in};
+    return {GemmKind::tn,     a_.dtype,        a_.precision, 1,          a_.out,        a_.in,        count,
+            at(a_.dy, first), at(a_.x, first), nullptr,      a_.dweight, stride(a_.dy), stride(a_.x), a_.in};
   }
 
   const Backend& backend_;

@@ -1,6 +1,7 @@
 #include "training/recurrent.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "backend/traits.hpp"
@@ -31,6 +32,13 @@ size_t RecurrentLayer::fit(const View& x, const Sequence& sequence, int32_t thre
   tape_.reserve(sizes.tape);
   states_.reserve(static_cast<size_t>(stacks() * desc_.B * desc_.H) * sizeof(double));
   return std::max(sizes.forward, sizes.backward);
+}
+
+bool RecurrentLayer::trains() const {
+  const auto wanted = [](void* grad) { return grad != nullptr; };
+  return std::any_of(grads_.begin(), grads_.end(), [&](const LayerGrads& grads) {
+    return std::any_of(std::begin(grads.weight), std::end(grads.weight), wanted);
+  });
 }
 
 int64_t RecurrentLayer::preparation() const {
@@ -78,6 +86,9 @@ Status RecurrentLayer::backward(const View& x, const View& dy, void* dx, const S
   a.dy = time_first(dy.sequence);
   if (dx) a.dx = time_first(contiguous(x.shape, dx).sequence);
   a.dweights = grads_.data();
+  a.flow_h = flow_h_;
+  a.flow_c = flow_c_;
+  a.flow_stride = desc_.T;
   return backend_.sequence->backward(&desc_, &a, workspace, stream);
 }
 

@@ -36,14 +36,28 @@ class RecurrentLayer : public Layer {
     cn_ = cn;
   }
 
-  bool has_key() const override { return desc_.dropout > 0; }
-  void set_key(uint64_t key) override { desc_.dropout_key = key; }
+  // Where the next backward leaves the norms of its gradient flow, (L, D, T) each; absent: it measures none. Whether
+  // that changes the workspace, so that `fit` has to be called again.
+  bool set_flow(double* h, double* c) {
+    flow_h_ = h;
+    flow_c_ = c;
+    const bool changed = (desc_.flow != 0) != (h != nullptr);
+    desc_.flow = h != nullptr;
+    return changed;
+  }
+
+  bool has_key() const override {
+    return desc_.dropout > 0 || desc_.recurrent_dropout > 0 || desc_.zoneout_c > 0 || desc_.zoneout_h > 0 ||
+           desc_.weight_dropout > 0;
+  }
+  void set_key(uint64_t key) override { desc_.dropout_key = desc_.weight_key = key; }
   void set_key_at(const uint64_t* at) override { desc_.dropout_key_at = at; }
   Shape output(const Shape& input) const override;
   double flops() const override { return recurrent_flops(desc_); }
   int64_t preparation() const override;
   Status prepare(Stream stream) override;
   size_t fit(const View& x, const Sequence& sequence, int32_t threads) override;
+  bool trains() const override;
   Status forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) override;
   Status backward(const View& x, const View& dy, void* dx, const Sequence& sequence, void* workspace,
                   Stream stream) override;
@@ -59,6 +73,7 @@ class RecurrentLayer : public Layer {
   Buffer packed_, tape_, states_;  // states_: final ones that are not wanted
   Array3 h0_ = {}, c0_ = {};
   void *hn_ = nullptr, *cn_ = nullptr;
+  double *flow_h_ = nullptr, *flow_c_ = nullptr;
 };
 
 }  // namespace fusedrnn::training

@@ -26,6 +26,7 @@
 #if defined(FUSEDRNN_SIMT)
 #define FR_KERNEL
 #define FR_DEVICE inline
+#define FR_BOTH inline
 #define FR_CONSTANT
 #define FR_LAUNCH_BOUNDS(threads, blocks)
 #define FR_UNROLL
@@ -34,6 +35,7 @@
 #else
 #define FR_KERNEL __global__
 #define FR_DEVICE __device__ __forceinline__
+#define FR_BOTH __host__ __device__ __forceinline__  // for what the host may call as well
 // Marks a kernel's argument as read-only: it stays in constant memory however it is indexed.
 #define FR_CONSTANT __grid_constant__
 // At most `threads` threads a block, at least `blocks` blocks on a multiprocessor: what registers are given out for.
@@ -205,6 +207,10 @@ FR_DEVICE void store(T* p, T value);
 template <class T>
 FR_DEVICE void store_once(T* p, T value);
 
+// ------------------------------------------------------------------------------------------------------- arithmetic
+// 1 / x within an ulp, of normal x and 1 / x; NaN of NaN. Who needs its bits to be the same everywhere refines it.
+FR_BOTH float reciprocal(float x);
+
 // ------------------------------------------------------------------------------------------------------ conversions
 // Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
 FR_DEVICE float to_float(Bf16 value);
@@ -249,6 +255,19 @@ struct Grid {
   bool cooperative = false;
 };
 
+// A grid that has more blocks than the hardware counts fails, before any of them is taken modulo 2^32.
+inline Status require_countable(const Blocks& blocks, SourceLocation location) {
+  constexpr int64_t kMostX = 2147483647, kMostYZ = 65535;
+  const auto within = [](int64_t n, int64_t most) { return n >= 0 && n <= most; };
+  if (within(blocks.x, kMostX) && within(blocks.y, kMostYZ) && within(blocks.z, kMostYZ)) return Status::ok;
+  return fail(
+      Status::unsupported,
+      "launch at %s:%d: %lld x %d x %d blocks are more than a GPU counts, which is %lld x %lld x %lld: use fewer "
+      "steps, rows or elements at a time",
+      source_name(location.file), location.line, static_cast<long long>(blocks.x), blocks.y, blocks.z,
+      static_cast<long long>(kMostX), static_cast<long long>(kMostYZ), static_cast<long long>(kMostYZ));
+}
+
 // Bytes that a kernel's argument may have everywhere, and on devices whose driver knows long ones.
 constexpr size_t kArgument = 4096, kLongArgument = 32764;
 
@@ -287,6 +306,10 @@ Status free(void* memory, SourceLocation location = SourceLocation::here());
 Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location = SourceLocation::here());
 Status free_on(void* memory, Stream stream, SourceLocation location = SourceLocation::here());
 
+// Waits for all work of the calling thread's device and gives what free_on() has freed there back to it. That stays
+// with the process otherwise, for alloc_on().
+Status trim(SourceLocation location = SourceLocation::here());
+
 // In the order of the stream. Either side of a copy may be host memory; the host side may be used again when copy
 // returns, and holds the bytes then.
 Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location = SourceLocation::here());
@@ -296,9 +319,15 @@ Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation loc
 // host memory are.
 Status synchronize(Stream stream, SourceLocation location = SourceLocation::here());
 
-// Before another library is asked to put work into the stream. On a GPU that comes behind ours by itself; on the host
-// the library works at once, and ours is done first.
-Status hand_over(Stream stream, SourceLocation location = SourceLocation::here());
+// Calls another library's work(), which puts work into the stream and says whether it could. On a GPU that is all; on
+// the host the library works at once, so ours is done first, or of a stream that is being captured it becomes a part
+// of the graph and answers yes.
+template <class Work>
+bool call_library(Stream stream, const Work& work, SourceLocation location = SourceLocation::here());
+
+// For as long as one lives the calling thread may do what does not touch a capture in spite of one: another thread's
+// capture in the mode `global`, PyTorch's for one, forbids every thread to allocate, and this thread's own does.
+class Relaxed;
 
 // An event is where in a stream's work event_record() was called last. Behind event_wait() the stream's work waits for
 // that point; of an event that was recorded nowhere yet it does not wait. event_query() asks whether work has come

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <cassert>
 #include <cstdlib>
 #include <mutex>
 
@@ -223,9 +225,34 @@ FR_DEVICE void mbarrier_arrive_expect(Shared<Mbarrier> m, int bytes) {
                : "memory");
 }
 
+// A wait that no other block ends must not hang the GPU: after this many seconds of it the kernel fails, and says on
+// stderr which wait it was. 0 waits for ever, to measure what the limit costs.
+#ifndef FUSEDRNN_WAIT_SECONDS
+#define FUSEDRNN_WAIT_SECONDS 20
+#endif
+class WaitLimit {
+ public:
+  // After a poll in vain. The clock is read now and then only.
+  FR_DEVICE void in_vain(const char* wait) {
+    if constexpr (FUSEDRNN_WAIT_SECONDS > 0) {
+      if (++polls_ % 1024 != 0) return;
+      uint64_t now;
+      asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+      if (begin_ == 0) begin_ = now;
+      constexpr uint64_t kNanoseconds = FUSEDRNN_WAIT_SECONDS * UINT64_C(1000000000);
+      if (now - begin_ > kNanoseconds) __assert_fail("the wait ends", __FILE__, __LINE__, wait);
+    }
+  }
+
+ private:
+  uint32_t polls_ = 0;
+  uint64_t begin_ = 0;
+};
+
 FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity) {
-  uint32_t ended;
-  do {
+  WaitLimit limit;
+  while (true) {
+    uint32_t ended;
     asm volatile(
         "{\n\t"
         ".reg .pred ended;\n\t"
@@ -235,7 +262,9 @@ FR_DEVICE void mbarrier_wait(Shared<Mbarrier> m, int parity) {
         : "=r"(ended)
         : "r"(shared_address(m)), "r"(parity)
         : "memory");
-  } while (ended == 0);
+    if (ended != 0) return;
+    limit.in_vain("mbarrier_wait");
+  }
 }
 
 template <class T>
@@ -258,16 +287,21 @@ FR_DEVICE void store_async(Remote<T> to, T value, Remote<Mbarrier> m) {
   }
 }
 
-// Released and acquired for the whole GPU. The poll takes turns with the other warps of the multiprocessor.
+// Released and acquired for the whole GPU: the acquisition is a fence behind the polls, for each poll that acquires
+// would empty the L1 cache. The poll takes turns with the other warps of the multiprocessor.
 FR_DEVICE void flag_post(uint32_t* flag, uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)), "r"(value) : "memory");
 }
 
 FR_DEVICE void flag_poll(const uint32_t* flag, uint32_t value) {
-  uint32_t posted;
-  do {
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(posted) : "l"(__cvta_generic_to_global(flag)) : "memory");
-  } while (static_cast<int32_t>(posted - value) < 0);
+  WaitLimit limit;
+  while (true) {
+    uint32_t posted;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(posted) : "l"(__cvta_generic_to_global(flag)) : "memory");
+    if (static_cast<int32_t>(posted - value) >= 0) break;
+    limit.in_vain("flag_poll");
+  }
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
 template <class T>
@@ -294,6 +328,16 @@ template <class T>
 FR_DEVICE void store_once(T* p, T value) {
   using W = typename Word<sizeof(T)>::type;
   __stcs(reinterpret_cast<W*>(p), bit_cast<W>(value));
+}
+
+FR_BOTH float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+#else
+  return 1.0f / x;
+#endif
 }
 
 FR_DEVICE float to_float(Bf16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
@@ -356,30 +400,51 @@ struct Launch {
   cudaLaunchAttribute attributes[3] = {};
   const void* const function = reinterpret_cast<const void*>(kernel);
 
+  // What the kernel was asked for before: the runtime keeps it for each device, here a bit. A launch is the host's
+  // most frequent call, and to ask costs as much.
+  static inline std::atomic<uint64_t> carved{0}, shared_asked{0}, clusters_asked{0};
+  template <class Ask>
+  static Status once(std::atomic<uint64_t>& asked, int device, const Ask& ask) {
+    const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+    if ((asked.load(std::memory_order_relaxed) & bit) != 0) return Status::ok;
+    const Status status = ask();
+    if (status == Status::ok) asked.fetch_or(bit, std::memory_order_relaxed);
+    return status;
+  }
+
   Launch() = default;
   Launch(const Launch&) = delete;
 
   // What has to be asked for before the kernel can be launched like that.
   Status prepare(const Grid& grid, SourceLocation location) {
-    constexpr size_t kWithoutAsking = 48 * 1024;
+    constexpr size_t kWithoutAsking = 48 * 1024, kLarge = 32 * 1024;
     constexpr int32_t kPortableCluster = 8;
+    const bool large = grid.shared_bytes >= kLarge, more_shared = grid.shared_bytes > kWithoutAsking;
+    const bool larger_clusters = grid.cluster > kPortableCluster;
     const auto ask = [&](cudaFuncAttribute attribute, int value) {
       return check(cudaFuncSetAttribute(function, attribute, value), grid, location, "cudaFuncSetAttribute");
     };
     Status status = Status::ok;
-    if (grid.shared_bytes > kWithoutAsking) {
-      // All that a block can have, whatever this one takes: the setting is the kernel's, and a thread that asked for
-      // less would take it from another's launch.
-      int device = 0, most = 0;
-      status = hw::check(cudaGetDevice(&device), location, "cudaGetDevice");
-      if (status == Status::ok)
-        status = hw::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), location,
-                           "cudaDeviceGetAttribute(%d, %d)", static_cast<int>(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-                           device);
-      if (status == Status::ok) status = ask(cudaFuncAttributeMaxDynamicSharedMemorySize, most);
-    }
-    if (status == Status::ok && grid.cluster > kPortableCluster)
-      status = ask(cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    int device = 0;
+    if (large || larger_clusters) status = hw::check(cudaGetDevice(&device), location, "cudaGetDevice");
+    // Blocks of two launches that overlap fit on a multiprocessor only if it gives shared memory all that it can, and
+    // one that has to change that runs empty before.
+    if (status == Status::ok && large)
+      status = once(carved, device, [&] {
+        return ask(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+      });
+    if (status == Status::ok && more_shared)
+      status = once(shared_asked, device, [&] {
+        // All that a block can have, whatever this one takes: the setting is the kernel's, and a thread that asked for
+        // less would take it from another's launch.
+        int most = 0;
+        const Status known = hw::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                                       location, "cudaDeviceGetAttribute(%d, %d)",
+                                       static_cast<int>(cudaDevAttrMaxSharedMemoryPerBlockOptin), device);
+        return known == Status::ok ? ask(cudaFuncAttributeMaxDynamicSharedMemorySize, most) : known;
+      });
+    if (status == Status::ok && larger_clusters)
+      status = once(clusters_asked, device, [&] { return ask(cudaFuncAttributeNonPortableClusterSizeAllowed, 1); });
     config.gridDim = dim3(static_cast<unsigned>(grid.blocks.x), static_cast<unsigned>(grid.blocks.y),
                           static_cast<unsigned>(grid.blocks.z));
     config.blockDim = dim3(static_cast<unsigned>(grid.threads));
@@ -420,21 +485,13 @@ Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltyp
               SourceLocation location) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return Status::ok;
   Launch<kernel> launch;
-  const Status status = launch.prepare(grid, location);
+  Status status = require_countable(grid.blocks, location);
+  if (status == Status::ok) status = launch.prepare(grid, location);
   if (status != Status::ok) return status;
   launch.config.stream = static_cast<cudaStream_t>(stream);
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))};
   return launch.check(cudaLaunchKernelExC(&launch.config, launch.function, pointers), grid, location,
                       "cudaLaunchKernelExC");
-}
-
-template <auto kernel>
-Status clusters_at_once(const Grid& grid, int32_t* clusters, SourceLocation location) {
-  Launch<kernel> launch;
-  const Status status = launch.prepare(grid, location);
-  if (status != Status::ok) return status;
-  return launch.check(cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config), grid, location,
-                      "cudaOccupancyMaxActiveClusters");
 }
 
 template <auto kernel>
@@ -454,8 +511,23 @@ Status blocks_at_once(const Grid& grid, int32_t* blocks, SourceLocation location
   return status;
 }
 
-// For as long as it lives the calling thread may do what does not touch a capture in spite of one: another thread's
-// capture in the mode `global`, PyTorch's for one, forbids every thread to allocate and to ask for events.
+template <auto kernel>
+Status clusters_at_once(const Grid& grid, int32_t* clusters, SourceLocation location) {
+  // A block alone is launched without a size of clusters, and the runtime refuses to count clusters of no size.
+  if (grid.cluster == 1) return blocks_at_once<kernel>(grid, clusters, location);
+  Launch<kernel> launch;
+  const Status status = launch.prepare(grid, location);
+  if (status != Status::ok) return status;
+  const cudaError_t result = cudaOccupancyMaxActiveClusters(clusters, launch.function, &launch.config);
+  // More than the device, or the part of it that this process has, puts into one cluster.
+  if (result == cudaErrorInvalidClusterSize) {
+    (void)cudaGetLastError();
+    *clusters = 0;
+    return Status::ok;
+  }
+  return launch.check(result, grid, location, "cudaOccupancyMaxActiveClusters");
+}
+
 class Relaxed {
  public:
   Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }
@@ -506,7 +578,10 @@ inline Status synchronize(Stream stream, SourceLocation location) {
   return check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), location, "cudaStreamSynchronize(%p)", stream);
 }
 
-inline Status hand_over(Stream, SourceLocation) { return Status::ok; }
+template <class Work>
+bool call_library(Stream, const Work& work, SourceLocation) {
+  return work();
+}
 
 // ----------------------------------------------------------------------------------------------------------- streams
 // The calling thread's device's pool for alloc_on, never destroyed; nullptr where the device has none. It is not the
@@ -586,6 +661,15 @@ inline Status free_on(void* memory, Stream stream, SourceLocation location) {
                stream);
 }
 
+inline Status trim(SourceLocation location) {
+  cudaMemPool_t pool = nullptr;
+  const Relaxed relaxed;
+  Status status = own_pool(&pool, location);
+  if (status == Status::ok) status = check(cudaDeviceSynchronize(), location, "cudaDeviceSynchronize");
+  if (status != Status::ok || pool == nullptr) return status;
+  return check(cudaMemPoolTrimTo(pool, 0), location, "cudaMemPoolTrimTo(%p, 0)", static_cast<void*>(pool));
+}
+
 inline Status event_create(Event* event, SourceLocation location) {
   cudaEvent_t made = nullptr;
   const Status status =
@@ -659,6 +743,7 @@ inline Status capture_end(Stream stream, Graph* graph, SourceLocation location) 
   cudaGraph_t recorded = nullptr;
   cudaGraphExec_t made = nullptr;
   if (graph != nullptr) *graph = nullptr;
+  const Relaxed relaxed;
   const cudaError_t ended = cudaStreamEndCapture(on, &recorded);
   Status status = graph == nullptr ? Status::ok : check(ended, location, "cudaStreamEndCapture(%p)", stream);
   if (ended != cudaSuccess) (void)cudaGetLastError();  // told, or expected of what is thrown away

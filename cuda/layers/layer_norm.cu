@@ -1,9 +1,9 @@
 // Layer normalisation of rows (csrc/layers/layer_norm.hpp has the equations): one warp per row, in double, each result
-// rounded once. The sums over rows are made by 32 warps for 32 columns, each adding every 32nd row in order.
+// rounded once. The sums over rows are column_sums.cuh's.
+#include "column_sums.cuh"
 #include "dtype.hpp"
 #include "entries.hpp"
 #include "products/elements.cuh"
-#include "sum.cuh"
 #include "warp_rows.cuh"
 
 namespace fusedrnn::cuda {
@@ -32,7 +32,7 @@ FR_KERNEL void layer_norm_forward_kernel(const FR_CONSTANT LayerNormArgs a) {
   });
   const double rstd = 1 / Lanes<double>::sqrt(squares / n + a.eps);
   if (hw::lane() == 0) {
-    static_cast<T*>(a.mean)[row] = static_cast<T>(mean);
+    a.mean[row] = mean;
     static_cast<T*>(a.rstd)[row] = static_cast<T>(rstd);
   }
   for (int64_t k = hw::lane(); k < a.width; k += hw::kWarp) {
@@ -50,7 +50,7 @@ FR_KERNEL void layer_norm_dx_kernel(const FR_CONSTANT LayerNormArgs a) {
   const T *const x = row_of<T>(a.x, row), *const dy = row_of<T>(a.dy, row);
   const T* const weight = static_cast<const T*>(a.weight);
   T* const dx = static_cast<T*>(a.dx) + row * a.width;
-  const double mean = static_cast<double>(static_cast<const T*>(a.mean)[row]);
+  const double mean = a.mean[row];
   const double rstd = static_cast<double>(static_cast<const T*>(a.rstd)[row]);
   const auto normal = [&](int64_t k) { return (static_cast<double>(x[k]) - mean) * rstd; };
   const auto slope = [&](int64_t k) {
@@ -64,41 +64,28 @@ FR_KERNEL void layer_norm_dx_kernel(const FR_CONSTANT LayerNormArgs a) {
     dx[k] = static_cast<T>(rstd * (slope(k) - along - normal(k) * across));
 }
 
-constexpr int kColumns = hw::kWarp, kGroups = 32;
-
-// Adds up the sums of the groups for this thread's column, in order; for the first group.
-FR_DEVICE double sum_groups(const hw::Shared<double>& sums) {
-  double total = sums[hw::lane()];
-  for (int g = 1; g < kGroups; ++g) {
-    const double part = sums[g * kColumns + hw::lane()];
-    total = total + part;
-  }
-  return total;
-}
-
 template <class T>
-FR_KERNEL void layer_norm_dweight_kernel(const FR_CONSTANT LayerNormArgs a) {
-  const int64_t column = hw::block_x() * kColumns + hw::lane();
-  const int group = hw::warp();
+FR_KERNEL void FR_LAUNCH_BOUNDS(kSumThreads, 1) layer_norm_dweight_kernel(const FR_CONSTANT LayerNormArgs a) {
+  const int64_t column = summed_column();
   double dweight = 0, dbias = 0;
-  if (column < a.width)
-    for (int64_t row = group; row < a.rows; row += kGroups) {
-      const double mean = static_cast<double>(static_cast<const T*>(a.mean)[row]);
+  if (column < a.width) {
+    FR_UNROLL_BY(2)
+    for (int64_t row = sum_group(); row < a.rows; row += kSumGroups) {
+      const double mean = a.mean[row];
       const double rstd = static_cast<double>(static_cast<const T*>(a.rstd)[row]);
       const double g = static_cast<double>(row_of<T>(a.dy, row)[column]);
       dweight = dweight + g * ((static_cast<double>(row_of<T>(a.x, row)[column]) - mean) * rstd);
       dbias = dbias + g;
     }
-  const hw::Shared<double> sums = hw::shared<double>(0, kGroups * kColumns);
-  const hw::Shared<double> others = hw::shared<double>(kGroups * kColumns * sizeof(double), kGroups * kColumns);
-  sums[hw::thread()] = dweight;
-  others[hw::thread()] = dbias;
-  hw::barrier();
-  if (group > 0 || column >= a.width) return;
-  T* const weight_at = static_cast<T*>(a.dweight) + column;
-  T* const bias_at = static_cast<T*>(a.dbias) + column;
-  if (a.dweight) *weight_at = static_cast<T>(static_cast<double>(*weight_at) + sum_groups(sums));
-  if (a.dbias) *bias_at = static_cast<T>(static_cast<double>(*bias_at) + sum_groups(others));
+  }
+  dweight = add_groups(dweight);
+  dbias = add_groups(dbias);
+  const int64_t finished = hw::block_x() * kSumColumns + hw::warp();
+  if (hw::warp() >= kSumColumns || hw::lane() > 0 || finished >= a.width) return;
+  T* const weight_at = static_cast<T*>(a.dweight) + finished;
+  T* const bias_at = static_cast<T*>(a.dbias) + finished;
+  if (a.dweight) *weight_at = static_cast<T>(static_cast<double>(*weight_at) + dweight);
+  if (a.dbias) *bias_at = static_cast<T>(static_cast<double>(*bias_at) + dbias);
 }
 
 }  // namespace
@@ -114,8 +101,7 @@ Status layer_norm_backward(const LayerNormArgs* a, Stream stream) {
     using T = decltype(zero);
     const Status status = hw::launch<layer_norm_dx_kernel<T>>(warp_per_row(a->rows), stream, *a);
     if (status != Status::ok || !(a->dweight || a->dbias)) return status;
-    const hw::Grid grid{
-        {(a->width + kColumns - 1) / kColumns}, kColumns * kGroups, 2 * kColumns * kGroups * sizeof(double)};
+    const hw::Grid grid{{(a->width + kSumColumns - 1) / kSumColumns}, kSumThreads, kColumnSumBytes<double>};
     return hw::launch<layer_norm_dweight_kernel<T>>(grid, stream, *a);
   });
 }

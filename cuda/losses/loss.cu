@@ -2,6 +2,8 @@
 // device: the former waits where the latter will be.
 #include "losses/loss.cuh"
 
+#include <utility>
+
 #include "backend/scratch.hpp"
 #include "dtype.hpp"
 #include "entries.hpp"
@@ -16,35 +18,58 @@ template <class Target>
 FR_KERNEL void count_kernel(const FR_CONSTANT LossTask task) {
   const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
   const int64_t end = after < task.entries ? after : task.entries;
-  int32_t found = 0;
-  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) found += counts<Target>(task, i);
+  double found = 0;
+  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) found = found + counted<Target>(task, i);
   found = block_sum<kThreads>(found);
   if (hw::thread() == 0) task.args.partials[hw::block_x()] = found;
 }
 
 struct TotalTask {
   LossTask loss;
-  int64_t partials;
+  int64_t partials, apart;  // they lie
   double* total;
 };
 
-// One block. Each thread adds every kThreads-th partial in order, then the threads' sums are added.
-FR_KERNEL void total_kernel(const FR_CONSTANT TotalTask task) {
+// The sum of partials [begin, end) that lie `apart`. Each thread adds every kThreads-th in order, then the threads'
+// sums are added.
+FR_DEVICE double sum_of(const double* partials, int64_t begin, int64_t end, int64_t apart) {
   double sum = 0;
-  for (int64_t i = hw::thread(); i < task.partials; i += kThreads) sum = sum + task.loss.args.partials[i];
-  sum = block_sum<kThreads>(sum);
+  FR_UNROLL_BY(4)
+  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) sum = sum + partials[i * apart];
+  return block_sum<kThreads>(sum);
+}
+
+// Of many partials first the sum of each kReduceChunk: it takes the place of the first of them.
+FR_KERNEL void chunk_kernel(const FR_CONSTANT TotalTask task) {
+  double* const partials = task.loss.args.partials;
+  const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
+  const double sum = sum_of(partials, begin, after < task.partials ? after : task.partials, 1);
+  if (hw::thread() == 0) partials[begin] = sum;
+}
+
+// One block.
+FR_KERNEL void total_kernel(const FR_CONSTANT TotalTask task) {
+  const double sum = sum_of(task.loss.args.partials, 0, task.partials, task.apart);
   const Fault* const fault = task.loss.args.fault;
   if (hw::thread() == 0) *task.total = fault && fault->what != 0 ? nan_of<double>() : sum / divisor_of(task.loss);
 }
 
 Status add_up(const LossTask& loss, int64_t partials, Stream stream) {
-  return hw::launch<total_kernel>({{1}, kThreads, kBlockBytes<double, kThreads>}, stream,
-                                  {loss, partials, static_cast<double*>(loss.args.loss)});
+  hw::Grid grid{{1}, kThreads, kBlockBytes<double, kThreads>};
+  TotalTask task{loss, partials, 1, static_cast<double*>(loss.args.loss)};
+  if (partials > kReduceChunk) {
+    grid.blocks.x = chunks_of(partials);
+    const Status status = hw::launch<chunk_kernel>(grid, stream, task);
+    if (status != Status::ok) return status;
+    task.partials = std::exchange(grid.blocks.x, 1);
+    task.apart = kReduceChunk;
+  }
+  return hw::launch<total_kernel>(grid, stream, task);
 }
 
 Status count(const LossTask& task, const LossFacts& facts, Stream stream) {
   const int64_t chunks = chunks_of(task.entries);
-  const hw::Grid grid{{chunks}, kThreads, kBlockBytes<int32_t, kThreads>};
+  const hw::Grid grid{{chunks}, kThreads, kBlockBytes<double, kThreads>};
   const Status status = with_dtype(task.args.dtype, "a loss", [&](auto zero) {
     using T = decltype(zero);
     if (!facts.by_rows) return hw::launch<count_kernel<T>>(grid, stream, task);
@@ -79,7 +104,8 @@ Status loss(const LossArgs* a, Stream stream) {
   const LossFacts& facts = facts_of(spec.kind);
   LossTask task{*a, facts.by_rows ? a->rows : a->rows * a->classes, facts.by_rows ? 1 : a->classes, 1, nullptr};
   Status status = Status::ok;
-  if (spec.reduction == Reduction::mean && (a->mask.data || spec.has_ignore_index)) {
+  const bool weighed = a->weight && facts.target == TargetType::index;
+  if (spec.reduction == Reduction::mean && (a->mask.data || spec.has_ignore_index || weighed)) {
     status = count(task, facts, stream);
     task.found = static_cast<const double*>(a->loss);
   } else if (spec.reduction == Reduction::mean && task.entries > 0) {

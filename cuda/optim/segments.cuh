@@ -12,7 +12,7 @@ constexpr int kFewSegments = 64, kManySegments = 512;
 template <int N>
 struct SegmentTable {
   Segment segment[N];
-  int64_t pieces_before[N + 1];
+  int32_t pieces_before[N + 1];  // 2^31 pieces are more than any memory holds
   int32_t segments;
 
   int64_t pieces() const { return pieces_before[segments]; }
@@ -96,7 +96,8 @@ Status for_tables(const Segment* segment, int64_t segments, int64_t bytes, const
       table.segment[table.segments++] = segment[i];
     }
     const int32_t n = table.segments;
-    table.pieces_before[n] = table.pieces_before[n - 1] + (table.segment[n - 1].count + kPiece - 1) / kPiece;
+    table.pieces_before[n] =
+        table.pieces_before[n - 1] + static_cast<int32_t>((table.segment[n - 1].count + kPiece - 1) / kPiece);
   }
   return status == Status::ok ? launch(table) : status;
 }

@@ -36,7 +36,9 @@ FR_DEVICE void update_piece(const Rule& rule, T factor, const Segment& s, int64_
       if (s.state[k]) state[k] = fetch<T>(s.state[k], first, end, all);
     FR_UNROLL
     for (int j = 0; j < V; ++j) {
-      T own[kMaxStates] = {state[0].v[j], state[1].v[j], state[2].v[j]};
+      T own[kMaxStates];
+      FR_UNROLL
+      for (int k = 0; k < kMaxStates; ++k) own[k] = state[k].v[j];
       rule.update(p.v[j], g.v[j] * factor, own);
       FR_UNROLL
       for (int k = 0; k < kMaxStates; ++k) state[k].v[j] = own[k];

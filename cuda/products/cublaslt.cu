@@ -192,6 +192,7 @@ class Plans {
   bool run(Element e, const Product& p, Stream stream) {
     int32_t device = 0;
     if (hw::current_device(&device) != Status::ok) return false;
+    const hw::Relaxed relaxed;  // a handle has memory of the device, and the first call may come in a capture
     const std::lock_guard<std::mutex> lock(mutex_);
     Handle& handle = handles_[device];
     if (!handle && f_.create(&handle) != 0) handle = nullptr;
@@ -254,14 +255,15 @@ class Plans {
   }
 
   bool launch(Handle handle, const Plan& plan, Element e, const Product& p, Stream stream) const {
-    if (p.bias && !set_bias(plan, p)) return false;
-    if (hw::hand_over(stream) != Status::ok) return false;
-    const double one = 1, beta = p.accumulate ? 1 : 0;
-    const float one_f = 1, beta_f = p.accumulate ? 1 : 0;
-    const bool wide = e == Element::f64;
-    return f_.matmul(handle, plan.operation, wide ? static_cast<const void*>(&one) : &one_f, p.b, plan.a, p.a, plan.b,
-                     wide ? static_cast<const void*>(&beta) : &beta_f, p.c, plan.d, p.c, plan.d, &plan.algorithm,
-                     nullptr, 0, stream) == 0;
+    return hw::call_library(stream, [this, handle, plan, e, p, stream] {
+      if (p.bias && !set_bias(plan, p)) return false;
+      const double one = 1, beta = p.accumulate ? 1 : 0;
+      const float one_f = 1, beta_f = p.accumulate ? 1 : 0;
+      const bool wide = e == Element::f64;
+      return f_.matmul(handle, plan.operation, wide ? static_cast<const void*>(&one) : &one_f, p.b, plan.a, p.a, plan.b,
+                       wide ? static_cast<const void*>(&beta) : &beta_f, p.c, plan.d, p.c, plan.d, &plan.algorithm,
+                       nullptr, 0, stream) == 0;
+    });
   }
 
   void forget() {
@@ -292,8 +294,6 @@ bool multiply(Element e, const Product& p, Stream stream) try {
 } catch (const std::bad_alloc&) {  // of host memory, for a plan
   return false;
 }
-
-bool usable() { return library().usable; }
 
 const char* state() { return library().state.c_str(); }
 

@@ -17,9 +17,6 @@ namespace fusedrnn::cuda::cublaslt {
 // nothing for tf32x3.
 bool multiply(Element e, const Product& product, Stream stream);
 
-// Whether there is a library that was asked for.
-bool usable();
-
 // Who computes large products, and if not cuBLASLt, why not: a few words.
 const char* state();
 

@@ -99,9 +99,19 @@ struct Fma {
     const int lane_m = hw::lane() / kLanesN, lane_n = hw::lane() % kLanesN;
     FR_UNROLL
     for (int i = 0; i < TM; ++i) {
-      FR_UNROLL
-      for (int j = 0; j < TN; ++j)
-        sums[place<MA, kLanesM>(lane_m, i) * Pitch + place<MB, kLanesN>(lane_n, j)] = acc[i][j];
+      const int row = place<MA, kLanesM>(lane_m, i) * Pitch;
+      if constexpr (MB == Major::k) {
+        FR_UNROLL
+        for (int j = 0; j < TN; ++j) sums[row + place<MB, kLanesN>(lane_n, j)] = acc[i][j];
+      } else {
+        FR_UNROLL
+        for (int j = 0; j < TN; j += V) {
+          Vector v;
+          FR_UNROLL
+          for (int e = 0; e < V; ++e) v.v[e] = acc[i][j + e];
+          hw::recast<Vector>(sums)[(row + place<MB, kLanesN>(lane_n, j)) / V] = v;
+        }
+      }
     }
   }
 };

@@ -1,4 +1,5 @@
 // Products of matrices and sums of columns: the choice of kernels, and the table's entries.
+#include "column_sums.cuh"
 #include "dtype.hpp"
 #include "products/gemm.cuh"
 
@@ -22,28 +23,22 @@ FR_KERNEL void add_partials_kernel(const FR_CONSTANT Partials p) {
   *to = p.accumulate ? *to + sum : sum;
 }
 
-constexpr int kSumColumns = 32, kSumRows = 8;
-
-// A lane adds every kSumRows-th row of its column in order, then the lanes of a column are added in order.
+// Of a run of rows: column_sums.cuh says who adds what.
 template <class E>
-FR_KERNEL void column_sum_kernel(const FR_CONSTANT ColumnSum s) {
+FR_KERNEL void FR_LAUNCH_BOUNDS(kSumThreads, 1) column_sum_kernel(const FR_CONSTANT ColumnSum s) {
   using C = Accumulator<E>;
-  const int lane = hw::thread() % kSumColumns, group = hw::thread() / kSumColumns;
-  const int64_t column = hw::block_x() * kSumColumns + lane, run = (s.rows + s.splits - 1) / s.splits;
+  const int64_t column = summed_column(), run = (s.rows + s.splits - 1) / s.splits;
   const int64_t first = hw::block_z() * run, last = first + run < s.rows ? first + run : s.rows;
   C sum = 0;
-  if (column < s.columns)
-    for (int64_t row = first + group; row < last; row += kSumRows)
+  if (column < s.columns) {
+    FR_UNROLL_BY(4)
+    for (int64_t row = first + sum_group(); row < last; row += kSumGroups)
       sum = sum + widen(static_cast<const E*>(s.a)[row * s.lda + column]);
-  const hw::Shared<C> sums = hw::shared<C>(0, kSumRows * kSumColumns);
-  sums[group * kSumColumns + lane] = sum;
-  hw::barrier();
-  if (group > 0 || column >= s.columns) return;
-  for (int g = 1; g < kSumRows; ++g) {
-    const C part = sums[g * kSumColumns + lane];
-    sum = sum + part;
   }
-  C* const to = static_cast<C*>(s.sums) + hw::block_z() * s.columns + column;
+  sum = add_groups(sum);
+  const int64_t finished = hw::block_x() * kSumColumns + hw::warp();
+  if (hw::warp() >= kSumColumns || hw::lane() > 0 || finished >= s.columns) return;
+  C* const to = static_cast<C*>(s.sums) + hw::block_z() * s.columns + finished;
   *to = s.accumulate ? *to + sum : sum;
 }
 
@@ -90,9 +85,8 @@ Status add_partials(Element e, const Partials& p, Stream stream) {
 Status sum_columns(Element e, const ColumnSum& s, Stream stream) {
   return with_element(e, [&](auto zero) {
     using E = decltype(zero);
-    const hw::Grid grid{{(s.columns + kSumColumns - 1) / kSumColumns, 1, s.splits},
-                        kSumColumns * kSumRows,
-                        kSumColumns * kSumRows * sizeof(Accumulator<E>)};
+    const hw::Grid grid{
+        {(s.columns + kSumColumns - 1) / kSumColumns, 1, s.splits}, kSumThreads, kColumnSumBytes<Accumulator<E>>};
     return hw::launch<column_sum_kernel<E>>(grid, stream, s);
   });
 }
@@ -103,6 +97,7 @@ size_t gemm_workspace(const GemmArgs* g, int32_t /*threads*/) {
 }
 
 Status gemm(const GemmArgs* g, void* workspace, Stream stream) {
+  if (g->precision != Precision::ieee) return fail(Status::unsupported, "CUDA computes gemm in ieee precision only");
   Element e{};
   if (const Status status = element_of(g->dtype, "gemm", &e); status != Status::ok) return status;
   const int32_t splits = splits_of(*g);

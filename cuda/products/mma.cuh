@@ -104,13 +104,16 @@ struct Mma {
 
   template <Major MA, Major MB, int Pitch>
   FR_DEVICE void store(hw::Shared<float> sums) const {
+    using Pair = hw::Vec<float, 2>;
     const int g = hw::lane() / 4, t = hw::lane() % 4;
+    const hw::Shared<Pair> pairs = hw::recast<Pair>(sums);
     FR_UNROLL
     for (int i = 0; i < MT; ++i) {
       FR_UNROLL
       for (int j = 0; j < NT; ++j) {
         FR_UNROLL
-        for (int e = 0; e < 4; ++e) sums[(16 * i + g + e / 2 * 8) * Pitch + 8 * j + 2 * t + e % 2] = acc[i][j][e];
+        for (int e = 0; e < 4; e += 2)
+          pairs[(16 * i + g + e / 2 * 8) * (Pitch / 2) + 4 * j + t] = Pair{{acc[i][j][e], acc[i][j][e + 1]}};
       }
     }
   }

@@ -6,7 +6,7 @@
 // they are added in the order of k. What k a group gets depends on K alone: results repeat bit for bit.
 //
 //       k ->                     group 0   group 1 ...
-//   A   [ BM rows  | 64 bytes ]  three of each, then the sums in the same memory:  [KS][BM][BN + 1]
+//   A   [ BM rows  | 64 bytes ]  three of each, then the sums in the same memory:  [KS][BM][kSumPitch]
 //   B   [ BN rows  | 64 bytes ]
 //
 // An operand is given by a source: row(i) is where its i-th row begins, or null for a row of zeros. Where k is
@@ -57,7 +57,8 @@ struct Tile {
   static constexpr int kPitchA = pitch<MA>(BM), kPitchB = pitch<MB>(BN);
   static constexpr int kElementsA = elements<MA>(BM), kElementsB = elements<MB>(BN);
   static constexpr int kStage = kElementsA + kElementsB;
-  static constexpr int kSumPitch = BN + 1;
+  static constexpr int kSumPitch = BN % 16 == 0 ? BN + 8 : BN;  // lanes store to, and read from, different banks
+  static_assert(kSumPitch % 16 == 8, "for any number of columns");
 
   static constexpr size_t kBuffersBytes = sizeof(E) * kStage * kStages * KS;
   static constexpr size_t kSumsBytes = sizeof(C) * KS * BM * kSumPitch;
@@ -79,11 +80,11 @@ struct Tile {
   };
 
   // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part. `a_is_there`
-  // is called once the first buffers of B are on their way and before anything of A is read; asynchronous copies that
-  // it, or its caller, has begun have ended when the sums are there.
-  template <class SourceA, class SourceB, class AIsThere>
+  // is called once the first buffers of B are on their way and before anything of A is read, `beside` once the first
+  // of A are; asynchronous copies that they, or the caller, have begun have ended when the sums are there.
+  template <class SourceA, class SourceB, class AIsThere, class Beside>
   FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
-                                 int64_t last, const AIsThere& a_is_there) {
+                                 int64_t last, const AIsThere& a_is_there, const Beside& beside) {
     const int group = hw::thread() / kGroupThreads, member = hw::thread() % kGroupThreads;
     const int64_t buffers = (last - first + kDepth<E> - 1) / kDepth<E>, share = (buffers + KS - 1) / KS;
     const int64_t begin = first + share * group * kDepth<E>;
@@ -112,6 +113,7 @@ struct Tile {
     FR_UNROLL
     for (int step = 0; step < kStages - 1; ++step) {
       fetch_a(step);
+      if (step == kStages - 2) beside();
       hw::commit_copies();
     }
     for (int step = 0; step < steps; ++step) {
@@ -136,7 +138,7 @@ struct Tile {
   template <class SourceA, class SourceB>
   FR_DEVICE static Sums multiply(const SourceA& a, int64_t m0, const SourceB& b, int64_t n0, int64_t first,
                                  int64_t last) {
-    return multiply(a, m0, b, n0, first, last, [] {});
+    return multiply(a, m0, b, n0, first, last, [] {}, [] {});
   }
 
  private:

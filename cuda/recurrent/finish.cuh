@@ -26,34 +26,49 @@ FR_DEVICE C value_or_zero(const C* p) {
   return p ? *p : C(0);
 }
 
-// Step s of unit u < H of row b from x W + b_ih and h R + b_hh of its gates and its carry. Writes what the step leaves
-// behind; returns h as the operand of the next one and changes the carry to what that starts from, both 0 where the
-// link between them is cut or the row ends.
+// What a step makes of a unit: h, the carry, and what backward needs besides.
+template <class Cell, class C>
+struct Made {
+  C out = 0, carry = 0, tape[Cell::tape_blocks + 1] = {};
+};
+
+// x[g] is x W + b_ih and h[g] R h + b_hh of gate g. Without a branch, so that several items can be under way at once.
+template <class Cell, class C>
+FR_DEVICE Made<Cell, C> forward_cell(const C* x, const C* h, C carry) {
+  Made<Cell, C> made;
+  made.out = forward_of<Cell, C>(x, h, nullptr, carry, made.carry, made.tape);
+  return made;
+}
+
+// What step s + 1 of row b starts from: returns h as its operand, and changes the carry to its own; both 0 where the
+// link between the two is cut or the row has ended.
 template <class Cell, class E, class C>
-FR_DEVICE E forward_cell(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t s, int64_t b, int64_t u,
-                         int64_t length, const C* x, const C* h, C& carry) {
+FR_DEVICE E hand_on(const ForwardStep& a, bool reverse, int64_t s, int64_t b, int64_t length, C out, C& carry) {
+  if (s + 1 < length && !a.walk.cut(s + 1, b, length, reverse)) return narrow<E>(out);
+  carry = 0;
+  return narrow<E>(C(0));
+}
+
+// Writes what step s of unit u < H of row b leaves behind for others than step s + 1; zeros past the length.
+template <class Cell, class E, class C>
+FR_DEVICE void leave(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t s, int64_t b, int64_t u,
+                     int64_t length, const Made<Cell, C>& made) {
   const int64_t t = Walk::time(s, length, reverse);
-  C out = 0;
+  const C out = s < length ? made.out : C(0);
   if (s < length) {
-    C tape[Cell::tape_blocks + 1];
-    out = forward_of<Cell, C>(x, h, nullptr, C(carry), carry, tape);
-    static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = carry;
+    static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = made.carry;
     if (d.gates) {
       C* const gates = static_cast<C*>(d.gates) + (t * a.B + b) * Cell::tape_blocks * a.H + u;
       FR_UNROLL
-      for (int k = 0; k < Cell::tape_blocks; ++k) gates[k * a.H] = tape[k];
+      for (int k = 0; k < Cell::tape_blocks; ++k) gates[k * a.H] = made.tape[k];
     }
     if (s == length - 1) {
       static_cast<C*>(d.hn)[b * a.hn_stride + u] = out;
-      if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u] = carry;
+      if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u] = made.carry;
     }
   }
   if (d.y.data) row_of<C>(d.y, t, b)[u] = out;
-  const E stored = narrow<E>(out);
-  if (d.hidden) static_cast<E*>(d.hidden)[(t * a.B + b) * a.hidden_stride + u] = stored;
-  if (s + 1 < length && !a.walk.cut(s + 1, b, length, reverse)) return stored;
-  carry = 0;
-  return narrow<E>(C(0));
+  if (d.hidden) static_cast<E*>(d.hidden)[(t * a.B + b) * a.hidden_stride + u] = narrow<E>(out);
 }
 
 // take(k, where) for what step s < length of unit u < H of row b reads beside its product: x W + b_ih of gate k, which
@@ -65,25 +80,24 @@ FR_DEVICE void forward_inputs(const ForwardStep& a, const ForwardDirection& d, i
   for (int g = 0; g < Cell::gates; ++g) take(g, pre + g * a.H);
 }
 
-// Unit u < H of row b; x[g] is x W + b_ih and h[g] R h + b_hh of gate g, all of them and the carry 0 past the length.
-template <class Cell, class E>
-FR_DEVICE void finish_forward(const ForwardStep& a, int direction, int64_t b, int64_t u, int64_t length,
-                              const Accumulator<E>* x, const Accumulator<E>* h, Accumulator<E> carry) {
-  const ForwardDirection& d = a.direction[direction];
-  const E after = forward_cell<Cell, E>(a, d, direction == 1, a.s, b, u, length, x, h, carry);
-  if (d.after) static_cast<E*>(d.after)[b * a.Hp + u] = after;
+// Unit u < H of row b: writes all that the step has made of it.
+template <class Cell, class E, class C>
+FR_DEVICE void finish_forward(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t b, int64_t u,
+                              int64_t length, const Made<Cell, C>& made) {
+  C carry = 0;
+  if (d.after) static_cast<E*>(d.after)[b * a.Hp + u] = hand_on<Cell, E>(a, reverse, a.s, b, length, made.out, carry);
+  leave<Cell, E>(a, d, reverse, a.s, b, u, length, made);
 }
 
 // The end of the walk for row b: sum is dgates of the first step times R.
 template <class Cell, class C>
-FR_DEVICE void finish_initial(const BackwardStep& a, int direction, int64_t b, int64_t u, C sum) {
-  const BackwardDirection& d = a.direction[direction];
-  const int64_t length = a.walk.length(b);
+FR_DEVICE void finish_initial(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t b, int64_t u,
+                              int64_t length, C sum) {
   C dh = 0, dc = 0;
   if (length == 0) {  // the final state is the initial one
     dh = load_or_zero<C>(d.dhn, b * a.dhn_stride + u);
     if (Cell::separate_carry) dc = load_or_zero<C>(d.dcn, b * a.dcn_stride + u);
-  } else if (!a.walk.cut(0, b, length, direction == 1)) {
+  } else if (!a.walk.cut(0, b, length, reverse)) {
     const C dcarry = Cell::carry_gradient ? static_cast<const C*>(d.dcarry)[b * a.H + u] : C(0);
     dh = Cell::separate_carry ? sum : sum + dcarry;
     dc = dcarry;
@@ -92,17 +106,19 @@ FR_DEVICE void finish_initial(const BackwardStep& a, int direction, int64_t b, i
   if (Cell::separate_carry && d.dc0) static_cast<C*>(d.dc0)[b * a.dc0_stride + u] = dc;
 }
 
-// Step s < length of unit u < H of row b from what forward kept of it, dy, and what step s + 1 hands back: `sum`, its
-// dgates times R, and dcarry. Returns the dcarry that goes on.
+// The gradients of h and the carry that step s < length of unit u < H of row b starts from: dy, and what step s + 1
+// hands back, `dh`, its dgates times R, and dcarry.
 template <class Cell, class C>
-FR_DEVICE C backward_cell(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t s, int64_t b,
-                          int64_t u, int64_t length, const C* tape, C before, C carry, C dy, C sum, C dcarry, C* da) {
+FR_DEVICE void gradients_into(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t s, int64_t b,
+                              int64_t u, int64_t length, C dy, C& dh, C& dcarry) {
   const bool last = s == length - 1, cut = !last && a.walk.cut(s + 1, b, length, reverse);
-  C dh = last ? load_or_zero<C>(d.dhn, b * a.dhn_stride + u) : cut ? C(0) : sum;
-  if (d.dy.data) dh = dy + dh;
-  if (last) dcarry = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u) : C(0);
+  if (last) {
+    dh = load_or_zero<C>(d.dhn, b * a.dhn_stride + u);
+    dcarry = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u) : C(0);
+  }
+  if (cut) dh = 0;
   if (cut || !Cell::carry_gradient) dcarry = 0;
-  return backward_of<Cell, C>(tape, nullptr, before, carry, dh, dcarry, da);
+  if (d.dy.data) dh = dy + dh;
 }
 
 // What step s < length of a unit of backward reads beside its product: what the tape has of it, the carry it started
@@ -135,31 +151,32 @@ FR_DEVICE const C* handed_carry(const BackwardStep& a, const BackwardDirection& 
   return a.s + 1 < length ? static_cast<const C*>(d.dcarry) + b * a.H + u : nullptr;
 }
 
-// Unit u < Hp of row b; sum is dgates of step s + 1 times R, input(k) one of BackwardInputs where u < H and s < length.
-// Padding, of rows past their length and of units past H, gets dgates of 0, for products run over it.
-template <class Cell, class E, class Input>
-FR_DEVICE void finish_backward(const BackwardStep& a, int direction, int64_t b, int64_t u, int64_t length,
-                               Accumulator<E> sum, const Input& input) {
-  using C = Accumulator<E>;
+// What step s < length of a unit makes: its part of dgates and the carry's gradient for step s - 1. input(k) is one of
+// BackwardInputs. Without a branch, as forward_cell.
+template <class Cell, class C>
+struct MadeBack {
+  C da[Cell::dgate_blocks] = {}, dcarry = 0;
+};
+template <class Cell, class C, class Input>
+FR_DEVICE MadeBack<Cell, C> backward_cell(const Input& input, C dh, C dcarry) {
   using In = BackwardInputs<Cell>;
-  constexpr int N = Cell::dgate_blocks;
-  if (a.s < 0) {
-    if (u < a.H) finish_initial<Cell, C>(a, direction, b, u, sum);
-    return;
-  }
-  const BackwardDirection& d = a.direction[direction];
-  C da[N] = {};
-  if (u < a.H && a.s < length) {
-    C tape[Cell::tape_blocks + 1];
-    FR_UNROLL
-    for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = input(k);
-    const C handed = Cell::carry_gradient ? input(In::kHanded) : C(0);
-    const C next = backward_cell<Cell>(a, d, direction == 1, a.s, b, u, length, tape, input(In::kBefore),
-                                       input(In::kCarry), input(In::kDy), sum, handed, da);
-    if (Cell::carry_gradient) static_cast<C*>(d.dcarry)[b * a.H + u] = next;
-  }
+  MadeBack<Cell, C> made;
+  C tape[Cell::tape_blocks + 1];
   FR_UNROLL
-  for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(da[k]);
+  for (int k = 0; k < Cell::tape_blocks; ++k) tape[k] = input(k);
+  made.dcarry = backward_of<Cell, C>(tape, nullptr, C(input(In::kBefore)), C(input(In::kCarry)), dh, dcarry, made.da);
+  return made;
+}
+
+// Unit u < Hp of row b: writes all that the step has made of it. Padding, of rows past their length and of units past
+// H, is not `live` and gets dgates of 0, for products run over it.
+template <class Cell, class E, class C>
+FR_DEVICE void finish_backward(const BackwardStep& a, const BackwardDirection& d, int64_t b, int64_t u, bool live,
+                               const MadeBack<Cell, C>& made) {
+  constexpr int N = Cell::dgate_blocks;
+  if (Cell::carry_gradient && live) static_cast<C*>(d.dcarry)[b * a.H + u] = made.dcarry;
+  FR_UNROLL
+  for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(live ? made.da[k] : C(0));
 }
 
 }  // namespace fusedrnn::cuda

@@ -153,7 +153,7 @@ inline int32_t weight_splits(const StackSize& size, int64_t columns) {
   return splits_for(size.gate_pitch(), columns, size.chunk_rows());
 }
 inline int32_t bias_splits(const StackSize& size) {
-  const int64_t runs = (size.chunk_rows() + 255) / 256;
+  const int64_t runs = (size.chunk_rows() + 2047) / 2048;
   return static_cast<int32_t>(runs > 0 ? runs : 1);
 }
 

@@ -1,7 +1,6 @@
 // Sizes, packing and the view of the tape of a recurrent stack.
 #include "recurrent/sequence.hpp"
 
-#include "products/cublaslt.hpp"
 #include "recurrent/rows.hpp"
 
 namespace fusedrnn::cuda {
@@ -32,8 +31,11 @@ Status element_of(const SequenceDesc& desc, Element* e) {
     case Precision::tf32x3:
       *e = Element::tf32x3;
       return Status::ok;
+    case Precision::bf16x3:
+    case Precision::bf16x6:
+      break;
   }
-  return fail(Status::unsupported, "precision %d is not one of this backend's", static_cast<int>(desc.precision));
+  return fail(Status::unsupported, "CUDA computes in ieee, tf32, tf32x3, bf16 and fp16 precision only");
 }
 
 CellSteps steps_of(CellKind cell) {
@@ -41,14 +43,19 @@ CellSteps steps_of(CellKind cell) {
 #define FUSEDRNN_CASE(kind, Type) \
   case CellKind::kind:            \
     return kind##_steps();
-    FUSEDRNN_CELLS(FUSEDRNN_CASE)
+    FUSEDRNN_CUDA_CELLS(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
+#define FUSEDRNN_CASE(kind, Type) \
+  case CellKind::kind:            \
+    break;
+    FUSEDRNN_HOST_CELLS(FUSEDRNN_CASE)
 #undef FUSEDRNN_CASE
   }
-  return {};  // of no cell: element_of refuses it before
+  return {};  // of another cell: element_of refuses it before
 }
 
 bool many_launches(const SequenceDesc& desc, const PlanChoice& plan) {
-  return plan.kind == PlanKind::step && desc.B > 0 && !cublaslt::usable();
+  return plan.kind == PlanKind::step && desc.B > 0;
 }
 
 Status sequence_sizes(const SequenceDesc* desc, SequenceSizes* sizes) {

@@ -37,7 +37,14 @@ void add_desc(GraphKey& key, const SequenceDesc& desc);
 // Runs run(stream), which does nothing but put kernels into the stream, `launches` of them or more: itself where they
 // are few, where the stream is being captured, or the first time that a key is seen; else by a graph of them, recorded
 // the second time. The results are those of run(stream) to the last bit. Threads may call it at the same time. The
-// graphs of the keys used last are kept, a few dozen. FUSEDRNN_GRAPHS=0 makes none.
+// graphs of the keys used last are kept, as many as have 2^15 launches together. A call that no graph can be made of is
+// run(stream) from then on. FUSEDRNN_GRAPHS=0 makes none.
 Status by_graph(GraphKey key, int64_t launches, Stream stream, const std::function<Status(Stream)>& run);
+
+// Remembers why a graph could not be made, if it could not; gives the status back.
+Status note_recording(Status status);
+
+// Empty, or that a graph could not be made and why: a few words.
+std::string graphs_state();
 
 }  // namespace fusedrnn::cuda

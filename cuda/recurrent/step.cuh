@@ -6,8 +6,8 @@
 //
 // A step's kernel may begin while that of the step before runs. R, x W + b_ih and the tape have been there since before
 // the first of a chunk began, for that one overlaps with nothing; so a block asks for its first buffers of R and for
-// all that its cell reads of those, then waits, then asks for the state and the carry. That lands in shared memory
-// behind the tile's buffers while the product runs.
+// all that its cell reads of those, then waits, then asks for the state and behind it for the carry, which the product
+// does not need. That lands in shared memory behind the tile's buffers while the product runs.
 #pragma once
 
 #include "products/gemm.cuh"
@@ -47,17 +47,37 @@ FR_DEVICE void copy_value(hw::Shared<C> to, const C* from, const C* any) {
     hw::copy_async4(hw::recast<uint32_t>(to) + i, words + i, from ? 4 : 0);
 }
 
-// The rows and units of a block as items of its threads, which share nothing: run(i, row, unit), both of the tile.
-template <int Units, class Run>
-FR_DEVICE void each_item(const Run& run) {
-  for (int i = hw::thread(); i < kStepRows * Units; i += kStepWarps * hw::kWarp) run(i, i / Units, i % Units);
+// What the state needs: it is there once the step before has ended.
+FR_DEVICE void state_is_there() {
+  hw::wait_on_dependency();
+  hw::launch_dependents();
 }
+
+// The rows and units of a block as items of its threads, which share nothing. A thread has one unit of some rows, in
+// ascending order, and works on kTogether of them at a time, so that what one waits for the other fills.
+template <int Units>
+struct StepItems {
+  static constexpr int kThreads = kStepWarps * hw::kWarp, kRowsAtOnce = kThreads / Units;
+  static constexpr int kEach = kStepRows / kRowsAtOnce, kTogether = 2;
+  static_assert(kEach % kTogether == 0, "whole groups");
+
+  FR_DEVICE static int unit() { return hw::thread() % Units; }
+  // A warp's rows, where it has two, are two apart: so they lie in different banks of the sums.
+  FR_DEVICE static int row(int j) {
+    const int row = hw::thread() / Units;
+    return j * kRowsAtOnce + (Units == 16 ? (row & ~3) | (row & 1) << 1 | (row >> 1 & 1) : row);
+  }
+  FR_DEVICE static int place(int k, int j) { return k * kStepRows * Units + j * kThreads + hw::thread(); }
+  // The first item of j's group. If that is not there, none of the group or of those that follow is.
+  FR_DEVICE static int first(int j) { return j - j % kTogether; }
+};
 
 template <class Cell, class E>
 struct ForwardTile {
   using C = Accumulator<E>;
   static constexpr int G = Cell::gates, kUnits = kStepUnits<Cell, E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, G * kUnits>::type, 1, 1, kStepWarps>;
+  using Items = StepItems<kUnits>;
   static constexpr int kBias = (G + 1) * kItems, kValues = kBias + G * kUnits;  // behind x W + b_ih and the carry
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -66,51 +86,61 @@ template <class Cell, class E>
 FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardStep a) {
   using Block = ForwardTile<Cell, E>;
   using C = typename Block::C;
+  using Items = typename Block::Items;
   constexpr int G = Cell::gates, U = Block::kUnits;
-  const int direction = hw::block_z();
-  const ForwardDirection& d = a.direction[direction];
-  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * U;
+  const bool reverse = hw::block_z() == 1;
+  const ForwardDirection d = a.direction[hw::block_z()];  // a copy: addresses out of constant memory come slowly
+  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * U, u = u0 + Items::unit();
   const Matrix<E> before{static_cast<const E*>(d.before), a.Hp, a.B, a.H, true};
   const GateRows<E> r{static_cast<const E*>(d.r), a.H, a.Hp, u0, U};
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
-  const auto each_valid = [&](const auto& run) {
-    each_item<U>([&](int i, int row, int unit) {
-      if (b0 + row < a.B && u0 + unit < a.H) run(i, row, unit, b0 + row, u0 + unit);
-    });
-  };
-
-  each_valid([&](int i, int, int, int64_t b, int64_t u) {
-    if (a.s < a.walk.length(b))
-      forward_inputs<Cell, C>(a, d, b, u,
-                              [&](int k, const C* from) { copy_value(values + (k * Block::kItems + i), from, from); });
-  });
   const C* const bias = static_cast<const C*>(d.bias_h);
+
+  int64_t lengths[Items::kEach] = {};  // less than 0 where there is no such item
+  const C* carries[Items::kEach];
+  FR_UNROLL
+  for (int j = 0; j < Items::kEach; ++j) {
+    const int64_t b = b0 + Items::row(j);
+    lengths[j] = b < a.B && u < a.H ? a.walk.length(b) : -1;
+    carries[j] = nullptr;
+    if (lengths[Items::first(j)] < 0) continue;
+    const bool live = a.s < lengths[j];
+    forward_inputs<Cell, C>(a, d, b, u, [&](int k, const C* from) {
+      copy_value(values + Items::place(k, j), live ? from : nullptr, bias);
+    });
+    if (live) carries[j] = carry_before<C>(a, d, reverse, a.s, b, u, lengths[j], a.carry_time);
+  }
   for (int i = hw::thread(); i < G * U; i += Block::T::kThreads)
     copy_value(values + (Block::kBias + i), u0 + i % U < a.H ? bias + i / U * a.H + u0 + i % U : nullptr, bias);
-  const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, [&] {
-    hw::wait_on_dependency();
-    hw::launch_dependents();
-    each_valid([&](int i, int, int, int64_t b, int64_t u) {
-      const int64_t length = a.walk.length(b);
-      if (a.s < length)
-        copy_value(values + (G * Block::kItems + i),
-                   carry_before<C>(a, d, direction == 1, a.s, b, u, length, a.carry_time), bias);
-    });
-  });
-  each_valid([&](int i, int row, int unit, int64_t b, int64_t u) {
-    const int64_t length = a.walk.length(b);
-    C x[G] = {}, h[G] = {}, carry = 0;
-    if (a.s < length) {
+  const auto carries_follow = [&] {
+    FR_UNROLL
+    for (int j = 0; j < Items::kEach; ++j)
+      if (lengths[Items::first(j)] >= 0) copy_value(values + Items::place(G, j), carries[j], bias);
+  };
+  const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, state_is_there, carries_follow);
+  FR_UNROLL
+  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
+    if (lengths[first] < 0) break;
+    Made<Cell, C> made[Items::kTogether];
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i) {
+      const int j = first + i;
+      C x[G], h[G];
       FR_UNROLL
       for (int g = 0; g < G; ++g) {
-        const C own = values[Block::kBias + g * U + unit];
-        x[g] = values[g * Block::kItems + i];
-        h[g] = sums.at(row, g * U + unit) + own;
+        const C own = values[Block::kBias + g * U + Items::unit()];
+        x[g] = values[Items::place(g, j)];
+        h[g] = sums.at(Items::row(j), g * U + Items::unit()) + own;
       }
-      carry = values[G * Block::kItems + i];
+      const C carry = values[Items::place(G, j)];
+      made[i] = forward_cell<Cell>(x, h, carry);
     }
-    finish_forward<Cell, E>(a, direction, b, u, length, x, h, carry);
-  });
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i) {
+      const int j = first + i;
+      if (lengths[j] >= 0) finish_forward<Cell, E>(a, d, reverse, b0 + Items::row(j), u, lengths[j], made[i]);
+    }
+  }
 }
 
 template <class Cell, class E>
@@ -118,6 +148,7 @@ struct BackwardTile {
   using C = Accumulator<E>;
   static constexpr int kUnits = kBackwardUnits<E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, kUnits>::type, 1, 1, kStepWarps>;
+  using Items = StepItems<kUnits>;
   static constexpr int kValues = BackwardInputs<Cell>::kAll * kItems;
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -127,46 +158,86 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   using Block = BackwardTile<Cell, E>;
   using C = typename Block::C;
   using In = BackwardInputs<Cell>;
-  constexpr int U = Block::kUnits;
-  const int direction = hw::block_z();
-  const bool reverse = direction == 1;
-  const BackwardDirection& d = a.direction[direction];
-  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * U;
-  const int64_t K = a.s == a.walk.T - 1 ? 0 : Cell::gates * a.Hp;
+  using Items = typename Block::Items;
+  const bool reverse = hw::block_z() == 1;
+  const BackwardDirection d = a.direction[hw::block_z()];
+  const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * Block::kUnits;
+  const int64_t u = u0 + Items::unit(), K = a.s == a.walk.T - 1 ? 0 : Cell::gates * a.Hp;
   const Matrix<E> next{static_cast<const E*>(d.next) + Cell::h_first * a.Hp, Cell::dgate_blocks * a.Hp, a.B, K, true};
   const Matrix<E> r{static_cast<const E*>(d.r_back), Cell::gates * a.Hp, a.H, K, true};
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const any = static_cast<const C*>(d.carry);
-  const auto each_step = [&](const auto& run) {
-    each_item<U>([&](int i, int row, int unit) {
-      const int64_t b = b0 + row, u = u0 + unit;
-      if (b >= a.B || u >= a.H || a.s < 0) return;
-      const int64_t length = a.walk.length(b);
-      if (a.s < length) run(i, b, u, length);
-    });
-  };
 
-  each_step([&](int i, int64_t b, int64_t u, int64_t length) {
-    backward_inputs<Cell, C>(a, d, reverse, a.s, b, u, length,
-                             [&](int k, const C* from) { copy_value(values + (k * Block::kItems + i), from, any); });
-  });
-  const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, [&] {
-    hw::wait_on_dependency();
-    hw::launch_dependents();
-    if constexpr (Cell::carry_gradient)
-      each_step([&](int i, int64_t b, int64_t u, int64_t length) {
-        copy_value(values + (In::kHanded * Block::kItems + i), handed_carry<C>(a, d, b, u, length), any);
-      });
-  });
-  each_item<U>([&](int i, int row, int unit) {
-    const int64_t b = b0 + row, u = u0 + unit;
-    if (b >= a.B || u >= a.Hp) return;
-    const auto input = [&](int k) {
-      const C value = values[k * Block::kItems + i];
-      return value;
-    };
-    finish_backward<Cell, E>(a, direction, b, u, a.walk.length(b), sums.at(row, unit), input);
-  });
+  // Item j's length, less than 0 where there is no such item; found again where it is wanted, for loops over so many
+  // items have to be loops.
+  const auto length_of = [&](int j) {
+    const int64_t b = b0 + Items::row(j);
+    return b < a.B && u < a.Hp ? a.walk.length(b) : -1;
+  };
+  const auto is_live = [&](int64_t length) { return u < a.H && a.s >= 0 && a.s < length; };
+  FR_UNROLL_BY(2)
+  for (int j = 0; j < Items::kEach; ++j) {
+    if (length_of(Items::first(j)) < 0) break;
+    const int64_t length = length_of(j);
+    const auto take = [&](int k, const C* from) { copy_value(values + Items::place(k, j), from, any); };
+    if (is_live(length)) {
+      backward_inputs<Cell, C>(a, d, reverse, a.s, b0 + Items::row(j), u, length, take);
+    } else {
+      FR_UNROLL
+      for (int k = 0; k < In::kBeforeThePrevious; ++k) take(k, nullptr);
+    }
+  }
+  const auto carries_follow = [&] {
+    if constexpr (Cell::carry_gradient) {
+      FR_UNROLL_BY(2)
+      for (int j = 0; j < Items::kEach; ++j) {
+        if (length_of(Items::first(j)) < 0) break;
+        const int64_t length = length_of(j);
+        const C* const from = is_live(length) ? handed_carry<C>(a, d, b0 + Items::row(j), u, length) : nullptr;
+        copy_value(values + Items::place(In::kHanded, j), from, any);
+      }
+    }
+  };
+  const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, state_is_there, carries_follow);
+  FR_UNROLL_BY(1)
+  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
+    if (length_of(first) < 0) break;
+    int64_t length[Items::kTogether];
+    C dh[Items::kTogether], dcarry[Items::kTogether];
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i) {
+      length[i] = length_of(first + i);
+      dh[i] = sums.at(Items::row(first + i), Items::unit());
+      dcarry[i] = 0;
+    }
+    if (a.s < 0) {
+      FR_UNROLL
+      for (int i = 0; i < Items::kTogether; ++i)
+        if (length[i] >= 0 && u < a.H)
+          finish_initial<Cell, C>(a, d, reverse, b0 + Items::row(first + i), u, length[i], dh[i]);
+      continue;
+    }
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i) {
+      const int j = first + i;
+      const C dy = values[Items::place(In::kDy, j)];
+      if constexpr (Cell::carry_gradient) dcarry[i] = values[Items::place(In::kHanded, j)];
+      if (is_live(length[i]))
+        gradients_into<Cell>(a, d, reverse, a.s, b0 + Items::row(j), u, length[i], dy, dh[i], dcarry[i]);
+    }
+    MadeBack<Cell, C> made[Items::kTogether];
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i) {
+      const auto input = [&](int k) {
+        const C value = values[Items::place(k, first + i)];
+        return value;
+      };
+      made[i] = backward_cell<Cell>(input, dh[i], dcarry[i]);
+    }
+    FR_UNROLL
+    for (int i = 0; i < Items::kTogether; ++i)
+      if (length[i] >= 0) finish_backward<Cell, E>(a, d, b0 + Items::row(first + i), u, is_live(length[i]), made[i]);
+  }
 }
 
 template <class Cell, class E>
@@ -175,21 +246,22 @@ FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
   constexpr int G = Cell::gates;
   const int64_t i = hw::block_x() * hw::threads() + hw::thread(), b = i / a.H, u = i % a.H;
   if (b >= a.B) return;
-  const int direction = hw::block_z();
-  const ForwardDirection& d = a.direction[direction];
+  const bool reverse = hw::block_z() == 1;
+  const ForwardDirection& d = a.direction[hw::block_z()];
   const int64_t length = a.walk.length(b);
-  C x[G] = {}, h[G] = {}, carry = 0;
+  Made<Cell, C> made;
   if (a.s < length) {
     const E* const before = static_cast<const E*>(d.before) + b * a.Hp;
+    C x[G] = {}, h[G] = {};
     forward_inputs<Cell, C>(a, d, b, u, [&](int g, const C* from) { x[g] = *from; });
     for (int g = 0; g < G; ++g) {
       const E* const r = static_cast<const E*>(d.r) + (g * a.H + u) * a.Hp;
       for (int64_t k = 0; k < a.H; ++k) h[g] = add_product(h[g], r[k], before[k]);
       h[g] = h[g] + static_cast<const C*>(d.bias_h)[g * a.H + u];
     }
-    carry = value_or_zero(carry_before<C>(a, d, direction == 1, a.s, b, u, length, a.carry_time));
+    made = forward_cell<Cell>(x, h, value_or_zero(carry_before<C>(a, d, reverse, a.s, b, u, length, a.carry_time)));
   }
-  finish_forward<Cell, E>(a, direction, b, u, length, x, h, carry);
+  finish_forward<Cell, E>(a, d, reverse, b, u, length, made);
 }
 
 template <class Cell, class E>
@@ -197,8 +269,8 @@ FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
   using C = Accumulator<E>;
   const int64_t i = hw::block_x() * hw::threads() + hw::thread(), b = i / a.Hp, u = i % a.Hp;
   if (b >= a.B) return;
-  const int direction = hw::block_z();
-  const BackwardDirection& d = a.direction[direction];
+  const bool reverse = hw::block_z() == 1, live = u < a.H && a.s >= 0 && a.s < a.walk.length(b);
+  const BackwardDirection& d = a.direction[hw::block_z()];
   const int64_t length = a.walk.length(b);
   C sum = 0;
   if (u < a.H && a.s < a.walk.T - 1) {
@@ -206,13 +278,20 @@ FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
     const E* const r = static_cast<const E*>(d.r_back) + u * Cell::gates * a.Hp;
     for (int64_t k = 0; k < Cell::gates * a.Hp; ++k) sum = add_product(sum, next[k], r[k]);
   }
-  C inputs[BackwardInputs<Cell>::kHanded + 1] = {};
-  if (u < a.H && a.s >= 0 && a.s < length) {
-    backward_inputs<Cell, C>(a, d, direction == 1, a.s, b, u, length,
-                             [&](int k, const C* from) { inputs[k] = value_or_zero(from); });
-    inputs[BackwardInputs<Cell>::kHanded] = value_or_zero(handed_carry<C>(a, d, b, u, length));
+  if (a.s < 0) {
+    if (u < a.H) finish_initial<Cell, C>(a, d, reverse, b, u, length, sum);
+    return;
   }
-  finish_backward<Cell, E>(a, direction, b, u, length, sum, [&](int k) { return inputs[k]; });
+  MadeBack<Cell, C> made;
+  if (live) {
+    C inputs[BackwardInputs<Cell>::kHanded] = {};
+    backward_inputs<Cell, C>(a, d, reverse, a.s, b, u, length,
+                             [&](int k, const C* from) { inputs[k] = value_or_zero(from); });
+    C dcarry = value_or_zero(handed_carry<C>(a, d, b, u, length));
+    gradients_into<Cell>(a, d, reverse, a.s, b, u, length, inputs[BackwardInputs<Cell>::kDy], sum, dcarry);
+    made = backward_cell<Cell>([&](int k) { return inputs[k]; }, sum, dcarry);
+  }
+  finish_backward<Cell, E>(a, d, b, u, live, made);
 }
 
 template <template <class> class Cell>

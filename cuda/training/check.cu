@@ -7,7 +7,7 @@
 namespace fusedrnn::cuda {
 namespace {
 
-constexpr int kThreads = 512, kEach = 4;
+constexpr int kThreads = 1024, kEach = 8;
 
 FR_DEVICE bool wrong(const CheckArgs& a, int64_t i, int64_t value) {
   if (value >= a.low && value <= a.high) return false;
@@ -15,7 +15,7 @@ FR_DEVICE bool wrong(const CheckArgs& a, int64_t i, int64_t value) {
   return !a.mask.data || element_of<uint8_t>(a.mask, i) != 0;
 }
 
-FR_KERNEL void check_kernel(const FR_CONSTANT CheckArgs a) {
+FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, 1) check_kernel(const FR_CONSTANT CheckArgs a) {
   int64_t first = a.count;
   for (int64_t begin = hw::thread(); begin < a.count; begin += kEach * kThreads) {
     int64_t value[kEach];

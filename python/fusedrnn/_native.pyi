@@ -1,12 +1,14 @@
 """The compiled module: checks arguments, releases the GIL, calls a backend (csrc/backend/backend.hpp)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Flow = tuple[Array, Array | None]  # norms of the gradients of h and c: csrc/bindings/ops/sequence.hpp
+Place = tuple[dict[str, Any], str]  # of a number that a call counts: csrc/bindings/counts.hpp
 
 __version__: str
 MAX_LAYERS: int
@@ -18,6 +20,8 @@ def load_backend(path: str) -> str: ...
 def available_backends() -> list[str]: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
+def set_flush_denormal(mode: bool) -> bool: ...
+def integers(name: str, value: Any) -> Array: ...
 def cpu_info() -> dict[str, Any]: ...
 def host_allocations() -> int: ...
 def cuda_info() -> dict[str, Any]: ...
@@ -68,6 +72,7 @@ class DeviceArray:
     def __len__(self) -> int: ...
 
 def set_stream(handle: int) -> int: ...
+def empty_cache() -> None: ...
 def current_stream() -> int: ...
 def device_array(array: Array) -> DeviceArray: ...
 def device_zeros(shape: Sequence[int], dtype: Any) -> DeviceArray: ...
@@ -97,6 +102,8 @@ def pack_weights(
     precision: str = "ieee",
     algo: str = "auto",
     cell: str | None = None,
+    weight_dropout: float = 0.0,
+    dropout_key: int = 0,
 ) -> PackedWeights: ...
 
 class SequenceOptions:
@@ -104,12 +111,19 @@ class SequenceOptions:
 
     def __init__(
         self,
-        lengths: Array | None = None,
-        resets: Array | None = None,
+        lengths: Any = None,
+        resets: Any = None,
         batch_first: bool = False,
         dropout: float = 0.0,
         dropout_key: int = 0,
         train: bool = True,
+        recurrent_dropout: float = 0.0,
+        zoneout_c: float = 0.0,
+        zoneout_h: float = 0.0,
+        dropout_per_sequence: bool = False,
+        first_row: int = 0,
+        recompute: int = 0,
+        zoneout_mean: bool = False,
     ) -> None: ...
     @property
     def lengths(self) -> Array | None: ...
@@ -132,9 +146,72 @@ def sequence_backward(
     dcn: Array | None,
     dweights: list[Array],
     need_dx: bool,
-) -> tuple[Array | None, Array, Array | None]: ...
+    flow: bool = False,
+) -> tuple[Array | None, Array, Array | None, Flow | None]: ...
+
+# ---- sequences over memory of the caller's, arrays or tensors (csrc/bindings/ops/stack.cpp)
+def host_bytes(count: int) -> Array: ...
+
+class Stack:
+    """What all calls of a stack have in common."""
+
+    def __init__(
+        self,
+        cell: str,
+        num_layers: int,
+        num_directions: int,
+        bias: bool,
+        input_size: int,
+        hidden_size: int,
+        dtype: str = "float32",
+        precision: str = "ieee",
+        weight_dropout: float = 0.0,
+    ) -> None: ...
+    @property
+    def block_bytes(self) -> tuple[int, int, int]:
+        """Bytes of packed weights, and a, b: a block for T steps of B rows has at most a + T * B * b."""
+
+    @property
+    def names(self) -> list[str]: ...
+    def pack(self, weights: list[Any], block: Any) -> None: ...
+    def forward_into(
+        self,
+        weights: list[Any] | None,
+        block: Any,
+        x: Any,
+        h0: Any,
+        c0: Any,
+        y: Any,
+        hn: Any,
+        cn: Any,
+        options: SequenceOptions,
+        batch_sizes: Any = None,
+    ) -> None:
+        """Packs weights into the block, or with None finds them there; keeps a tape behind them to train."""
+
+    def backward_into(
+        self,
+        block: Any,
+        x: Any,
+        h0: Any,
+        c0: Any,
+        dy: Any,
+        dhn: Any,
+        dcn: Any,
+        dx: Any,
+        dh0: Any,
+        dc0: Any,
+        dweights: list[Any],
+        options: SequenceOptions,
+        batch_sizes: Any = None,
+    ) -> None:
+        """Writes the gradients that are not None."""
+
+# ---- cells, precisions and plans (csrc/bindings/ops/plan.cpp)
 def cells() -> dict[str, dict[str, Any]]: ...
 def precisions() -> tuple[str, ...]: ...
+def cpu_precisions() -> tuple[str, ...]: ...
+def cuda_precisions() -> tuple[str, ...]: ...
 def algos() -> tuple[str, ...]: ...
 def force_plan(text: str) -> None: ...
 def sequence_plan(
@@ -153,7 +230,7 @@ def sequence_plan(
 ) -> dict[str, Any]: ...
 
 # ---- layers (csrc/bindings/ops/layers.cpp)
-def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array: ...
+def linear_forward(x: Array, weight: Array, bias: Array | None, precision: str = "ieee") -> Array: ...
 def linear_backward(
     dy: Array,
     x: Array,
@@ -161,9 +238,10 @@ def linear_backward(
     dweight: Array | None,
     dbias: Array | None,
     need_dx: bool,
+    precision: str = "ieee",
 ) -> Array | None: ...
 def embedding_forward(ids: Array, weight: Array) -> Array: ...
-def embedding_backward(dy: Array, ids: Array, dweight: Array) -> None: ...
+def embedding_backward(dy: Array, ids: Array, dweight: Array, padding_idx: int | None = None) -> None: ...
 def layer_norm_forward(
     x: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]: ...
@@ -184,7 +262,15 @@ def last_backward(dy: Array, T: int, lengths: Array | None, batch_first: bool) -
 class LossSpec:
     """A loss, by the name of its function, with its options; compared and hashed by what it holds."""
 
-    def __init__(self, loss: str, reduction: str = "mean", ignore_index: int | None = None) -> None: ...
+    def __init__(
+        self,
+        loss: str,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        weight: Array | None = None,
+        threshold: float | None = None,
+    ) -> None: ...
     @property
     def reduction(self) -> str: ...
     @property
@@ -194,11 +280,20 @@ class LossSpec:
 def losses() -> list[str]: ...
 def loss(spec: LossSpec, pred: Array, target: Array, mask: Array | None) -> tuple[Any, Array]: ...
 
+# ---- results of training calls (csrc/bindings/results.cpp)
+def forgetting(results: dict[int, Any]) -> Callable[[Any], None]: ...
+
+# ---- arrays written (csrc/bindings/arrays/store.cpp)
+def store(pairs: list[tuple[Any, Any]], counted: list[Place]) -> None: ...
+
 # ---- optimizers (csrc/bindings/ops/optim.cpp)
 class Segments:
     """Contiguous pieces of parameters, gradients and state; keeps its arrays alive."""
 
-    def __init__(self, kind: str, pieces: list[tuple[Array, Array, list[Array | None]]]) -> None: ...
+    def __init__(
+        self, kind: str, pieces: list[tuple[Any, Any, list[Any]]], tensors: bool = False
+    ) -> None: ...
+    def refresh(self, params: list[Any], grads: list[Any]) -> bool: ...
 
 def rules() -> dict[str, tuple[dict[str, str | None], dict[str, tuple[float, str]]]]: ...
 def optimizer_step(segments: Segments, scalars: dict[str, float], step: int, clip_factor: Any) -> None: ...
@@ -206,6 +301,7 @@ def clipped_update(
     updates: list[tuple[Segments, dict[str, float], int, tuple[Array, Array] | None]],
     max_norm: float | None,
     skip_nonfinite: bool,
+    counted: list[Place] = ...,
 ) -> Any: ...
 def global_norm(grads: list[Array]) -> Any: ...
 def clip_by_global_norm(grads: list[Array], max_norm: float) -> Any: ...
@@ -242,11 +338,21 @@ class TrainStep:
     def run(
         self,
         given: tuple[Any, ...],
-        keys: list[int],
-        counts: list[int],
+        keys: list[Place],
+        with_keys: list[Place],
+        steps: list[int],
+        updates: list[Place],
         clip_norm: float | None,
+        clip_value: float | None,
         skip_nonfinite: bool,
         want_states: bool,
-    ) -> tuple[Any, Any, bool | None, list[Array] | None] | None: ...
+        want_flow: bool,
+    ) -> tuple[Any, Any, bool | None, list[Array] | None, list[Flow | None] | None] | None: ...
+
+class Turn:
+    """A context that one thread at a time may be in; RuntimeError in another."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: Any) -> None: ...
 
 def capturing() -> bool: ...

@@ -74,6 +74,24 @@ def stream(handle: Any) -> Iterator[None]:
         _native.set_stream(before)
 
 
+def empty_cache() -> None:
+    """Gives memory that was freed back to the GPU, as ``torch.cuda.empty_cache()`` does.
+
+        del model, batch
+        fr.cuda.empty_cache()
+
+    What arrays of this package no longer use stays with the process otherwise, because arrays to come get
+    it from there much faster; other libraries of the process cannot have it. This gives back that of the
+    calling thread's GPU, and waits for all its work first. What arrays, models and training steps still hold
+    stays.
+
+    Raises:
+        RuntimeError: CUDA cannot be used, and the message says why; the thread's stream is being captured
+            into a graph; or this process was forked after CUDA had been used.
+    """
+    _native.empty_cache()
+
+
 def _number(handle: Any) -> int:
     """The address of a stream."""
     reason = why_not()

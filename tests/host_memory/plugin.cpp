@@ -186,7 +186,7 @@ Status layer_norm_forward(const LayerNormArgs* args, Stream) {
   a.weight = staging.in(a.weight, contiguous(bytes, a.width));
   a.bias = staging.in(a.bias, contiguous(bytes, a.width));
   a.y = staging.out(a.y, contiguous(bytes, a.rows * a.width));
-  a.mean = staging.out(a.mean, contiguous(bytes, a.rows));
+  a.mean = staging.out(a.mean, contiguous(sizeof *a.mean, a.rows));
   a.rstd = staging.out(a.rstd, contiguous(bytes, a.rows));
   return staging.finish([&] { return inner().dense->layer_norm_forward(&a, kStream); });
 }
@@ -197,7 +197,7 @@ Status layer_norm_backward(const LayerNormArgs* args, Stream) {
   const int64_t bytes = bytes_of(a.dtype);
   a.x = staging.in(a.x, bytes);
   a.weight = staging.in(a.weight, contiguous(bytes, a.width));
-  a.mean = staging.in(a.mean, contiguous(bytes, a.rows));
+  a.mean = staging.in(a.mean, contiguous(sizeof *a.mean, a.rows));
   a.rstd = staging.in(a.rstd, contiguous(bytes, a.rows));
   a.dy = staging.in(a.dy, bytes);
   a.dx = staging.out(a.dx, contiguous(bytes, a.rows * a.width));
@@ -242,6 +242,7 @@ Status loss(const LossArgs* args, Stream) {
   a.pred = staging.in(a.pred, bytes);
   a.target = staging.in(a.target, facts.target == TargetType::index ? sizeof(int64_t) : bytes);
   a.mask = staging.in(a.mask, 1);
+  a.weight = staging.in(a.weight, contiguous(sizeof *a.weight, a.weights));
   a.loss =
       staging.out(a.loss, a.spec.reduction == Reduction::none ? contiguous(bytes, facts.by_rows ? a.rows : elements)
                                                               : contiguous(sizeof(double), 1));

@@ -11,7 +11,15 @@ namespace fusedrnn::FUSEDRNN_ISA {
 struct Rounded {
   using Storage = double;
   using Accumulator = double;
-  using Operand = float;
+  static constexpr int parts = 1;
+};
+template <class E>
+struct BlockedOperand {
+  using Type = typename E::Storage;
+};
+template <>
+struct BlockedOperand<Rounded> {
+  using Type = float;
 };
 
 inline thread_local int regions = 0;      // of this thread
@@ -20,7 +28,7 @@ inline int32_t sums_outside_regions = 0;  // of all threads
 template <class E>
 struct Blocked {
   using Storage = typename E::Storage;
-  using Operand = typename E::Operand;
+  using Operand = typename BlockedOperand<E>::Type;
   using Accumulator = typename E::Accumulator;
 
   struct Region {

@@ -37,30 +37,27 @@ constexpr DenseOps kDense = products(gemm_workspace, gemm);
 using Cell = ElmanRelu<Math<double>>;
 
 Status rounded_plan(const SequenceDesc* desc, Plan* plan) {
-  *plan = plan_of<Cell, Rounded>(*desc);
+  *plan = plan_of<Rounded>(*desc);
   return Status::ok;
 }
 Status rounded_sizes(const SequenceDesc* desc, SequenceSizes* sizes) {
-  const int last = desc->layers * desc->directions - 1;
-  const Plan plan = plan_of<Cell, Rounded>(*desc);
-  packed_layer<Cell, Rounded>(*desc, nullptr, last, &sizes->packed);
-  tape_layer<Cell, double>(*desc, nullptr, last, &sizes->tape);
-  scratch<Cell, Rounded>(*desc, plan, false, nullptr, &sizes->forward);
-  scratch<Cell, Rounded>(*desc, plan, true, nullptr, &sizes->backward);
+  sizes_of<Rounded>(*desc, sizes);
   return Status::ok;
 }
 Status rounded_pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed, Stream stream) {
-  pack_stack<Cell, Rounded>(*desc, weights, packed, static_cast<Team*>(stream));
+  pack_stack<Rounded>(*desc, weights, packed, static_cast<Team*>(stream));
   return Status::ok;
 }
 Status rounded_forward(const SequenceDesc* desc, const ForwardArgs* args, void* workspace, Stream stream) {
-  const Plan plan = plan_of<Cell, Rounded>(*desc);
-  Forward<Cell, Rounded>(*desc, *args, plan, workspace, static_cast<Team*>(stream)).run();
+  const Plan plan = plan_of<Rounded>(*desc);
+  Forward<Rounded>(ForwardStep<Cell, Rounded>::kernels, *desc, *args, plan, workspace, static_cast<Team*>(stream))
+      .run();
   return Status::ok;
 }
 Status rounded_backward(const SequenceDesc* desc, const BackwardArgs* args, void* workspace, Stream stream) {
-  const Plan plan = plan_of<Cell, Rounded>(*desc);
-  Backward<Cell, Rounded>(*desc, *args, plan, workspace, static_cast<Team*>(stream)).run();
+  const Plan plan = plan_of<Rounded>(*desc);
+  Backward<Rounded>(BackwardStep<Cell, Rounded>::kernels, *desc, *args, plan, workspace, static_cast<Team*>(stream))
+      .run();
   return Status::ok;
 }
 constexpr SequenceOps kRoundedSequence = {rounded_plan,    rounded_sizes,    rounded_pack,

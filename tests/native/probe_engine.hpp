@@ -32,7 +32,7 @@ inline const EngineProbe& engine_probe(const fusedrnn::Backend& backend) {
   if (!std::strcmp(backend.name, "avx2")) return fusedrnn_engine_probe_avx2;
 #endif
 #if defined(FUSEDRNN_HAS_AVX512)
-  if (!std::strcmp(backend.name, "avx512")) return fusedrnn_engine_probe_avx512;
+  if (!std::strcmp(backend.name, "avx512") || !std::strcmp(backend.name, "amx")) return fusedrnn_engine_probe_avx512;
 #endif
 #if defined(FUSEDRNN_HAS_NEON)
   if (!std::strcmp(backend.name, "neon")) return fusedrnn_engine_probe_neon;

@@ -103,7 +103,8 @@ void layers(Call<T>& c, int64_t n) {
   check::require(std::equal(y, y + count * width, again), "%s: another mask by a key in memory", c.backend.name);
   if (width == 0) return;
 
-  T *mean = c.template blank<T>(count), *rstd = c.template blank<T>(count), *dx = c.template blank<T>(count * width);
+  double* mean = c.template blank<double>(count);
+  T *rstd = c.template blank<T>(count), *dx = c.template blank<T>(count * width);
   T *dscale = c.reals(width), *dbias = c.reals(width);
   const LayerNormArgs norm = {c.dtype,        count, width, 1e-5, rows(x, count, width),  c.reals(width),
                               c.reals(width), y,     mean,  rstd, rows(dy, count, width), dx,
@@ -118,8 +119,10 @@ void layers(Call<T>& c, int64_t n) {
   c.see(dbias, width);
 }
 
+// With `options` weights and label smoothing as well, where the loss knows of them.
 template <class T>
-void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_rows, int64_t classes, bool masked) {
+void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_rows, int64_t classes, bool masked,
+          bool options) {
   const int64_t count = n_rows * classes, entries = facts.by_rows ? n_rows : count;
   const auto shaped = [&](const void* data) { return facts.by_rows ? rows(data, n_rows, classes) : flat(data, count); };
   LossArgs a = {};
@@ -132,6 +135,14 @@ void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_row
   a.target =
       facts.target == TargetType::index ? flat(c.integers(n_rows, classes), n_rows) : shaped(c.reals(count, 0, 1));
   if (masked) a.mask = flat(c.flags(n_rows), n_rows);
+  if (options) {
+    a.spec.label_smoothing = facts.by_rows ? 0.1 : 0;
+    a.spec.threshold = 0.3;
+    a.weights = classes;
+    double* weight = c.template blank<double>(classes);
+    for (int64_t k = 0; k < classes; ++k) weight[k] = static_cast<double>(k % 5) / 3;
+    a.weight = weight;
+  }
   double total = 0;
   T* each = c.template blank<T>(entries);
   T* dpred = c.template blank<T>(count);
@@ -148,8 +159,10 @@ template <class T>
 void losses(Call<T>& c, int64_t n) {
   for (const LossFacts& facts : kLosses)
     for (const Reduction reduction : {Reduction::none, Reduction::mean, Reduction::sum})
-      for (const bool masked : {false, true}) loss(c, facts, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked);
-  loss(c, facts_of(LossKind::mse), Reduction::mean, 0, 1, false);
+      for (const bool masked : {false, true})
+        for (const bool options : {false, true})
+          loss(c, facts, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked, options);
+  loss(c, facts_of(LossKind::mse), Reduction::mean, 0, 1, false, false);
   LossArgs unknown = {};
   unknown.spec.kind = static_cast<LossKind>(sizeof kLosses / sizeof *kLosses);
   unknown.dtype = c.dtype;
@@ -162,8 +175,8 @@ void optimizers(Call<T>& c, int64_t n) {
   const int64_t counts[] = {n, 3, 0, n / 2};
   std::vector<Segment> segments;
   for (const int64_t count : counts) {
-    segments.push_back(
-        {c.reals(count), c.reals(count), {c.reals(count, 0, 1), c.reals(count, 0, 1), c.reals(count, 0, 1)}, count});
+    segments.push_back({c.reals(count), c.reals(count), {}, count});
+    for (void*& state : segments.back().state) state = c.reals(count, 0, 1);
   }
   const auto table = static_cast<int64_t>(segments.size());
   double norm = 0, factor = 0;

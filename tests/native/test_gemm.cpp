@@ -24,7 +24,7 @@ using fusedrnn::GemmKind;
 using fusedrnn::Status;
 using fusedrnn::Team;
 
-constexpr int64_t kChunk = 256;  // the constant of the promise, written down a second time on purpose
+constexpr int64_t kChunk = 256, kPlainRows = 32;  // constants of promises, written down a second time on purpose
 constexpr int64_t kDepths[] = {0, 1, 2, 3, 17, 64, 255, 256, 257, 511, 512, 513, 700};
 
 enum class Data { integers, reals };
@@ -305,12 +305,16 @@ void column_sums(const Backend& backend) {
       a.random(Data::reals, random);
       sum.random(Data::reals, random);
       std::vector<T> must(sum.memory.begin(), sum.memory.end());
-      for (int64_t j = 0; j < columns; ++j)
-        for (int64_t first = 0; first < rows; first += kChunk) {
-          T chunk = 0;
-          for (int64_t i = first; i < rows && i < first + kChunk; ++i) chunk += a.at(i, j);
-          must[static_cast<size_t>(j)] += chunk;
+      for (int64_t j = 0; j < columns; ++j) {
+        T total = 0, low = 0;
+        for (int64_t first = 0; first < rows; first += kPlainRows) {
+          T block = 0;
+          for (int64_t i = first; i < rows && i < first + kPlainRows; ++i) block += a.at(i, j);
+          const T before = total, taken = (total = before + block) - before;
+          low += (before - (total - taken)) + (block - taken);
         }
+        must[static_cast<size_t>(j)] += total + low;
+      }
       Team team{3, run_in_turn, no_barrier};
       const Status status =
           backend.dense->column_sum(kDType<T>, rows, columns, a.memory.data(), a.ld, sum.memory.data(), &team);

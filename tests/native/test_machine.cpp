@@ -44,7 +44,11 @@ void what_cannot() {
   expect(m, {"no NVIDIA driver is found", "install one for CUDA 13", "docker run --gpus all"});
   m = good();
   m.driver = 12040;
-  expect(m, {"driver is too old", "CUDA up to 12.4", "this build is of CUDA 13", "install a newer driver"});
+  expect(m, {"driver is too old", "CUDA up to 12.4", "built with the toolkit of CUDA 13.0", "a driver for CUDA 13.0 or",
+             "with a toolkit of CUDA 12: FUSEDRNN_CUDA=ON CUDACXX="});
+  m.driver = 11080;
+  expect(m, {"CUDA up to 11.8"});
+  check::require(why(m).find("build the plugin") == std::string::npos, "no toolkit of CUDA 11 builds it");
   m = good();
   m.failure = "system not yet initialized";
   expect(m, {"does not answer: system not yet initialized", "nvidia-smi"});

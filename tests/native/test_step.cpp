@@ -64,8 +64,8 @@ class Model {
     layers.push_back(std::make_unique<LayerNormLayer>(backend, DType::float32, 1e-5, take(kHidden), take(kHidden)));
     layers.push_back(std::make_unique<DropoutLayer>(backend, DType::float32, 0.1));
     layers.push_back(std::make_unique<LastLayer>(backend, DType::float32, false));
-    layers.push_back(
-        std::make_unique<LinearLayer>(backend, DType::float32, kWords, take(kWords * kHidden), take(kWords)));
+    layers.push_back(std::make_unique<LinearLayer>(backend, DType::float32, Precision::ieee, kWords,
+                                                   take(kWords * kHidden), take(kWords)));
     segment_ = {values_.data(), grads_.data(), {states_.data(), states_.data() + 100000, nullptr}, used_};
     OptimizerArgs adam = {};
     adam.kind = OptimizerKind::adam;

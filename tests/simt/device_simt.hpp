@@ -152,6 +152,8 @@ FR_DEVICE void store_once(T* p, T value) {
   store(p, value);
 }
 
+FR_BOTH float reciprocal(float x) { return simt::rough_reciprocal(x); }
+
 FR_DEVICE float to_float(Bf16 value) { return simt::float_of_bf16(value.bits); }
 FR_DEVICE float to_float(Fp16 value) { return simt::float_of_fp16(value.bits); }
 FR_DEVICE Bf16 to_bf16(float value) { return {simt::bf16_bits(value)}; }
@@ -176,14 +178,16 @@ template <auto kernel>
 Status launch(const Grid& grid, Stream stream, const typename KernelArgs<decltype(kernel)>::type& args,
               SourceLocation location) {
   using Args = typename KernelArgs<decltype(kernel)>::type;
-  const simt::LaunchShape shape = {{grid.blocks.x, grid.blocks.y, grid.blocks.z},
+  if (const Status status = require_countable(grid.blocks, location); status != Status::ok) return status;
+  const simt::LaunchShape shape = {typeid(Named<kernel>*).name(),
+                                   {grid.blocks.x, grid.blocks.y, grid.blocks.z},
                                    grid.threads,
                                    grid.shared_bytes,
                                    grid.cluster,
                                    sizeof(Args),
                                    grid.overlaps,
                                    grid.cooperative};
-  simt::note_launch(typeid(Named<kernel>*).name(), shape);
+  simt::note_launch(shape);
   return simt::launch(
       shape, stream, [](const void* a) { kernel(*static_cast<const Args*>(a)); }, &args, sizeof args,
       __PRETTY_FUNCTION__, location);
@@ -212,6 +216,10 @@ inline Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocatio
 inline Status free_on(void* memory, Stream stream, SourceLocation location) {
   return simt::free_on(memory, stream, location);
 }
+inline Status trim(SourceLocation) {
+  simt::trim();
+  return Status::ok;
+}
 inline Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location) {
   return simt::copy(to, from, bytes, stream, location);
 }
@@ -220,7 +228,22 @@ inline Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocat
 }
 inline Status synchronize(Stream stream, SourceLocation location) { return simt::synchronize(stream, location); }
 
-inline Status hand_over(Stream stream, SourceLocation location) { return simt::synchronize(stream, location); }
+template <class Work>
+bool call_library(Stream stream, const Work& work, SourceLocation location) {
+  bool captured = false;
+  if (simt::capturing(stream, &captured, location) != Status::ok) return false;
+  if (!captured) return simt::synchronize(stream, location) == Status::ok && work();
+  return simt::call_later(stream, work, location) == Status::ok;
+}
+
+class Relaxed {
+ public:
+  Relaxed() { ++simt::relaxed; }
+  ~Relaxed() { --simt::relaxed; }
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+};
+
 inline Status event_create(Event* event, SourceLocation location) { return simt::event_create(event, location); }
 inline Status event_free(Event event, SourceLocation location) { return simt::event_free(event, location); }
 inline Status event_record(Event event, Stream stream, SourceLocation location) {

@@ -11,6 +11,8 @@ std::atomic<uint64_t> made[2];
 
 }  // namespace
 
+thread_local int relaxed = 0;
+
 void note(Deed deed) { made[static_cast<int>(deed)].fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace fusedrnn::cuda::simt
@@ -25,6 +27,11 @@ using namespace fusedrnn::cuda;
 FR_EXPORT void fusedrnn_simt_counts(uint64_t* counts) {
   for (int i = 0; i < 2; ++i) counts[i] = simt::made[i].load(std::memory_order_relaxed);
 }
+
+FR_EXPORT int64_t fusedrnn_simt_pooled() { return static_cast<int64_t>(simt::pooled_bytes()); }
+
+// Whether the calling thread may allocate beside captures.
+FR_EXPORT int fusedrnn_simt_relaxed() { return simt::relaxed > 0; }
 
 // What is put into the stream is recorded from now on, and run by launches of the graph. Return a Status.
 FR_EXPORT int fusedrnn_simt_capture(void* stream) {

@@ -100,6 +100,11 @@ void not_written(const void* p, size_t bytes) {
                            : "which nobody has written");
 }
 
+void note_banks(const void* p, size_t bytes) {
+  const auto offset = static_cast<uint32_t>(static_cast<const unsigned char*>(p) - here->shared);
+  current_launch().current->block->banks.note(here->thread, __builtin_return_address(0), offset, bytes);
+}
+
 void outside_shared(const void* p, size_t bytes, const void* first, const void* last) {
   fault("accesses %zu bytes of shared memory at byte %lld, outside its array of bytes %lld to %lld (the block has %zu)",
         bytes, static_cast<long long>(offset_in_block(p)), static_cast<long long>(offset_in_block(first)),

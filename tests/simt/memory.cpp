@@ -3,6 +3,7 @@
 // pattern that is looked at after every launch and when the block is freed.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -38,6 +39,7 @@ struct Registry {
   std::mutex mutex;
   std::map<uintptr_t, Allocation> allocations;  // by the first byte
   size_t total = 0;
+  size_t pooled = 0;  // of what was freed in a stream, bytes that a device's pool would have kept
 };
 
 Registry& registry() {
@@ -139,6 +141,11 @@ int most_cluster_blocks() {
 int most_blocks() {
   const char* text = std::getenv("FUSEDRNN_SIMT_BLOCKS");
   return text == nullptr ? kMultiprocessors : std::atoi(text);
+}
+
+int64_t most_nodes() {
+  const char* text = std::getenv("FUSEDRNN_SIMT_NODES");
+  return text == nullptr ? INT64_MAX : std::strtoll(text, nullptr, 10);
 }
 
 size_t device_bytes() {
@@ -274,6 +281,10 @@ Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation locat
   if (status == Status::ok) status = require_no_capture("alloc_on", stream, location);
   if (status == Status::ok) status = alloc(bytes, memory, location);
   if (status != Status::ok) return status;
+  {
+    const Lock lock;
+    registry().pooled -= std::min(bytes, registry().pooled);
+  }
   return enqueue("alloc_on", stream, location, Work::books, [first = *memory, bytes] {
     const Lock lock;
     if (side_of(first, bytes) == Side::device) std::memset(first, 0xff, bytes);
@@ -287,7 +298,24 @@ Status free_on(void* memory, Stream stream, SourceLocation location) {
   if (status == Status::ok) status = require_no_capture("free_on", stream, location);
   if (status == Status::ok) status = give_up(memory, "free_on", location);
   if (status != Status::ok) return status;
-  return enqueue("free_on", stream, location, Work::books, [=] { return release(memory, "free_on", location); });
+  return enqueue("free_on", stream, location, Work::books, [=] {
+    {
+      const Lock lock;
+      registry().pooled += registry().allocations.find(number(memory))->second.bytes;
+    }
+    return release(memory, "free_on", location);
+  });
+}
+
+void trim() {
+  run_everything();
+  const Lock lock;
+  registry().pooled = 0;
+}
+
+size_t pooled_bytes() {
+  const Lock lock;
+  return registry().pooled;
 }
 
 Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location) {

@@ -1,5 +1,5 @@
 // Conversions between float and the narrow formats, in integers: round to nearest, ties to even; NaN becomes the one
-// that the hardware's conversion gives.
+// that the hardware's conversion gives. And the hardware's reciprocal.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,12 @@ inline float float_of(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+
+// 1 / x of a normal x, off by an ulp at most: which way is drawn from x, for the hardware's errors are its own.
+inline float rough_reciprocal(float x) {
+  const uint32_t drawn = bits_of(x) * 0x9e3779b1u >> 30;
+  return x != x ? x : float_of(bits_of(1.0f / x) + drawn % 3 - 1);
 }
 
 // Drops `count` low bits of a float's bits. A carry out of the significand goes to the exponent, as it should.

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
+
 #include "hw/failure.hpp"
 
 namespace fusedrnn::cuda::simt {
@@ -16,6 +18,7 @@ struct View {
   unsigned char* shared;  // the block's dynamic shared memory
   size_t shared_bytes;
   int cluster_rank, cluster_blocks;
+  bool metered;  // whether the block's bank conflicts are counted
 };
 extern const View* here;
 
@@ -34,6 +37,7 @@ void require_written(const void* p, size_t bytes);
 void note_written(void* p, size_t bytes);
 [[noreturn]] void not_written(const void* p, size_t bytes);
 [[noreturn]] void outside_shared(const void* p, size_t bytes, const void* first, const void* last);
+void note_banks(const void* p, size_t bytes);  // an access, of a block that is metered
 void* shared_array(int64_t byte_offset, int64_t bytes, size_t alignment, unsigned char** last);
 
 void copy_async(void* to, const void* from, int bytes, int bytes_valid);
@@ -83,6 +87,7 @@ enum class Deed { allocates, waits };
 void note(Deed deed);  // for fusedrnn_simt_counts (exports.cpp)
 
 struct LaunchShape {
+  const char* kernel;  // a mangled template argument, the same pointer at every launch of a kernel
   int64_t blocks[3];
   int threads;
   size_t shared_bytes;
@@ -90,8 +95,11 @@ struct LaunchShape {
   size_t argument_bytes;
   bool overlaps, cooperative;
 };
-// For the notes of what ran: `kernel` is a mangled template argument, the same pointer at every launch of a kernel.
-void note_launch(const char* kernel, const LaunchShape& shape);
+// For the notes of what ran.
+void note_launch(const LaunchShape& shape);
+// Whether the bank conflicts of a launch are wanted: of the first few of a kernel and size, where notes are taken.
+bool banks_wanted(const LaunchShape& shape);
+void note_passes(const LaunchShape& shape, int passes, const void* site);
 // `run(args)` is one thread's kernel; the `bytes` at `args` are copied. `signature` is the __PRETTY_FUNCTION__ of the
 // function template launch<kernel>.
 Status launch(const LaunchShape& shape, Stream stream, void (*run)(const void* args), const void* args, size_t bytes,
@@ -102,9 +110,13 @@ Status alloc(size_t bytes, void** memory, SourceLocation location);
 Status free(void* memory, SourceLocation location);
 Status alloc_on(size_t bytes, void** memory, Stream stream, SourceLocation location);
 Status free_on(void* memory, Stream stream, SourceLocation location);
+void trim();
+size_t pooled_bytes();  // that trim() would give back
 Status copy(void* to, const void* from, size_t bytes, Stream stream, SourceLocation location);
 Status fill(void* to, int value, size_t bytes, Stream stream, SourceLocation location);
 Status synchronize(Stream stream, SourceLocation location);
+extern thread_local int relaxed;  // how many hw::Relaxed the thread has
+Status call_later(Stream stream, std::function<bool()> work, SourceLocation location);
 Status event_create(Event* event, SourceLocation location);
 Status event_free(Event event, SourceLocation location);
 Status event_record(Event event, Stream stream, SourceLocation location);
@@ -123,5 +135,6 @@ int compute_major();           // FUSEDRNN_SIMT_COMPUTE, else 9
 size_t argument_bytes();       // FUSEDRNN_SIMT_ARGUMENT, else as many as an argument has at most
 int most_cluster_blocks();     // FUSEDRNN_SIMT_CLUSTER, else kMaxCluster; one where compute_major() is less than 9
 int most_blocks();             // FUSEDRNN_SIMT_BLOCKS, else kMultiprocessors: of a cooperative launch
+int64_t most_nodes();          // FUSEDRNN_SIMT_NODES, else as many as there are: of a graph
 
 }  // namespace fusedrnn::cuda::simt

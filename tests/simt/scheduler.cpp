@@ -125,7 +125,7 @@ Block::~Block() { munmap(shared, 2 * kStateDistance); }
 
 Block::Block() : shared(map_pages(2 * kStateDistance)) {}
 
-void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
+void Block::reset(const LaunchShape& shape, const int64_t (&index)[3], bool metered) {
   constexpr int kWarp = 32;
   const int count = shape.threads;
   if (threads.size() != static_cast<size_t>(count)) {
@@ -141,7 +141,9 @@ void Block::reset(const LaunchShape& shape, const int64_t (&index)[3]) {
                shared,
                shape.shared_bytes,
                static_cast<int>(index[0] % shape.cluster),
-               shape.cluster};
+               shape.cluster,
+               metered};
+  if (metered) banks.begin(count);
   for (CudaThread& thread : threads) {
     thread.view = view;
     thread.block = this;
@@ -259,6 +261,11 @@ void Launch::finish(CudaThread* thread) {
   Block* block = thread->block;
   if (--block->alive > 0) return;
   require_no_messages(*block);
+  if (thread->view.metered) {
+    const void* site = nullptr;
+    const int passes = block->banks.worst(&site);
+    note_passes(shape_, passes, site);
+  }
   Cluster* cluster = block->cluster;
   if (--cluster->alive > 0) return;
   --clusters_alive_;
@@ -293,7 +300,8 @@ void Launch::fill_blocks() {
       }
       Block* block = free_blocks_.back();
       free_blocks_.pop_back();
-      block->reset(shape_, {n % across * size + rank, n / across % shape_.blocks[1], n / across / shape_.blocks[1]});
+      const int64_t index[3] = {n % across * size + rank, n / across % shape_.blocks[1], n / across / shape_.blocks[1]};
+      block->reset(shape_, index, metered_ && n + rank == 0);
       block->cluster = cluster;
       cluster->blocks.push_back(block);
       for (size_t i = block->threads.size(); i-- > 0;) runnable_.push_back(&block->threads[i]);
@@ -358,6 +366,7 @@ void Launch::wake(std::vector<CudaThread*>& list) {
 
 void Launch::meet(Barriers& meeting, const char* purpose, bool orders_memory) {
   CudaThread* thread = current;
+  if (thread->view.metered) keep_books([&] { thread->block->banks.met(thread->view.thread); });
   if (meeting.arrived == 0) {
     meeting.purpose = purpose;
   } else if (meeting.purpose != purpose) {
@@ -475,11 +484,9 @@ std::string launch_text(const std::string& name, SourceLocation location) {
 
 Status require_possible(const LaunchShape& shape, const std::string& name, SourceLocation location) {
   const bool possible = shape.threads % 32 == 0 && shape.threads >= 32 && shape.threads <= 1024 &&
-                        shape.shared_bytes <= kMaxShared && *std::min_element(shape.blocks, shape.blocks + 3) >= 0 &&
-                        shape.blocks[0] <= INT32_MAX && std::max(shape.blocks[1], shape.blocks[2]) <= 65535 &&
-                        shape.cluster >= 1 && shape.cluster <= most_cluster_blocks() &&
-                        shape.blocks[0] % shape.cluster == 0 && shape.argument_bytes <= argument_bytes() &&
-                        (!shape.overlaps || compute_major() >= 9) &&
+                        shape.shared_bytes <= kMaxShared && shape.cluster >= 1 &&
+                        shape.cluster <= most_cluster_blocks() && shape.blocks[0] % shape.cluster == 0 &&
+                        shape.argument_bytes <= argument_bytes() && (!shape.overlaps || compute_major() >= 9) &&
                         !(shape.cooperative && (shape.cluster > 1 || shape.overlaps));
   if (!possible)
     return fail(Status::device_error,
@@ -511,6 +518,7 @@ void Launch::prepare(const KernelCall& call) {
   seed_ = seed_from_environment();
   random_ = mix(seed_ + ++launches) | 1;
   failure_.clear();
+  metered_ = !races::watched() && banks_wanted(shape);
   used_blocks_ = used_clusters_ = 0;
   cluster_count_ = clusters_to_start_ = shape.blocks[0] / shape.cluster * shape.blocks[1] * shape.blocks[2];
   next_cluster_ = clusters_alive_ = 0;

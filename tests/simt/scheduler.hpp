@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "banks.hpp"
 #include "context.hpp"
 #include "races.hpp"
 #include "runtime.hpp"
@@ -119,12 +120,13 @@ struct Block {
   unsigned char* shared;  // kStateDistance bytes and as many states
   int alive = 0;
   Cluster* cluster = nullptr;
+  BankMeter banks;                      // of a block that is metered
   std::deque<MbarrierState> mbarriers;  // their addresses stay
 
   Block();
   Block(const Block&) = delete;
   ~Block();
-  void reset(const LaunchShape& shape, const int64_t (&index)[3]);
+  void reset(const LaunchShape& shape, const int64_t (&index)[3], bool metered);
 };
 
 // Blocks that run together, a single one where a launch has no clusters.
@@ -201,7 +203,8 @@ class Launch {
   std::vector<Cluster*> free_clusters_;
   std::vector<CudaThread*> runnable_, waiting_for_previous_;
   std::map<const uint32_t*, FlagState> flags_;
-  bool early_ = false;  // the previous kernel has not begun
+  bool metered_ = false;  // whether bank conflicts of the first block are counted
+  bool early_ = false;    // the previous kernel has not begun
   int64_t clusters_to_start_ = 0, cluster_count_ = 0, next_cluster_ = 0, cluster_step_ = 1, clusters_alive_ = 0;
   size_t window_ = 1;  // clusters under way at once
   uint64_t seed_ = 0, random_ = 0;

@@ -54,6 +54,7 @@ class Shared {
   Element operator[](int64_t i) const {
     T* p = at_ + i;
     if (__builtin_expect(p < first_ || p >= last_, 0)) simt::outside_shared(p, sizeof(T), first_, last_);
+    if (__builtin_expect(simt::here->metered, 0)) simt::note_banks(p, sizeof(T));
     return Element(p);
   }
   Element operator*() const { return (*this)[0]; }

@@ -421,8 +421,20 @@ Status capture_end(Stream stream, Graph* graph, SourceLocation location) {
     return fail(Status::device_error, "capture_end at %s:%d: the capture of stream %#zx has failed: %s",
                 source_name(location.file), location.line, static_cast<size_t>(number(stream)), failure.c_str());
   }
+  if (static_cast<int64_t>(ended->nodes.size()) > most_nodes()) {
+    return fail(Status::out_of_memory, "capture_end at %s:%d: out of memory for a graph of %zu nodes",
+                source_name(location.file), location.line, ended->nodes.size());
+  }
   *graph = new GraphState{ended};
   return Status::ok;
+}
+
+Status call_later(Stream stream, std::function<bool()> work, SourceLocation location) {
+  return enqueue("call_library", stream, location, Work::ordinary, [work = std::move(work), location] {
+    if (work()) return Status::ok;
+    return fail(Status::device_error, "call_library at %s:%d: the library refuses what it took in a capture",
+                source_name(location.file), location.line);
+  });
 }
 
 Status graph_launch(Graph graph, Stream stream, SourceLocation location) {

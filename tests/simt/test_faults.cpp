@@ -217,6 +217,16 @@ void host_calls() {
   require_fault(copy(x.data(), std::vector<float>(4).data(), 16, nullptr), {"copy(", "leaves an allocation"});
   require_fault(fill(x.data(), 0, 13, nullptr), {"fill(", "not inside an allocation"});
   require_fault(hw::free(x.data() + 1), {"free(", "not an allocation"});
+  const auto uncountable = [&](Blocks blocks) {
+    const Status status = launch<write_slack>({blocks, 32}, nullptr, {x.data()});
+    check::require(status == Status::unsupported, "%d x %d blocks are no launch", blocks.y, blocks.z);
+    check::require(std::strstr(status_text(), "blocks are more than a GPU counts") != nullptr, "%s", status_text());
+  };
+  uncountable({1, 65536});
+  uncountable({1, 1, 65536});
+  uncountable({int64_t{1} << 31});
+  uncountable({(int64_t{1} << 32) + 1});
+  uncountable({-1});
   const auto impossible = [&](Grid grid) {
     require_fault(launch<write_slack>(grid, nullptr, {x.data()}),
                   {"launch of", "write_slack at tests/simt/test_faults.cpp:", "no device runs"});
@@ -224,9 +234,6 @@ void host_calls() {
   impossible({{1}, 33});
   impossible({{1}, 0});
   impossible({{1}, 1056});
-  impossible({{1, 65536}, 32});
-  impossible({{int64_t{1} << 31}, 32});
-  impossible({{-1}, 32});
   impossible({{1}, 32, 228 * 1024});
 }
 

@@ -1,9 +1,12 @@
 // Stacks whose steps are many go by a graph when a call comes again: the same bits, never another call's arrays.
+#include <cstring>
 #include <deque>
+#include <functional>
 #include <thread>
 
 #include "../native/random.hpp"
 #include "fixture.hpp"
+#include "recurrent/sequence_graph.hpp"
 #include "streams.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -192,7 +195,7 @@ void while_captured() {
   }
 }
 
-// More calls than graphs are kept.
+// Small graphs are kept, many of them.
 void many_calls() {
   std::vector<Net*> nets;
   for (int i = 0; i < 20; ++i) nets.push_back(&made(16 + i));
@@ -202,8 +205,79 @@ void many_calls() {
     check::require(net->train() == 0, "the latest call is there");
     check::require(net->results() == plainly(*net), "its bits");
   }
-  check::require(nets.front()->train() > 0, "the oldest call is forgotten");
+  check::require(nets.front()->train() == 0, "the oldest call is there");
   check::require(nets.front()->results() == plainly(*nets.front()), "and right");
+}
+
+// Calls of one kind each, which are said to have so many launches: how often one is run, not replayed.
+class Calls {
+ public:
+  explicit Calls(char kind, int64_t launches = 20) : kind_(kind), launches_(launches) {}
+  int run(int number) {
+    const int before = runs_;
+    GraphKey key(kind_);
+    key.add(number);
+    require_ok(by_graph(key, launches_, nullptr, [&](Stream stream) {
+      ++runs_;
+      inside();
+      return fill(x_.data(), number, 1, stream);
+    }));
+    require_ok(synchronize(nullptr));
+    return runs_ - before;
+  }
+  void record(int number) {
+    for (int i = 0; i < 2; ++i) check::require(run(number) == 1, "the first calls run");
+  }
+  std::function<void()> inside = [] {};
+
+ private:
+  const char kind_;
+  const int64_t launches_;
+  const Device<char> x_{1};
+  int runs_ = 0;
+};
+
+// What is kept is bounded by nodes, and calls that never come again do not stay either.
+void many_nodes() {
+  Calls large('1', 10000), other('2');
+  for (int i = 0; i < 3; ++i) large.record(i);
+  for (int i = 0; i < 3; ++i) check::require(large.run(i) == 0, "30000 nodes are kept");
+  large.record(3);
+  check::require(large.run(0) == 1, "the oldest graph made room");
+  check::require(large.run(3) == 0, "for the latest");
+  for (int i = 0; i < 1000; ++i) other.run(i);
+  check::require(large.run(3) == 1, "as for many calls that came once");
+}
+
+// A call that another thread's has to wait for would wait for ever here.
+void while_recorded() {
+  Calls recorded('3'), other('4');
+  other.record(0);
+  int replayed = -1;
+  recorded.run(0);
+  recorded.inside = [&] { std::thread([&] { replayed = other.run(0); }).join(); };
+  recorded.run(0);
+  check::require(replayed == 0, "a graph is launched while another is recorded");
+}
+
+// A device without room for a graph: the call is launched as before, and nothing tries again.
+void refused() {
+  Net& net = made(20);
+  const int64_t launches = net.train();
+  const auto expected = net.results();
+  char text[1024] = "";
+  require_ok(backend->describe(text, sizeof text));
+  check::require(std::strstr(text, "kernel by kernel") == nullptr, "all graphs were made: %s", text);
+  setenv("FUSEDRNN_SIMT_NODES", "19", 1);
+  check::require(net.train() == 2 * launches, "it is tried, and the kernels are launched");
+  unsetenv("FUSEDRNN_SIMT_NODES");
+  for (int i = 0; i < 2; ++i) {
+    check::require(net.results() == expected, "its bits");
+    check::require(net.train() == launches, "and not tried again");
+  }
+  require_ok(backend->describe(text, sizeof text));
+  check::require(std::strstr(text, ", kernel by kernel where no graph could be made (capture_end at ") != nullptr,
+                 "it is said: %s", text);
 }
 
 void on_threads() {
@@ -238,5 +312,8 @@ int main() {
   while_captured();
   many_calls();
   on_threads();
+  many_nodes();
+  while_recorded();
+  refused();
   return check::finish("test_graphs");
 }

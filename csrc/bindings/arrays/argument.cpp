@@ -1,11 +1,14 @@
 #include "bindings/arrays/argument.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "backend/scratch.hpp"
 #include "bindings/arrays/device_array.hpp"
+#include "bindings/arrays/tensor.hpp"
 #include "runtime/error.hpp"
 #include "runtime/memory.hpp"
 
@@ -25,6 +28,8 @@ Kind kind_of(Element element) {
       return {'f', bytes_of(DType::float64)};
     case Element::int64:
       return {'i', 8};
+    case Element::uint8:
+      return {'u', 1};
     default:
       return {'b', 1};
   }
@@ -56,6 +61,8 @@ bool is_array(py::handle value) {
   } else if (found != nullptr) {
     was = "a DeviceArray on " + place_of(found->backend(), found->device());
     fix = name + ".numpy()";
+  } else if (type.rfind("numpy.ma.", 0) == 0) {
+    fix = name + ".filled(value)";
   } else if (type == "torch.Tensor") {
     fix = name + ".detach().numpy()";
   }
@@ -75,6 +82,14 @@ Shape shape_of(const py::array& array) {
 Shape shape_of(const DeviceArray& array) {
   Shape shape{array.sizes(), array.strides()};
   for (int64_t& stride : shape.strides) stride *= bytes_of(array.element());
+  return shape;
+}
+
+Shape shape_of(const DlTensor& tensor, int64_t bytes) {
+  Shape shape{{tensor.sizes, tensor.sizes + tensor.axes}, std::vector<int64_t>(static_cast<size_t>(tensor.axes))};
+  int64_t natural = bytes;
+  for (size_t i = shape.sizes.size(); i-- > 0; natural *= shape.sizes[i])
+    shape.strides[i] = tensor.strides != nullptr ? tensor.strides[i] * bytes : natural;
   return shape;
 }
 
@@ -101,6 +116,14 @@ Element checked_element(const std::string& name, const py::dtype& dtype, Element
   std::string was = py::str(static_cast<py::handle>(dtype));
   if (!native_order(dtype)) was += " in foreign byte order";
   throw py::type_error(name + " must be " + must + ", it is " + was + ": use " + name + ".astype(np." + target + ")");
+}
+
+Element checked_element(const std::string& name, DlType type, Element wanted) {
+  const Element element = element_or_any(type);
+  const bool floating = element == Element::float32 || element == Element::float64;
+  if (wanted == any_float ? !floating : element != wanted)
+    bad_type(name, name_of(wanted), element == any_float ? "of another type" : name_of(element));
+  return element;
 }
 
 std::string tuple_text(const std::vector<std::string>& parts) {
@@ -145,14 +168,9 @@ std::pair<uintptr_t, uintptr_t> byte_range(const Argument& argument) {
   return {begin, begin + static_cast<uintptr_t>((last + 1) * bytes_of(argument.element()))};
 }
 
-void check_apart(const Argument& output, const Argument& other) {
-  if (!output.present() || !other.present()) return;
-  const auto [a0, a1] = byte_range(output);
-  const auto [b0, b1] = byte_range(other);
-  if (a0 != a1 && b0 != b1 && a0 < b1 && b0 < a1) {
-    throw py::value_error(output.name() + " must not share memory with " + other.name() + ", it does: use " +
-                          output.name() + ".copy()");
-  }
+[[noreturn]] void shares_memory(const Argument& output, const Argument& other) {
+  throw py::value_error(output.name() + " must not share memory with " + other.name() + ", it does: use " +
+                        output.name() + ".copy()");
 }
 
 std::string shown(py::handle value) { return py::repr(value); }
@@ -169,6 +187,8 @@ const char* name_of(Element element) {
       return "float64";
     case Element::int64:
       return "int64";
+    case Element::uint8:
+      return "uint8";
     default:
       return "bool";
   }
@@ -188,6 +208,8 @@ py::dtype numpy_of(Element element) {
       return py::dtype::of<double>();
     case Element::int64:
       return py::dtype::of<int64_t>();
+    case Element::uint8:
+      return py::dtype::of<uint8_t>();
     default:
       return py::dtype::of<bool>();
   }
@@ -240,26 +262,42 @@ Array3 Argument::array3(bool exchange) const {
 }
 
 Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count, bool write,
-                 const Backend* device) {
-  const DeviceArray* on_device = device != nullptr ? as_device_array(value) : nullptr;
-  if (device != nullptr ? on_device == nullptr : !is_array(value)) not_an_array(name, value, device);
-  if (on_device != nullptr) require_device(name, *device, on_device->device());
+                 Place place) {
   Argument argument;
   argument.name_ = std::move(name);
+  const Backend* const device = place.device;
+  const DeviceArray* const on_device = device != nullptr ? as_device_array(value) : nullptr;
+  const std::optional<DlTensor> tensor = place.tensors && !is_array(value) ? host_tensor(value) : std::nullopt;
+  bool writable = true;  // DLPack's table cannot say that a tensor is not
+  Shape shape;
+  if (tensor) {
+    argument.element_ = checked_element(argument.name_, tensor->type, element);
+    argument.data_ = static_cast<char*>(tensor->data) + tensor->offset;
+    shape = shape_of(*tensor, bytes_of(argument.element_));
+  } else if (on_device != nullptr) {
+    require_device(argument.name_, *device, on_device->device());
+    argument.element_ = checked_element(argument.name_, numpy_of(on_device->element()), element);
+    argument.data_ = on_device->data();
+    shape = shape_of(*on_device);
+    writable = !on_device->readonly();
+  } else {
+    if (device != nullptr || !is_array(value)) not_an_array(argument.name_, value, device);
+    const auto array = py::reinterpret_borrow<py::array>(value);
+    argument.element_ = checked_element(argument.name_, array.dtype(), element);
+    argument.data_ = const_cast<void*>(array.data());
+    shape = shape_of(array);
+    writable = array.writeable();
+  }
   argument.array_ = py::reinterpret_borrow<py::object>(value);
-  const py::array array = device != nullptr ? py::array() : py::reinterpret_borrow<py::array>(value);
-  argument.element_ =
-      checked_element(argument.name_, device != nullptr ? numpy_of(on_device->element()) : array.dtype(), element);
-  Shape shape = device != nullptr ? shape_of(*on_device) : shape_of(array);
   check_shape(argument.name_, shape.sizes, axes, count);
-  argument.data_ = device != nullptr ? on_device->data() : const_cast<void*>(array.data());
   argument.sizes_ = std::move(shape.sizes);
 
   const int64_t bytes = bytes_of(argument.element_);
   const size_t rank = argument.sizes_.size();
   const bool empty = argument.count() == 0;
-  const std::string compact =
-      device != nullptr ? argument.name_ + ".copy()" : "np.ascontiguousarray(" + argument.name_ + ")";
+  const auto compact = [&] {
+    return device != nullptr ? argument.name_ + ".copy()" : "np.ascontiguousarray(" + argument.name_ + ")";
+  };
   argument.strides_.resize(rank);
   // The strides of an axis of size 0 or 1 are arbitrary; those become what a contiguous array would have.
   int64_t natural = 1;
@@ -269,11 +307,11 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
       stride = natural * bytes;
     } else if (i == rank - 1 && stride != bytes) {
       throw py::value_error(argument.name_ + " must have unit stride on its last axis, it has a stride of " +
-                            std::to_string(stride) + " bytes: use " + compact);
+                            std::to_string(stride) + " bytes: use " + compact());
     } else if (stride <= 0 || stride % bytes != 0) {
       throw py::value_error(argument.name_ + " must have positive strides, multiples of its element size; axis " +
                             std::to_string(i) + " has a stride of " + std::to_string(stride) + " bytes: use " +
-                            compact);
+                            compact());
     }
     argument.strides_[i] = stride / bytes;
     natural = empty ? natural : argument.strides_[i] * argument.sizes_[i];
@@ -283,12 +321,24 @@ Argument checked(std::string name, py::handle value, Element element, const Axis
                           ".copy()");
   }
   if (write) {
-    if (device != nullptr ? on_device->readonly() : !array.writeable())
-      throw py::value_error(argument.name_ + " must be writable, it is read-only");
+    if (!writable) throw py::value_error(argument.name_ + " must be writable, it is read-only");
     argument.require_contiguous();
   }
   if (on_device != nullptr) on_device->block()->use(write ? Access::write : Access::read);
   return argument;
+}
+
+bool Argument::is_still(py::handle value) {
+  const std::optional<DlTensor> tensor = is_array(value) ? std::nullopt : host_tensor(value);
+  if (!tensor || static_cast<char*>(tensor->data) + tensor->offset != data_) return false;
+  if (tensor->axes != rank() || element_or_any(tensor->type) != element_ || !contiguous()) return false;
+  int64_t natural = 1;
+  for (int64_t i = rank(); i-- > 0; natural *= size(i)) {
+    if (tensor->sizes[i] != size(i)) return false;
+    if (tensor->strides != nullptr && size(i) != 1 && tensor->strides[i] != natural) return false;
+  }
+  array_ = py::reinterpret_borrow<py::object>(value);
+  return true;
 }
 
 std::shared_ptr<Block> Argument::block() const {
@@ -296,26 +346,76 @@ std::shared_ptr<Block> Argument::block() const {
   return on_device != nullptr ? on_device->block() : nullptr;
 }
 
-Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, device);
+Argument input(std::string name, py::handle value, Element element, Axes axes, Place place) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, place);
 }
 
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
-  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, device);
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Place place) {
+  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, place);
 }
 
-Argument output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, device);
+py::array own_integers(const std::string& name, py::handle value) {
+  py::object given = py::reinterpret_borrow<py::object>(value);
+  if (py::isinstance<py::list>(value) || py::isinstance<py::tuple>(value)) {
+    given = py::array::ensure(value);
+    const std::string what = name + " must be an array of integers, or a list that NumPy makes one of";
+    if (!given) throw py::type_error(what);
+    const py::dtype made = py::reinterpret_borrow<py::array>(given).dtype();
+    if (made.kind() != 'i' && made.kind() != 'u')
+      throw py::type_error(what + ": it makes one of " + py::str(made).cast<std::string>());
+  }
+  if (!is_array(given)) not_an_array(name, given, nullptr);
+  const auto array = py::reinterpret_borrow<py::array>(given);
+  const py::dtype dtype = array.dtype();
+  if (dtype.kind() != 'i' && dtype.kind() != 'u') checked_element(name, dtype, Element::int64);  // which raises
+  if (dtype.kind() == 'u' && dtype.itemsize() == 8 && array.size() > 0) {
+    const auto largest = py::cast<uint64_t>(array.attr("max")());
+    if (largest > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      throw py::value_error(name + " must be integers of int64, the largest is " + std::to_string(largest));
+  }
+  py::array copy(numpy_of(Element::int64), std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
+  if (py::detail::npy_api::get().PyArray_CopyInto_(copy.ptr(), array.ptr()) != 0) throw py::error_already_set();
+  return copy;
 }
 
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes, const Backend* device) {
-  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, device);
+Argument integers(std::string name, py::handle value, Axes axes, Place place) {
+  if (place.device != nullptr || place.tensors) return input(std::move(name), value, Element::int64, axes, place);
+  const py::array own = own_integers(name, value);
+  return input(std::move(name), own, Element::int64, axes);
 }
 
+Argument output(std::string name, py::handle value, Element element, Axes axes, Place place) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, place);
+}
+
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Place place) {
+  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, place);
+}
+
+// In the order of their first bytes: an array that shares memory with one before it begins before the furthest of those
+// ends. A gradient's check for thousands of weights is no matter of all pairs.
 void disjoint(const std::vector<const Argument*>& outputs, const std::vector<const Argument*>& inputs) {
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    for (const Argument* other : inputs) check_apart(*outputs[i], *other);
-    for (size_t j = i + 1; j < outputs.size(); ++j) check_apart(*outputs[i], *outputs[j]);
+  struct Piece {
+    uintptr_t begin, end;
+    const Argument* argument;
+    bool written;
+  };
+  std::vector<Piece> pieces;
+  for (const bool written : {true, false})
+    for (const Argument* argument : written ? outputs : inputs) {
+      const auto [begin, end] = byte_range(*argument);
+      if (argument->present() && begin != end) pieces.push_back({begin, end, argument, written});
+    }
+  std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
+  const Piece *any = nullptr, *written = nullptr;  // those of the pieces so far, or outputs so far, that end last
+  for (const Piece& piece : pieces) {
+    const Piece* before = piece.written ? any : written;
+    if (before != nullptr && piece.begin < before->end) {
+      if (piece.written) shares_memory(*piece.argument, *before->argument);
+      shares_memory(*before->argument, *piece.argument);
+    }
+    if (any == nullptr || piece.end > any->end) any = &piece;
+    if (piece.written && (written == nullptr || piece.end > written->end)) written = &piece;
   }
 }
 
@@ -350,13 +450,25 @@ py::array fresh(Element element, const std::vector<int64_t>& sizes, const char* 
   return py::array(numpy_of(element), sizes, memory, owner);
 }
 
-int64_t integer(const char* name, py::handle value, int64_t low, int64_t high) {
-  const auto must = [&] { return "an integer in " + std::to_string(low) + ".." + std::to_string(high); };
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+namespace {
+
+// `value` as an int of Python's; TypeError for what is none, True and False among it.
+template <class Must>
+py::object index_of(const char* name, py::handle value, const Must& must) {
+  py::object index;
+  if (!PyBool_Check(value.ptr())) index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) {
     PyErr_Clear();
     bad_type(name, must(), "of type " + quoted_type(value));
   }
+  return index;
+}
+
+}  // namespace
+
+int64_t integer(const char* name, py::handle value, int64_t low, int64_t high) {
+  const auto must = [&] { return "an integer in " + std::to_string(low) + ".." + std::to_string(high); };
+  const py::object index = index_of(name, value, must);
   int overflow = 0;
   const long long n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
   if (overflow != 0 || n < low || n > high) bad_value(name, must(), shown(index));
@@ -365,17 +477,19 @@ int64_t integer(const char* name, py::handle value, int64_t low, int64_t high) {
 
 uint64_t unsigned_integer(const char* name, py::handle value) {
   constexpr const char* must = "an integer in 0..2**64 - 1";
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) {
-    PyErr_Clear();
-    bad_type(name, must, "of type " + quoted_type(value));
-  }
+  const py::object index = index_of(name, value, [] { return must; });
   const unsigned long long n = PyLong_AsUnsignedLongLong(index.ptr());
   if (PyErr_Occurred() != nullptr) {
     PyErr_Clear();
     bad_value(name, must, shown(index));
   }
   return n;
+}
+
+bool flag(const char* name, py::handle value) {
+  if (value.ptr() == Py_True || value.ptr() == Py_False) return value.ptr() == Py_True;
+  if (py::isinstance(value, py::dtype::of<bool>().attr("type"))) return py::cast<bool>(value);
+  bad_type(name, "True or False", shown(value));
 }
 
 double real(const char* name, py::handle value, double low, double high) {

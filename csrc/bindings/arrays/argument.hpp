@@ -12,14 +12,14 @@
 //   // 64-byte aligned, not initialised
 //   py::array y = fresh(x.element(), {T, B, H}, "y");
 //   {
-//     py::gil_scoped_release release;
+//     GilRelease release;
 //     TeamLease lease;
 //     check(backend, backend.dense->gemm(...), "linear_forward");
 //   }
 //
 // Axes are written as in the documentation; one without a size accepts any, and {"..."} in front stands for any number
 // of leading axes. A wrong type or dtype raises TypeError; a wrong shape, stride or value ValueError. Each message
-// names the argument, what it must be, what it is and, where there is one, the fix. With a `device`, arguments are
+// names the argument, what it must be, what it is and, where there is one, the fix. A Place with a device asks for
 // device arrays (device_array.hpp) instead of NumPy arrays, and neither is taken for the other:
 //   x must be (T, B, I) = (T, B, 7), it is (5, 3, 8)
 //   x must be float32, it is float64: use x.astype(np.float32)
@@ -43,7 +43,7 @@ namespace py = pybind11;
 class Block;
 
 // What elements may be. `any_float` in a request means float32 or float64; an Argument's own element is never that.
-enum class Element { any_float, float32, float64, int64, boolean };
+enum class Element { any_float, float32, float64, int64, boolean, uint8 };
 constexpr Element any_float = Element::any_float;
 
 const char* name_of(Element element);
@@ -55,6 +55,14 @@ py::dtype numpy_of(Element element);
 struct Axis {
   const char* name;
   int64_t size = -1;  // -1: any
+};
+
+// Where the arrays of a call are, and whose they may be.
+struct Place {
+  Place(const Backend* device = nullptr) : device(device) {}
+
+  const Backend* device;  // device arrays of this one; nullptr: in host memory
+  bool tensors = false;   // in host memory: tensors of other libraries (tensor.hpp) beside NumPy's arrays
 };
 
 // An array that passed its checks. Keeps a reference to it. Absent (a None) when data() is nullptr and !present().
@@ -86,6 +94,10 @@ class Argument {
   };
   Rows rows() const;
 
+  // Whether `value` is a tensor (tensor.hpp), contiguous, of this one's memory, sizes and element, and so needs no
+  // check again; it is then the one that is kept alive.
+  bool is_still(py::handle value);
+
   // What a device array lies in, nullptr otherwise: a call that did not check the argument itself has to say that it
   // uses it.
   std::shared_ptr<Block> block() const;
@@ -95,7 +107,7 @@ class Argument {
 
  private:
   friend Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count,
-                          bool write, const Backend* device);
+                          bool write, Place place);
 
   std::string name_;
   py::object array_;  // null when absent
@@ -107,14 +119,17 @@ class Argument {
 using Axes = std::initializer_list<Axis>;
 
 // Read by the call: unit stride on the last axis, positive strides on the others.
-Argument input(std::string name, py::handle value, Element element, Axes axes, const Backend* device = nullptr);
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes,
-                        const Backend* device = nullptr);
+Argument input(std::string name, py::handle value, Element element, Axes axes, Place place = {});
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Place place = {});
+
+// Integers that choose elements (ids, classes, lengths), of any integer type and strides, or a list of them: a copy of
+// the call's own in host memory, so that what is checked is what is used. On a device int64, as `input`.
+Argument integers(std::string name, py::handle value, Axes axes, Place place = {});
+py::array own_integers(const std::string& name, py::handle value);
 
 // Written, or added into: writable and contiguous.
-Argument output(std::string name, py::handle value, Element element, Axes axes, const Backend* device = nullptr);
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes,
-                         const Backend* device = nullptr);
+Argument output(std::string name, py::handle value, Element element, Axes axes, Place place = {});
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Place place = {});
 
 // ValueError when an output shares a byte with an input or with another output. Absent arguments are passed over.
 void disjoint(std::initializer_list<const Argument*> outputs, std::initializer_list<const Argument*> inputs);
@@ -131,6 +146,7 @@ int64_t product(const char* what, const std::vector<int64_t>& sizes);
 int64_t integer(const char* name, py::handle value, int64_t low, int64_t high);
 uint64_t unsigned_integer(const char* name, py::handle value);
 double real(const char* name, py::handle value, double low, double high);
+bool flag(const char* name, py::handle value);  // True or False, of Python's or NumPy's
 
 // Names in quotes, as in "'a', 'b' or 'c'" with `last` "or".
 std::string quoted(const std::vector<const char*>& names, const std::string& last);

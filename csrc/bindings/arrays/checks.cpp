@@ -3,6 +3,7 @@
 #include "backend/loss_facts.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
+#include "bindings/gil.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -43,7 +44,7 @@ Fault first_wrong(const char* name, const CheckArgs& args, const Backend* device
   if (device == nullptr) return first_wrong_here(args);
   Fault fault = {};
   if (args.count == 0) return fault;
-  const py::gil_scoped_release release;
+  const GilRelease release;
   const Memory there(*device, sizeof fault, "check of values");
   CheckArgs a = args;
   a.what = 1;

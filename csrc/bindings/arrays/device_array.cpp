@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "bindings/gil.hpp"
+#include "bindings/sealed.hpp"
 #include "device/plugin.hpp"
 #include "runtime/error.hpp"
 
@@ -173,7 +175,7 @@ py::array DeviceArray::numpy() const {
       whole ? fresh(element_, sizes_, "numpy()") : fresh(Element::boolean, {static_cast<int64_t>(span)}, "numpy()");
   void* to = result.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     require_no_capture(*backend_, "numpy()");
     block_->use(Access::read);
     copy_to_host(*backend_, to, data_, span, "numpy()");
@@ -202,7 +204,7 @@ void DeviceArray::assign(py::handle source) {
   if (sizes != sizes_) bad_value("array", "of shape " + shape_of(sizes_), shape_of(sizes));
   if (element != element_) bad_type("array", name_of(element_), name_of(element));
   const void* from = device != nullptr ? device->data() : host.data();
-  const py::gil_scoped_release release;
+  const GilRelease release;
   if (device == nullptr) require_no_capture(*backend_, "a copy of host memory");
   if (device != nullptr) device->block()->use(Access::read);
   block_->use(Access::write);
@@ -222,7 +224,7 @@ void DeviceArray::fill(double value) {
     const py::module_ numpy = py::module_::import("numpy");
     return assign(numpy.attr("full")(py::tuple(py::cast(sizes_)), value, numpy_of(element_)));
   }
-  const py::gil_scoped_release release;
+  const GilRelease release;
   block_->use(Access::write);
   const auto bytes = static_cast<size_t>(count() * bytes_of(element_));
   check(*backend_, backend_->fill(data_, 0, bytes, current_stream()), "fill");
@@ -230,8 +232,9 @@ void DeviceArray::fill(double value) {
 }
 
 void bind_device(py::module_& m) {
-  py::class_<DeviceArray>(m, "DeviceArray")
-      .def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); })
+  py::class_<DeviceArray> array(m, "DeviceArray");
+  seal(array);
+  array.def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); })
       .def_property_readonly("dtype", [](const DeviceArray& a) { return numpy_of(a.element()); })
       .def_property_readonly("device", [](const DeviceArray& a) { return place_of(a.backend(), a.device()); })
       .def_property_readonly("ndim", [](const DeviceArray& a) { return a.sizes().size(); })
@@ -272,6 +275,11 @@ void bind_device(py::module_& m) {
       });
   m.def("set_stream", &set_stream, py::arg("handle"));
   m.def("current_stream", [] { return reinterpret_cast<uintptr_t>(current_stream()); });
+  m.def("empty_cache", [] {
+    const Backend& backend = device_backend();
+    const GilRelease release;
+    empty_cache(backend);
+  });
   m.def("device_array", &from_numpy, py::arg("array"));
   m.def("device_zeros", &zeros, py::arg("shape"), py::arg("dtype"));
   m.def("device_array_from_dlpack", &from_dlpack, py::arg("capsule"));

@@ -3,59 +3,15 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays/device_array.hpp"
+#include "bindings/arrays/dlpack.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
 namespace {
 
-// The structs of dlpack.h, version 1.0, in memory layout.
-struct DlDevice {
-  int32_t type, index;
-};
-struct DlType {
-  uint8_t code, bits;
-  uint16_t lanes;
-};
-struct DlTensor {
-  void* data;
-  DlDevice device;
-  int32_t axes;
-  DlType type;
-  int64_t* sizes;
-  int64_t* strides;  // in elements; nullptr where contiguous
-  uint64_t offset;   // bytes
-};
-struct DlManaged {
-  DlTensor tensor;
-  void* context;
-  void (*deleter)(DlManaged*);
-};
-struct DlVersioned {
-  uint32_t major, minor;
-  void* context;
-  void (*deleter)(DlVersioned*);
-  uint64_t flags;
-  DlTensor tensor;
-};
 constexpr uint64_t kReadOnly = 1;
 constexpr const char* kPlain = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
-
-DlType type_of(Element element) {
-  const auto bits = static_cast<uint8_t>(8 * bytes_of(element));
-  if (element == Element::int64) return {0, bits, 1};
-  if (element == Element::boolean) return {6, bits, 1};
-  return {2, bits, 1};
-}
-
-Element element_of(DlType type) {
-  for (const Element element : {Element::float32, Element::float64, Element::int64, Element::boolean}) {
-    const DlType own = type_of(element);
-    if (own.code == type.code && own.bits == type.bits && own.lanes == type.lanes) return element;
-  }
-  bad_type("x", "float32, float64, int64 or bool",
-           "of DLPack's type " + std::to_string(type.code) + " with " + std::to_string(type.bits) + " bits");
-}
 
 // What lives as long as an exported tensor.
 template <class Managed>
@@ -119,6 +75,15 @@ DeviceArray adopted(const Backend& backend, int32_t claimed, Element element, co
   return {backend, element, sizes, strides, readonly, Block::adopt(backend, data, std::move(owner))};
 }
 
+// The element that a tensor has. TypeError where calls take no such thing.
+Element element_of(DlType type) {
+  const Element element = element_or_any(type);
+  if (element == Element::any_float || element == Element::uint8)
+    bad_type("x", "float32, float64, int64 or bool",
+             "of DLPack's type " + std::to_string(type.code) + " with " + std::to_string(type.bits) + " bits");
+  return element;
+}
+
 template <class Managed>
 DeviceArray imported(Managed* managed, bool readonly) {
   const std::shared_ptr<void> owner(managed, [](void* p) {
@@ -140,6 +105,22 @@ DeviceArray imported(Managed* managed, bool readonly) {
 }
 
 }  // namespace
+
+DlType type_of(Element element) {
+  const auto bits = static_cast<uint8_t>(8 * bytes_of(element));
+  if (element == Element::int64) return {0, bits, 1};
+  if (element == Element::uint8) return {1, bits, 1};
+  if (element == Element::boolean) return {6, bits, 1};
+  return {2, bits, 1};
+}
+
+Element element_or_any(DlType type) {
+  for (const Element element : {Element::float32, Element::float64, Element::int64, Element::boolean, Element::uint8}) {
+    const DlType own = type_of(element);
+    if (own.code == type.code && own.bits == type.bits && own.lanes == type.lanes) return element;
+  }
+  return any_float;
+}
 
 py::object to_dlpack(const DeviceArray& array, const std::optional<Stream>& consumer, py::handle max_version) {
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1)

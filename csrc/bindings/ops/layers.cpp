@@ -5,7 +5,10 @@
 #include "bindings/arrays/checks.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
+#include "bindings/gil.hpp"
+#include "bindings/ops/sequence.hpp"
 #include "runtime/error.hpp"
+#include "training/embedding.hpp"
 #include "training/linear.hpp"
 
 namespace fusedrnn {
@@ -15,7 +18,7 @@ namespace {
 template <class BytesFor, class Call>
 void run(const Backend* device, const char* name, const BytesFor& bytes_for, const Call& call) {
   const Backend& backend = backend_of(device);
-  py::gil_scoped_release release;
+  GilRelease release;
   CallStream on(device);
   const Memory workspace(backend, bytes_for(on.threads()), "workspace");
   check(backend, call(workspace.data(), on.stream()), name);
@@ -26,7 +29,7 @@ void run(const Backend* device, const char* name, const BytesFor& bytes_for, con
 template <class Args>
 void run(const Backend* device, const char* name, Status (*DenseOps::*entry)(const Args*, Stream), const Args& args) {
   const Backend& backend = backend_of(device);
-  py::gil_scoped_release release;
+  GilRelease release;
   CallStream on(device);
   check(backend, (backend.dense->*entry)(&args, on.stream()), name);
   on.finish();
@@ -38,13 +41,15 @@ std::vector<int64_t> with_last(std::vector<int64_t> sizes, int64_t last) {
 }
 
 Argument lengths_of(py::handle value, int64_t T, int64_t B, const Backend* device) {
-  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
-  if (lengths.present()) require_lengths(lengths.as<int64_t>(), T, B, device);
+  if (value.is_none()) return {};
+  const Argument lengths = integers("lengths", value, {{"B", B}}, device);
+  require_lengths(lengths.as<int64_t>(), T, B, device);
   return lengths;
 }
 
 // ------------------------------------------------------------------------------------------------------- linear
-py::object linear_forward(py::handle x_object, py::handle weight_object, py::handle bias_object) {
+py::object linear_forward(py::handle x_object, py::handle weight_object, py::handle bias_object,
+                          const std::string& precision) {
   const Backend* device = device_of(weight_object);
   const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}}, device);
   const Argument x = input("x", x_object, weight.element(), {{"..."}, {"I", weight.size(1)}}, device);
@@ -54,6 +59,7 @@ py::object linear_forward(py::handle x_object, py::handle weight_object, py::han
 
   LinearArgs a = {};
   a.dtype = x.dtype();
+  a.precision = precision_named(precision);
   a.x = rows_of(x);
   a.rows = a.x.rows;
   a.in = weight.size(1);
@@ -69,7 +75,8 @@ py::object linear_forward(py::handle x_object, py::handle weight_object, py::han
 }
 
 py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle weight_object,
-                           py::handle dweight_object, py::handle dbias_object, bool need_dx) {
+                           py::handle dweight_object, py::handle dbias_object, py::handle wants_dx,
+                           const std::string& precision) {
   const Backend* device = device_of(weight_object);
   const Argument weight = input("weight", weight_object, any_float, {{"N"}, {"I"}}, device);
   const Axis N = {"N", weight.size(0)}, I = {"I", weight.size(1)};
@@ -80,10 +87,11 @@ py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle
   weight.require_contiguous();
   require_shape(dy, with_last(leading(x), weight.size(0)));
   disjoint({&dweight, &dbias}, {&dy, &x, &weight});
-  const Result dx = need_dx ? fresh_on(device, x.element(), x.sizes(), "dx") : Result();
+  const Result dx = flag("need_dx", wants_dx) ? fresh_on(device, x.element(), x.sizes(), "dx") : Result();
 
   LinearArgs a = {};
   a.dtype = x.dtype();
+  a.precision = precision_named(precision);
   a.x = rows_of(x);
   a.rows = a.x.rows;
   a.in = weight.size(1);
@@ -104,7 +112,7 @@ py::object linear_backward(py::handle dy_object, py::handle x_object, py::handle
 py::object embedding_forward(py::handle ids_object, py::handle weight_object) {
   const Backend* device = device_of(weight_object);
   const Argument weight = input("weight", weight_object, any_float, {{"rows"}, {"width"}}, device);
-  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}}, device);
+  const Argument ids = integers("ids", ids_object, {{"..."}}, device);
   weight.require_contiguous();
   require_below("ids", elements_of(ids), weight.size(0), device);
   const Result y = fresh_on(device, weight.element(), with_last(ids.sizes(), weight.size(1)), "y");
@@ -121,10 +129,11 @@ py::object embedding_forward(py::handle ids_object, py::handle weight_object) {
   return y.object;
 }
 
-void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle dweight_object) {
+void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle dweight_object,
+                        py::handle padding_object) {
   const Backend* device = device_of(dweight_object);
   const Argument dweight = output("dweight", dweight_object, any_float, {{"rows"}, {"width"}}, device);
-  const Argument ids = input("ids", ids_object, Element::int64, {{"..."}}, device);
+  const Argument ids = integers("ids", ids_object, {{"..."}}, device);
   const Argument dy = input("dy", dy_object, dweight.element(), {{"..."}, {"width", dweight.size(1)}}, device);
   require_shape(dy, with_last(ids.sizes(), dy.sizes().back()));
   require_below("ids", elements_of(ids), dweight.size(0), device);
@@ -138,7 +147,11 @@ void embedding_backward(py::handle dy_object, py::handle ids_object, py::handle 
   a.ids = elements_of(ids);
   a.dy = rows_of(dy);
   a.dweight = dweight.data();
-  run(device, "embedding_backward", &DenseOps::embedding_backward, a);
+  const int64_t padding =
+      padding_object.is_none() ? kNoPadding : integer("padding_idx", padding_object, 0, dweight.size(0) - 1);
+  run(
+      device, "embedding_backward", [&](int32_t) { return padding == kNoPadding ? 0 : row_bytes(a); },
+      [&](void* kept, Stream stream) { return embedding_backward(backend_of(device), a, padding, kept, stream); });
 }
 
 // --------------------------------------------------------------------------------------------------- layer norm
@@ -163,10 +176,10 @@ py::tuple layer_norm_forward(py::handle x_object, py::handle weight_object, py::
   a.eps = real("eps", eps, 0, HUGE_VAL);
   a.bias = bias.data();
   const Result y = fresh_on(device, x.element(), x.sizes(), "y");
-  const Result mean = fresh_on(device, x.element(), leading(x), "mean");
+  const Result mean = fresh_on(device, Element::float64, leading(x), "mean");
   const Result rstd = fresh_on(device, x.element(), leading(x), "rstd");
   a.y = y.data;
-  a.mean = mean.data;
+  a.mean = static_cast<double*>(mean.data);
   a.rstd = rstd.data;
   run(device, "layer_norm_forward", &DenseOps::layer_norm_forward, a);
   return py::make_tuple(y.object, mean.object, rstd.object);
@@ -180,7 +193,7 @@ py::object layer_norm_backward(py::handle dy_object, py::handle x_object, py::ha
   const Axis width = {"width", x.sizes().back()};
   const Argument dy = input("dy", dy_object, x.element(), {{"..."}, width}, device);
   const Argument weight = optional_input("weight", weight_object, x.element(), {width}, device);
-  const Argument mean = input("mean", mean_object, x.element(), {{"..."}}, device);
+  const Argument mean = input("mean", mean_object, Element::float64, {{"..."}}, device);
   const Argument rstd = input("rstd", rstd_object, x.element(), {{"..."}}, device);
   const Argument dweight = optional_output("dweight", dweight_object, x.element(), {width}, device);
   const Argument dbias = optional_output("dbias", dbias_object, x.element(), {width}, device);
@@ -193,7 +206,7 @@ py::object layer_norm_backward(py::handle dy_object, py::handle x_object, py::ha
   LayerNormArgs a = layer_norm_args(x, weight);
   const Result dx = fresh_on(device, x.element(), x.sizes(), "dx");
   a.dy = rows_of(dy);
-  a.mean = mean.data();
+  a.mean = static_cast<double*>(mean.data());
   a.rstd = rstd.data();
   a.dx = dx.data;
   a.dweight = dweight.data();
@@ -219,7 +232,8 @@ py::object dropout(py::handle x_object, py::handle p, py::handle key, py::handle
   return y.object;
 }
 
-py::object last_forward(py::handle x_object, py::handle lengths_object, bool batch_first) {
+py::object last_forward(py::handle x_object, py::handle lengths_object, py::handle first) {
+  const bool batch_first = flag("batch_first", first);
   const Backend* device = device_of(x_object);
   const Argument x = batch_first ? input("x", x_object, any_float, {{"B"}, {"T"}, {"N"}}, device)
                                  : input("x", x_object, any_float, {{"T"}, {"B"}, {"N"}}, device);
@@ -232,7 +246,8 @@ py::object last_forward(py::handle x_object, py::handle lengths_object, bool bat
   return y.object;
 }
 
-py::object last_backward(py::handle dy_object, py::handle steps, py::handle lengths_object, bool batch_first) {
+py::object last_backward(py::handle dy_object, py::handle steps, py::handle lengths_object, py::handle first) {
+  const bool batch_first = flag("batch_first", first);
   const Backend* device = device_of(dy_object);
   const Argument dy = input("dy", dy_object, any_float, {{"B"}, {"N"}}, device);
   const int64_t B = dy.size(0), N = dy.size(1), T = integer("T", steps, 0, INT64_MAX);
@@ -249,11 +264,12 @@ py::object last_backward(py::handle dy_object, py::handle steps, py::handle leng
 
 void bind_layers(py::module_& m) {
   using py::arg;
-  m.def("linear_forward", &linear_forward, arg("x"), arg("weight"), arg("bias"));
+  m.def("linear_forward", &linear_forward, arg("x"), arg("weight"), arg("bias"), arg("precision") = "ieee");
   m.def("linear_backward", &linear_backward, arg("dy"), arg("x"), arg("weight"), arg("dweight"), arg("dbias"),
-        arg("need_dx"));
+        arg("need_dx"), arg("precision") = "ieee");
   m.def("embedding_forward", &embedding_forward, arg("ids"), arg("weight"));
-  m.def("embedding_backward", &embedding_backward, arg("dy"), arg("ids"), arg("dweight"));
+  m.def("embedding_backward", py::overload_cast<py::handle, py::handle, py::handle, py::handle>(&embedding_backward),
+        arg("dy"), arg("ids"), arg("dweight"), arg("padding_idx") = py::none());
   m.def("layer_norm_forward", &layer_norm_forward, arg("x"), arg("weight"), arg("bias"), arg("eps"));
   m.def("layer_norm_backward", &layer_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("rstd"),
         arg("dweight"), arg("dbias"));

@@ -7,7 +7,10 @@
 #include "bindings/arrays/device_array.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
+#include "bindings/counts.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/ops/optim.hpp"
+#include "bindings/sealed.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
@@ -21,8 +24,8 @@ const RuleFacts& rule_named(const std::string& name) {
   bad_value("kind", quoted(names, "or"), "'" + name + "'");
 }
 
-Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, const Backend* device) {
-  const Argument grad = input("grad", value, element, {{"..."}}, device);
+Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, Place place) {
+  const Argument grad = input("grad", value, element, {{"..."}}, place);
   require_shape(grad, sizes);
   grad.require_contiguous();
   return grad;
@@ -30,13 +33,14 @@ Argument gradient(py::handle value, Element element, const std::vector<int64_t>&
 
 }  // namespace
 
-Segments::Segments(const std::string& kind, const py::list& pieces) : rule_(rule_named(kind)) {
+Segments::Segments(const std::string& kind, const py::list& pieces, bool tensors)
+    : rule_(rule_named(kind)), tensors_(tensors) {
   for (const py::handle piece : pieces) {
     const py::tuple parts = py::cast<py::tuple>(piece);
     if (pieces_.empty()) device_ = device_of(parts[0]);
     const Element element = pieces_.empty() ? any_float : pieces_[0].element();
-    const Argument param = output("param", parts[0], element, {{"..."}}, device_);
-    const Argument grad = gradient(parts[1], param.element(), param.sizes(), device_);
+    const Argument param = output("param", parts[0], element, {{"..."}}, place());
+    const Argument grad = gradient(parts[1], param.element(), param.sizes(), place());
     Segment segment = {param.data(), grad.data(), {}, param.count()};
     const py::list given = py::cast<py::list>(parts[2]);
     if (given.size() != static_cast<size_t>(rule_.states))
@@ -45,7 +49,7 @@ Segments::Segments(const std::string& kind, const py::list& pieces) : rule_(rule
     for (int32_t i = 0; i < rule_.states; ++i) {
       const StateFacts& facts = rule_.state[i];
       const auto read = facts.kept_by == nullptr ? output : optional_output;
-      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, device_));
+      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, place()));
       if (states.back().present()) require_shape(states.back(), param.sizes());
       segment.state[i] = states.back().data();
     }
@@ -59,6 +63,32 @@ Segments::Segments(const std::string& kind, const py::list& pieces) : rule_(rule
     for (const Argument* output : outputs) add(output->block(), Access::write);
     add(grad.block(), Access::read);
   }
+}
+
+Place Segments::place() const {
+  Place place(device_);
+  place.tensors = tensors_;
+  return place;
+}
+
+bool Segments::refresh(const py::list& params, const py::list& grads) {
+  if (params.size() != segments_.size() || grads.size() != segments_.size()) return false;
+  const size_t each = pieces_.size() / std::max<size_t>(segments_.size(), 1);
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    Argument& known = pieces_[i * each];
+    Argument& grad = pieces_[i * each + 1];
+    const bool still = known.is_still(params[i]);
+    if (still && grad.is_still(grads[i])) continue;
+    if (!still) {
+      const Argument param = output("param", params[i], any_float, {{"..."}}, place());
+      if (param.data() != known.data() || param.sizes() != known.sizes() || param.element() != known.element())
+        return false;
+    }
+    grad = gradient(grads[i], known.element(), known.sizes(), place());
+    disjoint({&known}, {&grad});
+    segments_[i].grad = grad.data();
+  }
+  return true;
 }
 
 void Segments::add(std::shared_ptr<Block> block, Access access) {
@@ -115,7 +145,7 @@ void optimizer_step(const Segments& segments, const py::dict& scalars, py::handl
     there = input("clip_factor", clip_factor, Element::float64, {}, device);
   else if (!clip_factor.is_none())
     factor = finite_factor(clip_factor);
-  py::gil_scoped_release release;
+  GilRelease release;
   CallStream on(device);
   const Memory copy(backend, device != nullptr && factor != 1 ? sizeof factor : 0, "clip_factor");
   if (there.present()) {
@@ -172,8 +202,9 @@ void measure(const Backend& backend, const std::vector<GradientGroup>& groups, d
 
 // updates: tuples of a table, its scalars, its step, and None or the arrays that are read instead of lr and step. All
 // tables are of one device. A max_norm of None has the gradients neither measured nor scaled nor looked at, and returns
-// None.
-py::object clipped_update(const py::list& updates, py::handle max_norm, bool skip_nonfinite) {
+// None. What is `counted` (counts.hpp) is, unless the host knows that the update was skipped.
+py::object clipped_update(const py::list& updates, py::handle max_norm, bool skip_nonfinite, const py::list& counted) {
+  const Counts counts(counted);
   std::vector<UpdateGroup> groups;
   std::vector<Argument> kept;
   const Backend* device = nullptr;
@@ -199,7 +230,7 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
   const double limit = measured ? py::cast<double>(max_norm) : HUGE_VAL;
   Scalar norm(device, "norm");
   {
-    py::gil_scoped_release release;
+    GilRelease release;
     ClippedUpdateArgs a = {};
     a.groups = static_cast<int64_t>(groups.size());
     a.group = groups.data();
@@ -212,6 +243,7 @@ py::object clipped_update(const py::list& updates, py::handle max_norm, bool ski
     check(backend, backend.optim->clipped_update(&a, on.stream()), "clipped_update");
     on.finish();
   }
+  if (device != nullptr || !skip_nonfinite || std::isfinite(*norm.data())) counts.count();
   return measured ? norm.object() : py::none();
 }
 
@@ -220,7 +252,7 @@ py::object global_norm(const py::list& grads) {
   const Backend& backend = backend_of(g.device);
   Scalar norm(g.device, "norm");
   {
-    py::gil_scoped_release release;
+    GilRelease release;
     CallStream on(g.device);
     measure(backend, g.groups(), 1, norm.data(), nullptr, on.stream());
     on.finish();
@@ -234,7 +266,7 @@ py::object clip_by_global_norm(const py::list& grads, py::handle max_norm_object
   const Backend& backend = backend_of(g.device);
   Scalar norm(g.device, "norm");
   {
-    py::gil_scoped_release release;
+    GilRelease release;
     const Memory factor(backend, sizeof(double), "clip_factor");
     CallStream on(g.device);
     const std::vector<GradientGroup> groups = g.groups();
@@ -251,7 +283,7 @@ void clip_by_value(const py::list& grads, py::handle limit_object) {
   const double limit = real("limit", limit_object, 0, HUGE_VAL);
   const Listed g = listed(grads, true);
   const Backend& backend = backend_of(g.device);
-  py::gil_scoped_release release;
+  GilRelease release;
   CallStream on(g.device);
   for (const auto& [dtype, count, segment] : g.groups())
     check(backend, backend.optim->clip_value(dtype, count, segment, limit, on.stream()), "clip_by_value");
@@ -277,9 +309,15 @@ py::dict rules() {
 void bind_optim(py::module_& m) {
   using py::arg;
   m.def("rules", &rules);
-  py::class_<Segments>(m, "Segments").def(py::init<const std::string&, const py::list&>(), arg("kind"), arg("pieces"));
+  py::class_<Segments> segments(m, "Segments");
+  seal(
+      segments,
+      [](const std::string& kind, const py::list& pieces, bool tensors) { return Segments(kind, pieces, tensors); },
+      arg("kind"), arg("pieces"), arg("tensors") = false);
+  segments.def("refresh", &Segments::refresh, arg("params"), arg("grads"));
   m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("step"), arg("clip_factor"));
-  m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"));
+  m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"),
+        arg("counted") = py::list());
   m.def("global_norm", &global_norm, arg("grads"));
   m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));
   m.def("clip_by_value", &clip_by_value, arg("grads"), arg("limit"));

@@ -15,7 +15,11 @@ namespace fusedrnn {
 // Pieces of parameters of one dtype with gradients and states; keeps their arrays alive.
 class Segments {
  public:
-  Segments(const std::string& kind, const py::list& pieces);
+  // `tensors`: pieces may be tensors of other libraries in host memory.
+  Segments(const std::string& kind, const py::list& pieces, bool tensors);
+
+  // False unless the parameters are those of the table, where they were; takes gradients from where they are now.
+  bool refresh(const py::list& params, const py::list& grads);
 
   const RuleFacts& rule() const { return rule_; }
   DType dtype() const { return pieces_.empty() ? DType::float32 : pieces_[0].dtype(); }
@@ -26,7 +30,10 @@ class Segments {
  private:
   void add(std::shared_ptr<Block> block, Access access);
 
+  Place place() const;
+
   const RuleFacts& rule_;
+  const bool tensors_;
   const Backend* device_ = nullptr;
   std::vector<Segment> segments_;
   std::vector<Argument> pieces_;                                   // keeps the arrays alive

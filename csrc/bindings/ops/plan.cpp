@@ -48,6 +48,14 @@ py::dict cells() {
   return all;
 }
 
+// The names of those that `wanted` says.
+py::tuple precisions(bool (*wanted)(const PrecisionFacts&)) {
+  py::list names;
+  for (const PrecisionFacts& precision : kPrecisions)
+    if (wanted(precision)) names.append(precision.name);
+  return py::tuple(names);
+}
+
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
                        py::handle threads, const std::string& precision, const std::string& algo,
@@ -98,11 +106,12 @@ const CellTraits& cell_named(const std::string& name) {
 
 Precision precision_named(const std::string& name) {
   int32_t value = 0;
-  for (const char* known : kPrecisionNames) {
-    if (name == known) return static_cast<Precision>(value);
-    ++value;
+  std::string known;
+  for (const PrecisionFacts& precision : kPrecisions) {
+    if (name == precision.name) return static_cast<Precision>(value);
+    known += (value++ > 0 ? ", " : "") + std::string("'") + precision.name + "'";
   }
-  bad_value("precision", one_of(kPrecisionNames), "'" + name + "'");
+  bad_value("precision", "one of " + known, "'" + name + "'");
 }
 
 void require_plan(SequenceDesc& desc, const std::string& algo) {
@@ -113,7 +122,9 @@ void require_plan(SequenceDesc& desc, const std::string& algo) {
 void bind_plan(py::module_& m) {
   m.attr("MAX_LAYERS") = kMaxLayers;
   m.def("cells", &cells);
-  m.def("precisions", [] { return tuple_of(kPrecisionNames); });
+  m.def("precisions", [] { return precisions([](const PrecisionFacts&) { return true; }); });
+  m.def("cpu_precisions", [] { return precisions([](const PrecisionFacts& p) { return p.cpu; }); });
+  m.def("cuda_precisions", [] { return precisions([](const PrecisionFacts& p) { return p.cuda; }); });
   m.def("algos", [] { return tuple_of(kPlanNames); });
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),

@@ -5,18 +5,14 @@
 
 #include <optional>
 
-#include "bindings/arrays/checks.hpp"
 #include "bindings/arrays/device_array.hpp"
+#include "bindings/gil.hpp"
+#include "bindings/sealed.hpp"
 #include "runtime/error.hpp"
 
 namespace fusedrnn {
 
 namespace {
-
-// Elements of all leading axes as bytes: an upper bound that must not overflow, checked before anything is laid out.
-void check_size(const SequenceDesc& desc, int64_t gates) {
-  product("T * B * (G + 2) * D * H", {desc.T, desc.B, gates + 2, desc.directions, desc.layers, desc.H, 8});
-}
 
 // The cell that weights with so many rows of R and units belong to, if it can be told by them: one without weights of
 // its own.
@@ -31,26 +27,14 @@ const CellTraits& cell_of(const std::string& name, int64_t rows, int64_t H) {
             "(" + std::to_string(rows) + ", " + std::to_string(H) + ")");
 }
 
-Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
-                         const Backend* device, bool grad) {
-  const auto checked = grad ? optional_output : input;
-  return size.matrix ? checked(name, value, element, {{"G*H", size.rows}, {"in", size.columns}}, device)
-                     : checked(name, value, element, {{"G*H", size.rows}}, device);
-}
-
-// What a list of `count` arrays must be for the weights of a stack.
-void require_count(const char* name, const std::vector<StackWeight>& weights, size_t count) {
-  if (count != weights.size())
-    bad_value(name, "a list of " + std::to_string(weights.size()) + " arrays", "of " + std::to_string(count));
-}
-
 std::string gates_text(const CellTraits& cell) {
   return "those of a cell with " + std::to_string(cell.gates) + " gates (" + cell.name + ")";
 }
 
 std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle num_directions, bool bias,
                                             const py::list& weights, const std::string& precision,
-                                            const std::string& algo, const std::optional<std::string>& cell) {
+                                            const std::string& algo, const std::optional<std::string>& cell,
+                                            py::handle weight_dropout, py::handle dropout_key) {
   SequenceDesc desc{};
   desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));
   desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
@@ -70,6 +54,9 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   desc.dtype = w.dtype();
   desc.precision = precision_named(precision);
   require_plan(desc, algo);
+  desc.weight_dropout = real("weight_dropout", weight_dropout, 0, 1);
+  desc.weight_key = unsigned_integer("dropout_key", dropout_key);
+  require_regularisers(desc, device);
   desc.I = w.size(1);
   desc.H = H;
   product("G * H * (I + H)", {its.gates, H, desc.I + H, desc.layers, desc.directions, 16});
@@ -86,7 +73,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   const Backend& backend = backend_of(device);
   auto packed = std::make_shared<PackedWeights>(
       PackedWeights{backend, device, device != nullptr ? device->device() : 0, desc, std::move(all), nullptr});
-  py::gil_scoped_release release;
+  GilRelease release;
   CallStream on(device);
   on.offer_to_pack(desc);
   SequenceSizes sizes;
@@ -95,37 +82,6 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   check(backend, backend.sequence->pack(&desc, layers.data(), packed->memory->data(), on.stream()), "pack_weights");
   on.finish();
   return packed;
-}
-
-// An argument's first element in host memory.
-template <class T>
-const T* first_on_host(const Argument& argument, const Backend* device, std::vector<char>& kept) {
-  std::vector<int64_t> strides;
-  for (int64_t axis = 0; axis < argument.rank(); ++axis) strides.push_back(argument.stride(axis));
-  const size_t bytes = span_of(argument.sizes(), strides, bytes_of(argument.element()));
-  return static_cast<const T*>(on_host(argument.data(), bytes, device, kept, argument.name().c_str()));
-}
-
-std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, const Backend* device) {
-  const Argument lengths = optional_input("lengths", value, Element::int64, {{"B", B}}, device);
-  if (!lengths.present()) return {};
-  std::vector<char> kept;
-  const int64_t* data = first_on_host<int64_t>(lengths, device, kept);
-  require_lengths(data, T, B);
-  return std::vector<int64_t>(data, data + B);
-}
-
-std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, const Backend* device) {
-  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}}, device)
-                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, device);
-  if (!resets.present()) return {};
-  std::vector<char> kept;
-  const uint8_t* data = first_on_host<uint8_t>(resets, device, kept);
-  std::vector<uint8_t> copy(static_cast<size_t>(T * B));
-  const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
-  for (int64_t t = 0; t < T; ++t)
-    for (int64_t b = 0; b < B; ++b) copy[static_cast<size_t>(t * B + b)] = data[t * step + b * row];
-  return copy;
 }
 
 // A contiguous copy of a state (L * D, B, H), null for an absent one.
@@ -185,15 +141,6 @@ Result fresh_sequence(const Backend* device, const SequenceDesc& desc, bool batc
   return array;
 }
 
-std::string no_cell_state(const CellTraits& cell) { return std::string("None: ") + cell.name + " has no cell states"; }
-
-Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
-                        const char* feature, Element element, const Backend* device) {
-  const int64_t T = desc.T, B = desc.B;
-  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}}, device)
-                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}}, device);
-}
-
 py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
                            py::handle h0_object, py::handle c0_object, const SequenceOptions& options) {
   const CellTraits &its = cell_named(cell), &packed_for = traits(packed->desc.cell);
@@ -204,11 +151,12 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   const Element element = element_of(desc.dtype);
   const bool batch_first = options.batch_first, train = options.train;
   desc.cell = its.kind;
-  desc.train = train;
-  desc.dropout = train ? options.dropout : 0.0;
-  desc.dropout_key = options.dropout_key;
+  options.describe(desc);
+  if (!its.has_cell_state && desc.zoneout_c > 0) bad_value("zoneout_c", "0: no cell states", "greater");
 
   const Backend* device = packed->device;
+  require_regularisers(desc, device);
+  require_recompute(desc, device);
   if (device != nullptr) require_device("weights", *device, packed->index);
   Argument x = batch_first ? input("x", x_object, element, {{"B"}, {"T"}, {"I", desc.I}}, device)
                            : input("x", x_object, element, {{"T"}, {"B"}, {"I", desc.I}}, device);
@@ -250,7 +198,7 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   args.hn = view(hn, B, H);
   if (has_cell) args.cn = view(cn, B, H);
   {
-    py::gil_scoped_release release;
+    GilRelease release;
     CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
@@ -269,12 +217,15 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
 }
 
 py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
-                            const py::list& dweights, bool need_dx) {
+                            const py::list& dweights, py::handle wants_dx, py::handle wants_flow) {
+  const bool need_dx = flag("need_dx", wants_dx);
   SequenceDesc desc = tape.desc;
+  desc.flow = flag("flow", wants_flow);
   const PackedWeights& packed = *tape.packed;
   const Backend& backend = packed.backend;
   const Backend* device = packed.device;
   if (device != nullptr) require_device("tape", *device, packed.index);
+  if (device != nullptr && desc.flow) bad_value("flow", "False on a CUDA device (it is not on CUDA yet)", "True");
   const Element element = element_of(desc.dtype);
   const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
   const CellTraits& its = traits(desc.cell);
@@ -314,8 +265,12 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   const Result dc0 = has_cell ? fresh_on(device, element, {stacks, B, H}, "dc0") : Result();
   args.dh0 = view(dh0, B, H);
   if (has_cell) args.dc0 = view(dc0, B, H);
+  const Flow flow = desc.flow ? fresh_flow(desc, desc.T) : Flow{};
+  args.flow_h = flow.h;
+  args.flow_c = flow.c;
+  args.flow_stride = desc.T;
   {
-    py::gil_scoped_release release;
+    GilRelease release;
     CallStream on(device);
     on.offer(desc);
     SequenceSizes sizes;
@@ -324,48 +279,56 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
     check(backend, backend.sequence->backward(&desc, &args, workspace.data(), on.stream()), "backward");
     on.finish();
   }
-  return py::make_tuple(dx.object, dh0.object, dc0.object);
+  return py::make_tuple(dx.object, dh0.object, dc0.object, flow.arrays);
 }
 
 }  // namespace
 
-std::vector<StackWeight> stack_weights(const SequenceDesc& desc) {
-  const WeightSpecs& specs = traits(desc.cell).weights;
-  std::vector<StackWeight> weights;
-  for (int32_t stack = 0; stack < desc.layers * desc.directions; ++stack) {
-    const int32_t layer = stack / desc.directions;
-    const std::string suffix = "_l" + std::to_string(layer) + (stack % desc.directions ? "_reverse" : "");
-    const int64_t inputs = layer == 0 ? desc.I : desc.directions * desc.H;
-    for (int32_t i = 0; i < specs.count; ++i)
-      if (desc.has_bias || !is_bias(specs.spec[i]))
-        weights.push_back({stack, i, specs.spec[i].name + suffix, weight_size(specs.spec[i], inputs, desc.H)});
-  }
-  return weights;
+namespace {
+
+constexpr int64_t kMaxFirstRow = int64_t{1} << 29;  // rows of masks are numbered with 30 bits
+
+SequenceOptions make_options(py::object lengths, py::object resets, py::handle batch_first, py::handle dropout,
+                             py::handle dropout_key, py::handle train, py::handle recurrent_dropout,
+                             py::handle zoneout_c, py::handle zoneout_h, py::handle dropout_per_sequence,
+                             py::handle first_row, py::handle recompute, py::handle zoneout_mean) {
+  return SequenceOptions{std::move(lengths),
+                         std::move(resets),
+                         flag("batch_first", batch_first),
+                         real("dropout", dropout, 0, 1),
+                         unsigned_integer("dropout_key", dropout_key),
+                         flag("train", train),
+                         real("recurrent_dropout", recurrent_dropout, 0, 1),
+                         real("zoneout", zoneout_c, 0, 1),
+                         real("zoneout", zoneout_h, 0, 1),
+                         flag("dropout_per_sequence", dropout_per_sequence),
+                         integer("first_row", first_row, 0, kMaxFirstRow),
+                         integer("recompute", recompute, kRecomputeAuto, INT64_MAX / 2),
+                         flag("zoneout_mean", zoneout_mean)};
 }
 
+}  // namespace
+
 void bind_sequence(py::module_& m) {
-  py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(m, "PackedWeights")
-      .def_property_readonly("nbytes", [](const PackedWeights& packed) { return packed.memory->bytes(); })
+  py::class_<PackedWeights, std::shared_ptr<PackedWeights>> packed(m, "PackedWeights");
+  seal(packed);
+  packed.def_property_readonly("nbytes", [](const PackedWeights& packed) { return packed.memory->bytes(); })
       .def_property_readonly("backend", [](const PackedWeights& packed) { return packed.backend.name; });
-  py::class_<Tape, std::shared_ptr<Tape>>(m, "Tape")
-      .def_property_readonly("nbytes", &Tape::bytes)
+  py::class_<Tape, std::shared_ptr<Tape>> tape(m, "Tape");
+  seal(tape);
+  tape.def_property_readonly("nbytes", &Tape::bytes)
       .def_property_readonly("cells", &tape_cells)
       .def_property_readonly("gates", &tape_gates);
   m.def("pack_weights", &pack_weights, py::arg("num_layers"), py::arg("num_directions"), py::arg("bias"),
-        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("cell") = py::none());
-  py::class_<SequenceOptions>(m, "SequenceOptions")
-      .def(py::init([](py::object lengths, py::object resets, bool batch_first, py::handle dropout,
-                       py::handle dropout_key, bool train) {
-             return SequenceOptions{std::move(lengths),
-                                    std::move(resets),
-                                    batch_first,
-                                    real("dropout", dropout, 0, 1),
-                                    unsigned_integer("dropout_key", dropout_key),
-                                    train};
-           }),
-           py::arg("lengths") = py::none(), py::arg("resets") = py::none(), py::arg("batch_first") = false,
-           py::arg("dropout") = 0.0, py::arg("dropout_key") = 0, py::arg("train") = true)
-      .def_readonly("lengths", &SequenceOptions::lengths)
+        py::arg("weights"), py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("cell") = py::none(),
+        py::arg("weight_dropout") = 0.0, py::arg("dropout_key") = 0);
+  py::class_<SequenceOptions> options(m, "SequenceOptions");
+  seal(options, &make_options, py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
+       py::arg("batch_first") = false, py::arg("dropout") = 0.0, py::arg("dropout_key") = 0, py::arg("train") = true,
+       py::arg("recurrent_dropout") = 0.0, py::arg("zoneout_c") = 0.0, py::arg("zoneout_h") = 0.0,
+       py::arg("dropout_per_sequence") = false, py::arg("first_row") = 0, py::arg("recompute") = 0,
+       py::arg("zoneout_mean") = false);
+  options.def_readonly("lengths", &SequenceOptions::lengths)
       .def_readonly("resets", &SequenceOptions::resets)
       .def("of_arrays", [](SequenceOptions options, py::object lengths, py::object resets) {
         options.lengths = std::move(lengths);
@@ -375,8 +338,9 @@ void bind_sequence(py::module_& m) {
   m.def("sequence_forward", &sequence_forward, py::arg("cell"), py::arg("packed"), py::arg("x"), py::arg("h0"),
         py::arg("c0"), py::arg("options"));
   m.def("sequence_backward", &sequence_backward, py::arg("tape"), py::arg("dy"), py::arg("dhn"), py::arg("dcn"),
-        py::arg("dweights"), py::arg("need_dx"));
+        py::arg("dweights"), py::arg("need_dx"), py::arg("flow") = false);
   bind_plan(m);
+  bind_stack(m);
 }
 
 }  // namespace fusedrnn

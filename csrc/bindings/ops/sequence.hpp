@@ -20,6 +20,27 @@ struct StackWeight {
 // All weights of a stack in the order of Python's lists. Of `desc`: cell, layers, directions, has_bias, I and H.
 std::vector<StackWeight> stack_weights(const SequenceDesc& desc);
 
+// ValueError where the bytes of all sequences of a stack could overflow; before anything is laid out.
+void check_size(const SequenceDesc& desc, int64_t gates);
+
+// What a list of `count` arrays must be for the weights of a stack.
+void require_count(const char* name, const std::vector<StackWeight>& weights, size_t count);
+
+// A weight of a stack, or its gradient, which may be None.
+Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
+                         Place place, bool grad);
+
+// x, y or a gradient of one: (T, B, width), or (B, T, width) with batch_first; or None.
+Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
+                        const char* feature, Element element, Place place);
+
+// Copies in host memory, checked, empty for None; resets as (T, B).
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, Place place);
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, Place place);
+
+// What is wrong with an argument for cell states.
+std::string no_cell_state(const CellTraits& cell);
+
 // What forward is told of its sequences beside x and the states. A value: nothing changes one.
 struct SequenceOptions {
   py::object lengths, resets;  // arrays or None, which are checked against x
@@ -27,7 +48,19 @@ struct SequenceOptions {
   double dropout;
   uint64_t dropout_key;
   bool train;
+  double recurrent_dropout, zoneout_c, zoneout_h;
+  bool dropout_per_sequence;
+  int64_t first_row;
+  int64_t recompute;
+  bool zoneout_mean;
+
+  // What of them a descriptor has.
+  void describe(SequenceDesc& desc) const;
 };
+
+// ValueError where a stack is to be regularised, or computed again, by what its device or directions have not.
+void require_regularisers(const SequenceDesc& desc, const Backend* device);
+void require_recompute(const SequenceDesc& desc, const Backend* device);
 
 // The weights of a stack in the layout of the backend that packed them, which is the one that will read them.
 struct PackedWeights {
@@ -54,6 +87,13 @@ struct Tape {
   size_t bytes() const;
 };
 
+// Where the norms of gradient flow go, and as Python has them: (h, c or None), each (L, D, T); or None.
+struct Flow {
+  double *h = nullptr, *c = nullptr;
+  py::object arrays = py::none();
+};
+Flow fresh_flow(const SequenceDesc& desc, int64_t T);
+
 // ValueError when there is no such cell, or no such precision.
 const CellTraits& cell_named(const std::string& name);
 Precision precision_named(const std::string& name);
@@ -67,5 +107,6 @@ py::object tape_cells(const Tape& tape);
 py::object tape_gates(const Tape& tape);
 
 void bind_plan(py::module_& m);
+void bind_stack(py::module_& m);  // stack.cpp
 
 }  // namespace fusedrnn

@@ -1,4 +1,4 @@
-// What a tape shows of itself.
+// What a tape shows of itself, and backward of the gradients on its way.
 #include <cstring>
 
 #include "backend/traits.hpp"
@@ -9,10 +9,22 @@
 namespace fusedrnn {
 namespace {
 
+void require_all_steps(const Tape& tape) {
+  SequenceDesc whole = tape.desc;
+  whole.recompute = 0;
+  SequenceSizes here, all;
+  const Backend& backend = tape.packed->backend;
+  check(backend, backend.sequence->sizes(&tape.desc, &here), "tape");
+  check(backend, backend.sequence->sizes(&whole, &all), "tape");
+  if (here.tape != all.tape)
+    throw std::runtime_error("with recompute a tape has neither cells nor gates: backward computes them again");
+}
+
 // A copy of what `pick` finds in each layer and direction of the tape, zeros past a row's length.
 template <class Pick>
 py::object tape_array(const Tape& tape, int64_t blocks, Pick pick) {
   const SequenceDesc& desc = tape.desc;
+  require_all_steps(tape);
   const Backend& backend = tape.packed->backend;
   const int64_t stacks = desc.layers * desc.directions, width = blocks * desc.H;
   const Element element = element_of(desc.dtype);
@@ -57,11 +69,26 @@ py::object tape_cells(const Tape& tape) {
 }
 
 py::object tape_gates(const Tape& tape) {
+  require_all_steps(tape);
   TapeView seen;
   check(tape.packed->backend, tape.packed->backend.sequence->tape_view(&tape.desc, tape.memory->read(), 0, &seen),
         "tape");
   if (seen.gate_blocks == 0) return py::none();
   return tape_array(tape, seen.gate_blocks, [](const TapeView& each) { return each.gates; });
+}
+
+Flow fresh_flow(const SequenceDesc& desc, int64_t T) {
+  const auto norms = [&] { return fresh(Element::float64, {desc.layers, desc.directions, T}, "flow"); };
+  py::array h = norms();
+  Flow flow{static_cast<double*>(h.mutable_data()), nullptr, py::none()};
+  py::object c = py::none();
+  if (traits(desc.cell).has_cell_state) {
+    py::array own = norms();
+    flow.c = static_cast<double*>(own.mutable_data());
+    c = own;
+  }
+  flow.arrays = py::make_tuple(h, c);
+  return flow;
 }
 
 }  // namespace fusedrnn

@@ -1,7 +1,10 @@
 #include "bindings/training/layer_builder.hpp"
 
+#include <pybind11/stl.h>
+
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "bindings/ops/sequence.hpp"
 #include "training/layers.hpp"
@@ -13,9 +16,9 @@ namespace {
 using namespace training;
 
 // The arrays of one layer.
-class Weights {
+class WeightViews {
  public:
-  Weights(const py::list& pairs, DType dtype, const Backend* device, std::vector<Argument>& kept) {
+  WeightViews(const py::list& pairs, DType dtype, const Backend* device, std::vector<Argument>& kept) {
     for (const py::handle pair : pairs) {
       if (pair.is_none()) {
         weights_.emplace_back();
@@ -24,7 +27,7 @@ class Weights {
       }
       const py::tuple both = py::cast<py::tuple>(pair);
       const Argument data = input("weight", both[0], element_of(dtype), {{"..."}}, device);
-      const Argument grad = output("grad", both[1], element_of(dtype), {{"..."}}, device);
+      const Argument grad = optional_output("grad", both[1], element_of(dtype), {{"..."}}, device);
       data.require_contiguous();
       weights_.push_back({data.data(), grad.data()});
       sizes_.push_back(data.sizes());
@@ -41,8 +44,8 @@ class Weights {
   std::vector<std::vector<int64_t>> sizes_;
 };
 
-std::unique_ptr<Layer> make_recurrent(const Backend& backend, DType dtype, const py::dict& options,
-                                      const Weights& weights) {
+std::unique_ptr<Layer> make_recurrent(const Backend& backend, const Backend* device, DType dtype,
+                                      const py::dict& options, const WeightViews& weights) {
   SequenceDesc desc{};
   desc.cell = cell_named(py::cast<std::string>(options["cell"])).kind;
   desc.dtype = dtype;
@@ -52,6 +55,15 @@ std::unique_ptr<Layer> make_recurrent(const Backend& backend, DType dtype, const
   desc.directions = py::cast<int32_t>(options["num_directions"]);
   desc.has_bias = py::cast<bool>(options["bias"]);
   desc.dropout = py::cast<double>(options["dropout"]);
+  desc.dropout_per_sequence = py::cast<std::string>(options["dropout_mode"]) == "sequence";
+  desc.recurrent_dropout = py::cast<double>(options["recurrent_dropout"]);
+  const auto zoneout = py::cast<std::pair<double, double>>(options["zoneout"]);
+  desc.zoneout_c = zoneout.first;
+  desc.zoneout_h = zoneout.second;
+  desc.weight_dropout = py::cast<double>(options["weight_dropout"]);
+  desc.recompute = py::cast<int64_t>(options["recompute"]);
+  require_regularisers(desc, device);
+  require_recompute(desc, device);
   desc.I = weights.size(0, 1);
   desc.H = weights.size(1, 1);
   std::vector<LayerWeights> layer_weights(static_cast<size_t>(desc.layers * desc.directions));
@@ -70,12 +82,14 @@ std::unique_ptr<Layer> make_layer(const Backend& backend, const Backend* device,
                                   std::vector<Argument>& kept) {
   const std::string kind = py::cast<std::string>(spec[0]);
   const py::dict options = py::cast<py::dict>(spec[1]);
-  const Weights weights(py::cast<py::list>(spec[2]), dtype, device, kept);
-  if (kind == "recurrent") return make_recurrent(backend, dtype, options, weights);
+  const WeightViews weights(py::cast<py::list>(spec[2]), dtype, device, kept);
+  if (kind == "recurrent") return make_recurrent(backend, device, dtype, options, weights);
   if (kind == "linear")
-    return std::make_unique<LinearLayer>(backend, dtype, weights.size(0, 0), weights[0], weights[1]);
+    return std::make_unique<LinearLayer>(backend, dtype, precision_named(py::cast<std::string>(options["precision"])),
+                                         weights.size(0, 0), weights[0], weights[1]);
   if (kind == "embedding")
-    return std::make_unique<EmbeddingLayer>(backend, dtype, weights.size(0, 0), weights.size(0, 1), weights[0]);
+    return std::make_unique<EmbeddingLayer>(backend, dtype, weights.size(0, 0), weights.size(0, 1), weights[0],
+                                            py::cast<int64_t>(options["padding_idx"]));
   if (kind == "layer_norm")
     return std::make_unique<LayerNormLayer>(backend, dtype, py::cast<double>(options["eps"]), weights[0], weights[1]);
   if (kind == "dropout") return std::make_unique<DropoutLayer>(backend, dtype, py::cast<double>(options["p"]));

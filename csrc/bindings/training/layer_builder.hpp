@@ -13,7 +13,7 @@ namespace fusedrnn {
 // absent, in the order of the layer's parameters. Kinds and options:
 //
 //   recurrent   cell, num_layers, num_directions, bias, batch_first, dropout, precision
-//   linear      -                            embedding   -
+//   linear      precision                    embedding   -
 //   layer_norm  eps                          dropout     p
 //   last        batch_first
 //

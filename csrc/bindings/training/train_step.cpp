@@ -5,13 +5,19 @@
 #include <memory>
 #include <set>
 
+#include "backend/loss_facts.hpp"
 #include "bindings/arrays/checks.hpp"
 #include "bindings/arrays/device_array.hpp"
+#include "bindings/arrays/strided.hpp"
+#include "bindings/counts.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/ops/optim.hpp"
 #include "bindings/ops/sequence.hpp"
+#include "bindings/sealed.hpp"
 #include "bindings/training/call_shapes.hpp"
 #include "bindings/training/layer_builder.hpp"
 #include "bindings/training/step_loss.hpp"
+#include "bindings/turn.hpp"
 #include "isa/registry.hpp"
 #include "runtime/error.hpp"
 #include "runtime/team.hpp"
@@ -24,14 +30,13 @@ namespace {
 
 using namespace training;
 
-// Two calls of a step at once would share buffers: the second one is not for it.
+// Two calls of a step at once would share buffers: the second one raises.
 struct Busy {
-  explicit Busy(std::atomic<bool>& flag) : flag(flag), mine(!flag.exchange(true, std::memory_order_acquire)) {}
-  ~Busy() {
-    if (mine) flag.store(false, std::memory_order_release);
+  explicit Busy(std::atomic<bool>& flag) : flag(flag) {
+    if (flag.exchange(true, std::memory_order_acquire)) throw std::runtime_error(kInUse);
   }
+  ~Busy() { flag.store(false, std::memory_order_release); }
   std::atomic<bool>& flag;
-  const bool mine;
 };
 
 constexpr int64_t kReportWords = sizeof(Report) / sizeof(double);
@@ -55,11 +60,13 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
 
   // The options of table i from the next call on.
   void set_options(size_t i, const py::dict& scalars) {
+    const Busy busy(busy_);
     executor_->set_update(i, update_of(py::cast<const Segments&>(tables_.at(i)), scalars));
   }
 
   // A call with such arrays has just succeeded: later ones may run here.
   void register_shape(const py::tuple& given) {
+    const Busy busy(busy_);
     bool full = false;
     Entry* entry = shapes_.register_shape(Arrays(given), &full);
     if (full) executor_->forget();
@@ -68,32 +75,37 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
       executor_->fit(entry->shape, 1);
       return;
     }
-    py::gil_scoped_release release;
+    GilRelease release;
     const TeamLease lease;
     executor_->fit(entry->shape, lease.size());
     entry->flops = executor_->flops();
   }
 
-  // (loss, norm or None, whether parameters were updated, final states or None), or None for an unknown call. On a
-  // device whether it skips the update may not be known yet: None.
-  py::object run(const py::tuple& given, const py::list& keys, const py::list& counts, py::handle clip_norm,
-                 bool skip_nonfinite, bool want_states) {
+  // (loss, norm or None, whether parameters were updated, final states or None, gradient flow or None), or None for an
+  // unknown call. Flow has an entry for each recurrent layer, None where backward did not come to it. On a
+  // device whether it skips the update may not be known yet: None. keys: where the dropout keys of the layers are, in
+  // the order of those (counts.hpp); they are counted, and what is to be counted with them, and `updates` where
+  // parameters may have been updated. Nothing is where the call is captured into a graph.
+  py::object run(const py::tuple& given, const py::list& keys, const py::list& with_keys, const py::list& steps,
+                 const py::list& updates, py::handle clip_norm, py::handle clip_value, bool skip_nonfinite,
+                 bool want_states, bool want_flow) {
     const Arrays arrays(given);
+    const Counts key_counts(keys), other_counts(with_keys), update_counts(updates);
     const Busy busy(busy_);
-    if (!busy.mine || !usable()) return py::none();
+    if (!usable()) return py::none();
     Entry* entry = shapes_.find(arrays);
     if (!entry || in_gradients(gradients_, arrays)) return py::none();
+    load_call(*entry, arrays);
     try {
-      if (device_ == nullptr) check_values(*entry, arrays);
+      if (device_ == nullptr) check_values(*entry);
       call_.steps.clear();
-      for (const py::handle count : counts) call_.steps.push_back(integer("step", count, 1, INT64_MAX));
+      for (const py::handle count : steps) call_.steps.push_back(integer("step", count, 1, INT64_MAX));
     } catch (const py::builtin_exception&) {  // the separate calls raise it too, where they come to it
       return py::none();
     }
-    load_call(*entry, arrays);
-    call_.keys.clear();
-    for (const py::handle key : keys) call_.keys.push_back(unsigned_integer("dropout_key", key));
+    call_.keys = key_counts.values();
     call_.clip = clip_norm.is_none() ? -1 : py::cast<double>(clip_norm);
+    call_.value = clip_value.is_none() ? -1 : py::cast<double>(clip_value);
     call_.skip = skip_nonfinite;
     py::list finals;
     results_.finals.clear();
@@ -102,10 +114,17 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
         const FinalStates final = fresh_finals(device_, *layer, entry->B, finals);
         results_.finals.insert(results_.finals.end(), {final.h, final.c});
       }
+    const py::object flow = load_flow(*entry, want_flow);
     const bool with_norm = !clip_norm.is_none();
     const py::tuple numbers =
         device_ == nullptr ? run_on_host(*entry, with_norm) : run_on_device(*entry, arrays, with_norm);
-    return py::make_tuple(numbers[0], numbers[1], numbers[2], want_states ? py::object(finals) : py::none());
+    if (!captured_) {
+      key_counts.count();
+      other_counts.count();
+      const py::object updated = numbers[2];
+      if (!updated.is(py::bool_(false))) update_counts.count();
+    }
+    return py::make_tuple(numbers[0], numbers[1], numbers[2], want_states ? py::object(finals) : py::none(), flow);
   }
 
  private:
@@ -134,12 +153,29 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
     return groups;
   }
 
+  // Makes room for the gradient flow of a call, where it is wanted.
+  py::object load_flow(const Entry& entry, bool wanted) {
+    results_.flow.clear();
+    if (!wanted) return py::none();
+    py::list made;
+    const auto& layers = chain().layers();
+    const size_t first = chain().first_to_train();
+    for (size_t i = 0; i < layers.size(); ++i)
+      if (const auto* layer = dynamic_cast<const RecurrentLayer*>(layers[i].get())) {
+        const Flow flow = i < first ? Flow{} : fresh_flow(layer->desc(), entry.T);
+        results_.flow.insert(results_.flow.end(), {flow.h, flow.c});
+        made.append(flow.arrays);
+      }
+    return made;
+  }
+
   // --------------------------------------------------------------------------------------------- arguments of a call
   // Where the arguments of a call are, of the shapes and strides that its entry has.
   void load_call(const Entry& a, const Arrays& arrays) {
     call_.x = pointing(a.x, arrays.x);
     call_.target = pointing(a.target, arrays.target);
     call_.mask = pointing(a.mask, arrays.mask);
+    if (device_ == nullptr) take_integers(a);
     call_.lengths = source(arrays.lengths, {nullptr, 1, a.B, 0, {}, {}});
     if (a.shape.lengths && device_ == nullptr) {
       const auto* data = static_cast<const int64_t*>(data_of(arrays.lengths));
@@ -157,6 +193,22 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
     for (size_t i = 0; i < a.states.size(); ++i) call_.states.push_back(a.states[i].at(arrays.states[i]));
   }
 
+  // What chooses an element is copied, then checked: other threads may write to the caller's arrays at any time.
+  void take_integers(const Entry& a) {
+    if (chain().embedding() != nullptr) take(call_.x, ids_);
+    if (!has_class_targets(a.shape.loss.spec.kind)) return;
+    take(call_.target, classes_);
+    if (call_.mask.data != nullptr) take(call_.mask, mask_);
+  }
+
+  template <class T>
+  static void take(Strided& elements, std::vector<T>& own) {
+    own.resize(static_cast<size_t>(elements.rows * elements.width));
+    Elements<T> from(elements);
+    for (T& value : own) value = from.next();
+    elements = {own.data(), 1, static_cast<int64_t>(own.size()), 0, {}, {}};
+  }
+
   static Strided pointing(Strided elements, py::handle array) {
     elements.data = data_of(array);
     return elements;
@@ -166,21 +218,20 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
   }
 
   // -------------------------------------------------------------------------------------------------- in host memory
-  void check_values(Entry& a, const Arrays& arrays) const {
-    if (const EmbeddingLayer* embedding = chain().embedding())
-      require_below("ids", pointing(a.x, arrays.x), embedding->rows());
-    LossArgs& loss = a.shape.loss;
-    loss.target.data = data_of(arrays.target);
-    loss.mask.data = data_of(arrays.mask);
+  void check_values(const Entry& a) const {
+    if (const EmbeddingLayer* embedding = chain().embedding()) require_below("ids", call_.x, embedding->rows());
+    LossArgs loss = a.shape.loss;
+    loss.target = call_.target;
+    loss.mask = call_.mask;
     require_classes(loss);
-    if (a.shape.lengths) require_lengths(static_cast<const int64_t*>(data_of(arrays.lengths)), a.T, a.B);
+    if (a.shape.lengths) require_lengths(lengths_.data(), a.T, a.B);
   }
 
   py::tuple run_on_host(const Entry& entry, bool with_norm) {
     Report report = {};
     results_.report = &report;
     {
-      py::gil_scoped_release release;
+      GilRelease release;
       TeamLease lease;
       Team* team = lease.team();
       if (!lease.awake() && !worth_waking(entry.flops, lease.size())) {
@@ -196,10 +247,11 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
   // ----------------------------------------------------------------------------------------------------- on a device
   py::tuple run_on_device(const Entry& entry, const Arrays& arrays, bool with_norm) {
     use(arrays);
+    if (entry.weights) entry.weights->on(device_);
     const DeviceArray report(*device_, Element::float64, {kReportWords}, "loss");
     results_.report = static_cast<Report*>(report.data());
     {
-      py::gil_scoped_release release;
+      GilRelease release;
       CallStream on(device_);
       call_.captured = stream_is_captured(*device_);
       const std::shared_ptr<Block> held = call_.captured ? for_a_graph() : nullptr;
@@ -249,7 +301,8 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
   CallShapeCache shapes_;
   Call call_;
   Results results_;
-  std::vector<int64_t> lengths_;
+  std::vector<int64_t> ids_, classes_, lengths_;
+  std::vector<uint8_t> mask_;
   std::vector<uint8_t> resets_;
   std::atomic<bool> busy_{false};
   bool captured_ = false;
@@ -259,19 +312,27 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
 
 void bind_step(py::module_& m) {
   using py::arg;
+  py::class_<Turn> turn(m, "Turn");
+  seal(turn, [] { return Turn(); });
+  turn.def("__enter__", &Turn::enter).def("__exit__", [](Turn& t, const py::args&) { t.leave(); });
   m.def("capturing", [] { return stream_is_captured(device_backend()); });
-  py::class_<StepLoss, DeviceArray>(m, "StepLoss")
-      .def("__float__", &StepLoss::value)
-      .def("numpy", [](const StepLoss& loss) { return py::array(py::cast(loss.value())); });
-  py::class_<TrainStep, std::shared_ptr<TrainStep>>(m, "TrainStep")
-      .def(py::init<const py::list&, const py::list&, const py::list&, py::handle, py::handle>(), arg("layers"),
-           arg("tables"), arg("gradients"), arg("dtype"), arg("counters"))
-      .def_property_readonly("captured", &TrainStep::captured)
+  py::class_<StepLoss, DeviceArray> loss(m, "StepLoss");
+  seal(loss);
+  loss.def("__float__", &StepLoss::value).def("numpy", [](const StepLoss& loss) {
+    return py::array(py::cast(loss.value()));
+  });
+  py::class_<TrainStep, std::shared_ptr<TrainStep>> step(m, "TrainStep");
+  seal(
+      step,
+      [](const py::list& layers, const py::list& tables, const py::list& gradients, py::handle dtype,
+         py::handle counters) { return std::make_shared<TrainStep>(layers, tables, gradients, dtype, counters); },
+      arg("layers"), arg("tables"), arg("gradients"), arg("dtype"), arg("counters"));
+  step.def_property_readonly("captured", &TrainStep::captured)
       .def_property_readonly("usable", &TrainStep::usable)
       .def("set_options", &TrainStep::set_options, arg("table"), arg("scalars"))
       .def("register_shape", &TrainStep::register_shape, arg("given"))
-      .def("run", &TrainStep::run, arg("given"), arg("keys"), arg("counts"), arg("clip_norm"), arg("skip_nonfinite"),
-           arg("want_states"));
+      .def("run", &TrainStep::run, arg("given"), arg("keys"), arg("with_keys"), arg("steps"), arg("updates"),
+           arg("clip_norm"), arg("clip_value"), arg("skip_nonfinite"), arg("want_states"), arg("want_flow"));
 }
 
 }  // namespace fusedrnn

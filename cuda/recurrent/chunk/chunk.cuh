@@ -1,5 +1,5 @@
 // A piece of the sequence by a block that keeps its part of R: what the plans `cluster` and `grid` have in common. How
-// blocks hand the state round is theirs (cluster_block.cuh, grid_block.cuh).
+// blocks hand the state round is theirs (cluster/block.cuh, grid/block.cuh).
 #pragma once
 
 #include "recurrent/chunk/unit_block.cuh"
@@ -64,10 +64,11 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
   }
   block.first_state(B, H, [&](int n, int, int64_t unit) { return before[(b0 + n) * a.step.Hp + unit]; });
 
-  const auto fetch = [&](int64_t s) {
-    if (s < lane.end) {
-      const C* const pre = static_cast<const C*>(d.pre) + ((s - lane.first) * B + b0) * G * H + block.unit();
-      const auto to = inputs + s % 2 * G * items;
+  const auto turns = static_cast<uint32_t>(lane.end - lane.first);  // unsigned: halves of it are shifts
+  const auto fetch = [&](uint32_t turn) {
+    if (turn < turns) {
+      const C* const pre = static_cast<const C*>(d.pre) + (turn * B + b0) * G * H + block.unit();
+      const auto to = inputs + turn % 2 * G * items;
       block.each_item(B, H, [&](int i, int n, int u, int64_t, int64_t) {
         const C* const from = pre + (n * G * static_cast<int>(H) + u);  // of a tile of rows: 32 bits do
         FR_UNROLL
@@ -76,7 +77,7 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
     }
     hw::commit_copies();
   };
-  fetch(lane.first);
+  fetch(0);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
     const int64_t length = a.step.walk.length(b);
     carries[i] =
@@ -86,17 +87,25 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
   });
   block.begin();
 
-  for (int64_t s = lane.first; s < lane.end; ++s) {
-    const int64_t turn = s - lane.first;
-    fetch(s + 1);
+  for (uint32_t turn = 0; turn < turns; ++turn) {
+    const int64_t s = lane.first + turn;
+    fetch(turn + 1);
     block.multiply(turn);
     hw::wait_copies<1>();
-    const auto here = inputs + s % 2 * G * items;
+    const auto here = inputs + turn % 2 * G * items;
     E* kept = nullptr;
     if (a.before_time > 0 && s + 1 < a.step.walk.T)
       kept = static_cast<E*>(d.after) + turn * a.before_time;
     else if (a.before_time == 0 && s + 1 == lane.end)
       kept = static_cast<E*>(d.after);
+    const auto write = [&](int n, int64_t b, int64_t unit, const Made<Cell, C>& made, E next) {
+      const int64_t length = lengths[n];
+      if (kept) kept[b * a.step.Hp + unit] = next;
+      leave<Cell, E>(a.step, d, reverse, s, b, unit, length, made);
+    };
+    // The others wait for the state: what the first item leaves besides, mostly the only one, is written behind it.
+    Made<Cell, C> first;
+    E first_next = narrow<E>(C(0));
     block.each_item(B, H, [&](int i, int n, int u, int64_t b, int64_t unit) {
       C sum[G], x[G], h[G];
       block.sum(u, n, sum);
@@ -106,14 +115,22 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
         const C own = bias[g * shape.units + u];
         h[g] = sum[g] + own;
       }
-      C carry = carries[i];
+      const C before = carries[i];
       const int64_t length = lengths[n];
-      const E next = forward_cell<Cell, E>(a.step, d, reverse, s, b, unit, length, x, h, carry);
+      const Made<Cell, C> made = forward_cell<Cell>(x, h, before);
+      C carry = made.carry;
+      const E next = hand_on<Cell, E>(a.step, reverse, s, b, length, made.out, carry);
       carries[i] = carry;
       block.put(turn + 1, n, 0, u, next);
-      if (kept) kept[b * a.step.Hp + unit] = next;
+      if (i < kClusterThreads) {
+        first = made;
+        first_next = next;
+      } else {
+        write(n, b, unit, made, next);
+      }
     });
-    if (s + 1 < lane.end) block.send(turn + 1);
+    if (turn + 1 < turns) block.send(turn + 1);
+    block.first_item(B, H, [&](int, int n, int, int64_t b, int64_t unit) { write(n, b, unit, first, first_next); });
   }
 }
 
@@ -121,10 +138,10 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
 template <class Cell, class E, class Args, class Block>
 FR_DEVICE void run_backward(const Args& a, Block& block) {
   using C = float;
-  constexpr int G = Cell::gates, N = Cell::dgate_blocks, kTape = Cell::tape_blocks;
+  constexpr int G = Cell::gates, N = Cell::dgate_blocks;
   using In = BackwardInputs<Cell>;
   constexpr int kInputs = In::kBeforeThePrevious;
-  static_assert(kInputs == kTape + kBackwardInputs, "cluster.hpp makes room for them");
+  static_assert(kInputs == Cell::tape_blocks + kBackwardInputs, "cluster.hpp makes room for them");
   const ClusterShape& shape = a.shape;
   const ClusterLane& lane = a.lane[block.lane()];
   const bool reverse = lane.reverse != 0;
@@ -144,57 +161,62 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
     return lane.end < a.step.walk.T ? next[((b0 + n) * N + part) * Hp + unit] : narrow<E>(C(0));
   });
 
-  const auto fetch = [&](int64_t s) {
-    if (s >= lane.first) {
+  const auto turns = static_cast<uint32_t>(lane.end - lane.first);
+  const auto fetch = [&](uint32_t turn) {
+    if (turn < turns) {
+      const int64_t s = lane.end - 1 - turn;
       block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
         const int64_t length = a.step.walk.length(b);
         if (s >= length) return;
         backward_inputs<Cell, C>(a.step, d, reverse, s, b, unit, length, [&](int k, const C* from) {
           const C* const any = static_cast<const C*>(d.carry);
-          hw::copy_async4(inputs + ((s % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
+          hw::copy_async4(inputs + ((turn % 2 * kInputs + k) * items + i), from ? from : any, from ? 4 : 0);
         });
       });
     }
     hw::commit_copies();
   };
-  fetch(lane.end - 1);
+  fetch(0);
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {
     const bool handed = Cell::carry_gradient && lane.end < a.step.walk.length(b);
     dcarries[i] = handed ? static_cast<const C*>(d.dcarry)[b * H + unit] : C(0);
   });
   block.begin();
 
-  for (int64_t s = lane.end - 1; s >= lane.first; --s) {
-    const int64_t turn = lane.end - 1 - s;
-    fetch(s - 1);
+  for (uint32_t turn = 0; turn < turns; ++turn) {
+    const int64_t s = lane.end - 1 - turn;
+    fetch(turn + 1);
     block.multiply(turn);
     hw::wait_copies<1>();
-    E* const dgates = static_cast<E*>(d.dgates) + (s - lane.first) * B * N * Hp;
+    const auto write = [&](int64_t b, int64_t unit, const MadeBack<Cell, C>& made) {
+      E* const dgates = static_cast<E*>(d.dgates) + (s - lane.first) * B * N * Hp;  // no register is left to keep it in
+      FR_UNROLL
+      for (int k = 0; k < N; ++k) dgates[(b * N + k) * Hp + unit] = narrow<E>(made.da[k]);
+    };
+    MadeBack<Cell, C> first;  // as in forward
     block.each_item(B, Hp, [&](int i, int n, int u, int64_t b, int64_t unit) {
       const int64_t length = lengths[n];
-      C da[N] = {};
+      MadeBack<Cell, C> made;
       if (unit < H && s < length) {
         const auto input = [&](int k) {
-          const C value = inputs[(s % 2 * kInputs + k) * items + i];
+          const C value = inputs[(turn % 2 * kInputs + k) * items + i];
           return value;
         };
-        C tape[kTape + 1], sum[1];
+        C sum[1], dcarry = dcarries[i];
         block.sum(u, n, sum);
-        FR_UNROLL
-        for (int k = 0; k < kTape; ++k) tape[k] = input(k);
-        const C handed = dcarries[i];
-        dcarries[i] = backward_cell<Cell>(a.step, d, reverse, s, b, unit, length, tape, input(In::kBefore),
-                                          input(In::kCarry), input(In::kDy), sum[0], handed, da);
+        gradients_into<Cell>(a.step, d, reverse, s, b, unit, length, input(In::kDy), sum[0], dcarry);
+        made = backward_cell<Cell>(input, sum[0], dcarry);
+        dcarries[i] = made.dcarry;
       }
       FR_UNROLL
-      for (int k = 0; k < N; ++k) {
-        const E stored = narrow<E>(da[k]);
-        dgates[(b * N + k) * Hp + unit] = stored;
-        const int part = k - Cell::h_first;
-        if (part >= 0 && part < G) block.put(turn + 1, n, part, u, stored);
-      }
+      for (int part = 0; part < G; ++part) block.put(turn + 1, n, part, u, narrow<E>(made.da[Cell::h_first + part]));
+      if (i < kClusterThreads)
+        first = made;
+      else
+        write(b, unit, made);
     });
-    if (s > lane.first) block.send(turn + 1);
+    if (turn + 1 < turns) block.send(turn + 1);
+    block.first_item(B, Hp, [&](int, int, int, int64_t b, int64_t unit) { write(b, unit, first); });
   }
   if (!Cell::carry_gradient) return;
   block.each_item(B, H, [&](int i, int, int, int64_t b, int64_t unit) {

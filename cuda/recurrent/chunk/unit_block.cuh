@@ -36,13 +36,13 @@ class UnitBlock {
   // They are the same in every step, so what it keeps of them in shared memory is its own.
   template <class Run>
   FR_DEVICE void each_item(int64_t B, int64_t units, Run&& run) const {
-    const int64_t b0 = row(), u0 = unit();
-    const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
-    const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
-    for (int i = hw::thread(); i < items(); i += kClusterThreads) {
-      const int n = by_units_.quotient(i), u = i - n * shape_.units;
-      if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
-    }
+    for (int i = hw::thread(); i < items(); i += kClusterThreads) item(i, B, units, run);
+  }
+
+  // The same for the first of them alone.
+  template <class Run>
+  FR_DEVICE void first_item(int64_t B, int64_t units, Run&& run) const {
+    if (hw::thread() < items()) item(hw::thread(), B, units, run);
   }
 
   // The lengths of the block's rows, 0 past B; there behind the first barrier.
@@ -73,6 +73,15 @@ class UnitBlock {
 
  protected:
   FR_DEVICE int64_t row() const { return static_cast<const Block*>(this)->row(); }
+
+  template <class Run>
+  FR_DEVICE void item(int i, int64_t B, int64_t units, const Run& run) const {
+    const int64_t b0 = row(), u0 = unit();
+    const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
+    const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
+    const int n = by_units_.quotient(i), u = i - n * shape_.units;
+    if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
+  }
   FR_DEVICE hw::Shared<float> sums() const {
     return hw::shared<float>(shape_.sums_at, shape_.splits * shape_.sums_pitch);
   }

@@ -104,7 +104,7 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   }
 
   // The sums of all rows of R by the state of a turn, behind a barrier for all threads.
-  FR_DEVICE void multiply(int64_t turn) const {
+  FR_DEVICE void multiply(uint32_t turn) const {
     if (turn > 0 && shape_.blocks > 1) hw::mbarrier_wait(arrivals(turn), static_cast<int>((turn - 1) / 2 % 2));
     for (int pass = 0, job = hw::warp(); job < shape_.jobs; ++pass, job += kClusterWarps) {
       const int split = by_tiles_.quotient(job);
@@ -133,12 +133,12 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   }
 
   // Value `part` of unit u, which is this block's, in the state of a turn.
-  FR_DEVICE void put(int64_t turn, int n, int part, int u, E value) const {
+  FR_DEVICE void put(uint32_t turn, int n, int part, int u, E value) const {
     state(turn)[place(n, rank_, part, u)] = value;
   }
 
   // Sends this block's slice of the state of a turn to the others. All threads have written theirs.
-  FR_DEVICE void send(int64_t turn) const {
+  FR_DEVICE void send(uint32_t turn) const {
     hw::barrier();
     if (shape_.blocks == 1) return;
     using Vector = hw::Vec<uint32_t, 4>;
@@ -154,9 +154,9 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   }
 
  private:
-  FR_DEVICE hw::Shared<hw::Mbarrier> arrivals(int64_t turn) const { return hw::shared<hw::Mbarrier>(0, 2) + turn % 2; }
+  FR_DEVICE hw::Shared<hw::Mbarrier> arrivals(uint32_t turn) const { return hw::shared<hw::Mbarrier>(0, 2) + turn % 2; }
 
-  FR_DEVICE hw::Shared<E> state(int64_t turn) const {
+  FR_DEVICE hw::Shared<E> state(uint32_t turn) const {
     return hw::shared<E>(shape_.state_at + turn % 2 * shape_.state_bytes, shape_.state_bytes / sizeof(E));
   }
 

@@ -1,5 +1,5 @@
 // The kernels of the plan `cluster`: a piece of the sequence, forward and backward, by a cluster of blocks
-// (cluster_block.cuh).
+// (cluster/block.cuh).
 #pragma once
 
 #include "recurrent/chunk/chunk.cuh"

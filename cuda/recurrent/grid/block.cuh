@@ -86,7 +86,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
   FR_DEVICE void begin() const { send(0); }
 
   // The sums of all rows of R by the state of a turn, behind a barrier for all threads.
-  FR_DEVICE void multiply(int64_t turn) {
+  FR_DEVICE void multiply(uint32_t turn) {
     Engine engines[TILES];
     FR_UNROLL
     for (int t = 0; t < TILES; ++t) engines[t].clear();
@@ -101,15 +101,15 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
   }
 
   // Value `part` of unit u, which is this block's, in the state of a turn.
-  FR_DEVICE void put(int64_t turn, int n, int part, int u, E value) const {
+  FR_DEVICE void put(uint32_t turn, int n, int part, int u, E value) const {
     const int k = (rank_ * shape_.handed + part) * shape_.units + u;
     hw::store(state(turn) + Engine::place(n, k), value);
   }
 
   // Tells the others that this block's slice of the state of a turn is there. All threads have written theirs.
-  FR_DEVICE void send(int64_t turn) const {
+  FR_DEVICE void send(uint32_t turn) const {
     hw::barrier();
-    if (hw::thread() == 0) hw::flag_post(flags_ + rank_, epoch_ + static_cast<uint32_t>(turn));
+    if (hw::thread() == 0) hw::flag_post(flags_ + rank_, epoch_ + turn);
   }
 
  private:
@@ -124,7 +124,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
         first_(hw::shuffle(hw::warp(), 0) * shape.job_depth),
         count_(first_ + shape.job_depth < shape.depth ? shape.job_depth : shape.depth - first_) {}
 
-  FR_DEVICE E* state(int64_t turn) const {
+  FR_DEVICE E* state(uint32_t turn) const {
     return reinterpret_cast<E*>(reinterpret_cast<char*>(flags_) + shape_.flag_bytes + turn % 2 * shape_.state_bytes);
   }
 
@@ -134,11 +134,11 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
   }
 
   // This warp's run of k, once those who make it have posted it.
-  FR_DEVICE void add_state(int64_t turn, Engine (&engines)[TILES]) const {
+  FR_DEVICE void add_state(uint32_t turn, Engine (&engines)[TILES]) const {
     const int of_block = shape_.handed * shape_.units, end = (first_ + count_) * Engine::kDepth;
     for (int q = first_ * Engine::kDepth / of_block + hw::lane(); q < shape_.blocks && q * of_block < end;
          q += hw::kWarp)
-      hw::flag_poll(flags_ + q, epoch_ + static_cast<uint32_t>(turn));
+      hw::flag_poll(flags_ + q, epoch_ + turn);
     hw::warp_barrier();
 
     // A lane has the same 16 bytes of every 512, and so addresses that are constants beyond its first.

@@ -1,4 +1,4 @@
-// The kernels of the plan `grid`: a chunk of steps, forward and backward, by groups of blocks (grid_block.cuh).
+// The kernels of the plan `grid`: a chunk of steps, forward and backward, by groups of blocks (grid/block.cuh).
 #pragma once
 
 #include "recurrent/chunk/chunk.cuh"

@@ -1,4 +1,4 @@
-// Products of a part of R with the state of a group of blocks, fragment by fragment (grid_block.cuh): as in a cluster
+// Products of a part of R with the state of a group of blocks, fragment by fragment (grid/block.cuh): as in a cluster
 // on the tensor cores, and with fewer rows and more of k at once on the ordinary units, where a block has few units.
 #pragma once
 

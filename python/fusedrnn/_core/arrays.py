@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import _native, cuda
-from fusedrnn._core.cells import ALGOS, PRECISIONS
+from fusedrnn._core import checks
+from fusedrnn._core.cells import ALGOS, PRECISIONS, PRECISIONS_OF
 
 DEVICES = ("cpu", "cuda", "auto")
 _said_fallback = False
@@ -30,8 +31,7 @@ def resolve_device(device: str) -> str:
         RuntimeError: device is "cuda", and CUDA cannot be used; the message says why.
     """
     global _said_fallback
-    if device not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(map(repr, DEVICES))}, it is {device!r}")
+    checks.choice("device", device, DEVICES)
     if device == "cpu":
         return device
     reason = cuda.why_not()
@@ -48,21 +48,26 @@ def resolve_device(device: str) -> str:
 def check_precision(precision: str, device: str, dtype: Any = np.float32) -> str:
     """The argument `precision` of a module of that dtype on `device`, checked.
 
-    Parameters are float32 or float64 whatever it says; it is a policy for the arithmetic on CUDA. The CPU
-    computes in the parameters' own type, which is "ieee".
+    Parameters are float32 or float64 whatever it says; it is a policy for the operands of products.
 
     Raises:
         ValueError: precision is unknown, or not offered on this device or for this dtype.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}")
-    if device == "cpu" and precision != "ieee":
-        raise ValueError(
-            f"precision={precision!r} is an arithmetic of CUDA devices: on the CPU only 'ieee' is offered"
+    checks.choice("precision", precision, PRECISIONS)
+    if precision not in PRECISIONS_OF[device]:
+        offered, where = (
+            ", ".join(map(repr, PRECISIONS_OF[device])),
+            {"cpu": "the CPU", "cuda": "CUDA"}[device],
         )
+        raise ValueError(f"precision={precision!r} is not offered on {where}: that has {offered}")
     if precision != "ieee" and dtype != np.float32:
         raise ValueError(f"precision={precision!r} is an arithmetic of float32 modules, this one is {dtype}")
     return precision
+
+
+def linear_precision(precision: str, device: str) -> str:
+    """The precision of a `Linear` behind recurrent layers: theirs, but on CUDA "ieee", its only one."""
+    return precision if device == "cpu" else "ieee"
 
 
 def check_algo(algo: str, device: str) -> str:
@@ -71,8 +76,7 @@ def check_algo(algo: str, device: str) -> str:
     Raises:
         ValueError: algo is unknown, or a plan of CUDA devices on the CPU.
     """
-    if algo not in ALGOS:
-        raise ValueError(f"algo must be one of {', '.join(map(repr, ALGOS))}, it is {algo!r}")
+    checks.choice("algo", algo, ALGOS)
     if device == "cpu" and algo != "auto":
         raise ValueError(f"algo={algo!r} is a plan of CUDA devices: on the CPU only 'auto' is offered")
     return algo
@@ -94,7 +98,8 @@ def asarray(x: Any, device: str = "cuda") -> Any:
         RuntimeError: CUDA cannot be used; ValueError: x is on another device, or device is unknown;
             TypeError: x has another dtype; MemoryError: the device has not the memory.
     """
-    if device not in ("cpu", "cuda"):
+    checks.require_no_mask("x", x)
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', it is {device!r}")
     if device == "cpu":
         x = as_device_array(x)

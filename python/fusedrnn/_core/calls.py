@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fusedrnn import _native
+
 
 class Call:
     """One training call of a module.
@@ -25,15 +27,17 @@ class Call:
         tape: what backward reads, None once it is gone.
         sources: the calls its inputs came from, and for a container those it is made of.
         follows: whether it is known to come from every call of its module that waited when it was made.
+        unbatched: whether its arrays have no batch axis, which what the tape is of has.
     """
 
-    __slots__ = ("__weakref__", "follows", "sources", "tape", "version")
+    __slots__ = ("__weakref__", "follows", "sources", "tape", "unbatched", "version")
 
     def __init__(self, version: int, tape: Any, sources: tuple[Call, ...]) -> None:
         self.version = version
         self.tape = tape
         self.sources = sources
         self.follows = False
+        self.unbatched = False
 
     def comes_from(self, others: Iterable[Call]) -> bool:
         """Whether all of `others` are among the sources, or theirs."""
@@ -63,12 +67,7 @@ class _Result(weakref.ref):  # type: ignore[type-arg]
 
 
 _results: dict[int, _Result] = {}  # by the id of an array that lives
-
-
-def _forget(result: Any, results: dict[int, _Result] = _results) -> None:
-    key: int = result.key
-    if results.get(key) is result:
-        del results[key]
+_forget = _native.forgetting(_results)
 
 
 def makers(array: Any) -> tuple[Call, ...]:
@@ -87,7 +86,7 @@ class Calls:
         owner: name of the module's class, for messages.
     """
 
-    __slots__ = ("_newest", "_owner", "_room", "_taken", "_waiting")
+    __slots__ = ("_newest", "_owner", "_room", "_taken", "_waiting", "unfinished")
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -99,6 +98,7 @@ class Calls:
         self._waiting: list[weakref.ref[Call]] = []  # for backward, oldest first, the newest among them
         self._taken: list[weakref.ref[Call]] = []  # by backward since the newest was made, in that order
         self._room = 16  # references before those of calls that are gone are swept out
+        self.unfinished = False  # whether the last call was begun and did not come to its end
 
     @property
     def newest(self) -> Call | None:
@@ -128,6 +128,7 @@ class Calls:
                 call.drop()
         self._taken = []
         self._newest = None
+        self.unfinished = True
 
     def record(
         self,
@@ -155,8 +156,6 @@ class Calls:
         if len(self._waiting) >= self._room:
             self._waiting = [ref for ref in self._waiting if ref() is not None]
             self._room = 2 * len(self._waiting) + 16
-        self._newest = call
-        self._waiting.append(weakref.ref(call))
         for array in results:
             if array is None:
                 continue
@@ -168,6 +167,9 @@ class Calls:
                 _results[made.key] = made
             else:
                 known.calls += (call,)
+        self._newest = call
+        self._waiting.append(weakref.ref(call))
+        self.unfinished = False
         return call
 
     def select(self, of: Any = None) -> Call | None:
@@ -228,7 +230,7 @@ class Calls:
 
 
 class _Unshared(threading.local):
-    """The array that a container hands to the next layer, and that no one else can write to."""
+    """The array that a container hands to the next layer, and that no other code can write to."""
 
     array: Any = None
 
@@ -246,12 +248,15 @@ def kept(x: Any) -> Any:
         return x
     if not isinstance(x, np.ndarray) or x.flags.c_contiguous:
         return x.copy()
-    if x.strides[-1] != x.itemsize or min(x.strides) < 0:
+    if x.strides[-1] != x.itemsize or any(s <= 0 and n > 1 for s, n in zip(x.strides, x.shape, strict=True)):
         return x  # which kernels refuse
     strides = [0] * x.ndim
     extent = x.itemsize  # of the axes so far, the fastest first
     end = x.itemsize  # where they end in x, if none has a gap
     for axis in sorted(range(x.ndim), key=lambda a: (x.strides[a], -a)):
+        if x.shape[axis] == 1:  # its stride may be anything
+            strides[axis] = x.itemsize
+            continue
         if x.strides[axis] != end:
             extent += x.itemsize
         strides[axis] = extent if axis != x.ndim - 1 else x.itemsize

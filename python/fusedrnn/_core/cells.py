@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fusedrnn import _native
+from fusedrnn._core import checks
 from fusedrnn._core.weight_names import WeightSpec
 
 
@@ -47,6 +48,7 @@ CELLS = {
 # What all cells have of weights, whatever else some have.
 GATE_WEIGHTS = tuple(spec for spec in next(iter(CELLS.values())).weights if spec.role != "per_unit")
 PRECISIONS = _native.precisions()
+PRECISIONS_OF = {"cpu": _native.cpu_precisions(), "cuda": _native.cuda_precisions()}
 ALGOS = _native.algos()
 
 
@@ -58,9 +60,7 @@ def weights_of(cell: str | None) -> tuple[WeightSpec, ...]:
     """
     if cell is None:
         return GATE_WEIGHTS
-    if cell not in CELLS:
-        raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, it is {cell!r}")
-    return CELLS[cell].weights
+    return CELLS[checks.choice("cell", cell, CELLS)].weights
 
 
 def variants(family: str) -> tuple[str, ...]:
@@ -75,6 +75,6 @@ def variant_named(family: str, argument: str, value: str) -> str:
         ValueError: there is none; the message names the argument.
     """
     known = variants(family)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{argument} must be {' or '.join(map(repr, known))}, it is {value!r}")
     return f"{family}_{value}"

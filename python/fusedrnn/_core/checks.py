@@ -1,14 +1,21 @@
-"""Checks of constructor arguments; every message names the argument, what it must be and what it was."""
+"""Checks of arguments, all kinds of them: each message names the argument, what it must be and what it was.
+
+What comes from a caller goes through here, or through the native checks of arrays (csrc/bindings/arrays),
+which say the same: so no text of pybind11's or NumPy's tells a caller of what is within.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from fusedrnn import _native
+from fusedrnn._core.probabilities import probability as probability
+from fusedrnn._core.probabilities import real as real
 
 Seed = int | np.random.Generator | None
 
@@ -31,14 +38,6 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def probability(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1]."""
-    number = real(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, it is {value}")
-    return number
-
-
 def positive(name: str, value: Any) -> float:
     """`value` as a finite float greater than 0."""
     number = real(name, value)
@@ -47,11 +46,62 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
-def real(name: str, value: Any) -> float:
-    """`value` as a float."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, it is {type(value).__name__}")
-    return float(value)
+def integer(name: str, value: Any, least: int = 0, most: int | float = 2**63 - 1) -> int:
+    """`value` as an int in a range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, it is {type(value).__name__}")
+    if not least <= int(value) <= most:
+        was = value if abs(int(value)) < 2**80 else f"of {int(value).bit_length()} bits"
+        raise ValueError(f"{name} must be in {least}..{most}, it is {was}")
+    return int(value)
+
+
+def text(name: str, value: Any) -> str:
+    """`value` as the text that it must be."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, it is {type(value).__name__}")
+    return value
+
+
+def choice(name: str, value: Any, known: Collection[str]) -> str:
+    """`value` as one of the texts that are known."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, it is {value!r}")
+    return value
+
+
+def mapping(name: str, value: Any, what: str) -> Mapping[str, Any]:
+    """`value` as a dict with texts for keys, `what` being what it must be."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be {what}, it is a {type(value).__name__}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must be {what}, it has a key of type {type(key).__name__}")
+    return value
+
+
+def several(name: str, value: Any, what: str) -> list[Any]:
+    """What an iterable holds, `what` being what it must be; texts and arrays are none."""
+    if isinstance(value, (str, bytes, bytearray, memoryview, np.ndarray, Mapping, type)):
+        raise TypeError(f"{name} must be {what}, it is a {type(value).__name__}")
+    try:
+        items: Iterable[Any] = iter(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {what}, it is a {type(value).__name__}") from None
+    return list(items)
+
+
+def require_array(name: str, value: Any) -> None:
+    """Raises TypeError unless `value` is a NumPy array or a DeviceArray."""
+    if not isinstance(value, (np.ndarray, _native.DeviceArray)):
+        raise TypeError(f"{name} must be a NumPy array, it is of type {type(value).__name__}")
+
+
+def require_axes(name: str, value: Any, least: int) -> None:
+    """Raises what `require_array` does, and ValueError where it has fewer axes."""
+    require_array(name, value)
+    if value.ndim < least:
+        raise ValueError(f"{name} must have at least {least} axes, its shape is {value.shape}")
 
 
 def generator(seed: Any) -> np.random.Generator:
@@ -66,6 +116,21 @@ def generator(seed: Any) -> np.random.Generator:
     if seed is not None and seed < 0:
         raise ValueError(f"seed must be at least 0, it is {seed}")
     return np.random.default_rng(None if seed is None else int(seed))
+
+
+def require_no_mask(name: str, array: Any) -> None:
+    """Raises TypeError for a masked array: no parameter, state or input has a mask."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, it is masked: use {name}.filled(value)")
+
+
+def require_float(name: str, array: Any) -> None:
+    """Raises TypeError unless `array` is a NumPy array of float32 or float64."""
+    require_no_mask(name, array)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, it is of type {type(array).__name__}")
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64, it is {array.dtype}")
 
 
 def require_input(x: Any, dtype: np.dtype[Any], device: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn._core import torch_hints
+from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.arrays import resolve_device
 
 Array = NDArray[Any]  # with device="cuda" a DeviceArray stands in its place
@@ -51,10 +51,7 @@ def host_copy(array: Any) -> Array:
 
 def store(target: Any, source: Any) -> None:
     """Copies an array of equal shape and dtype into another, wherever each is."""
-    if isinstance(target, _native.DeviceArray):
-        target._assign(source)
-    else:
-        target[...] = on_host(source)
+    _native.store([(target, on_host(source) if isinstance(target, np.ndarray) else source)], [])
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -63,9 +60,11 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     Raises:
         TypeError: it is not float32 or float64 in native byte order.
     """
+    if dtype is None:  # which NumPy takes for float64
+        raise TypeError("dtype must be np.float32 or np.float64, it is None")
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise TypeError(f"dtype must be np.float32 or np.float64, it is {dtype!r}") from None
     if found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, it is {found}")
@@ -84,18 +83,20 @@ class FlatBuffer:
     built; containers hold modules and never move what those hold.
 
     Attributes:
-        data: (size,) values. Whoever writes to it must call `touch` afterwards.
+        data: (size,) values. Code that writes to it must call `touch` afterwards.
         grad: (size,) gradients, laid out like data.
         version: counts the writes to data. Packed weights and tapes remember the version they were made from.
         replayed: whether a caller's CUDA graph writes to data, which counts nothing: what is made from data
             may not be kept.
-        device: "cpu", or "cuda", where data and grad are `DeviceArray`s.
+        device: "cpu", or "cuda", where each of data and grad is a `DeviceArray`.
 
     Each parameter starts at a multiple of 64 bytes. The padding between parameters is zero in data and grad,
     and every update rule leaves it zero, so that a whole buffer may be treated as one contiguous piece.
     """
 
     def __init__(self, size: int, dtype: DTypeLike, device: str = "cpu") -> None:
+        size = checks.integer("size", size, most=math.inf)  # too many are too much memory
+        checks.choice("device", device, ("cpu", "cuda"))
         self.data = _zeros(size, float_dtype(dtype), device)
         self.grad = _zeros(size, dtype, device)
         self.version = 0
@@ -104,9 +105,13 @@ class FlatBuffer:
 
     def touch(self) -> None:
         """Records that data was written to."""
-        self.version += 1
+        _native.store([], [self.counted()])
+
+    def counted(self) -> tuple[dict[str, Any], str]:
+        """What a native call that is about to write to data counts with it."""
         if self.device == "cuda" and _native.capturing():
             self.replayed = True
+        return self.__dict__, "version"
 
     @classmethod
     def allocate(
@@ -149,6 +154,9 @@ class Parameter:
     a parameter, and each counts up its `version`: ``p.data = array``, ``with p.writable() as w:`` and an
     optimizer's step. `grad` is an ordinary writable array; backward passes add into it.
 
+    With ``p.requires_grad = False`` a parameter is frozen: backward passes of layers do not add to its
+    gradient, and save the work; optimizers and clipping pass over it, so it neither moves nor decays.
+
     Args:
         array: initial values, float32 or float64; copied into a buffer of the parameter's own, on the device
             if they are a `DeviceArray`.
@@ -162,13 +170,19 @@ class Parameter:
         np.float32(3.0)
     """
 
+    _flips: ClassVar[int] = 0  # of any requires_grad so far: what was made for some may not do any more
+
     def __init__(self, array: Array, name: str = "") -> None:
+        checks.require_no_mask("array", array)
         if not isinstance(array, (np.ndarray, _native.DeviceArray)):
             raise TypeError(f"array must be a NumPy array or a DeviceArray, it is {type(array).__name__}")
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"array must be float32 or float64, its dtype is {array.dtype}")
+        checks.text("name", name)
         device = "cpu" if isinstance(array, np.ndarray) else "cuda"
         buffer = FlatBuffer(_padded(array.size, float_dtype(array.dtype).itemsize), array.dtype, device)
         self._place(buffer, 0, array.shape, name)
-        self._write(array)
+        store(self._writable(), array)
 
     @classmethod
     def _within(cls, buffer: FlatBuffer, offset: int, shape: tuple[int, ...], name: str) -> Parameter:
@@ -179,6 +193,7 @@ class Parameter:
 
     def _place(self, buffer: FlatBuffer, offset: int, shape: tuple[int, ...], name: str) -> None:
         self.name = name
+        self._requires_grad = True
         self._buffer = buffer
         self._offset = offset
         self._shape = tuple(int(n) for n in shape)
@@ -205,7 +220,7 @@ class Parameter:
     @data.setter
     def data(self, array: Array) -> None:
         self._check(array, "data")
-        self._write(array)
+        write([(self, array)])
 
     @property
     def grad(self) -> Array:
@@ -219,6 +234,31 @@ class Parameter:
             self._check(array, "grad")
             store(self._grad, array)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it is trained; True at first. `state_dict` does not have it, copies and pickles do.
+
+        An optimizer counts updates by group, not by parameter as PyTorch does. One that is trained again
+        beside others that always were joins in at their count, with what states it had.
+        """
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        wanted = checks.flag("requires_grad", value)
+        if wanted != self._requires_grad:
+            Parameter._flips += 1
+            self._requires_grad = wanted
+
+    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
+        """Sets `requires_grad`; returns itself."""
+        self.requires_grad = requires_grad
+        return self
+
+    def _added_to(self) -> Any:
+        """The gradient, None where backward has nothing to add to: the parameter is frozen."""
+        return self._grad if self._requires_grad else None
+
     @contextmanager
     def writable(self) -> Iterator[Array]:
         """A writable array of the values, stored into the parameter when the ``with`` block ends.
@@ -227,7 +267,7 @@ class Parameter:
         """
         array: Array = self._data.copy()
         yield array
-        self._write(array)
+        write([(self, array)])
 
     def numpy(self) -> Array:
         """A copy of the values as a NumPy array, wherever they are."""
@@ -281,18 +321,15 @@ class Parameter:
             torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.PARAMETER)
 
     def _writable(self) -> Any:
-        """The values as a writable array, for callers that call `FlatBuffer.touch` afterwards."""
+        """The values as a writable array, for callers that have `FlatBuffer.counted` counted with it."""
         data: Any = self._buffer.data
         if self.device != "cpu":
             return data._piece(self._offset, self._shape, readonly=False)
         return data[self._offset : self._offset + self._size].reshape(self._shape)
 
-    def _write(self, array: Array) -> None:
-        store(self._writable(), array)
-        self._buffer.touch()
-
     def _check(self, array: Any, attribute: str) -> None:
         label = f"{self.name or 'parameter'}.{attribute}"
+        checks.require_no_mask(label, array)
         accepted = np.ndarray if self.device == "cpu" else (np.ndarray, _native.DeviceArray)
         if not isinstance(array, accepted):
             device = isinstance(array, _native.DeviceArray)
@@ -307,13 +344,28 @@ class Parameter:
             raise ValueError(f"{label} must have shape {self._shape}, it has {array.shape}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"buffer": self._buffer, "offset": self._offset, "shape": self._shape, "name": self.name}
+        place = {"buffer": self._buffer, "offset": self._offset, "shape": self._shape, "name": self.name}
+        return {**place, "requires_grad": self._requires_grad}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._place(state["buffer"], state["offset"], state["shape"], state["name"])
+        self._requires_grad = state.get("requires_grad", True)
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, shape={self._shape}, dtype={self.dtype})"
+        frozen = "" if self._requires_grad else ", requires_grad=False"
+        return f"Parameter({self.name!r}, shape={self._shape}, dtype={self.dtype}{frozen})"
+
+
+def write(pairs: Iterable[tuple[Parameter, Any]]) -> None:
+    """Copies arrays into the values of parameters, all of them in one go, which Ctrl-C cannot divide.
+
+    They must have the shape and dtype of their parameters.
+    """
+    known = list(pairs)
+    _native.store(
+        [(p._writable(), on_host(array) if p.device == "cpu" else array) for p, array in known],
+        [buffer.counted() for buffer in dict.fromkeys(p._buffer for p, _ in known)],
+    )
 
 
 def storages(parameters: Iterable[Parameter]) -> tuple[tuple[FlatBuffer, ...], tuple[Array, ...]]:

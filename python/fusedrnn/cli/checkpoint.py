@@ -1,7 +1,7 @@
 """One file that holds a run: weights, optimizer, carried state, configuration, text, random state, position.
 
-The file is safetensors: named arrays, and a text header. Everything that is not an array is JSON in the
-header (`contents.py`, `trees.py`).
+The file is safetensors: named arrays, and a text header, read and written by `fr.io.safetensors_file`.
+Everything that is not an array is JSON in the header (`contents.py`, `trees.py`).
 
     format           "fusedrnn-char"
     format_version   "1"
@@ -20,17 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core.files import open_regular, write_atomically
+from fusedrnn._core.files import open_regular
 from fusedrnn.cli import memory
 from fusedrnn.cli.config import shortened
 from fusedrnn.cli.contents import Checkpoint, from_json, to_json
 from fusedrnn.cli.errors import CommandError, file_errors, need
+from fusedrnn.io import safetensors_file
+from fusedrnn.io.errors import FormatError
 
 __all__ = ["FILE_NAME", "Checkpoint", "checkpoint_path", "checksum", "load", "save"]
 FORMAT = "fusedrnn-char"
 FORMAT_VERSION = 1
 FILE_NAME = "checkpoint.safetensors"
-DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
+DTYPES = frozenset({"F32", "F64"})
 METADATA = frozenset({"format", "format_version", "contents", "sha256"})
 
 
@@ -58,11 +60,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "contents": contents,
         "sha256": checksum(contents, arrays),
     }
-    data = need("safetensors.numpy").save(arrays, metadata)
+    need("safetensors")
     kept = "; the earlier checkpoint is unchanged" if path.exists() else ""
     try:
         with file_errors(f"cannot write {path}"):
-            write_atomically(path, lambda file: file.write(data))
+            safetensors_file.write(path, arrays, metadata)
     except CommandError as error:
         raise CommandError(f"{error}{kept}") from None
 
@@ -83,23 +85,21 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CommandError: there is none, it is damaged, or it is something else.
     """
-    safetensors = need("safetensors")
+    need("safetensors")
     size = look_at(path)
-    try:
-        # Opening compares the header with the size of the file, so that no array is larger than that.
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            _check_format(path, metadata)
-            for name in file.keys():  # noqa: SIM118
-                if file.get_slice(name).get_dtype() not in DTYPES:
-                    found = file.get_slice(name).get_dtype()
-                    raise CommandError(f"{path} is damaged: array {shortened(name)} is of dtype {found}")
-            memory.require(2 * size, str(path), "use a machine with more memory")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise CommandError(f"{path} is damaged or no checkpoint: {error}") from None
-    except (OSError, ValueError) as error:  # it has changed since it was looked at
-        raise CommandError(f"{path} is damaged or no checkpoint: {error}") from None
+
+    def accept(header: safetensors_file.Header) -> None:
+        _check_format(path, header.metadata)
+        for name, entry in header.entries.items():
+            if entry.dtype not in DTYPES:
+                raise CommandError(f"{path} is damaged: array {shortened(name)} is of dtype {entry.dtype}")
+        memory.require(2 * size, str(path), "use a machine with more memory")
+
+    with file_errors(f"cannot read {path}"):
+        try:
+            arrays, metadata = safetensors_file.read(path, accept)
+        except FormatError as error:
+            raise CommandError(str(error)) from None
     contents = metadata.get("contents", "")
     if "sha256" in metadata and metadata["sha256"] != checksum(contents, arrays):
         raise CommandError(

@@ -9,10 +9,12 @@ from typing import Any, get_type_hints
 
 from fusedrnn.cli.errors import CommandError, UsageError
 from fusedrnn.reference.cells import CELLS
+from fusedrnn.reference.rounding import PRECISIONS
 
 FAMILIES = tuple(dict.fromkeys(cell.family for cell in CELLS.values()))
 # Every rule of csrc/optim/list.hpp, which a test compares: --help works where the compiled module does not.
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "sgd": 1.0}
+LEVELS = ("char", "word")
 SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_EPOCHS = 10.0
 MANY = 2**31 - 1  # of anything that is counted: what exists is bounded by text and memory before that
@@ -20,7 +22,10 @@ LARGE = 1e30  # of any rate: float32 ends soon after
 
 
 def option(group: str, text: str, default: Any, **extra: Any) -> Any:
-    """A field that is also a command-line option: its help group, help text and argparse extras."""
+    """A field that is also a command-line option: its help group, help text and argparse extras.
+
+    `later=True` marks one that checkpoints of earlier versions lack: their runs had its default.
+    """
     return field(default=default, metadata={"group": group, "help": text, **extra})
 
 
@@ -31,15 +36,47 @@ class TrainConfig:
     `lr` is None until `resolved` fills the optimizer's own default in; `epochs` None means no end.
     """
 
+    level: str = option(
+        "model", "what the model reads and writes, a piece at a time", "char", choices=LEVELS, later=True
+    )
+    words: int = option(
+        "model",
+        "with --level word, different words at most: rarer ones are spelled",
+        10_000,
+        low=1,
+        high=MANY,
+        later=True,
+    )
     cell: str = option("model", "recurrent cell", "lstm", choices=FAMILIES)
     layers: int = option("model", "recurrent layers on top of each other", 1, low=1, high=MANY)
     hidden: int = option("model", "hidden units of each layer", 512, low=1, high=MANY)
-    embedding: int = option("model", "numbers that stand for a character", 64, low=1, high=MANY)
+    embedding: int = option("model", "numbers that stand for a character or word", 64, low=1, high=MANY)
     dropout: float = option(
         "model", "share of activations dropped between layers and before the output", 0.0, low=0, below=1
     )
+    recurrent_dropout: float = option(
+        "model",
+        "share of the state's units dropped before the recurrent weights, for a whole row of --seq-len",
+        0.0,
+        low=0,
+        below=1,
+        later=True,
+    )
+    zoneout: float = option(
+        "model", "share of units that keep their state for a step", 0.0, low=0, below=1, later=True
+    )
+    weight_dropout: float = option(
+        "model",
+        "share of recurrent weights dropped in each update",
+        0.0,
+        low=0,
+        below=1,
+        later=True,
+    )
 
-    seq_len: int = option("training", "characters back-propagated through at once", 64, low=1, high=MANY)
+    seq_len: int = option(
+        "training", "characters or words back-propagated through at once", 64, low=1, high=MANY
+    )
     batch: int = option("training", "places in the text read side by side", 32, low=1, high=MANY)
     optimizer: str = option("training", "update rule", "adam", choices=tuple(LEARNING_RATES))
     lr: float | None = option(
@@ -59,6 +96,13 @@ class TrainConfig:
     validation: float = option("training", "share of the text, its tail, held out", 0.05, above=0, below=1)
     seed: int = option("training", "seed of all random numbers", 0, low=0)
     dtype: str = option("training", "number format", "float32", choices=("float32", "float64"))
+    precision: str = option(
+        "training",
+        "what operands of matrix products are rounded to; fusedrnn doctor says what is fast here",
+        "ieee",
+        choices=PRECISIONS,
+        later=True,
+    )
 
     def resolved(self) -> TrainConfig:
         """The same run with no option left to be chosen.
@@ -71,6 +115,8 @@ class TrainConfig:
                 f"--schedule {self.schedule} falls towards the last epoch, so it needs --epochs; "
                 "--minutes alone goes with --schedule constant"
             )
+        if self.precision != "ieee" and self.dtype != "float32":
+            raise UsageError(f"--precision {self.precision} rounds float32, and --dtype is {self.dtype}")
         if self.lr is not None:
             return self
         rate = LEARNING_RATES[self.optimizer]
@@ -89,6 +135,7 @@ class TrainConfig:
         """
         if not isinstance(values, dict):
             raise CommandError(f"its configuration is {shortened(values)}")
+        values = {f.name: f.default for f in fields(cls) if f.metadata.get("later")} | values
         types = get_type_hints(cls)
         names = {f.name for f in fields(cls)}
         for name in sorted(names ^ set(values)):

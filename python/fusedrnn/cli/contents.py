@@ -16,6 +16,7 @@ from fusedrnn.cli.config import TrainConfig, shortened
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.model import parameter_shapes, state_shapes
 from fusedrnn.cli.trees import give_arrays, take_arrays
+from fusedrnn.cli.vocabulary import Vocabulary, saved
 
 PARTS = ("config", "vocabulary", "text", "progress", "trees")
 LAST_STEP = 2**63 - 1
@@ -27,7 +28,7 @@ class Checkpoint:
 
     Attributes:
         config: what defines the run.
-        vocabulary: the characters the model knows, in the order of their numbers.
+        vocabulary: what the model reads and writes.
         text: ``sources`` (paths, none for the default text), ``sha256`` and ``length`` of the text.
         progress: ``step`` (updates done; with the text it gives the position in it), ``seconds`` spent.
         trees: by name, nested dicts and lists of numbers, strings and arrays: ``model``, ``optimizer``,
@@ -36,7 +37,7 @@ class Checkpoint:
     """
 
     config: TrainConfig
-    vocabulary: str
+    vocabulary: Vocabulary
     text: dict[str, Any]
     progress: dict[str, Any]
     trees: dict[str, Any] = field(default_factory=dict)
@@ -46,7 +47,13 @@ class Checkpoint:
 def to_json(checkpoint: Checkpoint, arrays: dict[str, NDArray[Any]]) -> str:
     """A checkpoint as JSON; its arrays move to `arrays`."""
     trees = {name: take_arrays(tree, name, arrays) for name, tree in checkpoint.trees.items()}
-    parts = (checkpoint.config.to_json(), checkpoint.vocabulary, checkpoint.text, checkpoint.progress, trees)
+    parts = (
+        checkpoint.config.to_json(),
+        checkpoint.vocabulary.to_json(),
+        checkpoint.text,
+        checkpoint.progress,
+        trees,
+    )
     return json.dumps(dict(zip(PARTS, parts, strict=True)), allow_nan=True)
 
 
@@ -71,11 +78,11 @@ def from_json(contents: str, arrays: Mapping[str, NDArray[Any]], checked: bool) 
         given = {name: give_arrays(tree, f"trees.{name}", arrays) for name, tree in trees.items()}
     except RecursionError:
         raise CommandError("trees are nested too deeply") from None
-    _check_vocabulary(parts["vocabulary"])
+    config = TrainConfig.from_json(parts["config"])
+    vocabulary = saved(parts["vocabulary"], config.level)
     _check_text(parts["text"])
     _check_progress(parts["progress"])
-    config = TrainConfig.from_json(parts["config"])
-    return Checkpoint(config, parts["vocabulary"], parts["text"], parts["progress"], given, checked)
+    return Checkpoint(config, vocabulary, parts["text"], parts["progress"], given, checked)
 
 
 def check_model(checkpoint: Checkpoint) -> None:
@@ -141,18 +148,13 @@ def _check_optimizer(optimizer: Any, step: int) -> None:
         name = f"trees.optimizer.param_groups.{i}"
         _expect(isinstance(group, dict), name, group)
         for option, value in group.items():
+            if option == "param_names":
+                names = isinstance(value, (list, tuple)) and all(isinstance(n, str) for n in value)
+                _expect(names, f"{name}.param_names", value)
+                continue
             numbers = value if isinstance(value, (list, tuple)) else (value,)
             good = all(n is None or (_is_number(n) and abs(n) < LAST_STEP) for n in numbers)
             _expect(good, f"{name}.{shortened(option)}", value)
-
-
-def _check_vocabulary(vocabulary: Any) -> None:
-    if not isinstance(vocabulary, str) or not vocabulary:
-        raise CommandError(f"its vocabulary is {shortened(vocabulary)}, it must be text")
-    if list(vocabulary) != sorted(set(vocabulary)):
-        raise CommandError("its vocabulary must have each character once and in order")
-    if re.search("[\ud800-\udfff]", vocabulary):
-        raise CommandError("its vocabulary has half a surrogate pair, which is no character")
 
 
 def _check_text(text: Any) -> None:

@@ -76,14 +76,13 @@ def character_model(path: Path) -> fr.nn.Sequential:
     from fusedrnn.cli.checkpoint import checkpoint_path, load
     from fusedrnn.cli.contents import check_model
     from fusedrnn.cli.model import build_model, parameter_bytes
-    from fusedrnn.cli.text import Vocabulary
 
     checkpoint = load(checkpoint_path(path))
     check_model(checkpoint)
-    characters = len(Vocabulary(checkpoint.vocabulary))
-    size = 3 * parameter_bytes(characters, checkpoint.config)
+    pieces = len(checkpoint.vocabulary)
+    size = 3 * parameter_bytes(pieces, checkpoint.config)
     memory.require(size, "this model", "use a machine with more memory")
-    model = build_model(characters, checkpoint.config)
+    model = build_model(pieces, checkpoint.config)
     model.load_state_dict(checkpoint.trees["model"])
     return model.eval()
 

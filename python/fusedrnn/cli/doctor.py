@@ -55,6 +55,14 @@ def _cpu(out: Stream, info: dict[str, Any]) -> None:
     forced = os.environ.get("FUSEDRNN_ISA")
     why = f"FUSEDRNN_ISA={forced}" if forced else "the widest that runs here"
     _line(out, "instructions", f"{info['isa']} ({why}); available: {', '.join(info['available_isas'])}")
+    why_no_amx = info["why_no_amx"]
+    _line(
+        out, "bfloat16 tiles", "multiplied by AMX" if why_no_amx is None else f"not multiplied: {why_no_amx}"
+    )
+    advice = "ieee: bf16 gives the bits it has anywhere, but is slower than float32 here"
+    if info["isa"] == "amx":
+        advice = "bf16: fastest; bf16x6 has float32's accuracy (docs/numerics.md)"
+    _line(out, "precision", advice)
     _line(out, "threads", f"{info['threads']} (from: {info['threads_from']})")
     quota = info["cpu_quota"]
     limit = "" if quota is None else f", of which its control group grants {quota:g}"

@@ -1,4 +1,4 @@
-"""Lets a character model write."""
+"""Lets a model write."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 import fusedrnn as fr
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.model import home
-from fusedrnn.cli.text import Vocabulary
+from fusedrnn.cli.vocabulary import Vocabulary
 
 
 def default_prompt(vocabulary: Vocabulary) -> str:
     """What a sample starts with where no prompt is given."""
-    return "The " if set("The ") <= set(vocabulary.characters) else vocabulary.characters[0]
+    return "The " if set("The ") <= set(vocabulary.pieces) else vocabulary.pieces[0]
 
 
 def choose(scores: NDArray[Any], temperature: float, rng: np.random.Generator) -> int:
@@ -47,7 +47,7 @@ def generate(
     temperature: float,
     rng: np.random.Generator,
 ) -> Iterator[str]:
-    """Yields `length` characters that continue a prompt of at least one character.
+    """Yields `length` characters, piece by piece, that continue a prompt of at least one character.
 
     Leaves the model in eval mode.
 
@@ -58,8 +58,10 @@ def generate(
     ids = vocabulary.encode(prompt)
     state = None
     device = home(model)
-    for _ in range(length):
+    while length > 0:
         scores, state = model(fr.asarray(ids[:, None], device), state=state, return_state=True)
         chosen = choose(fr.asarray(scores, "cpu")[-1, 0], temperature, rng)
-        yield vocabulary.characters[chosen]
+        piece = vocabulary.pieces[chosen][:length]
+        length -= len(piece)
+        yield piece
         ids = np.array([chosen], np.int64)

@@ -56,7 +56,7 @@ def loop(run: Run, options: RunOptions, stop: Stop, streams: Streams) -> None:
         while not last and stop.signum is None:
             start = time.perf_counter()
             try:
-                update = training.step()
+                update = training.step(flow=(training.step_count + 1) % every == 0)
                 spent = time.perf_counter() - start
                 run.seconds += spent
                 last = training.finished or time.monotonic() >= deadline
@@ -95,6 +95,7 @@ def _save(run: Run, streams: Streams) -> None:
     run.saved_step = run.training.step_count
     config = run.training.config
     title = f"{config.layers} x {config.cell}({config.hidden}) on {run.training.text.title}"
-    problem = plot.plot_training(directory / plot.FILE_NAME, run.log.rows, title, config.clip_norm)
+    picture, flow = directory / plot.FILE_NAME, run.training.flow
+    problem = plot.plot_training(picture, run.log.rows, title, config.clip_norm, flow)
     if problem is not None:
         streams.note("train", problem)

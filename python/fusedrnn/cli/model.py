@@ -1,4 +1,4 @@
-"""The character model: embedding -> recurrent stack -> linear."""
+"""The language model: embedding -> recurrent stack -> linear."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
+from fusedrnn._core.arrays import check_precision, linear_precision, resolve_device
 from fusedrnn._core.cells import CELLS, Cell
 from fusedrnn._core.weight_names import StackShape
 from fusedrnn.cli.config import TrainConfig
@@ -21,13 +22,13 @@ def home(model: fr.nn.Module) -> str:
     return next(model.parameters()).device
 
 
-def parameter_shapes(characters: int, config: TrainConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(pieces: int, config: TrainConfig) -> dict[str, tuple[int, ...]]:
     """The names and shapes of all parameters of `build_model`'s model, without making it."""
-    shapes: dict[str, tuple[int, ...]] = {"0.weight": (characters, config.embedding)}
+    shapes: dict[str, tuple[int, ...]] = {"0.weight": (pieces, config.embedding)}
     weights = cell_of(config).weights
     stack = StackShape(config.layers, 1, True).shapes(weights, config.embedding, config.hidden)
     shapes.update({f"1.{name}": shape for name, shape in stack.items()})
-    return {**shapes, "3.weight": (characters, config.hidden), "3.bias": (characters,)}
+    return {**shapes, "3.weight": (pieces, config.hidden), "3.bias": (pieces,)}
 
 
 def state_shapes(config: TrainConfig, batch: int) -> list[tuple[int, ...]]:
@@ -40,30 +41,45 @@ def cell_of(config: TrainConfig) -> Cell:
     return next(cell for cell in CELLS.values() if cell.family == config.cell)
 
 
-def parameter_bytes(characters: int, config: TrainConfig) -> int:
+def parameter_bytes(pieces: int, config: TrainConfig) -> int:
     """What the parameters take."""
-    shapes = parameter_shapes(characters, config).values()
+    shapes = parameter_shapes(pieces, config).values()
     return np.dtype(config.dtype).itemsize * sum(math.prod(shape) for shape in shapes)
 
 
-def build_model(characters: int, config: TrainConfig, device: str = "cpu") -> fr.nn.Sequential:
-    """A model that maps characters (T, B), int64, to scores of the next one (T, B, V), V = `characters`.
+def build_model(pieces: int, config: TrainConfig, device: str = "cpu") -> fr.nn.Sequential:
+    """A model that maps pieces of text (T, B), int64, to scores of the next one (T, B, V), V = `pieces`.
 
-    Cell, layers, hidden, embedding, dropout, dtype and seed of the configuration are read. Dropout acts
-    between the recurrent layers and before the last.
+    Cell, layers, hidden, embedding, dropout and the options beside it, dtype, precision and seed of the
+    configuration are read. Dropout acts between the recurrent layers and before the last.
 
     Raises:
-        CommandError: the device cannot be used.
+        CommandError: the device cannot be used, or has not the precision.
     """
     rng = np.random.default_rng(config.seed)
     place: dict[str, Any] = {"dtype": np.dtype(config.dtype), "device": device, "seed": rng}
     between = config.dropout if config.layers > 1 else 0.0
     try:
+        where = resolve_device(device)
+        try:
+            precision = check_precision(config.precision, where, place["dtype"])
+        except ValueError as error:
+            raise CommandError(f"--precision {config.precision}: {error}") from None
         return fr.nn.Sequential(
-            fr.nn.Embedding(characters, config.embedding, **place),
-            STACKS[config.cell](config.embedding, config.hidden, config.layers, dropout=between, **place),
+            fr.nn.Embedding(pieces, config.embedding, **place),
+            STACKS[config.cell](
+                config.embedding,
+                config.hidden,
+                config.layers,
+                dropout=between,
+                precision=precision,
+                recurrent_dropout=config.recurrent_dropout,
+                zoneout=config.zoneout,
+                weight_dropout=config.weight_dropout,
+                **place,
+            ),
             fr.nn.Dropout(config.dropout, seed=rng),
-            fr.nn.Linear(config.hidden, characters, **place),
+            fr.nn.Linear(config.hidden, pieces, precision=linear_precision(precision, where), **place),
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CommandError(f"--device {device}: {error}") from None

@@ -14,6 +14,7 @@ TRAIN_EPILOG = """\
 examples:
   fusedrnn train                              Python's own documentation, about two minutes
   fusedrnn train book.txt --cell gru --hidden 512 --layers 2 --dropout 0.2 --epochs 20
+  fusedrnn train book.txt --level word        words instead of characters
   fusedrnn train notes/*.txt --minutes 30 --schedule constant
   fusedrnn train --resume runs/001            carry on after Ctrl-C, to the same bits
   fusedrnn sample runs/001 --prompt "The "    let the model write
@@ -25,8 +26,8 @@ A run writes into its own directory:
   samples.txt             what the model wrote along the way
 
 What the numbers mean: bits per character is the loss in base 2; 6.3 is guessing blindly among 80
-characters, English text ends near 2. The gradient norm should stay of the order of --clip-norm; where it
-jumps, lower --lr.
+characters, English text ends near 2; a model of words is told by the same measure. The gradient norm
+should stay of the order of --clip-norm; where it jumps, lower --lr.
 """
 
 SAMPLE_EPILOG = """\
@@ -34,7 +35,7 @@ examples:
   fusedrnn sample runs/001
   fusedrnn sample runs/001 --prompt "The return value " --temperature 0.7 --length 1000 --seed 1
 
-A low temperature makes likely text, a high one surprising text; 0 always takes the likeliest character.
+A low temperature makes likely text, a high one surprising text; 0 always takes the likeliest piece.
 The same seed gives the same text. Control characters, which a terminal would obey, are written as \\x1b.
 """
 
@@ -124,6 +125,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         extra = dict(item.metadata)
         text, group, choices = extra.pop("help"), extra.pop("group"), extra.pop("choices", None)
         shown = extra.pop("shown", item.default)
+        extra.pop("later", None)
         kind = int if types[item.name] is int else str if types[item.name] is str else float
         keywords: dict[str, Any] = {"choices": choices}
         if not choices:
@@ -196,7 +198,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         type=number(float, low=0),
         default=0.8,
         metavar="X",
-        help="0 takes the likeliest character, 1 follows the model's probabilities (default: 0.8)",
+        help="0 takes the likeliest piece, 1 follows the model's probabilities (default: 0.8)",
     )
     parser.add_argument(
         "--length",

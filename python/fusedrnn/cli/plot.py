@@ -1,4 +1,4 @@
-"""training.png: loss and gradient norm over the updates."""
+"""training.png: loss and gradient norm over the updates, and how a gradient flowed through time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fusedrnn._core.files import write_atomically
 from fusedrnn.cli.errors import CommandError, file_errors, need
 from fusedrnn.cli.metrics import Row
+from fusedrnn.plot import gradient_flow
 
 FILE_NAME = "training.png"
 MAX_POINTS = 2000  # per curve: more cannot be told apart in the picture
@@ -31,8 +32,10 @@ def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return mean
 
 
-def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float) -> str | None:
-    """Draws the curves of a run; returns why that was not possible, None if it was.
+def plot_training(
+    path: Path, rows: Sequence[Row], title: str, clip_norm: float, flow: Sequence[Any] | None = None
+) -> str | None:
+    """Draws the curves of a run, with `flow` the model's gradient flow; returns why that was not possible.
 
     Raises:
         CommandError: matplotlib is missing, or the file cannot be written.
@@ -40,7 +43,7 @@ def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float)
     try:
         with warnings.catch_warnings():  # about letters its font has not
             warnings.simplefilter("ignore")
-            picture = _drawn(rows, title, clip_norm)
+            picture = _drawn(rows, title, clip_norm, flow)
     except (CommandError, MemoryError):
         raise
     except Exception as error:  # a picture is no reason to end a run: settings and fonts are the user's own
@@ -50,10 +53,12 @@ def plot_training(path: Path, rows: Sequence[Row], title: str, clip_norm: float)
     return None
 
 
-def _drawn(rows: Sequence[Row], title: str, clip_norm: float) -> bytes:
+def _drawn(rows: Sequence[Row], title: str, clip_norm: float, flow: Sequence[Any] | None) -> bytes:
     figure_module = need("matplotlib.figure")
-    figure = figure_module.Figure(figsize=(9, 6.5), layout="constrained", dpi=120)
-    loss_axes, norm_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure = figure_module.Figure(figsize=(9, 9 if flow else 6.5), layout="constrained", dpi=120)
+    heights = (3, 2, 2) if flow else (3, 2)
+    loss_axes, norm_axes, *flow_axes = figure.subplots(len(heights), 1, height_ratios=heights)
+    norm_axes.sharex(loss_axes)
     figure.suptitle(title, fontsize=11, parse_math=False)  # a file's name may have a $
 
     steps = np.array([row.step for row in rows], np.float64)
@@ -76,6 +81,8 @@ def _drawn(rows: Sequence[Row], title: str, clip_norm: float) -> bytes:
     norm_axes.legend()
     for axes in (loss_axes, norm_axes):
         axes.grid(alpha=0.3)
+    if flow:
+        gradient_flow(flow, flow_axes[0]).set_title("last measured update: gradient by time step", fontsize=9)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()

@@ -21,13 +21,14 @@ def description(training: Training, directory: Path) -> str:
     config = training.config
     size = sum(p.size for p in training.model.parameters())
     steps = "until stopped" if training.total_steps is None else f"{training.total_steps} updates"
+    pieces = "" if config.level == "char" else " words and characters"
     resumed = f"resumed at update {training.step_count}\n" if training.step_count else ""
     return (
         f"text    {training.text.title}: {len(training.text.characters):,} characters, "
-        f"{len(training.vocabulary)} different, the last {config.validation:.0%} held out\n"
+        f"{len(training.vocabulary):,} different{pieces}, the last {config.validation:.0%} held out\n"
         f"model   {config.layers} x {config.cell}({config.hidden}), {size:,} parameters\n"
-        f"run     {steps} of {config.batch} x {config.seq_len} characters, {config.optimizer} {config.lr}, "
-        f"{_machine(training.device)}\n"
+        f"run     {steps} of {config.batch} x {config.seq_len} {training.unit}, "
+        f"{config.optimizer} {config.lr}, {_machine(training.device)}\n"
         f"output  {printable(str(directory))}\n"
         f"{resumed}"
     )

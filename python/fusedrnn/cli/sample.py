@@ -15,7 +15,6 @@ from fusedrnn.cli.generate import default_prompt, generate
 from fusedrnn.cli.model import build_model, parameter_bytes
 from fusedrnn.cli.printable import printable_stream
 from fusedrnn.cli.streams import Streams
-from fusedrnn.cli.text import Vocabulary
 
 
 def sample(arguments: argparse.Namespace, streams: Streams) -> None:
@@ -32,7 +31,7 @@ def sample(arguments: argparse.Namespace, streams: Streams) -> None:
         check_model(checkpoint)
     except CommandError as error:
         raise CommandError(f"{path} is damaged: {error}") from None
-    vocabulary = Vocabulary(checkpoint.vocabulary)
+    vocabulary = checkpoint.vocabulary
     prompt = default_prompt(vocabulary) if arguments.prompt is None else arguments.prompt
     if not prompt:
         raise CommandError("--prompt is empty: give the model at least one character to start from")

@@ -1,4 +1,4 @@
-"""Text to train on: where it comes from, its characters as numbers, and how it is cut into batches."""
+"""Text to train on: where it comes from, and how its numbers are cut into batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,57 +103,16 @@ def read_files(paths: Sequence[str], length: int | None = None) -> Text:
         return Text("".join(pieces), tuple(os.path.realpath(path) for path in paths))
 
 
-class Vocabulary:
-    """The characters a model knows, numbered in code point order.
-
-    Args:
-        characters: each character once, sorted; `of` finds them in a text.
-    """
-
-    def __init__(self, characters: str) -> None:
-        self.characters = characters
-        self._codes = _code_points(characters)
-
-    @classmethod
-    def of(cls, text: str) -> Vocabulary:
-        """The vocabulary of all characters that occur in a text."""
-        return cls("".join(sorted(set(text))))
-
-    def __len__(self) -> int:
-        return len(self.characters)
-
-    def encode(self, text: str) -> Ids:
-        """Characters to numbers, int64.
-
-        Raises:
-            CommandError: a character is not in the vocabulary.
-        """
-        codes = _code_points(text)
-        ids = np.searchsorted(self._codes, codes)
-        unknown = np.flatnonzero(self._codes[np.minimum(ids, len(self) - 1)] != codes)
-        if len(unknown):
-            raise CommandError(f"the model does not know the character {text[unknown[0]]!r}")
-        return ids.astype(np.int64, copy=False)
-
-    def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
-        """Numbers to characters."""
-        return "".join(self.characters[int(i)] for i in ids)
-
-
-def _code_points(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
 class Streams:
-    """A text cut into `batch` equally long streams that are read side by side, `length` characters at a time.
+    """A text cut into `batch` equally long streams that are read side by side, `length` numbers at a time.
 
     Window k of row b continues where its window k - 1 ended, so a recurrent state can be carried from one
-    window to the next (truncated back-propagation through time). The target of a character is its successor.
+    window to the next (truncated back-propagation through time). The target of a number is its successor.
 
     Args:
         ids: the text as numbers.
         batch: number of streams.
-        length: characters per window.
+        length: numbers per window.
     """
 
     def __init__(self, ids: Ids, batch: int, length: int) -> None:
@@ -169,16 +127,24 @@ class Streams:
         self._ids: Ids = np.stack([ids[start : start + used + 1] for start in starts], axis=1)
 
     def window(self, index: int) -> tuple[Ids, Ids]:
-        """Characters and their successors, each (length, batch); `index` counts windows from the start."""
+        """Numbers and their successors, each (length, batch); `index` counts windows from the start."""
         start = index * self.length
         return self._ids[start : start + self.length], self._ids[start + 1 : start + 1 + self.length]
 
 
-def split(ids: Ids, validation: float, batch: int, length: int) -> tuple[Streams, Streams]:
+def split(
+    ids: Ids, validation: float, batch: int, length: int, unit: str = "characters"
+) -> tuple[Streams, Streams]:
     """Streams to train on, and streams of the held-out tail that is never trained on.
 
     The tail is the last `validation` of the text (0 < validation < 1), cut into as many streams of at least
     eight windows as it gives, at most `batch`.
+
+    Args:
+        ids: the text as numbers.
+        validation: share of the tail.
+        batch, length: of `Streams`.
+        unit: what the numbers stand for, in the error.
 
     Raises:
         CommandError: the text is too short for a single window of either.
@@ -191,11 +157,11 @@ def split(ids: Ids, validation: float, batch: int, length: int) -> tuple[Streams
         return train, tail
     needed = max(_shortest(batch * length, 1 - validation), _shortest(length, validation))
     raise CommandError(
-        f"the text is too short: it has {len(ids)} characters, --batch {batch}, --seq-len {length} and "
+        f"the text is too short: it has {len(ids)} {unit}, --batch {batch}, --seq-len {length} and "
         f"--validation {validation} need about {needed}: train on more text, or lower --batch or --seq-len"
     )
 
 
 def _shortest(predictions: int, share: float) -> int:
-    """Length of a text of which a `share` holds that many characters with a successor."""
+    """Length of a text of which a `share` holds that many numbers with a successor."""
     return math.ceil(Fraction(predictions + 2) / Fraction(share))

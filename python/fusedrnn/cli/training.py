@@ -15,7 +15,8 @@ from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.contents import Checkpoint
 from fusedrnn.cli.errors import CommandError, ExplodedError
 from fusedrnn.cli.model import build_model, cell_of, home, parameter_bytes
-from fusedrnn.cli.text import Text, Vocabulary, split
+from fusedrnn.cli.text import Text, split
+from fusedrnn.cli.vocabulary import vocabulary_of
 from fusedrnn.functional.rules import RULES
 
 FINAL_LR = 0.05  # of the highest learning rate, where the schedules that fall end
@@ -44,6 +45,12 @@ class Training:
         text: what to learn.
         device: where to compute.
 
+    Attributes:
+        unit: what the pieces of text are, for people.
+        bits: turns a loss, the mean over pieces in nats, into bits per character.
+        characters_per_step: that one update learns from, on average.
+        flow: of the newest update that was asked for it, see `fusedrnn.nn.Sequential.flow`; None before one.
+
     Raises:
         CommandError: the text is too short, the device cannot be used, or there cannot be enough memory.
     """
@@ -51,9 +58,14 @@ class Training:
     def __init__(self, config: TrainConfig, text: Text, device: str = "cpu") -> None:
         self.config = config
         self.text = text
-        self.vocabulary = Vocabulary.of(text.characters)
+        self.vocabulary = vocabulary_of(text.characters, config.level, config.words)
         ids = self.vocabulary.encode(text.characters)
-        self.streams, self.held_out = split(ids, config.validation, config.batch, config.seq_len)
+        self.unit = "characters" if config.level == "char" else "words"
+        self.streams, self.held_out = split(ids, config.validation, config.batch, config.seq_len, self.unit)
+        self.bits = BITS * (len(ids) / len(text.characters))  # of a character, for a loss of a piece in nats
+        self.characters_per_step = round(
+            self.streams.batch * self.streams.length * len(text.characters) / len(ids)
+        )
         self.total_steps = (
             None if config.epochs is None else max(1, round(config.epochs * self.streams.windows))
         )
@@ -69,6 +81,7 @@ class Training:
         self.step_count = 0
         self.bad = 0
         self.state: Any = None
+        self.flow: list[Any] | None = None
 
     @property
     def finished(self) -> bool:
@@ -81,17 +94,12 @@ class Training:
         return self.step_count / self.streams.windows
 
     @property
-    def characters_per_step(self) -> int:
-        """Characters one update learns from."""
-        return self.streams.batch * self.streams.length
-
-    @property
     def blind_bits(self) -> float:
         """Bits per character of guessing blindly."""
-        return math.log2(len(self.vocabulary))
+        return math.log(len(self.vocabulary)) * self.bits
 
-    def step(self) -> Update:
-        """Does one update.
+    def step(self, flow: bool = False) -> Update:
+        """Does one update; with `flow` it measures the model's, where the device can.
 
         Raises:
             ExplodedError: gradient or loss have been out of bounds for many updates.
@@ -100,6 +108,7 @@ class Training:
         window = self.step_count % self.streams.windows
         inputs, targets = moved(self.streams.window(window), self.device)
         rate = self.schedule(self.step_count)
+        measured = (flow or self.step_count + 1 == self.total_steps) and self.device == "cpu"
         self.optimizer.lr = rate
         loss, norm, self.state = self.model.train_step(
             inputs,
@@ -110,9 +119,12 @@ class Training:
             skip_nonfinite=True,
             state=None if window == 0 else self.state,
             return_state=True,
+            flow=measured,
         )
+        if measured:
+            self.flow = self.model.flow
         self.step_count += 1
-        update = Update(rate, float(loss) * BITS, float(norm))
+        update = Update(rate, float(loss) * self.bits, float(norm))
         self._watch(update)
         return update
 
@@ -129,7 +141,7 @@ class Training:
             inputs, targets = moved(self.held_out.window(window), self.device)
             scores, state = self.model(inputs, state=state, return_state=True)
             total += float(fr.losses.cross_entropy(scores, targets)[0])
-        bits = total / self.held_out.windows * BITS
+        bits = total / self.held_out.windows * self.bits
         if not self._is_sane(bits):
             raise ExplodedError(
                 f"training has exploded: {bits:.4g} bits per character held out at update {self.step_count}, "
@@ -141,7 +153,7 @@ class Training:
         """All it takes to go on from here; `seconds` is the time spent so far."""
         return Checkpoint(
             config=self.config,
-            vocabulary=self.vocabulary.characters,
+            vocabulary=self.vocabulary,
             text={
                 "sources": list(self.text.sources),
                 "sha256": self.text.sha256,
@@ -199,18 +211,19 @@ def check_text(checkpoint: Checkpoint, text: Text) -> None:
             f"{len(text.characters)} characters and SHA-256 {text.sha256[:12]}, the run's had "
             f"{checkpoint.text['length']} and {checkpoint.text['sha256'][:12]}"
         )
-    if checkpoint.vocabulary != Vocabulary.of(text.characters).characters:
+    config = checkpoint.config
+    if checkpoint.vocabulary != vocabulary_of(text.characters, config.level, config.words):
         raise CommandError("its vocabulary is not that of its text")
 
 
-def _least_bytes(config: TrainConfig, characters: int) -> int:
+def _least_bytes(config: TrainConfig, pieces: int) -> int:
     """What a run needs at least: parameters, gradients, packed weights and states, one update's values."""
     cells = config.layers * config.hidden * (len(cell_of(config).gates) + 1)
-    values = config.batch * config.seq_len * (cells + config.embedding + 2 * characters)
+    values = config.batch * config.seq_len * (cells + config.embedding + 2 * pieces)
     rule = RULES[config.optimizer]
     states = rule.kept({name: scalar.default for name, scalar in rule.scalars.items()})
     copies = 3 + sum(name is not None for name in states)
-    return copies * parameter_bytes(characters, config) + np.dtype(config.dtype).itemsize * values
+    return copies * parameter_bytes(pieces, config) + np.dtype(config.dtype).itemsize * values
 
 
 def moved(arrays: Any, device: str) -> Any:
@@ -223,7 +236,7 @@ def moved(arrays: Any, device: str) -> Any:
 def build_optimizer(model: fr.nn.Module, config: TrainConfig) -> fr.optim.Optimizer:
     """The optimizer of a resolved configuration, over all parameters of the model."""
     optimizer: fr.optim.Optimizer = fr.optim.BY_KIND[config.optimizer](
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        model.named_parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     return optimizer
 

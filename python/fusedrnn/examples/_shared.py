@@ -7,12 +7,13 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core.arrays import resolve_device
+from fusedrnn._core.arrays import check_precision, linear_precision, resolve_device
+from fusedrnn._core.cells import PRECISIONS
 
 Array = NDArray[Any]
 EXTRA = "pip install 'fusedrnn[examples]'"
@@ -23,7 +24,7 @@ class MissingPackageError(Exception):
 
 
 class DeviceError(Exception):
-    """The device that was asked for cannot be used."""
+    """The device that was asked for cannot be used, or has not the precision."""
 
 
 def device(name: str) -> str:
@@ -35,6 +36,39 @@ def device(name: str) -> str:
     try:
         return resolve_device(name)
     except RuntimeError as error:
+        raise DeviceError(str(error)) from None
+
+
+class Place(NamedTuple):
+    """Where an example computes, and what operands of products are rounded to."""
+
+    device: str = "cpu"
+    precision: str = "ieee"
+
+    @property
+    def recurrent(self) -> dict[str, Any]:
+        """Arguments of recurrent layers."""
+        return self._asdict()
+
+    @property
+    def linear(self) -> dict[str, Any]:
+        """Arguments of linear ones."""
+        return {"device": self.device, "precision": linear_precision(self.precision, self.device)}
+
+
+CPU = Place()
+
+
+def place(options: argparse.Namespace) -> Place:
+    """What --device and --precision amount to.
+
+    Raises:
+        DeviceError: the device cannot be used, or has not the precision.
+    """
+    on = device(options.device)
+    try:
+        return Place(on, check_precision(options.precision, on))
+    except ValueError as error:
         raise DeviceError(str(error)) from None
 
 
@@ -53,14 +87,23 @@ def need(module: str) -> Any:
         raise MissingPackageError(f"this example needs {package}, which is not installed: {EXTRA}") from None
 
 
-def parser(text: str, *, epochs: int, what: str = "passes over the data") -> argparse.ArgumentParser:
-    """Command line of an example: its text, and the options all examples have."""
+def parser(
+    text: str, *, epochs: int, what: str = "passes over the data", precision: bool = True
+) -> argparse.ArgumentParser:
+    """Command line of an example: its text and the options of all, --precision where there is one."""
     result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--epochs", type=_number(1), default=epochs, help=f"{what} (default: {epochs})")
     result.add_argument("--seed", type=_number(0), default=0, help="seed of all random numbers (default: 0)")
     result.add_argument(
         "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute (default: cpu)"
     )
+    if precision:
+        result.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default="ieee",
+            help="what operands of products are rounded to (default: ieee)",
+        )
     result.add_argument(
         "--plot", type=_picture, metavar="PNG", help="picture to write (default: the example's name)"
     )

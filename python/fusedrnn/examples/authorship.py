@@ -100,11 +100,11 @@ def read_lines(rng: np.random.Generator) -> tuple[Lines, Lines]:
 class Classifier(fr.nn.Module):
     """LSTM, its state at each line's end, and a score for each module."""
 
-    def __init__(self, seed: int, device: str = "cpu") -> None:
+    def __init__(self, seed: int, place: _shared.Place) -> None:
         rng = np.random.default_rng(seed)
-        self.lstm = fr.nn.LSTM(SYMBOLS, HIDDEN, device=device, seed=rng)
+        self.lstm = fr.nn.LSTM(SYMBOLS, HIDDEN, **place.recurrent, seed=rng)
         self.last = fr.nn.Last()
-        self.head = fr.nn.Linear(HIDDEN, len(MODULES), device=device, seed=rng)
+        self.head = fr.nn.Linear(HIDDEN, len(MODULES), **place.linear, seed=rng)
 
     def forward(self, lines: Lines) -> Array:
         """Scores (N, modules)."""
@@ -119,11 +119,13 @@ class Classifier(fr.nn.Module):
         self.lstm.backward(self.last.backward(dlast), need_dx=False)
 
 
-def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
+def train(
+    way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, place: _shared.Place = _shared.CPU
+) -> Result:
     """Trains with one of the `WAYS` of clipping."""
     rng = np.random.default_rng(seed)
     lines, held_out = read_lines(rng)
-    model = Classifier(seed, device)
+    model = Classifier(seed, place)
     parameters = list(model.parameters())
     optimizer = fr.optim.Adam(parameters, lr=LEARNING_RATE)
     losses: list[float] = []
@@ -134,7 +136,7 @@ def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, dev
     for _ in bar:
         batch_losses = []
         for rows in _shared.batches(len(lines.labels), BATCH, rng):
-            batch = lines.rows(rows).on(device)
+            batch = lines.rows(rows).on(place.device)
             loss, dscores = fr.losses.cross_entropy(model(batch), batch.labels)
             model.zero_grad()
             model.backward(dscores)
@@ -149,7 +151,7 @@ def train(way: str, epochs: int = EPOCHS, seed: int = 0, show: bool = False, dev
         losses.append(_shared.mean(batch_losses))
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     model.eval()
-    scores = fr.asarray(model(held_out.on(device)), "cpu")
+    scores = fr.asarray(model(held_out.on(place.device)), "cpu")
     accuracy = _shared.accuracy(np.argmax(scores, axis=-1), held_out.labels)
     return Result(losses, accuracy, [float(n) for n in norms], [float(n) for n in clipped_norms])
 
@@ -178,8 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
     results = {
-        way: train(way, options.epochs, options.seed, show=True, device=_shared.device(options.device))
-        for way in WAYS
+        way: train(way, options.epochs, options.seed, show=True, place=_shared.place(options)) for way in WAYS
     }
     path = options.plot or Path("authorship.png")
     plot(results, path)

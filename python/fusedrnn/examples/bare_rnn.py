@@ -175,7 +175,9 @@ def plot(result: Result, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = _shared.parser(__doc__ or "", epochs=UPDATES, what="updates, each on all sequences")
+    parser = _shared.parser(
+        __doc__ or "", epochs=UPDATES, what="updates, each on all sequences", precision=False
+    )
     options = parser.parse_args(arguments)
     result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
     path = options.plot or Path("bare_rnn.png")

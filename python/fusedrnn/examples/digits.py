@@ -53,15 +53,17 @@ def load(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     return np.ascontiguousarray(x[:, :cut]), odd[:cut], np.ascontiguousarray(x[:, cut:]), odd[cut:]
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
+def train(
+    epochs: int = EPOCHS, seed: int = 0, show: bool = False, place: _shared.Place = _shared.CPU
+) -> Result:
     """Trains, testing on the held-out images after every epoch."""
     rng = np.random.default_rng(seed)
     x, odd, test_x, test_odd = load(rng)
     model = fr.nn.Sequential(
-        fr.nn.RNN(8, 64, device=device, seed=rng),
-        fr.nn.RNN(64, 32, device=device, seed=rng),
+        fr.nn.RNN(8, 64, **place.recurrent, seed=rng),
+        fr.nn.RNN(64, 32, **place.recurrent, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(32, 1, device=device, seed=rng),
+        fr.nn.Linear(32, 1, **place.linear, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses: list[float] = []
@@ -72,13 +74,13 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str =
         model.train()
         batch_losses = []
         for rows in _shared.batches(len(odd), BATCH, rng):
-            images = fr.asarray(np.ascontiguousarray(x[:, rows]), device)
-            wanted = fr.asarray(odd[rows], device)
+            images = fr.asarray(np.ascontiguousarray(x[:, rows]), place.device)
+            wanted = fr.asarray(odd[rows], place.device)
             loss, _ = model.train_step(images, wanted, fr.losses.binary_cross_entropy, optimizer, CLIP_NORM)
             batch_losses.append((loss, len(rows)))
         losses.append(_shared.mean(batch_losses))
         model.eval()
-        logits = fr.asarray(model(fr.asarray(test_x, device)), "cpu")
+        logits = fr.asarray(model(fr.asarray(test_x, place.device)), "cpu")
         chances = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64)))
         accuracies.append(_shared.accuracy(chances > 0.5, test_odd[:, 0] > 0.5))
         bar.set_postfix(loss=f"{losses[-1]:.4f}", held_out=f"{accuracies[-1]:.1%}")
@@ -110,7 +112,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
+    result = train(options.epochs, options.seed, show=True, place=_shared.place(options))
     path = options.plot or Path("digits.png")
     plot(result, path)
     print(f"held-out digits told right: {result.accuracies[-1]:.1%} (guessing: 50%)")

@@ -65,7 +65,9 @@ def windows(series: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(stretches.T)[:, :, None], series[LENGTH:, None].copy()
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
+def train(
+    epochs: int = EPOCHS, seed: int = 0, show: bool = False, place: _shared.Place = _shared.CPU
+) -> Result:
     """Trains on the first four fifths of the record and forecasts the rest."""
     years, series = sunspots()
     cut = int(len(series) * (1 - HELD_OUT))
@@ -74,10 +76,10 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str =
 
     rng = np.random.default_rng(seed)
     model = fr.nn.Sequential(
-        fr.nn.LSTM(1, HIDDEN, device=device, seed=rng),
-        fr.nn.LSTM(HIDDEN, HIDDEN, device=device, seed=rng),
+        fr.nn.LSTM(1, HIDDEN, **place.recurrent, seed=rng),
+        fr.nn.LSTM(HIDDEN, HIDDEN, **place.recurrent, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(HIDDEN, 1, device=device, seed=rng),
+        fr.nn.Linear(HIDDEN, 1, **place.linear, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses = []
@@ -85,15 +87,15 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str =
     for _ in bar:
         batch_losses = []
         for rows in _shared.batches(len(targets), BATCH, rng):
-            x = fr.asarray(np.ascontiguousarray(inputs[:, rows]), device)
-            loss, _ = model.train_step(x, fr.asarray(targets[rows], device), fr.losses.mse, optimizer)
+            x = fr.asarray(np.ascontiguousarray(inputs[:, rows]), place.device)
+            loss, _ = model.train_step(x, fr.asarray(targets[rows], place.device), fr.losses.mse, optimizer)
             batch_losses.append((loss, len(rows)))
         losses.append(_shared.mean(batch_losses))
         bar.set_postfix(loss=f"{losses[-1]:.5f}")
 
     model.eval()
     tail_inputs, tail_targets = windows(series[cut - LENGTH :] / scale)
-    predicted = _predicted(model, tail_inputs, device)[:, 0] * scale
+    predicted = _predicted(model, tail_inputs, place.device)[:, 0] * scale
     true = tail_targets[:, 0] * scale
     naive = tail_inputs[-1, :, 0] * scale
     return Result(
@@ -103,7 +105,7 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str =
         years=years[cut:],
         true=true,
         predicted=predicted,
-        free=_free_run(model, tail_inputs[:, :1], FREE_YEARS, device) * scale,
+        free=_free_run(model, tail_inputs[:, :1], FREE_YEARS, place.device) * scale,
     )
 
 
@@ -146,7 +148,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
+    result = train(options.epochs, options.seed, show=True, place=_shared.place(options))
     path = options.plot or Path("forecast.png")
     plot(result, path)
     print(f"error of the held-out years, in sunspots: {result.error:.1f}")

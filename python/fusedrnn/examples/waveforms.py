@@ -69,16 +69,18 @@ def make_waves(count: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.
     return np.ascontiguousarray(waves[:, :, None], np.float32), classes
 
 
-def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str = "cpu") -> Result:
+def train(
+    epochs: int = EPOCHS, seed: int = 0, show: bool = False, place: _shared.Place = _shared.CPU
+) -> Result:
     """Trains, testing after every epoch on waves of its own."""
     rng = np.random.default_rng(seed)
     waves, classes = make_waves(TRAIN_WAVES, rng)
     test_waves, test_classes = make_waves(TEST_WAVES, rng)
     model = fr.nn.Sequential(
-        fr.nn.RNN(1, 64, device=device, seed=rng),
-        fr.nn.RNN(64, 32, device=device, seed=rng),
+        fr.nn.RNN(1, 64, **place.recurrent, seed=rng),
+        fr.nn.RNN(64, 32, **place.recurrent, seed=rng),
         fr.nn.Last(),
-        fr.nn.Linear(32, len(NAMES), device=device, seed=rng),
+        fr.nn.Linear(32, len(NAMES), **place.linear, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses: list[float] = []
@@ -89,13 +91,13 @@ def train(epochs: int = EPOCHS, seed: int = 0, show: bool = False, device: str =
         model.train()
         batch_losses = []
         for rows in _shared.batches(TRAIN_WAVES, BATCH, rng):
-            x = fr.asarray(np.ascontiguousarray(waves[:, rows]), device)
-            wanted = fr.asarray(classes[rows], device)
+            x = fr.asarray(np.ascontiguousarray(waves[:, rows]), place.device)
+            wanted = fr.asarray(classes[rows], place.device)
             loss, _ = model.train_step(x, wanted, fr.losses.cross_entropy, optimizer, CLIP_NORM)
             batch_losses.append((loss, len(rows)))
         losses.append(_shared.mean(batch_losses))
         model.eval()
-        scores = model(fr.asarray(test_waves, device))
+        scores = model(fr.asarray(test_waves, place.device))
         predicted = np.argmax(fr.asarray(scores, "cpu"), axis=-1)
         accuracies.append(_shared.accuracy(predicted, test_classes))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", test=f"{accuracies[-1]:.1%}")
@@ -133,7 +135,7 @@ def plot(result: Result, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _shared.parser(__doc__ or "", epochs=EPOCHS).parse_args(arguments)
-    result = train(options.epochs, options.seed, show=True, device=_shared.device(options.device))
+    result = train(options.epochs, options.seed, show=True, place=_shared.place(options))
     path = options.plot or Path("waveforms.png")
     plot(result, path)
     print(f"waves told right: {result.accuracies[-1]:.1%} of {len(result.wanted)} (guessing: 25%)")

@@ -14,27 +14,42 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, zeros
 
 Array = NDArray[Any]
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
+def linear_forward(x: Array, weight: Array, bias: Array | None = None, *, precision: str = "ieee") -> Array:
     """y = x W^T + b.
 
     Args:
         x: (..., in).
         weight: (out, in), contiguous.
         bias: (out,), or None for none.
+        precision: what x and weight are rounded to for their product: "ieee" (nothing), or for float32 on the
+            CPU "bf16", "bf16x3" or "bf16x6".
 
     Returns:
         y (..., out).
+
+    Raises:
+        ValueError: precision is unknown; RuntimeError: it is not that of arrays of this dtype, or device.
     """
-    return _native.linear_forward(as_device_array(x), as_device_array(weight), as_device_array(bias))
+    checks.text("precision", precision)
+    return _native.linear_forward(
+        as_device_array(x), as_device_array(weight), as_device_array(bias), precision
+    )
 
 
 def linear_backward(
-    dy: Array, x: Array, weight: Array, *, bias: bool = True, need_dx: bool = True
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    bias: bool = True,
+    need_dx: bool = True,
+    precision: str = "ieee",
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `linear_forward`.
 
@@ -43,14 +58,21 @@ def linear_backward(
         x, weight: as given to forward.
         bias: whether there was one.
         need_dx: False skips dx.
+        precision: as in `linear_forward`, of dy as well; dbias sums dy as it is.
 
     Returns:
         dx like x (None without need_dx), dweight (out, in), dbias (out,) (None without bias).
+
+    Raises:
+        ValueError, RuntimeError: as `linear_forward`.
     """
     dy, x, weight = as_device_array(dy), as_device_array(x), as_device_array(weight)
-    dweight = zeros(weight.shape, x.dtype, weight)
-    dbias = zeros(weight.shape[:1], x.dtype, weight) if bias else None
-    dx = _native.linear_backward(dy, x, weight, dweight, dbias, need_dx)
+    checks.text("precision", precision)
+    checks.require_array("x", x)
+    checks.require_axes("weight", weight, 2)
+    dweight = zeros(weight.shape, weight.dtype, weight)
+    dbias = zeros(weight.shape[:1], weight.dtype, weight) if checks.flag("bias", bias) else None
+    dx = _native.linear_backward(dy, x, weight, dweight, dbias, need_dx, precision)
     return dx, dweight, dbias
 
 
@@ -62,7 +84,7 @@ def embedding_forward(ids: Array, weight: Array) -> Array:
         weight: (rows, width), contiguous.
 
     Returns:
-        y (*ids.shape, width).
+        y ``(*ids.shape, width)``.
 
     Raises:
         ValueError: an id is out of range; the message says which.
@@ -71,13 +93,15 @@ def embedding_forward(ids: Array, weight: Array) -> Array:
 
 
 def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
-    """Gradient of the table: rows of dy (*ids.shape, width), added up by id in the order of ids.
+    """Gradient of the table: rows of dy ``(*ids.shape, width)``, added up by id in the order of ids.
 
     Returns:
         dweight (num_embeddings, width).
     """
     dy = as_device_array(dy)
-    dweight: Array = zeros((num_embeddings, dy.shape[-1]), dy.dtype, dy)
+    checks.require_axes("dy", dy, 1)
+    rows = checks.integer("num_embeddings", num_embeddings)
+    dweight: Array = zeros((rows, dy.shape[-1]), dy.dtype, dy)
     _native.embedding_backward(dy, as_device_array(ids), dweight)
     return dweight
 
@@ -97,7 +121,7 @@ def layer_norm_forward(
         eps: >= 0.
 
     Returns:
-        y like x, mean and rstd = 1 / sqrt(variance + eps), both (...), for backward.
+        y like x, mean in float64 and rstd = 1 / sqrt(variance + eps) in x's dtype, both (...), for backward.
     """
     return _native.layer_norm_forward(as_device_array(x), as_device_array(weight), as_device_array(bias), eps)
 
@@ -111,6 +135,7 @@ def layer_norm_backward(
         dx like x, dweight (width,), dbias (width,).
     """
     dy, x, weight, mean, rstd = map(as_device_array, (dy, x, weight, mean, rstd))
+    checks.require_array("x", x)
     dweight, dbias = zeros(x.shape[-1:], x.dtype, x), zeros(x.shape[-1:], x.dtype, x)
     dx = _native.layer_norm_backward(dy, x, weight, mean, rstd, dweight, dbias)
     return dx, dweight, dbias

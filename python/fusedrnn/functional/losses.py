@@ -1,14 +1,15 @@
 """Losses, each with its gradient in the same pass.
 
-All take ``(pred, target, reduction="mean", mask=None, ignore_index=None)`` and return ``(loss, dpred)``.
+All take ``(pred, target, reduction="mean", mask=None, ignore_index=None)``, some an option more, and return
+``(loss, dpred)``.
 
-pred is float32 or float64 with any leading axes, unit stride in the last. An entry is an element for `mse`
-and `binary_cross_entropy`, a row of the class axis (the last) for `cross_entropy`.
+pred is float32 or float64 with any leading axes, unit stride in the last. An entry is a row of the class axis
+(the last) for `cross_entropy` and `nll`, an element for all others.
 
-mask is bool and True where an entry counts. It has the shape of the entries; for `mse` and
-`binary_cross_entropy` it may also lack the last axis, and then speaks for whole rows: a mask (T, B) for pred
-(T, B, N). Nothing else broadcasts. Entries whose target equals ignore_index do not count either. What does
-not count is never read into a result, may be NaN, and has gradient 0.
+mask is bool and True where an entry counts. It has the shape of the entries; where those are elements it may
+also lack the last axis, and then speaks for whole rows: a mask (T, B) for pred (T, B, N). Nothing else
+broadcasts. Entries whose target equals ignore_index do not count either. What does not count is never read
+into a result, may be NaN, and has gradient 0.
 
 reduction: "mean" divides the sum by the number of entries that count (loss and gradient are 0 if there are
 none); "sum" does not; "none" returns an array of the entries' losses, 0 where they do not count, and the
@@ -26,13 +27,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn._core.arrays import as_device_array
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, asarray
 
 Array = NDArray[Any]
 LossSpec = _native.LossSpec
+
+
+def as_weights(name: str, value: Any) -> Array | None:
+    """A loss's weights in float64, of one axis: numbers, a sequence or an array of them, wherever it is."""
+    if value is None:
+        return None
+    checks.require_no_mask(name, value)
+    try:
+        array = np.asarray(asarray(value, "cpu"))
+    except ValueError:  # a list of lists of unequal length, say
+        raise TypeError(f"{name} must be numbers, it is a {type(value).__name__} of other things") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be numbers, it is {array.dtype}")
+    if name == "pos_weight" and array.ndim == 0:
+        array = array.reshape(1)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis, it is {array.shape}")
+    return np.array(array, np.float64)
 
 
 def evaluate(spec: LossSpec, pred: Array, target: Array, mask: Array | None = None) -> tuple[Any, Array]:
@@ -51,12 +72,91 @@ def mse(
     return evaluate(LossSpec("mse", reduction, ignore_index), pred, target, mask)
 
 
+def l1(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+) -> tuple[Any, Array]:
+    """Absolute error abs(pred - target), whose gradient is 0 where both are equal; target is like pred."""
+    return evaluate(LossSpec("l1", reduction, ignore_index), pred, target, mask)
+
+
+def huber(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+    delta: float = 1.0,
+) -> tuple[Any, Array]:
+    """Huber's loss (1964) of the error e = pred - target; target has pred's shape and dtype.
+
+    It is e^2 / 2 up to abs(e) = delta and the line delta (abs(e) - delta / 2) from there on, as PyTorch's.
+
+    Raises:
+        ValueError: delta is not finite and greater than 0.
+    """
+    spec = LossSpec("huber", reduction, ignore_index, threshold=checks.positive("delta", delta))
+    return evaluate(spec, pred, target, mask)
+
+
+def smooth_l1(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+    beta: float = 1.0,
+) -> tuple[Any, Array]:
+    """`huber` with delta = beta, divided by beta: abs(e) - beta / 2 where abs(e) >= beta (Girshick 2015).
+
+    As PyTorch's. With beta 0 it is `l1`.
+
+    Raises:
+        ValueError: beta is not finite and >= 0.
+    """
+    return evaluate(smooth_l1_spec(checks.real("beta", beta), reduction, ignore_index), pred, target, mask)
+
+
+def smooth_l1_spec(beta: float, reduction: str, ignore_index: int | None) -> LossSpec:
+    """That of `smooth_l1`."""
+    if beta == 0:
+        return LossSpec("l1", reduction, ignore_index)
+    return LossSpec("smooth_l1", reduction, ignore_index, threshold=beta)
+
+
+def nll(
+    pred: Array,
+    target: Array,
+    reduction: str = "mean",
+    mask: Array | None = None,
+    ignore_index: int | None = None,
+    weight: Any = None,
+) -> tuple[Any, Array]:
+    """Negative log-likelihood -pred[target] of log-probabilities pred (..., classes), as `log_softmax` gives.
+
+    target is int64 (...), a class in [0, classes) wherever the entry counts. weight has a number >= 0 for
+    each class, which its terms are multiplied by; a mean then divides by the sum of the targets' weights, and
+    is 0 where that is 0 (PyTorch's is NaN).
+    `cross_entropy` does both at once, from logits, and loses no digits between.
+
+    Raises:
+        ValueError: a class is out of range; the message says which and where.
+    """
+    spec = LossSpec("nll", reduction, ignore_index, weight=as_weights("weight", weight))
+    return evaluate(spec, pred, target, mask)
+
+
 def cross_entropy(
     pred: Array,
     target: Array,
     reduction: str = "mean",
     mask: Array | None = None,
     ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    weight: Any = None,
 ) -> tuple[Any, Array]:
     """Softmax cross-entropy of logits pred (..., classes).
 
@@ -64,10 +164,20 @@ def cross_entropy(
     softmax(pred)[target]. Or it holds probabilities of pred's shape and dtype: the loss is -sum(target log
     softmax(pred)); the rows of target need not sum to 1, and ignore_index must be None.
 
+    label_smoothing, in [0, 1] (Szegedy et al. 2016), moves that share of the target to all classes alike: t_k
+    becomes (1 - label_smoothing) t_k + label_smoothing / classes. weight has a number >= 0 for each class,
+    which its terms of the loss are multiplied by; the mean over classes as target then divides by the sum of
+    the targets' weights, not by their number. Both are PyTorch's. Where that sum is 0 nothing counts, and
+    loss and gradient are 0, as they are where a mask leaves nothing; PyTorch divides 0 by 0 there.
+
+    A logit may be minus infinity: its class has probability 0, and a loss only where the target has some. A
+    row whose largest logit is infinite, of either sign, is NaN, as PyTorch's is.
+
     Raises:
-        ValueError: a class is out of range; the message says which and where.
+        ValueError: a class is out of range; the message says which and where. Or an option is.
     """
-    return evaluate(LossSpec("cross_entropy", reduction, ignore_index), pred, target, mask)
+    spec = LossSpec("cross_entropy", reduction, ignore_index, label_smoothing, as_weights("weight", weight))
+    return evaluate(spec, pred, target, mask)
 
 
 def binary_cross_entropy(
@@ -76,6 +186,15 @@ def binary_cross_entropy(
     reduction: str = "mean",
     mask: Array | None = None,
     ignore_index: int | None = None,
+    pos_weight: Any = None,
 ) -> tuple[Any, Array]:
-    """Binary cross-entropy of logits, log(1 + exp(pred)) - target pred; target has pred's shape and dtype."""
-    return evaluate(LossSpec("binary_cross_entropy", reduction, ignore_index), pred, target, mask)
+    """Binary cross-entropy of logits, log(1 + exp(pred)) - target pred; target has pred's shape and dtype.
+
+    pos_weight, a number or one for each place of the last axis, multiplies the loss of a positive target, as
+    PyTorch's does: pos_weight target log(1 + exp(-pred)) + (1 - target) log(1 + exp(pred)). A mean divides by
+    the number of entries all the same.
+    """
+    weight = as_weights("pos_weight", pos_weight)
+    return evaluate(
+        LossSpec("binary_cross_entropy", reduction, ignore_index, weight=weight), pred, target, mask
+    )

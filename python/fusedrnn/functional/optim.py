@@ -14,14 +14,15 @@ A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn._core.arrays import as_device_array
+from fusedrnn._core import checks
+from fusedrnn._core.arrays import as_device_array, asarray
 from fusedrnn.functional.rules import RULES, check_scalars
 
 Array = NDArray[Any]
@@ -31,15 +32,35 @@ def check_betas(betas: Sequence[float]) -> tuple[float, float]:
     """Adam's two coefficients, each in [0, 1); ValueError otherwise."""
     if not isinstance(betas, (tuple, list)):
         raise TypeError(f"betas must be two numbers in [0, 1), they are of type {type(betas).__name__}")
-    if len(betas) != 2 or not all(math.isfinite(b) and 0 <= b < 1 for b in betas):
+    numbers = [checks.real(f"betas[{i}]", b) for i, b in enumerate(betas)]
+    if len(numbers) != 2 or not all(0 <= b < 1 for b in numbers):
         raise ValueError(f"betas must be two numbers in [0, 1), they are {tuple(betas)}")
-    return float(betas[0]), float(betas[1])
+    return numbers[0], numbers[1]
 
 
-def check_nesterov(nesterov: bool, momentum: float) -> None:
-    """ValueError where Nesterov's momentum has none to work with."""
-    if nesterov and momentum == 0:
-        raise ValueError("nesterov must be False where momentum is 0, it is True")
+def check_nesterov(nesterov: bool, momentum: float, dampening: float) -> None:
+    """ValueError where Nesterov's momentum has none to work with, or a dampened one."""
+    momentum, dampening = checks.real("momentum", momentum), checks.real("dampening", dampening)
+    if checks.flag("nesterov", nesterov) and (momentum == 0 or dampening != 0):
+        where = "momentum is 0" if momentum == 0 else "dampening is not 0"
+        raise ValueError(f"nesterov must be False where {where}, it is True")
+
+
+def variance_of(square_avg: Array, grad_avg: Array) -> Array:
+    """What `rmsprop_` keeps in grad_var where only the other two are known, on their device."""
+    square, mean = (asarray(a, "cpu") for a in (square_avg, grad_avg))
+    variance: Array = np.maximum(square - mean * mean, square.dtype.type(0))
+    return variance if isinstance(square_avg, np.ndarray) else asarray(variance)
+
+
+def one_history(square_avg: Any, grad_avg: Any, grad_var: Any, *, epsilon: float) -> bool:
+    """Whether grad_var is what the other two say it is, up to the rounding of running means.
+
+    It is not where another program has updated those two and carried grad_var along. Arrays of NumPy or
+    PyTorch; `epsilon` is their dtype's.
+    """
+    difference = abs(square_avg - grad_avg * grad_avg - grad_var)
+    return bool((difference <= 1000 * epsilon * square_avg).all())
 
 
 def _step(
@@ -68,7 +89,9 @@ def sgd_(
     momentum_buffer: Array | None = None,
     *,
     lr: float,
+    step: int | None = None,
     momentum: float = 0.0,
+    dampening: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
     clip_factor: float | None = None,
@@ -76,11 +99,14 @@ def sgd_(
     """Gradient descent: p' = p - lr g.
 
     With momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'; Nesterov: p' = p - lr (g + momentum v').
+    dampening has v' = momentum v + (1 - dampening) g from step 2 on, for which step must be given.
     """
-    check_nesterov(nesterov, momentum)
+    check_nesterov(nesterov, momentum, dampening)
+    if step is None and dampening != 0:
+        raise ValueError("step must be given with dampening, for step 1 is not dampened; it is None")
     _step(
-        "sgd", param, grad, [momentum_buffer], clip_factor,
-        lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
+        "sgd", param, grad, [momentum_buffer], clip_factor, 1 if step is None else step,
+        lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov, weight_decay=weight_decay,
     )  # fmt: skip
 
 
@@ -112,6 +138,7 @@ def rmsprop_(
     square_avg: Array,
     momentum_buffer: Array | None = None,
     grad_avg: Array | None = None,
+    grad_var: Array | None = None,
     *,
     lr: float,
     alpha: float = 0.99,
@@ -122,11 +149,16 @@ def rmsprop_(
 ) -> None:
     """RMSprop (Hinton 2012): v' = alpha v + (1 - alpha) g^2, p' = p - lr g / (sqrt(v') + eps).
 
-    With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g, and never falls
-    below 0 by rounding. With momentum the fraction is summed up as in `sgd_`.
+    With grad_avg it is centred (Graves 2013): by the variance of g in place of v', which is v' - m'^2 with
+    the running mean m of g. It is kept in grad_var, as alpha (grad_var + (1 - alpha) (g - m)^2), which is the
+    same number and does not cancel where gradients vary little. Without grad_var it is found anew from
+    square_avg and grad_avg at every call, as exactly as they tell it. With momentum the fraction is summed up
+    as in `sgd_`.
     """
+    if grad_avg is not None and grad_var is None and np.shape(square_avg) == np.shape(grad_avg):
+        grad_var = variance_of(square_avg, grad_avg)
     _step(
-        "rmsprop", param, grad, [square_avg, momentum_buffer, grad_avg], clip_factor,
+        "rmsprop", param, grad, [square_avg, momentum_buffer, grad_avg, grad_var], clip_factor,
         lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay,
         centered=grad_avg is not None,
     )  # fmt: skip
@@ -137,6 +169,7 @@ def adam_(
     grad: Array,
     exp_avg: Array,
     exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     lr: float,
     step: int,
@@ -151,26 +184,31 @@ def adam_(
 
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
     c = 1 - b^step, or 1 without bias_correction. Decoupled weight decay first shrinks p by 1 - lr
-    weight_decay.
+    weight_decay. With max_exp_avg_sq it is AMSGrad (Reddi et al. 2018): the largest v' so far stands for v'.
     """
     beta1, beta2 = check_betas(betas)
+    kind = "adamw" if checks.flag("decoupled", decoupled) else "adam"
     _step(
-        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq], clip_factor, step,
-        lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
-        bias_correction=bias_correction,
+        kind, param, grad, [exp_avg, exp_avg_sq, max_exp_avg_sq], clip_factor,
+        step, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+        bias_correction=bias_correction, amsgrad=max_exp_avg_sq is not None,
     )  # fmt: skip
 
 
 def global_norm(arrays: Sequence[Array]) -> Any:
     """Square root of the sum of all squares, summed in float64; 0.0 of nothing."""
-    return _native.global_norm([as_device_array(a) for a in arrays])
+    return _native.global_norm(_listed(arrays))
 
 
 def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
     """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN."""
-    return _native.clip_by_global_norm([as_device_array(a) for a in arrays], max_norm)
+    return _native.clip_by_global_norm(_listed(arrays), max_norm)
 
 
 def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
     """Clamps every element to [-limit, limit]; NaN stays."""
-    _native.clip_by_value([as_device_array(a) for a in arrays], limit)
+    _native.clip_by_value(_listed(arrays), limit)
+
+
+def _listed(arrays: Any) -> list[Any]:
+    return [as_device_array(a) for a in checks.several("arrays", arrays, "a list of arrays")]

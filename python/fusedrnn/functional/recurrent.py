@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn._core import checks, probabilities
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn._core.cells import CELLS, variant_named, weights_of
-from fusedrnn._core.weight_names import stack_shape
+from fusedrnn._core.cells import ALGOS, CELLS, PRECISIONS, variant_named, weights_of
+from fusedrnn._core.weight_names import cell_told, stack_shape
 from fusedrnn._native import SequenceOptions
 
 __all__ = [
@@ -45,10 +46,14 @@ class PackedWeights:
         precision: str = "ieee",
         algo: str = "auto",
         cell: str | None = None,
+        weight_dropout: float = 0.0,
+        dropout_key: int = 0,
     ) -> None:
-        if not isinstance(weights, Mapping):
-            raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
-        specs = weights_of(cell)
+        checks.mapping("weights", weights, "a dict of arrays by name")
+        checks.choice("precision", precision, PRECISIONS)
+        checks.choice("algo", algo, ALGOS)
+        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
+        specs = weights_of(self.cell)
         self.shape = stack_shape(weights, specs)
         arrays = {name: as_device_array(weights[name]) for name in self.shape.weights(specs)}
         self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
@@ -59,8 +64,11 @@ class PackedWeights:
             list(arrays.values()),
             precision,
             algo,
-            cell,
+            self.cell,
+            weight_dropout,
+            dropout_key,
         )
+        self.weight_dropout = weight_dropout
         self.shapes = {name: array.shape for name, array in arrays.items()}
 
     @property
@@ -107,29 +115,37 @@ def pack_weights(
     precision: str = "ieee",
     algo: str = "auto",
     cell: str | None = None,
+    weight_dropout: float = 0.0,
+    dropout_key: int = 0,
 ) -> PackedWeights:
     """Packs a weights dict once, for use in place of it in the forward functions.
 
     Args:
         weights: see `fusedrnn.functional.recurrent`.
         precision: what operands of matrix products are rounded to on their way into the kernels: "ieee"
-            (nothing), "tf32", "tf32x3" (three products of tf32 in place of one, near float32), "bf16" or
-            "fp16"; on the CPU "ieee" alone. Sums, gates and cell states keep the dtype.
+            (nothing) and "bf16" anywhere; on the CPU also "bf16x3" (two bf16, three products in place of one:
+            17 digits) and "bf16x6" (three bf16, six products: float32's accuracy, other bits); on CUDA also
+            "tf32", "tf32x3" (three products of tf32 in place of one, near float32) and "fp16". Sums, gates
+            and cell states keep the dtype.
         algo: which kernels compute the recurrent part on CUDA: "auto" chooses by size and device; "reference"
             (a thread for each row and unit), "step" (a kernel for each step), "cluster" and "grid" (one for
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "gru", "rnn_tanh" or "rnn_relu", the last two being the same here. None
-            tells it by G, the rows of weight_hh for each of its columns.
+        cell: whose they are: "lstm", "lstm_peephole", "gru", "rnn_tanh" or "rnn_relu", the last two being the
+            same here. None tells it by the name of peepholes, else by G, the rows of weight_hh for each of
+            its columns.
+        weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
+            calls with this handle have the same mask, and gradients of weight_hh are masked by it.
+        dropout_key: 64-bit key of that mask.
 
     Raises:
         ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it;
             precision, algo or cell is unknown.
-        RuntimeError: precision or algo is not the CPU's.
+        RuntimeError: precision or algo is not the device's, or precision not the dtype's.
         TypeError: the dtypes differ or are not float32 or float64.
     """
-    return PackedWeights(weights, precision, algo, cell)
+    return PackedWeights(weights, precision, algo, cell, weight_dropout, dropout_key)
 
 
 def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:
@@ -156,6 +172,36 @@ def single(name: str, content: str, value: Any) -> Array | None:
     return state
 
 
+def _variant_told(family: str, weights: Any) -> str:
+    """The cell of a family whose units' own weights there are, else the one that has the family's name."""
+    cell = None
+    if isinstance(weights, (PackedWeights, Mapping)):
+        cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
+    return cell if cell is not None and CELLS[cell].family == family else family
+
+
+def _options(
+    cell: str,
+    lengths: Array | None,
+    resets: Array | None,
+    batch_first: bool,
+    dropout: float,
+    dropout_key: int,
+    train: bool,
+    dropout_mode: str,
+    recurrent_dropout: float,
+    zoneout: float | tuple[float, float],
+    first_row: int,
+) -> SequenceOptions:
+    """What the forward functions are told of a call, for the kernels."""
+    per_sequence = probabilities.dropout_mode(dropout_mode)
+    zoneout_c, zoneout_h = probabilities.zoneout(zoneout, CELLS[cell].cell_state)
+    return SequenceOptions(
+        lengths, resets, batch_first, dropout, dropout_key, train, recurrent_dropout,
+        zoneout_c, zoneout_h, per_sequence, first_row,
+    )  # fmt: skip
+
+
 def forward(
     cell: str,
     x: Array,
@@ -163,9 +209,22 @@ def forward(
     c0: Array | None,
     weights: Mapping[str, Array] | PackedWeights,
     options: SequenceOptions,
+    weight_dropout: float = 0.0,
+    dropout_key: int = 0,
 ) -> tuple[Array, Array, Array | None, Tape | None]:
-    """y, hn, cn (None for a cell without) and the tape (None unless train) of any cell."""
-    packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights, cell=cell)
+    """y, hn, cn (None for a cell without) and the tape (None unless train) of any cell.
+
+    Raises:
+        ValueError: weight_dropout is given with packed weights, which have their own.
+    """
+    if not isinstance(weights, PackedWeights):
+        packed = PackedWeights(weights, cell=cell, weight_dropout=weight_dropout, dropout_key=dropout_key)
+    elif weight_dropout:
+        raise ValueError(
+            f"weight_dropout must be 0 with packed weights, it is {weight_dropout}: give it to pack_weights"
+        )
+    else:
+        packed = weights
     if packed.on_device:
         x, h0, c0 = map(as_device_array, (x, h0, c0))
         options = options.of_arrays(as_device_array(options.lengths), as_device_array(options.resets))
@@ -181,8 +240,9 @@ def backward(
     dcn: Array | None,
     dweights: Mapping[str, Array] | None,
     need_dx: bool,
-) -> tuple[Array | None, Array, Array | None, dict[str, Array]]:
-    """dx, dh0, dc0 (None for a cell without) and dweights of any cell of a family.
+    flow: bool,
+) -> tuple[Array | None, Array, Array | None, dict[str, Array], dict[str, Array] | None]:
+    """dx, dh0, dc0 (None for a cell without), dweights and, if asked for, flow of any cell of a family.
 
     Raises:
         TypeError: tape is none; ValueError: it is of another cell, or dweights lack a name.
@@ -198,16 +258,28 @@ def backward(
     if dweights is None:
         zeros: Any = _native.device_zeros if tape.packed.on_device else np.zeros
         dweights = {name: zeros(shape, tape.dtype) for name, shape in shapes.items()}
+    checks.mapping("dweights", dweights, "a dict of arrays by name")
     for name in shapes:
         if name not in dweights:
             raise ValueError(f"dweights: {name!r} is missing (found {sorted(dweights)})")
+    for name in dweights:
+        if name not in shapes:
+            raise ValueError(f"dweights: {name!r} is no weight of the tape's (they are {sorted(shapes)})")
     if tape.packed.on_device:
         dy, dhn, dcn, *values = map(as_device_array, (dy, dhn, dcn, *dweights.values()))
         dweights = dict(zip(dweights, values, strict=True))
-    dx, dh0, dc0 = _native.sequence_backward(
-        tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx
+    dx, dh0, dc0, norms = _native.sequence_backward(
+        tape.native, dy, dhn, dcn, [dweights[name] for name in shapes], need_dx, flow
     )
-    return dx, dh0, dc0, dict(dweights)
+    return dx, dh0, dc0, dict(dweights), named_flow(norms)
+
+
+def named_flow(norms: _native.Flow | None) -> dict[str, Array] | None:
+    """Gradient flow by the names of the states, None where none was measured."""
+    if norms is None:
+        return None
+    h, c = norms
+    return {"h": h} if c is None else {"h": h, "c": c}
 
 
 def lstm_forward(
@@ -221,10 +293,18 @@ def lstm_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float | tuple[float, float] = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
 ) -> tuple[Array, tuple[Array, Array], Tape | None]:
     """LSTM over whole sequences (Hochreiter & Schmidhuber 1997, with forget gate; PyTorch's equations).
 
     i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
+
+    With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
+    2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
 
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.
@@ -239,6 +319,16 @@ def lstm_forward(
             with ``train``.
         dropout_key: 64-bit key of the counter-based dropout mask (Philox4x32-10).
         train: keep a tape for `lstm_backward`.
+        dropout_mode: "step", or "sequence" for the same mask at all steps of a row.
+        recurrent_dropout: probability of dropping an element of h on its way into the product with
+            weight_hh, the same ones at all steps of a row (Gal & Ghahramani 2016, as Keras has it); only with
+            ``train``, on the CPU, as are the two below.
+        zoneout: probability that a unit keeps its state for a step, one for c and h or a pair (c, h) (Krueger
+            et al. 2017); without ``train`` states are the expectation of that.
+        weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), for this call;
+            only with ``train``. A handle of `pack_weights` has its own.
+        first_row: what row 0 of x is in all these masks, so that a part of a batch has those that it has in
+            the whole batch. Masks of dropout_mode="step" depend on the batch's size as well.
 
     Returns:
         y (T, B, D * H), (hn, cn) each (L * D, B, H), and the tape (None unless train).
@@ -248,8 +338,13 @@ def lstm_forward(
             out of range. Messages name the argument.
     """
     h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
-    options = SequenceOptions(lengths, resets, batch_first, dropout, dropout_key, train)
-    y, hn, cn, tape = forward("lstm", x, h0, c0, weights, options)
+    cell = _variant_told("lstm", weights)
+    options = _options(
+        cell, lengths, resets, batch_first, dropout, dropout_key, train,
+        dropout_mode, recurrent_dropout, zoneout, first_row,
+    )  # fmt: skip
+    weight_dropout = weight_dropout if train else 0.0
+    y, hn, cn, tape = forward(cell, x, h0, c0, weights, options, weight_dropout, dropout_key)
     assert cn is not None
     return y, (hn, cn), tape
 
@@ -262,6 +357,7 @@ def lstm_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: Literal[True] = True,
+    flow: Literal[False] = False,
 ) -> tuple[Array, tuple[Array, Array], dict[str, Array]]: ...
 @overload
 def lstm_backward(
@@ -271,7 +367,9 @@ def lstm_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool,
+    flow: Literal[False] = False,
 ) -> tuple[Array | None, tuple[Array, Array], dict[str, Array]]: ...
+@overload
 def lstm_backward(
     tape: Tape,
     dy: Array | None,
@@ -279,7 +377,17 @@ def lstm_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, tuple[Array, Array], dict[str, Array]]:
+    flow: Literal[True],
+) -> tuple[Array | None, tuple[Array, Array], dict[str, Array], dict[str, Array]]: ...
+def lstm_backward(
+    tape: Tape,
+    dy: Array | None,
+    dstate: tuple[Array | None, Array | None] | None = None,
+    *,
+    dweights: Mapping[str, Array] | None = None,
+    need_dx: bool = True,
+    flow: bool = False,
+) -> Any:
     """Back-propagation through time of `lstm_forward`.
 
     Args:
@@ -288,17 +396,20 @@ def lstm_backward(
         dstate: (dhn, dcn), each like the final states or None; None for both.
         dweights: arrays by name to add the weight gradients into; None makes fresh ones.
         need_dx: False skips dx.
+        flow: also measure how the gradient flows through time, on the CPU: of each step, the 2-norm over rows
+            and units of the whole gradient of the loss with respect to h and to c. Rows past their length
+            count as zero. What is added to c counts where tanh reads it and in the state behind the step.
 
     Returns:
-        dx shaped like x (None without need_dx), (dh0, dc0) each (L * D, B, H), and dweights.
+        dx shaped like x (None without need_dx), (dh0, dc0) each (L * D, B, H), and dweights; with flow also a
+        dict of "h" and "c", each float64 (L, D, T).
 
     Raises:
-        TypeError, ValueError: as `lstm_forward`.
+        TypeError, ValueError: as `lstm_forward`; and flow is given with device arrays.
     """
     dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
-    dx, dh0, dc0, grads = backward("lstm", tape, dy, dhn, dcn, dweights, need_dx)
-    assert dc0 is not None
-    return dx, (dh0, dc0), grads
+    dx, dh0, dc0, grads, norms = backward("lstm", tape, dy, dhn, dcn, dweights, need_dx, flow)
+    return (dx, (dh0, dc0), grads, norms) if flow else (dx, (dh0, dc0), grads)
 
 
 def gru_forward(
@@ -312,6 +423,11 @@ def gru_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
 ) -> tuple[Array, Array, Tape | None]:
     """GRU over whole sequences (Cho et al. 2014, in the reset-after form of PyTorch and cuDNN).
 
@@ -319,8 +435,12 @@ def gru_forward(
     Arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H).
     """
     h0 = single("state", "h0", state)
-    options = SequenceOptions(lengths, resets, batch_first, dropout, dropout_key, train)
-    y, hn, _, tape = forward("gru", x, h0, None, weights, options)
+    options = _options(
+        "gru", lengths, resets, batch_first, dropout, dropout_key, train,
+        dropout_mode, recurrent_dropout, zoneout, first_row,
+    )  # fmt: skip
+    weight_dropout = weight_dropout if train else 0.0
+    y, hn, _, tape = forward("gru", x, h0, None, weights, options, weight_dropout, dropout_key)
     return y, hn, tape
 
 
@@ -332,6 +452,7 @@ def gru_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: Literal[True] = True,
+    flow: Literal[False] = False,
 ) -> tuple[Array, Array, dict[str, Array]]: ...
 @overload
 def gru_backward(
@@ -341,7 +462,9 @@ def gru_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool,
+    flow: Literal[False] = False,
 ) -> tuple[Array | None, Array, dict[str, Array]]: ...
+@overload
 def gru_backward(
     tape: Tape,
     dy: Array | None,
@@ -349,10 +472,21 @@ def gru_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, dict[str, Array]]:
+    flow: Literal[True],
+) -> tuple[Array | None, Array, dict[str, Array], dict[str, Array]]: ...
+def gru_backward(
+    tape: Tape,
+    dy: Array | None,
+    dstate: Array | None = None,
+    *,
+    dweights: Mapping[str, Array] | None = None,
+    need_dx: bool = True,
+    flow: bool = False,
+) -> Any:
     """Back-propagation through time of `gru_forward`; as `lstm_backward` with one state."""
-    dx, dh0, _, grads = backward("gru", tape, dy, single("dstate", "dhn", dstate), None, dweights, need_dx)
-    return dx, dh0, grads
+    dhn = single("dstate", "dhn", dstate)
+    dx, dh0, _, grads, norms = backward("gru", tape, dy, dhn, None, dweights, need_dx, flow)
+    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)
 
 
 def rnn_forward(
@@ -367,6 +501,11 @@ def rnn_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
 ) -> tuple[Array, Array, Tape | None]:
     """Elman network over whole sequences (Elman 1990): h' = tanh or relu of W x + b_ih + R h + b_hh.
 
@@ -375,8 +514,12 @@ def rnn_forward(
     """
     cell = variant_named("rnn", "nonlinearity", nonlinearity)
     h0 = single("state", "h0", state)
-    options = SequenceOptions(lengths, resets, batch_first, dropout, dropout_key, train)
-    y, hn, _, tape = forward(cell, x, h0, None, weights, options)
+    options = _options(
+        cell, lengths, resets, batch_first, dropout, dropout_key, train,
+        dropout_mode, recurrent_dropout, zoneout, first_row,
+    )  # fmt: skip
+    weight_dropout = weight_dropout if train else 0.0
+    y, hn, _, tape = forward(cell, x, h0, None, weights, options, weight_dropout, dropout_key)
     return y, hn, tape
 
 
@@ -388,6 +531,7 @@ def rnn_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: Literal[True] = True,
+    flow: Literal[False] = False,
 ) -> tuple[Array, Array, dict[str, Array]]: ...
 @overload
 def rnn_backward(
@@ -397,7 +541,9 @@ def rnn_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool,
+    flow: Literal[False] = False,
 ) -> tuple[Array | None, Array, dict[str, Array]]: ...
+@overload
 def rnn_backward(
     tape: Tape,
     dy: Array | None,
@@ -405,7 +551,18 @@ def rnn_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, dict[str, Array]]:
+    flow: Literal[True],
+) -> tuple[Array | None, Array, dict[str, Array], dict[str, Array]]: ...
+def rnn_backward(
+    tape: Tape,
+    dy: Array | None,
+    dstate: Array | None = None,
+    *,
+    dweights: Mapping[str, Array] | None = None,
+    need_dx: bool = True,
+    flow: bool = False,
+) -> Any:
     """Back-propagation through time of `rnn_forward`; as `lstm_backward` with one state."""
-    dx, dh0, _, grads = backward("rnn", tape, dy, single("dstate", "dhn", dstate), None, dweights, need_dx)
-    return dx, dh0, grads
+    dhn = single("dstate", "dhn", dstate)
+    dx, dh0, _, grads, norms = backward("rnn", tape, dy, dhn, None, dweights, need_dx, flow)
+    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fusedrnn import _native
+from fusedrnn._core import checks
 
 
 class Scalar(NamedTuple):
@@ -38,17 +39,14 @@ RULES = {
 _RANGES: dict[str, Callable[[Any], bool]] = {
     "finite and >= 0": lambda value: math.isfinite(value) and value >= 0,
     "in [0, 1)": lambda value: 0 <= value < 1,
-    "True or False": lambda value: True,  # as Python takes it
 }
 
 
 def check_range(name: str, value: Any, range_: str = "finite and >= 0") -> None:
     """Raises ValueError unless a number is in its range, TypeError if it is none."""
-    try:
-        good = _RANGES[range_](value)
-    except TypeError:
-        raise TypeError(f"{name} must be a number, it is of type {type(value).__name__}") from None
-    if not good:
+    if range_ == "True or False":
+        checks.flag(name, value)
+    elif not _RANGES[range_](checks.real(name, value)):
         raise ValueError(f"{name} must be {range_}, it is {value}")
 
 

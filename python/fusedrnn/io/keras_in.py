@@ -31,7 +31,8 @@ def from_keras(source: Any, weights: str | Path | None = None) -> nn.Sequential:
     see `Masked`. Files are read without Keras, and nothing in them is executed.
 
     The model is in eval mode, as Keras predicts; ``train()`` to go on training. Options that act in Keras's
-    training alone (dropout of recurrent layers, regularizers, constraints) are left out with a warning.
+    training alone (dropout of recurrent layers' inputs, regularizers, constraints) are left out with a
+    warning, but for recurrent_dropout, which is taken.
 
     Args:
         source: a ``.keras`` file; a live model; or a configuration (``model.get_config()``, the text of

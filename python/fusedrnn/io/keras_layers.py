@@ -22,7 +22,6 @@ CELLS = {"SimpleRNN": "RNN", "GRU": "GRU", "LSTM": "LSTM"}
 # Options that act while Keras trains, and not on what a trained model computes.
 _TRAINING_ONLY = (
     "dropout",
-    "recurrent_dropout",
     "activity_regularizer",
     *(
         f"{kind}_{what}"
@@ -211,7 +210,10 @@ class Reader:
                 self._check(half, half.config)
             self._check_cell(half, backwards=half is not halves[0])
         first = halves[0]
-        shared = ("units", "use_bias", "activation", "return_sequences", "zero_output_for_mask")
+        shared = (
+            "units", "use_bias", "activation", "return_sequences", "zero_output_for_mask",
+            "recurrent_dropout",
+        )  # fmt: skip
         if both and (first.kind != halves[1].kind
                      or any(first.config.get(n) != halves[1].config.get(n) for n in shared)):  # fmt: skip
             raise UnsupportedError(f"layer {layer.name!r}: its two directions differ in kind or options")
@@ -253,6 +255,8 @@ class Reader:
                     arrays[f"bias_{name}_{suffix}"] = gates.to_ours(part, order)
         weight = arrays["weight_ih_l0"]
         options = {"nonlinearity": config["activation"]} if kind == "RNN" else {}
+        if config.get("recurrent_dropout"):
+            options["recurrent_dropout"] = float(config["recurrent_dropout"])
         tree = node(
             kind, input_size=weight.shape[1], hidden_size=weight.shape[0] // len(order), bias=bias,
             batch_first=True, bidirectional=len(halves) == 2, dtype=weight.dtype.name, **options,

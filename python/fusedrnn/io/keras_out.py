@@ -167,7 +167,7 @@ class _Writer:
             self._zero = False
 
     def _recurrent(self, tree: Tree, prefix: str, after: str) -> None:
-        given = common_arguments(tree, "Keras")
+        given = common_arguments(tree, "Keras", "recurrent_dropout")
         layers, kind = self._keras.layers, tree["kind"]
         self._timed = True
         self._size(given["input_size"], given["dtype"])
@@ -178,6 +178,8 @@ class _Writer:
                 "use_bias": given["bias"],
                 "dtype": given["dtype"],
             }
+            if given.get("recurrent_dropout"):
+                options["recurrent_dropout"] = given["recurrent_dropout"]
             if kind == "GRU":
                 options["reset_after"] = True
             if kind == "RNN":

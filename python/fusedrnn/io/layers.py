@@ -219,8 +219,8 @@ class Masked(Sequential):
             self._calls.record(0, (order, source, body, part), (given,), (y,), parts)
         return (y, final) if return_state else y
 
-    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Any:
-        """dx of the first layer from dy; padding gets 0.
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True, flow: bool = False) -> Any:
+        """dx of the first layer from dy; padding gets 0. With flow, `flow` counts a row's valid steps alone.
 
         Raises:
             RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant; what
@@ -233,7 +233,9 @@ class Masked(Sequential):
             rows, steps = np.nonzero(source >= 0)
             np.add.at(moved, (rows, source[rows, steps]), dy[rows, steps])
             dy = moved
-        dx = body.backward(dy, of=part, need_dx=need_dx)
+        dx = body.backward(dy, of=part, need_dx=need_dx, flow=flow)
+        if flow:
+            self.flow = body.flow
         self._calls.took(call)
         if dx is None or order is None:
             return dx

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -76,15 +76,24 @@ def read_header(path: str | Path) -> Header:
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
         if entry.start != end:
-            _bad(path, f"{name!r} starts at byte {entry.start} of the data, the array before ends at {end}")
+            _bad(
+                path,
+                f"{_shown(name)} starts at byte {entry.start} of the data, the array before ends at {end}",
+            )
         end = entry.end
     if end != size - 8 - length:
         _bad(path, f"its arrays take {end} bytes, there are {size - 8 - length}")
     return Header(entries, metadata)
 
 
-def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
+def read(
+    path: str | Path, accept: Callable[[Header], None] | None = None
+) -> tuple[dict[str, Array], dict[str, str]]:
     """All arrays of a file by name, and its metadata.
+
+    Args:
+        path: the file.
+        accept: called with the header before an array is read; what it raises ends the reading.
 
     Returns:
         Arrays that own their memory, and the metadata, text by name.
@@ -96,10 +105,12 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     """
     safetensors = need("safetensors")
     header = read_header(path)
+    if accept is not None:
+        accept(header)
     for name, entry in header.entries.items():
         if entry.dtype in _NOT_NUMPY:
             raise UnsupportedError(
-                f"{path}: {name!r} is {entry.dtype}, which NumPy has not: save it as float32"
+                f"{path}: {_shown(name)} is {entry.dtype}, which NumPy has not: save it as float32"
             )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -131,19 +142,25 @@ def write(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, 
 
 
 def _entry(path: str | Path, name: str, value: Any) -> Entry:
+    shown = _shown(name)
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
-        _bad(path, f"{name!r} has not dtype, shape and data_offsets")
+        _bad(path, f"{shown} has not dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
-        _bad(path, f"{name!r} has the unknown dtype {str(dtype)[:40]!r}")
+        _bad(path, f"{shown} has the unknown dtype {str(dtype)[:40]!r}")
     if not _counts(shape) or len(shape) > MAX_RANK:
-        _bad(path, f"{name!r} has no shape of at most {MAX_RANK} axes")
+        _bad(path, f"{shown} has no shape of at most {MAX_RANK} axes")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        _bad(path, f"{name!r} has no pair of data_offsets")
+        _bad(path, f"{shown} has no pair of data_offsets")
     need_bytes = math.prod(shape) * _BITS[dtype] // 8
     if offsets[1] - offsets[0] != need_bytes:
-        _bad(path, f"{name!r} needs {need_bytes} bytes for its shape, it has {offsets[1] - offsets[0]}")
+        _bad(path, f"{shown} needs {need_bytes} bytes for its shape, it has {offsets[1] - offsets[0]}")
     return Entry(dtype, tuple(shape), *offsets)
+
+
+def _shown(name: str) -> str:
+    """A name that the file has, in quotes and of bearable length."""
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")
 
 
 def _counts(values: Any) -> bool:

@@ -92,15 +92,12 @@ def _of_module(torch: Any, module: Any, prefix: str, arrays: dict[str, Array]) -
     if kind is layers.Embedding:
         if module.max_norm is not None:
             raise UnsupportedError(f"{at}Embedding(max_norm={module.max_norm}) changes rows: leave it out")
-        if module.padding_idx is not None:
-            raise UnsupportedError(
-                f"{at}Embedding(padding_idx={module.padding_idx}) keeps a row from training: "
-                "set padding_idx to None where that does not matter"
-            )
+        if module.scale_grad_by_freq:
+            raise UnsupportedError(f"{at}Embedding(scale_grad_by_freq=True) divides gradients: leave it out")
         found = _take(module, ("weight",), prefix, arrays)
         return node(
             "Embedding", num_embeddings=module.num_embeddings, embedding_dim=module.embedding_dim,
-            dtype=found["weight"].dtype.name,
+            padding_idx=module.padding_idx, dtype=found["weight"].dtype.name,
         )  # fmt: skip
     if kind is layers.LayerNorm:
         if len(module.normalized_shape) != 1:
@@ -137,6 +134,8 @@ def _of_recurrent(module: Any, prefix: str, at: str, arrays: dict[str, Array]) -
     names = module._flat_weights_names
     found = _take(module, tuple(names), prefix, arrays)
     options = {"nonlinearity": module.mode[4:].lower()} if module.mode.startswith("RNN") else {}
+    if hasattr(module, "beyond_torch"):  # this package's
+        options |= module.beyond_torch()
     return node(
         _MODES[module.mode], input_size=module.input_size, hidden_size=module.hidden_size,
         num_layers=module.num_layers, bias=bool(module.bias), batch_first=bool(module.batch_first),

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 from fusedrnn._core import torch_hints
 from fusedrnn._core.parameter import FlatBuffer, Parameter
 from fusedrnn.nn import init
+from fusedrnn.nn.activations import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from fusedrnn.nn.dropout import Dropout
 from fusedrnn.nn.embedding import Embedding
+from fusedrnn.nn.final_state import FinalState
 from fusedrnn.nn.gru import GRU
 from fusedrnn.nn.last import Last
 from fusedrnn.nn.layer_norm import LayerNorm
@@ -23,15 +25,21 @@ __all__ = [
     "RNN",
     "Dropout",
     "Embedding",
+    "FinalState",
     "FlatBuffer",
     "KeyDifference",
     "Last",
     "LayerNorm",
     "Linear",
+    "LogSoftmax",
     "Module",
     "Parameter",
+    "ReLU",
     "Recurrent",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
     "init",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
@@ -56,6 +57,9 @@ class Dropout(Module):
         call = self._recorded(of)
         key, shape = call.tape
         dy = as_device_array(dy)
+        checks.require_array("dy", dy)
+        if dy.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dy must be float32 or float64, it is {dy.dtype}")
         if dy.shape != shape:
             raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         dx = dy if self.p == 0 else _native.dropout(dy, self.p, key, 0)

@@ -10,6 +10,7 @@ from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
 from fusedrnn.nn.module import LayerSpec, Module
+from fusedrnn.nn.unbatched import batched, is_unbatched, require_no_lengths, without_batch
 
 Array = NDArray[Any]
 
@@ -35,15 +36,26 @@ class Last(Module):
         self.batch_first = checks.flag("batch_first", batch_first)
 
     def forward(self, x: Array, lengths: Array | None = None) -> Array:
-        """y (B, features) of x (T, B, features)."""
+        """y (B, features) of x (T, B, features); of one sequence (T, features) in host memory (features,)."""
         training = self.training
         if training:
             self._calls.make_room()
         x, lengths = as_device_array(x), as_device_array(lengths)
+        unbatched, given, axis = is_unbatched(x), x, 0 if self.batch_first else 1
+        if unbatched:
+            require_no_lengths(lengths)
+            x = batched("x", x, 2, axis)
+        if lengths is not None and not isinstance(lengths, _native.DeviceArray):
+            lengths = _native.integers("lengths", lengths)  # a copy
         y = _native.last_forward(x, lengths, self.batch_first)
+        if unbatched:
+            y = without_batch(y, 0)
         if training:
-            tape = x.shape[1 if self.batch_first else 0], None if lengths is None else lengths.copy()
-            self._calls.record(0, tape, (x,), (y,))
+            tape = (
+                x.shape[1 if self.batch_first else 0],
+                lengths.copy() if isinstance(lengths, _native.DeviceArray) else lengths,
+            )
+            self._calls.record(0, tape, (given,), (y,)).unbatched = unbatched
         return y
 
     def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
@@ -55,9 +67,12 @@ class Last(Module):
         """
         call = self._recorded(of)
         T, lengths = call.tape
-        dx = _native.last_backward(as_device_array(dy), T, lengths, self.batch_first)
+        dy = batched("dy", dy, 1, 0) if call.unbatched else as_device_array(dy)
+        if lengths is not None and getattr(dy, "ndim", 0) == 2 and dy.shape[0] != lengths.shape[0]:
+            raise ValueError(f"dy must be ({lengths.shape[0]}, N), its shape is {dy.shape}")
+        dx = _native.last_backward(dy, T, lengths, self.batch_first)
         self._calls.took(call)
-        return dx
+        return without_batch(dx, 0 if self.batch_first else 1) if call.unbatched else dx
 
     def _layer_spec(self) -> LayerSpec:
         return "last", {"batch_first": self.batch_first}, ()

@@ -72,6 +72,8 @@ class LayerNorm(Module):
         if self.device == "cuda":
             x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
+        if x.ndim == 0 or x.shape[-1] != self.features:
+            raise ValueError(f"x must be (..., {self.features}), its shape is {x.shape}")
         weight, bias = self.weight, self.bias
         y, mean, rstd = _native.layer_norm_forward(
             x, None if weight is None else weight.data, None if bias is None else bias.data, self.eps
@@ -97,8 +99,8 @@ class LayerNorm(Module):
             dy, x,
             None if weight is None else weight.data,
             mean, rstd,
-            None if weight is None else weight.grad,
-            None if bias is None else bias.grad,
+            None if weight is None else weight._added_to(),
+            None if bias is None else bias._added_to(),
         )  # fmt: skip
         self._calls.took(call)
         return dx

@@ -34,7 +34,8 @@ class Linear(Module):
         bias: whether there is a bias.
         dtype: of parameters, x and y: float32 or float64.
         device: "cpu", "cuda" (raises with the reason where it cannot be used), or "auto".
-        precision: "ieee", on CUDA as well.
+        precision: what operands of products are rounded to: "ieee" (not at all), and on the CPU, for float32,
+            "bf16", "bf16x3" or "bf16x6" (docs/numerics.md).
         seed: for initial weights: an int, a `numpy.random.Generator`, or None for a random one.
     """
 
@@ -56,10 +57,10 @@ class Linear(Module):
         self.out_features = checks.positive_int("out_features", out_features)
         self.dtype = float_dtype(dtype)
         self.device = resolve_device(device)
-        self.precision = check_precision(precision, self.device)
-        if precision != "ieee":
+        self.precision = check_precision(precision, self.device, self.dtype)
+        if self.device == "cuda" and precision != "ieee":
             raise ValueError(
-                f"precision must be 'ieee', the one that Linear computes in, it is {precision!r}"
+                f"precision must be 'ieee', the one that Linear computes in on CUDA, it is {precision!r}"
             )
         rng = checks.generator(seed)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
@@ -80,7 +81,7 @@ class Linear(Module):
             x = as_device_array(x)
         checks.require_input(x, self.dtype, self.device)
         bias = self.bias
-        y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data)
+        y = _native.linear_forward(x, self.weight.data, None if bias is None else bias.data, self.precision)
         if training:
             self._calls.record(self._version(), kept(x), (x,), (y,))
         return y
@@ -101,14 +102,13 @@ class Linear(Module):
         if self.device == "cuda":
             dy = as_device_array(dy)
         bias = self.bias
-        dx = _native.linear_backward(
-            dy, call.tape, self.weight.data, self.weight.grad, None if bias is None else bias.grad, need_dx
-        )
+        dweight, dbias = self.weight._added_to(), None if bias is None else bias._added_to()
+        dx = _native.linear_backward(dy, call.tape, self.weight.data, dweight, dbias, need_dx, self.precision)
         self._calls.took(call)
         return dx
 
     def _layer_spec(self) -> LayerSpec:
-        return "linear", {}, (self.weight, self.bias)
+        return "linear", {"precision": self.precision}, (self.weight, self.bias)
 
     def _describe(self) -> str:
         return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")

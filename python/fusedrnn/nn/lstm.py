@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
+from fusedrnn._core.arrays import resolve_device
+from fusedrnn._core.checks import Seed, flag
 from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
@@ -18,14 +22,69 @@ class LSTM(Recurrent):
 
     i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
 
+    With peepholes (Gers & Schmidhuber 2000) each unit's i and f also see its c, and o sees c':
+    i = sigmoid(... + p_i c), f = sigmoid(... + p_f c), o = sigmoid(... + p_o c').
+
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
 
-    Arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order i f g o.
+    Args:
+        peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
+
+    Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
+    i f g o.
+
+    Example:
+        >>> import numpy as np, fusedrnn as fr
+        >>> lstm = fr.nn.LSTM(3, 5, peephole=True, seed=0)
+        >>> y, (hn, cn) = lstm(np.zeros((7, 2, 3), np.float32))
+        >>> y.shape, cn.shape, lstm.weight_peephole_l0.shape
+        ((7, 2, 5), (1, 2, 5), (15,))
     """
 
     _cell = "lstm"
+    peephole = False  # of pickles from before there were any
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        peephole: bool = False,
+        dropout_mode: str = "step",
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
+        recompute: int | str = 0,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        precision: str = "ieee",
+        algo: str = "auto",
+        init: str | tuple[str, int] = "torch",
+        forget_bias: float | None = None,
+        seed: Seed = None,
+    ) -> None:
+        self.peephole = flag("peephole", peephole)
+        if self.peephole:
+            self._cell = "lstm_peephole"
+            if resolve_device(device) != "cpu":
+                raise ValueError("peephole must be False on a CUDA device, it is True: use device='cpu'")
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dropout_mode=dropout_mode, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_dropout=weight_dropout, recompute=recompute, dtype=dtype, device=device,
+            precision=precision, algo=algo, init=init, forget_bias=forget_bias, seed=seed,
+        )  # fmt: skip
+
+    def _describe(self) -> str:
+        text = super()._describe()
+        return f"{text}, peephole=True" if self.peephole else text
 
     def forward(
         self,
@@ -41,14 +100,32 @@ class LSTM(Recurrent):
 
     @overload
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: Literal[True] = True
+        self,
+        dy: Array | None,
+        dstate: Pair | None = None,
+        *,
+        of: Any = None,
+        need_dx: Literal[True] = True,
+        flow: bool = False,
     ) -> tuple[Array, tuple[Array, Array]]: ...
     @overload
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: bool
+        self,
+        dy: Array | None,
+        dstate: Pair | None = None,
+        *,
+        of: Any = None,
+        need_dx: bool,
+        flow: bool = False,
     ) -> tuple[Array | None, tuple[Array, Array]]: ...
     def backward(
-        self, dy: Array | None, dstate: Pair | None = None, *, of: Any = None, need_dx: bool = True
+        self,
+        dy: Array | None,
+        dstate: Pair | None = None,
+        *,
+        of: Any = None,
+        need_dx: bool = True,
+        flow: bool = False,
     ) -> tuple[Array | None, tuple[Array, Array]]:
         """Back-propagation through time of a training call; adds into the parameters' gradients.
 
@@ -57,6 +134,7 @@ class LSTM(Recurrent):
             dstate: gradients (dhn, dcn) of the final states, either or both None for zeros.
             of: a result of the call that is meant, where several wait; see `Module`.
             need_dx: False skips dx.
+            flow: also measure `flow`, on the CPU.
 
         Returns:
             dx like x (None without need_dx), and (dh0, dc0), each (L * D, B, H).
@@ -64,8 +142,9 @@ class LSTM(Recurrent):
         Raises:
             RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the
                 weights were written to since it was made.
-            TypeError, ValueError: an argument has the wrong dtype, shape or strides.
+            TypeError, ValueError: an argument has the wrong dtype, shape or strides, or flow is not on the
+                device.
         """
         dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
-        dx, dh0, dc0 = self._backward(dy, dhn, dcn, of, need_dx)
+        dx, dh0, dc0 = self._backward(dy, dhn, dcn, of, need_dx, flow)
         return dx, (dh0, dc0)

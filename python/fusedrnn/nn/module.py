@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
-from fusedrnn._core import torch_hints
+from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.arrays import asarray
 from fusedrnn._core.calls import Call, Calls
-from fusedrnn._core.parameter import FlatBuffer, Parameter, storages
+from fusedrnn._core.parameter import FlatBuffer, Parameter, storages, write
+from fusedrnn.nn.summary import summary
 
 Array = NDArray[Any]
 # A layer as the native training step has it: kind, options, parameters; see
@@ -77,6 +78,9 @@ class Module:
     **Threads.** A module serves one thread at a time in training; in eval mode any number of threads may call
     it at once.
 
+    **Freezing.** ``module.requires_grad_(False)``, or ``parameter.requires_grad = False``, and layers of this
+    package have no gradient of a parameter made, and optimizers pass over it.
+
     **Copies.** `copy.deepcopy` and `pickle` keep parameters, gradients, mode and random state; tapes stay
     behind.
 
@@ -97,8 +101,10 @@ class Module:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
+        if cls.__module__.startswith("fusedrnn."):
+            torch_hints.refuse(cls, kwargs, torch_hints.MODULE_OPTIONS)
         module = super().__new__(cls)
-        module.__dict__.update(training=True, _parameters={}, _modules={}, _buffers=(), _grads=(), _edits=0)
+        module.__dict__.update(training=True, _parameters={}, _modules={}, _edits=0)
         module.__dict__["_calls"] = Calls(cls.__name__)
         return module
 
@@ -164,6 +170,10 @@ class Module:
                 f"{name} is a parameter of this {type(self).__name__}, and {type(value).__name__} is none: "
                 f"use .{name}.data = array to write to it"
             )
+        elif name == "requires_grad":
+            raise AttributeError(
+                "a module has no requires_grad, its parameters have: .requires_grad_(False) freezes them all"
+            )
         else:
             self._modules.pop(name, None)
         object.__setattr__(self, name, value)
@@ -178,12 +188,18 @@ class Module:
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> Any:
-            torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.MODULE)
+            # Made when asked for: a deep stack has thousands of parameters to set.
+            if name in ("_buffers", "_grads"):
+                buffers, grads = storages(self._parameters.values())
+                self.__dict__.update(_buffers=buffers, _grads=grads)
+                return self.__dict__[name]
+            return torch_hints.missing(f"{type(self).__name__!r} object", name, torch_hints.MODULE)
 
     def _parameters_changed(self) -> None:
         """Another parameter object was set on this module: forget what was derived from the former one."""
-        buffers, grads = storages(self._parameters.values())
-        self.__dict__.update(_buffers=buffers, _grads=grads, _edits=self._edits + 1)
+        self.__dict__.pop("_buffers", None)
+        self.__dict__.pop("_grads", None)
+        self.__dict__["_edits"] = self._edits + 1
         self._calls.clear()
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -226,9 +242,10 @@ class Module:
     # -------------------------------------------------------------------------------------- modes, gradients
     def train(self: Self, mode: bool = True) -> Self:
         """Sets training mode, or eval mode with False, here and in all modules within; returns self."""
+        training = checks.flag("mode", mode)
         for module in self.modules():
-            module.training = bool(mode)
-            if not mode:
+            module.training = training
+            if not training:
                 module._calls.clear()
         return self
 
@@ -236,8 +253,15 @@ class Module:
         """Sets eval mode: no dropout, no tape, and tapes kept so far are dropped; returns self."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Sets the gradient of every parameter to zero."""
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Sets `requires_grad` of every parameter, False freezes them; returns self."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self, set_to_none: None = None) -> None:
+        """Sets the gradient of every parameter to zero. There is no `set_to_none`: they are arrays."""
+        torch_hints.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
         for module in self.modules():
             for grad in module._grads:
                 grad.fill(0)
@@ -262,6 +286,8 @@ class Module:
             ValueError: names are missing or unexpected (when strict), or arrays have the wrong shape or
                 dtype. The message lists them all. Nothing was written.
         """
+        checks.mapping("state_dict", state_dict, "a dict of arrays by name")
+        checks.flag("strict", strict)
         own = dict(self._all_parameters())
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
@@ -274,6 +300,7 @@ class Module:
         for name, parameter in own.items():
             if name not in state_dict:
                 continue
+            checks.require_no_mask(name, state_dict[name])
             array = asarray(state_dict[name], "cpu").copy()  # it may be a view of a parameter written below
             if array.shape != parameter.shape:
                 problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
@@ -283,8 +310,7 @@ class Module:
             arrays[name] = array
         if problems:
             raise ValueError(f"state_dict does not fit this {type(self).__name__}: " + "; ".join(problems))
-        for name, array in arrays.items():
-            own[name].data = array
+        write((own[name], array) for name, array in arrays.items())
         return KeyDifference(missing, unexpected)
 
     def random_state(self) -> dict[str, int]:
@@ -303,21 +329,21 @@ class Module:
         """Sets what `random_state` returned.
 
         Raises:
-            ValueError: the names are not those of this model's `random_state`, or a key is not in [0, 2**64);
-                nothing was written.
+            TypeError: a key is no int; ValueError: the names are not those of this model's `random_state`, or
+                a key is not in [0, 2**64); nothing was written.
         """
+        checks.mapping("state", state, "what random_state returned")
         own = {_dotted(name, "dropout_key"): module for name, module in self.named_modules()}
         expected = self.random_state()
         if set(state) != set(expected):
             raise ValueError(f"state must have the names {sorted(expected)}, it has {sorted(state)}")
         for name, key in state.items():
-            if not 0 <= int(key) < 2**64:
-                raise ValueError(f"state[{name!r}] must be in [0, 2**64), it is {key}")
+            checks.integer(f"state[{name!r}]", key, 0, 2**64 - 1)
         for name, key in state.items():
             own[name]._dropout_key = int(key)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_buffers", "_grads", "_calls", "_edits", "_compiled")
+        derived = ("_buffers", "_grads", "_calls", "_edits", "_compiled", "_turn", "_flow")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -328,6 +354,23 @@ class Module:
     def _describe(self) -> str:
         """The constructor's arguments, as text for `repr`."""
         return ""
+
+    def summary(self) -> str:
+        """A table for people: each module that has no parts, or parameters of its own, and what those take.
+
+        Parameters are counted once, however many modules share them. Gradients take as many bytes again.
+
+            print(fr.nn.Sequential(fr.nn.LSTM(3, 8), fr.nn.Last(), fr.nn.Linear(8, 1)).summary())
+        """
+        parts = self.named_modules()
+        rows = ((name, module) for name, module in parts if module._parameters or not module._modules)
+        return summary(
+            self,
+            (
+                (name, f"{type(m).__name__}({m._describe()})", iter(m._parameters.values()))
+                for name, m in rows
+            ),
+        )
 
     def __repr__(self) -> str:
         if not self._modules:

@@ -32,10 +32,17 @@ class RNN(SingleState):
         bidirectional: bool = False,
         *,
         nonlinearity: str = "tanh",
+        dropout_mode: str = "step",
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_dropout: float = 0.0,
+        recompute: int | str = 0,
         dtype: DTypeLike = np.float32,
         device: str = "cpu",
         precision: str = "ieee",
         algo: str = "auto",
+        init: str | tuple[str, int] = "torch",
+        forget_bias: float | None = None,
         seed: Seed = None,
     ) -> None:
         if str(bias) in variants("rnn"):  # PyTorch's fourth argument
@@ -44,7 +51,9 @@ class RNN(SingleState):
         self.nonlinearity = nonlinearity
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            dtype=dtype, device=device, precision=precision, algo=algo, seed=seed,
+            dropout_mode=dropout_mode, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            weight_dropout=weight_dropout, recompute=recompute, dtype=dtype, device=device,
+            precision=precision, algo=algo, init=init, forget_bias=forget_bias, seed=seed,
         )  # fmt: skip
 
     def _describe(self) -> str:

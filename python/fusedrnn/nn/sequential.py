@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fusedrnn._core import provided
+from fusedrnn._core import checks, provided
 from fusedrnn._core.calls import Call, unshared
 from fusedrnn._core.cells import CELLS
 from fusedrnn.functional.recurrent import pair, single
@@ -37,10 +38,16 @@ class Sequential(Module):
 
     Parts are named "0", "1", ...; ``len``, indexing and iteration work.
 
+    Attributes:
+        flow: how the gradient flowed in the newest backward or train_step with ``flow=True``: a list with an
+            entry for each layer that has one in `state`, see `Recurrent`; None before.
+
     Raises:
         TypeError: a layer is not a Module.
         ValueError: there is no layer, or layers differ in batch_first.
     """
+
+    flow: Any = None
 
     def __init__(self, *layers: Module) -> None:
         if not layers:
@@ -92,6 +99,7 @@ class Sequential(Module):
             ValueError: lengths or resets are given and no layer takes them, or `state` has not one entry
                 for each recurrent layer; and what the layers raise.
         """
+        checks.flag("return_state", return_state)
         given = {n: a for n, a in (("lengths", lengths), ("resets", resets)) if a is not None}
         for name in given:
             if name not in self.sequence_arguments:
@@ -121,8 +129,8 @@ class Sequential(Module):
                     result = layer(x, **options)
                     x = result[0] if isinstance(result, tuple) else result
                 steps.append((layer, layer._calls.newest))
-                if x is not before:  # what a layer of this package has made, no one else knows of
-                    unshared.array = x if defined_here(layer, "forward") else None
+                if x is not before:
+                    unshared.array = x if _makes_its_own(layer) else None
         finally:
             unshared.array = None
         if self.training:
@@ -131,35 +139,61 @@ class Sequential(Module):
             self._calls.record(0, steps, inputs, results, parts)
         return (x, final) if return_state else x
 
-    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Any:
+    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True, flow: bool = False) -> Any:
         """dx of the first layer from dy of the last; adds into the parameters' gradients.
 
         The final states are taken to have no influence on the loss, as in truncated back-propagation. With
-        need_dx False the first layer may skip dx, and None is returned.
+        need_dx False None is returned, and the first layer may skip dx: the first one, that is, with a
+        parameter that is not frozen, where backward ends then.
 
         Args:
             dy: gradient of y.
             of: a result of the call that is meant, where several wait; see `Module`. Layers are told which of
                 their calls belongs to it, so that one may come several times in the model.
             need_dx: False returns None.
+            flow: have recurrent layers measure how the gradient flows; `flow` is then theirs, of each layer
+                that has an entry in `state`, None of those that backward does not come to.
 
         Raises:
             RuntimeError: a layer has no tape, or its weights were written to since it was made, or several
                 calls wait and `of` does not say which is meant; and what else the layers raise.
+            ValueError: flow, and no layer of this Sequential is recurrent, or one has a backward of its own.
         """
+        checks.flag("need_dx", need_dx)
+        if checks.flag("flow", flow):
+            require_flow(self)
         call = self._calls.select(of)
+        if call is None and self._calls.unfinished:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: the last forward call raised half-way, so the tapes of its "
+                "layers are of different calls: call forward again"
+            )
         # Without a call of its own its layers were called one by one: each knows what it did last.
         steps = [(layer, None) for layer in self] if call is None else call.tape
         gradient: Any = dy
+        measured: list[Any] = []
+        first = 0 if need_dx or call is None else _first_to_train(layer for layer, _ in steps)
         for i, (layer, part) in reversed(list(enumerate(steps))):
+            if i < first:
+                if part is not None:
+                    layer._calls.took(part)
+                if flow and _is_stateful(layer):
+                    measured.append(keep_flow(layer, repeat(None)))
+                continue
             options: dict[str, Any] = {}
             if defined_here(layer, "backward"):
                 options = {"of": part} if part is not None else {}
-                if i == 0 and not need_dx:
+                if i == first and not need_dx:
                     options["need_dx"] = False
+                if flow and _is_stateful(layer):
+                    options["flow"] = True
             gradient = layer.backward(gradient, **options)
             if isinstance(gradient, tuple):
                 gradient = gradient[0]
+            if "flow" in options:
+                measured.append(layer.flow)
+        if flow:
+            self.__dict__["flow"] = measured[::-1]
         if call is not None:
             self._calls.took(call)
         return gradient if need_dx else None
@@ -172,6 +206,7 @@ class Sequential(Module):
         optimizer: Optimizer,
         clip_norm: float | None = None,
         *,
+        clip_value: float | None = None,
         skip_nonfinite: bool = False,
         lengths: Array | None = None,
         resets: Array | None = None,
@@ -179,6 +214,7 @@ class Sequential(Module):
         ignore_index: int | None = None,
         state: Sequence[Any] | None = None,
         return_state: bool = False,
+        flow: bool = False,
     ) -> Any:
         """One step of training, with the very bits of the separate calls:
 
@@ -196,13 +232,16 @@ class Sequential(Module):
             x: input of the first layer.
             y: target of the loss.
             loss: a function like those of `fusedrnn.losses`, or the name of one, "mse" say; it returns the
-                loss and its gradient. It gets mask and ignore_index only where they are not None.
+                loss and its gradient. It gets mask and ignore_index only where they are not None. Or one of
+                the objects there, which have more options: ``fr.losses.CrossEntropy(label_smoothing=0.1)``.
             optimizer: of this model's parameters.
             clip_norm: gradients are scaled down to this global norm if theirs is larger.
+            clip_value: gradients are clamped to [-clip_value, clip_value]; not with clip_norm.
             skip_nonfinite: leave everything as it is, but for gradients, if the norm is not finite.
             lengths, resets, state, return_state: as `forward`; with return_state the result is
                 ``(loss, norm, final states)``, and passing those on as the next call's `state` carries a
                 text or a signal over (truncated back-propagation through time).
+            flow: also measure `flow`, on the CPU.
 
         On a CUDA device arrays are there, but for lengths and resets, which may be NumPy arrays. A call that
         is like an earlier one waits for nothing, and from the third on is a graph that the device runs as a
@@ -220,7 +259,8 @@ class Sequential(Module):
 
         Raises:
             RuntimeError: the model is in eval mode, or a call that is unlike all before it is being captured;
-                ValueError: the loss has no such name; and what the parts raise.
+                ValueError: the loss has no such name, or flow on a CUDA device or without a recurrent layer;
+                and what the parts raise.
         """
         return provided.train_step(
             self,
@@ -229,6 +269,7 @@ class Sequential(Module):
             loss,
             optimizer,
             clip_norm,
+            clip_value=clip_value,
             skip_nonfinite=skip_nonfinite,
             lengths=lengths,
             resets=resets,
@@ -236,11 +277,49 @@ class Sequential(Module):
             ignore_index=ignore_index,
             state=state,
             return_state=return_state,
+            flow=flow,
         )
 
     def _stateful(self) -> list[Module]:
         """The layers that have an entry in `state`."""
-        return [a for a in self if isinstance(a, Recurrent) or (isinstance(a, Sequential) and a._stateful())]
+        return [layer for layer in self if _is_stateful(layer)]
+
+
+def require_flow(model: Sequential) -> None:
+    """Raises ValueError unless a layer has a gradient flow, and it can be measured."""
+    if not model._stateful():
+        raise ValueError("flow must be False, it is True: no layer of this Sequential itself is recurrent")
+    for part in (model, *model._stateful()):
+        if not defined_here(part, "backward"):
+            raise ValueError(
+                f"flow must be False with a {type(part).__name__}, it is True: its backward is of its own"
+            )
+        if part is not model and isinstance(part, Sequential):
+            require_flow(part)
+    if any(p.device != "cpu" for p in model.parameters()):
+        raise ValueError(
+            "flow must be False on a CUDA device, it is True: it is not on CUDA yet, use device='cpu'"
+        )
+
+
+def _is_stateful(layer: Module) -> bool:
+    """Whether it is recurrent, or a Sequential that holds a recurrent layer."""
+    return isinstance(layer, Recurrent) or (isinstance(layer, Sequential) and bool(layer._stateful()))
+
+
+def keep_flow(layer: Module, norms: Iterator[Any]) -> Any:
+    """Has a layer keep its gradient flow, and those within theirs; returns it.
+
+    Args:
+        layer: recurrent, or a Sequential.
+        norms: of each recurrent layer within, None where nothing was measured, in the order of backward.
+    """
+    if isinstance(layer, Recurrent):
+        layer._keep_flow(next(norms))
+        return layer.flow
+    parts = layer._stateful()  # type: ignore[attr-defined]
+    layer.__dict__["flow"] = [keep_flow(part, norms) for part in reversed(parts)][::-1]
+    return layer.__dict__["flow"]
 
 
 def check_states(model: Sequential, state: Any) -> None:
@@ -287,6 +366,27 @@ def defined_here(layer: Module, name: str) -> bool:
     """Whether a method of the layer is this package's, not one that a user has put in its place."""
     method = getattr(type(layer), name)
     return name not in layer.__dict__ and method.__module__.startswith("fusedrnn.")
+
+
+def _first_to_train(layers: Iterable[Module]) -> int:
+    """The place of the first layer whose backward has anything to add: a user's own may do as it likes."""
+    place = -1
+    for layer in layers:
+        place += 1
+        own = all(defined_here(part, "backward") for part in layer.modules())
+        if not own or any(p.requires_grad for p in layer.parameters()):
+            break
+    return place
+
+
+def _makes_its_own(layer: Module) -> bool:
+    """Whether a layer makes what it returns and lets go of it, or the last one within that does something.
+
+    A layer of the user's own may keep its result, and write to it when it is called again.
+    """
+    if not defined_here(layer, "forward"):
+        return False
+    return not isinstance(layer, Sequential) or all(_makes_its_own(part) for part in layer)
 
 
 def _flattened(states: Any) -> list[Any]:

@@ -1,11 +1,13 @@
 """Optimizers with PyTorch's update rules and parameter groups, gradient clipping, learning rate schedules.
 
-optimizer = fr.optim.Adam(model.parameters(), lr=1e-3)
-schedule = fr.optim.schedules.warmup(fr.optim.schedules.cosine(1e-3, 10_000), 500)
-for step in range(10_500):
-    ...
-    optimizer.lr = schedule(step)
-    norm = optimizer.step(clip_norm=1.0)
+    optimizer = fr.optim.Adam(model.parameters(), lr=1e-3)
+    schedule = fr.optim.schedules.warmup(fr.optim.schedules.cosine(1e-3, 10_000), 500)
+    for step in range(10_500):
+        ...
+        optimizer.lr = schedule(step)
+        norm = optimizer.step(clip_norm=1.0)
+
+Setting an optimizer's `lr` sets that of each of its groups.
 """
 
 from __future__ import annotations

@@ -51,13 +51,19 @@ class Counters:
             self._lr_there = lr
         return self._lr, self._steps
 
-    def mark_captured(self) -> None:
-        """Updates are made from now on whenever a caller's graph is launched."""
-        self._replayed = True
+    def update(self) -> int | None:
+        """Before an update is enqueued: returns the updates so far where the host knows them.
 
-    def updated(self, may_skip: bool) -> None:
-        """An update was enqueued, which the device skips, if it may, where gradients are not finite."""
-        self._known = None if may_skip or self._known is None else self._known + 1
+        From now on it does not, so that nothing is wrong if the next instruction is never reached.
+        """
+        known, self._known = self._known, None
+        if _native.capturing():  # updates are made from now on whenever a caller's graph is launched
+            self._replayed = True
+        return known
+
+    def updated(self, known: int | None) -> None:
+        """An update was enqueued after so many, None where the device may skip it or more are unknown."""
+        self._known = None if known is None else known + 1
 
 
 class DeviceGroup(dict[str, Any]):

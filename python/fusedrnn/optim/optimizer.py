@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.parameter import Parameter, host_copy, on_host, storages, store, zeros_for
+from fusedrnn.functional.optim import clip_by_value_
 from fusedrnn.functional.rules import RULES, check_count, check_scalars
-from fusedrnn.optim.device_group import DeviceGroup
+from fusedrnn.optim.device_group import Counters, DeviceGroup
 from fusedrnn.optim.segment_table import (
     Table,
     build_tables,
     require_no_module,
     require_one_device,
+    require_order,
     storage_key,
     unique_parameters,
 )
@@ -31,15 +34,20 @@ class Optimizer:
     """Base of the optimizers: `Adam`, `AdamW`, `RMSprop`, `Adagrad`, `SGD`.
 
     Args:
-        params: parameters, or dicts with the parameters of a group under "params" and its own options
-            beside them, as in ``[{"params": a}, {"params": b, "lr": 1e-4}]``. A parameter given twice in a
-            group counts once.
+        params: parameters, or pairs of a name and a parameter (``model.named_parameters()``), or dicts with
+            either of a group under "params" and its own options beside them, as in ``[{"params": a},
+            {"params": b, "lr": 1e-4}]``. A parameter given twice in a group counts once.
         defaults: options of the groups that have none of their own.
 
     Attributes:
         param_groups: list of dicts: "params", "step" (updates so far) and the options, which may be changed
             at any time.
         state: by parameter, a dict of arrays by PyTorch's names, made at the first step, where it is.
+
+    A gradient of zeros is a gradient: momentum, averages and weight decay act on a parameter that no backward
+    reached, where PyTorch passes over a gradient of None. What is written to ``p.grad`` always counts, unless
+    the parameter is frozen (``requires_grad`` is False): then nothing acts on it. A group's "step" counts the
+    updates of those that are not; a group of frozen ones makes none.
 
     All parameters are on one device. On a CUDA device a step is two kernels for all parameters of a group (of
     one dtype and up to 512), and waits for nothing: learning rate and step are read in its memory, and there
@@ -51,6 +59,12 @@ class Optimizer:
     """
 
     kind: ClassVar[str]  # of functional.rules.RULES
+    _derived: ClassVar[frozenset[str]] = frozenset()  # states that `_initial` makes of others
+    _added: ClassVar[Mapping[str, Any]] = {}  # options that old files lack, and what those then mean
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        torch_hints.refuse(cls, kwargs, torch_hints.OPTIMIZER_OPTIONS)
+        return super().__new__(cls)
 
     def __init__(
         self, params: Iterable[Parameter] | Iterable[Mapping[str, Any]], defaults: dict[str, Any]
@@ -61,17 +75,21 @@ class Optimizer:
                 "put it in a list"
             )
         require_no_module(params)
+        require_order(params)
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Array]] = {}
-        self._tables: list[list[Table]] | None = None
-        given: list[Any] = list(params)
+        self._names: dict[Parameter, str] = {}  # those given with parameters
+        self._tables: list[list[Table]] | None = None  # of the parameters that are trained
+        self._flips, self._trained = -1, ()  # what `_ready` has seen
+        given = checks.several("params", params, "parameters, or dicts with them")
         if not given:
             raise ValueError("params must be at least one parameter, there is none")
         if not any(isinstance(g, Mapping) for g in given):
             given = [{"params": given}]
+        taken: set[Any] = set()
         for group in given:
-            self.add_param_group(group)
+            self._add_param_group(group, taken)
 
     # ----------------------------------------------------------------------------------- what a rule is told
     def _options(self, group: Group) -> dict[str, Any]:
@@ -94,6 +112,10 @@ class Optimizer:
     # --------------------------------------------------------------------------------------------- groups
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Adds a group like those the constructor takes."""
+        self._add_param_group(group, {storage_key(p) for other in self.param_groups for p in other["params"]})
+
+    def _add_param_group(self, group: Mapping[str, Any], taken: set[Any]) -> None:
+        """The same; the parameters in `taken` are in groups already, and it is told of the new ones."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(
                 f"params must be all parameters or all dicts with 'params', one is {type(group).__name__}"
@@ -103,16 +125,31 @@ class Optimizer:
             raise ValueError(
                 f"a parameter group may have the options {sorted(self.defaults)}, it has {sorted(unknown)}"
             )
-        unique = unique_parameters(group["params"])
-        taken = {storage_key(p) for other in self.param_groups for p in other["params"]}
+        unique = self._named(group["params"])
         for p in unique:
             if storage_key(p) in taken:
                 raise ValueError(f"a parameter may be in one group only, {p.name!r} is in two")
+            taken.add(storage_key(p))
         complete: Group = {**self.defaults, **group, "params": unique, "step": 0}
         self._check(complete)
-        require_one_device([p for other in (*self.param_groups, complete) for p in other["params"][:1]])
+        others: list[Parameter] = next(
+            (other["params"] for other in self.param_groups if other["params"]), []
+        )
+        require_one_device([*others[:1], *unique[:1]])
         self.param_groups.append(_placed(complete))
         self._tables = None
+
+    def _named(self, params: Any) -> list[Parameter]:
+        """The parameters, each once, and their names remembered where pairs are given."""
+        require_no_module(params)
+        require_order(params)
+        given = [params] if isinstance(params, Parameter) else checks.several("params", params, "parameters")
+        for i, pair in enumerate(given):
+            if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str):
+                given[i] = pair[1]
+                if isinstance(pair[1], Parameter):
+                    self._names[pair[1]] = pair[0]
+        return unique_parameters(given)
 
     @property
     def lr(self) -> float:
@@ -137,29 +174,40 @@ class Optimizer:
                 group.counters.arrays(float(value))  # for graphs that are launched without a call of ours
 
     # ----------------------------------------------------------------------------------------------- step
-    def zero_grad(self) -> None:
-        """Sets the gradients of all parameters to zero."""
+    def zero_grad(self, set_to_none: None = None) -> None:
+        """Sets the gradients of all parameters to zero. There is no `set_to_none`: they are arrays."""
+        torch_hints.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
         for grad in storages(p for group in self.param_groups for p in group["params"])[1]:
             grad.fill(0)
 
-    def step(self, clip_norm: float | None = None, skip_nonfinite: bool = False) -> Any:
+    def step(
+        self,
+        clip_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        *,
+        clip_value: float | None = None,
+    ) -> Any:
         """Updates every parameter from its gradient, in one pass; the gradients stay as they are.
 
         Args:
             clip_norm: scale gradients by min(1, clip_norm / (norm + 1e-6)) on their way into the update,
                 norm being that of all gradients together (Pascanu et al. 2013).
             skip_nonfinite: if the norm is infinite or NaN, change nothing and do not count the step.
+            clip_value: clamp every element of the gradients to [-clip_value, clip_value] first, in place, as
+                `clip_grad_value_` does: infinite ones become finite, NaN stays. Not with clip_norm.
 
         Returns:
             The norm before clipping, None without clip_norm. `math.inf` has it measured and clips nothing.
             A float, or of parameters on a CUDA device a `DeviceArray` without axes: ``float(norm)`` waits.
 
         Raises:
-            ValueError: clip_norm is negative or NaN, or an option of a group is out of its range; nothing
-                is changed then.
+            ValueError: clip_norm or clip_value is negative or NaN, both are given, or an option of a group is
+                out of its range; nothing is changed then.
         """
-        self._check_clip(clip_norm)
+        self._check_clip(clip_norm, clip_value)
+        checks.flag("skip_nonfinite", skip_nonfinite)
         for group in self.param_groups:
+            self._require_known(group)
             self._check(group)
         tables = self._prepared()
         updates = [
@@ -167,33 +215,43 @@ class Optimizer:
             for group, group_tables in zip(self.param_groups, tables, strict=True)
             for table in group_tables
         ]
-        norm = None
-        on_device = any(isinstance(group, DeviceGroup) for group in self.param_groups)
-        if clip_norm is not None or skip_nonfinite or on_device:
-            unclipped = math.inf if skip_nonfinite else None
-            norm = _native.clipped_update(
-                updates, unclipped if clip_norm is None else float(clip_norm), skip_nonfinite
-            )
-            if skip_nonfinite and not on_device and not math.isfinite(norm):
-                return None if clip_norm is None else norm
-        else:
-            for segments, scalars, step, _ in updates:
-                _native.optimizer_step(segments, scalars, step, None)
-        self._count_step(tables, may_skip=skip_nonfinite)
+        unclipped = math.inf if skip_nonfinite else None
+        max_norm = unclipped if clip_norm is None else float(clip_norm)
+        if clip_value is not None:
+            trained = (p for own in tables for table in own for p in table.params)
+            clip_by_value_([p.grad for p in trained], clip_value)
+        if not updates:  # all are frozen
+            return None if clip_norm is None else 0.0
+        counted, device_steps = self._counted(tables), self._device_steps(tables)
+        norm = _native.clipped_update(updates, max_norm, skip_nonfinite, counted)
+        self._device_updated(device_steps, may_skip=skip_nonfinite)
         return None if clip_norm is None else norm
 
-    def _count_step(self, tables: list[list[Table]], may_skip: bool) -> None:
-        """Counts an update of all groups, which a device skips, if it may, where gradients are not finite."""
-        for group, group_tables in zip(self.param_groups, tables, strict=True):
-            if isinstance(group, DeviceGroup):
-                if _native.capturing():
-                    group.counters.mark_captured()
-                else:
-                    group.counters.updated(may_skip)
-            else:
-                group["step"] += 1
+    def _counted(self, tables: list[list[Table]]) -> list[tuple[dict[str, Any], str]]:
+        """What the native call that updates all groups counts: updates on the host, and writes to buffers."""
+        places: list[tuple[dict[str, Any], str]] = [
+            (group, "step")
+            for group, own in zip(self.param_groups, tables, strict=True)
+            if own and not isinstance(group, DeviceGroup)
+        ]
+        for group_tables in tables:
             for table in group_tables:
-                table.touch()
+                places += table.counted()
+        return places
+
+    def _device_steps(self, tables: list[list[Table]]) -> list[tuple[Counters, int | None]]:
+        """The counters of groups on a device, with the updates so far, before another; `Counters.update`."""
+        return [
+            (group.counters, group.counters.update())
+            for group, own in zip(self.param_groups, tables, strict=True)
+            if own and isinstance(group, DeviceGroup)
+        ]
+
+    @staticmethod
+    def _device_updated(steps: list[tuple[Counters, int | None]], may_skip: bool) -> None:
+        """Counts an update after `_device_steps`, which a device may skip."""
+        for counters, known in steps:
+            counters.updated(None if may_skip else known)
 
     def _update_args(self, group: Group) -> tuple[dict[str, float], int, tuple[Array, Array] | None]:
         """What the next update of a group is told: scalars, its number and, on a device, where that is."""
@@ -201,44 +259,72 @@ class Optimizer:
             return self._scalars(group), 1, group.counters.arrays(float(group["lr"]))
         return self._scalars(group), check_count(group["step"]) + 1, None
 
+    def _require_known(self, group: Group) -> None:
+        """Raises ValueError where a group has an option that no rule reads."""
+        if len(group) > len(self.defaults) + 2:
+            unknown = sorted(set(group) - {*self.defaults, "params", "step"})
+            raise ValueError(
+                f"a parameter group may have the options {sorted(self.defaults)}, it has {unknown}"
+            )
+
     def _plain(self) -> bool:
         """Whether `step` is the one above, so that a training step may make its native calls itself."""
         return type(self).step is Optimizer.step and "step" not in self.__dict__
 
     @staticmethod
-    def _check_clip(clip_norm: Any) -> None:
-        if clip_norm is not None and not isinstance(clip_norm, numbers.Real):
-            raise TypeError(f"clip_norm must be None or a number, it is of type {type(clip_norm).__name__}")
-        if clip_norm is not None and not float(clip_norm) >= 0:
-            raise ValueError(f"clip_norm must be None or at least 0, it is {clip_norm}")
+    def _check_clip(clip_norm: Any, clip_value: Any) -> None:
+        for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, numbers.Real)):
+                raise TypeError(f"{name} must be None or a number, it is of type {type(limit).__name__}")
+            if limit is not None and not checks.real(name, limit) >= 0:
+                raise ValueError(f"{name} must be None or at least 0, it is {limit}")
+        if clip_norm is not None and clip_value is not None:
+            raise ValueError(
+                f"clip_value must be None with clip_norm, it is {clip_value}: for both, call "
+                "clip_grad_value_ before the step"
+            )
 
     def _prepared(self) -> list[list[Table]]:
         """The groups' segment tables, built again where parameters have moved or a rule's states changed."""
         names = [self._states(group) for group in self.param_groups]
-        if self._tables is None or any(
-            not table.fits(wanted)
-            for wanted, tables in zip(names, self._tables, strict=True)
-            for table in tables
+        known = self._ready()
+        if known is None or any(
+            not table.fits(wanted) for wanted, tables in zip(names, known, strict=True) for table in tables
         ):
-            self._tables = [
-                build_tables(self.kind, group["params"], wanted, self._state)
+            self._tables = known = [
+                build_tables(self.kind, [p for p in group["params"] if p.requires_grad], wanted, self._state)
                 for group, wanted in zip(self.param_groups, names, strict=True)
             ]
+        return known
+
+    def _ready(self) -> list[list[Table]] | None:
+        """The tables, None where there are none yet or other parameters are frozen now."""
+        if self._flips != Parameter._flips:
+            trained = tuple(p.requires_grad for group in self.param_groups for p in group["params"])
+            if trained != self._trained:
+                self._tables = None
+            self._flips, self._trained = Parameter._flips, trained
         return self._tables
 
     def _state(self, p: Parameter, name: str) -> Array:
-        """State `name` of a parameter, made of zeros if there is none yet."""
+        """State `name` of a parameter, made if there is none yet."""
         state = self.state.setdefault(p, {})
         if name not in state:
-            state[name] = zeros_for(p)
+            state[name] = self._initial(p, name)
         return state[name]
+
+    def _initial(self, p: Parameter, name: str) -> Array:
+        """What a state begins as, on the parameter's device."""
+        zeros: Array = zeros_for(p)
+        return zeros
 
     # -------------------------------------------------------------------------------- saving and loading
     def state_dict(self) -> dict[str, Any]:
         """A copy of all states and options, structured as PyTorch's, arrays being NumPy's.
 
         ``{"state": {index: {"step": n, name: array}}, "param_groups": [{"params": [index], option: value}]}``
-        with parameters numbered through all groups.
+        with parameters numbered through all groups. A group's "param_names", those that its parameters were
+        given with, else their own, are compared when it is loaded.
         """
         state: dict[int, dict[str, Any]] = {}
         groups = []
@@ -252,7 +338,8 @@ class Optimizer:
                     state[index] = {"step": group["step"], **arrays}
                 index += 1
             options = {name: value for name, value in group.items() if name not in ("params", "step")}
-            groups.append({"params": list(range(first, index)), **options})
+            names = [self._names.get(p, p.name) for p in group["params"]]
+            groups.append({"params": list(range(first, index)), **options, "param_names": names})
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -264,6 +351,7 @@ class Optimizer:
             ValueError, TypeError: groups, options, names, shapes or dtypes do not fit; the message names
                 what. Nothing is changed then.
         """
+        checks.mapping("state_dict", state_dict, "what state_dict returned")
         saved = state_dict.get("param_groups"), state_dict.get("state")
         if not isinstance(saved[0], (list, tuple)) or not isinstance(saved[1], Mapping):
             raise ValueError("state_dict must have the list 'param_groups' and the dict 'state'")
@@ -271,18 +359,19 @@ class Optimizer:
             raise ValueError(
                 f"state_dict must have {len(self.param_groups)} parameter groups, it has {len(saved[0])}"
             )
-        states = {int(key): value for key, value in saved[1].items()}
+        states = {_number(key): value for key, value in saved[1].items()}
         groups: list[Group] = []
         loaded: dict[Parameter, dict[str, Array]] = {}
         for i, (group, new) in enumerate(zip(self.param_groups, saved[0], strict=True)):
             options = self._loaded_options(group, new, f"state_dict['param_groups'][{i}]")
             steps = set()
             for p, key in zip(group["params"], new["params"], strict=True):
-                entry = dict(states.pop(int(key), {}))
-                step = int(entry.pop("step", 0))
+                label = f"state_dict['state'][{key!r}]"
+                entry = dict(checks.mapping(label, states.pop(_number(key), {}), "a dict of arrays by name"))
+                step = checks.integer(f"{label}['step']", entry.pop("step", 0), -(2**63))
                 steps.add(step)
                 names = self._states(options) if step > 0 else ()
-                loaded[p] = _loaded_arrays(p, entry, names, f"state_dict['state'][{key}]")
+                loaded[p] = _loaded_arrays(p, entry, names, self._derived, label)
             if len(steps) > 1 or min(steps, default=0) < 0:
                 raise ValueError(f"step must be one number >= 0 in all of group {i}, it is {sorted(steps)}")
             groups.append({**options, "step": steps.pop() if steps else 0})
@@ -290,25 +379,36 @@ class Optimizer:
             raise ValueError(
                 f"state_dict['state'] must have parameters 0..{len(loaded) - 1}, has {set(states)}"
             )
-        for group, new in zip(self.param_groups, groups, strict=True):
-            group.update(new)
-        self.state = {p: arrays for p, arrays in loaded.items() if arrays}
-        self._tables = None
+        # At once, so that Ctrl-C leaves all of the old or has all of the new.
+        self.__dict__.update(
+            param_groups=[_placed(dict(group)) for group in groups],
+            state={p: arrays for p, arrays in loaded.items() if arrays},
+            _tables=None,
+        )
 
     def _loaded_options(self, group: Group, new: Mapping[str, Any], label: str) -> Group:
         """The group with the options of `new`, checked."""
-        if set(new) != {*self.defaults, "params"}:
+        checks.mapping(label, new, "a dict of options")
+        new = {**self._added, **new}
+        if set(new) - {"param_names"} != {*self.defaults, "params"}:
             raise ValueError(
                 f"{label} must have the options {sorted(self.defaults)} and 'params', it has {sorted(new)}"
             )
-        if len(new["params"]) != len(group["params"]):
+        numbers = checks.several(f"{label}['params']", new["params"], "numbers of parameters")
+        if len(numbers) != len(group["params"]):
             raise ValueError(
                 f"{label} must have {len(group['params'])} parameters, it has {len(new['params'])}"
+            )
+        own = [self._names.get(p, p.name) for p in group["params"]]
+        names = list(new.get("param_names", own))
+        if names != own:
+            raise ValueError(
+                f"{label}['param_names'] must be {own}, they are {names}: parameters are in another order"
             )
         options = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in new.items()
-            if name != "params"
+            if name not in ("params", "param_names")
         }
         checked = {**group, **options}
         self._check(checked)
@@ -317,11 +417,12 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """Arrays in host memory; parameters know where to bring them back to."""
         state = {p: {name: on_host(a) for name, a in own.items()} for p, own in self.state.items()}
-        return {**self.__dict__, "_tables": None, "state": state}
+        return {**self.__dict__, "_tables": None, "_flips": -1, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.param_groups = [_placed(group) for group in self.param_groups]
+        self.__dict__.update({"_names": {}, "_flips": -1, "_trained": (), **state})
+        self.defaults = {**self._added, **self.defaults}
+        self.param_groups = [_placed({**self._added, **group}) for group in self.param_groups]
         for p, own in self.state.items():
             if p.device != "cpu":
                 own.update({name: _beside(p, array) for name, array in own.items()})
@@ -334,15 +435,27 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(groups)})"
 
 
+def _number(key: Any) -> int:
+    """The number of a parameter in a state dict, or its decimal text."""
+    if isinstance(key, str) and key.isascii() and key.isdigit():
+        return int(key)
+    return checks.integer("a key of state_dict['state']", key)
+
+
 def _loaded_arrays(
-    p: Parameter, entry: dict[str, Any], names: tuple[str | None, ...], label: str
+    p: Parameter,
+    entry: dict[str, Any],
+    names: tuple[str | None, ...],
+    derived: frozenset[str],
+    label: str,
 ) -> dict[str, Array]:
-    """Copies of a parameter's saved states, which must be those that `names` says."""
+    """Copies of a parameter's saved states: those that `names` says, of which `derived` may be missing."""
     expected = {name for name in names if name is not None}
-    if set(entry) != expected:
+    if not expected - derived <= set(entry) <= expected:
         raise ValueError(f"{label} must have {sorted(expected)}, it has {sorted(entry)}")
     arrays = {}
     for name, value in entry.items():
+        checks.require_no_mask(f"{label}['{name}']", value)
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{label}['{name}'] must be a NumPy array, it is a {type(value).__name__}")
         if value.dtype != p.dtype:

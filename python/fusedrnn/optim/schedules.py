@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from fusedrnn._core import checks
 from fusedrnn.functional.rules import check_range
 
 Schedule = Callable[[int], float]
 
 
 def _check_steps(name: str, steps: int) -> None:
-    if not (math.isfinite(steps) and steps >= 1):
+    if not (math.isfinite(checks.real(name, steps)) and steps >= 1):
         raise ValueError(f"{name} must be at least 1, it is {steps}")
 
 
@@ -66,8 +67,8 @@ def warmup(schedule: Schedule | float, steps: int) -> Schedule:
     if callable(schedule):
         after = schedule
     else:
+        check_range("schedule", schedule)
         lr = float(schedule)
-        check_range("schedule", lr)
 
         def after(step: int) -> float:
             return lr

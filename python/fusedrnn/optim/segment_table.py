@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn._core import checks
 from fusedrnn._core.parameter import FlatBuffer, Parameter
 
 Array = NDArray[Any]
@@ -25,7 +26,8 @@ def unique_parameters(params: Iterable[Parameter] | Parameter) -> list[Parameter
         TypeError: one is no `Parameter`; ValueError: they are on different devices.
     """
     require_no_module(params)
-    given = [params] if isinstance(params, Parameter) else list(params)
+    require_order(params)
+    given = [params] if isinstance(params, Parameter) else checks.several("params", params, "parameters")
     for p in given:
         if not isinstance(p, Parameter):
             raise TypeError(f"params must be fusedrnn.nn parameters, one is of type {type(p).__name__}")
@@ -38,6 +40,12 @@ def require_no_module(params: Any) -> None:
     if hasattr(params, "parameters"):
         name = type(params).__name__
         raise TypeError(f"params must be an iterable of parameters, it is a {name}: use its parameters()")
+
+
+def require_order(params: Any) -> None:
+    """TypeError for a set, whose order differs from process to process, and with it a state's."""
+    if isinstance(params, (set, frozenset)):
+        raise TypeError("params must have an order, and a set has none: use a list")
 
 
 def require_one_device(params: Sequence[Parameter]) -> None:
@@ -61,10 +69,9 @@ class Table:
         state: Callable[[Parameter, str], Array],
     ) -> None:
         self._names = names
-        self._params = list(params)
+        self.params = list(params)
         self._storages = [p._buffer for p in params]
         self._buffers: list[FlatBuffer] = list({id(storage): storage for storage in self._storages}.values())
-        self._on_device = any(buffer.device == "cuda" for buffer in self._buffers)
         self.segments = _native.Segments(
             kind,
             [
@@ -79,15 +86,11 @@ class Table:
 
     def fits(self, names: tuple[str | None, ...]) -> bool:
         """Whether the table still describes its parameters, for a rule that keeps the states `names`."""
-        return names == self._names and [p._buffer for p in self._params] == self._storages
+        return names == self._names and [p._buffer for p in self.params] == self._storages
 
-    def touch(self) -> None:
-        """Counts a write to every buffer involved."""
-        for buffer in self._buffers:  # not through its method: there may be hundreds
-            buffer.version += 1
-        if self._on_device and _native.capturing():
-            for buffer in self._buffers:
-                buffer.replayed = True
+    def counted(self) -> list[tuple[dict[str, Any], str]]:
+        """What a native call that is about to write to the parameters counts with it."""
+        return [buffer.counted() for buffer in self._buffers]
 
 
 def build_tables(

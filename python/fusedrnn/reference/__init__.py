@@ -4,6 +4,18 @@ It is what the kernels are tested against, so it is written for clarity, takes a
 and needs nothing built.
 """
 
+from fusedrnn.reference.activations import (
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
 from fusedrnn.reference.layers import (
     dropout,
     embedding_backward,
@@ -15,7 +27,15 @@ from fusedrnn.reference.layers import (
     linear_backward,
     linear_forward,
 )
-from fusedrnn.reference.losses import binary_cross_entropy, cross_entropy, mse
+from fusedrnn.reference.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    huber,
+    l1,
+    mse,
+    nll,
+    smooth_l1,
+)
 from fusedrnn.reference.optim import (
     adagrad_,
     adam_,
@@ -48,18 +68,32 @@ __all__ = [
     "global_norm",
     "gru_backward",
     "gru_forward",
+    "huber",
+    "l1",
     "last_backward",
     "last_forward",
     "layer_norm_backward",
     "layer_norm_forward",
     "linear_backward",
     "linear_forward",
+    "log_softmax",
+    "log_softmax_backward",
     "lstm_backward",
     "lstm_forward",
     "mse",
+    "nll",
     "pack_weights",
+    "relu",
+    "relu_backward",
     "rmsprop_",
     "rnn_backward",
     "rnn_forward",
     "sgd_",
+    "sigmoid",
+    "sigmoid_backward",
+    "smooth_l1",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
 ]

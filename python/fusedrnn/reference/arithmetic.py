@@ -41,9 +41,9 @@ def relu(x: Array) -> Array:
     return np.where(x.real <= 0, x.dtype.type(0), x)
 
 
-def relu_grad(y: Array) -> Array:
-    """Derivative of `relu`, from its value y: 0 at 0."""
-    dx: Array = np.where(y.real <= 0, y.dtype.type(0), y.dtype.type(1))
+def relu_backward(y: Array, dy: Array) -> Array:
+    """Gradient of `relu`, from its value y: 0 where y is 0, whatever dy is there."""
+    dx: Array = np.where(y.real <= 0, dy.dtype.type(0), dy)
     return dx
 
 

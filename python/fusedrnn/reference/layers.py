@@ -7,26 +7,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.philox import drop
+from fusedrnn.reference.rounding import multiply_operands
 
 Array = NDArray[Any]
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
+def linear_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    precision: str = "ieee",
+    arithmetic: Arithmetic = NUMPY,
+) -> Array:
     """y = x W^T + b: x (..., in), weight (out, in), bias (out,) -> y (..., out)."""
-    y: Array = x @ weight.T
+    rows = x.reshape(-1, weight.shape[1])
+    y = _product(rows, weight.T, precision, arithmetic).reshape(*x.shape[:-1], len(weight))
     if bias is not None:
         y += bias
     return y
 
 
 def linear_backward(
-    dy: Array, x: Array, weight: Array, *, bias: bool = True, need_dx: bool = True
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    bias: bool = True,
+    need_dx: bool = True,
+    precision: str = "ieee",
+    arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array | None, Array, Array | None]:
     """dx shaped like x (None without need_dx), dweight (out, in), dbias (out,) or None."""
     dy_rows, x_rows = dy.reshape(-1, weight.shape[0]), x.reshape(-1, weight.shape[1])
-    dx = dy @ weight if need_dx else None
-    return dx, dy_rows.T @ x_rows, dy_rows.sum(axis=0) if bias else None
+    dx = _product(dy_rows, weight, precision, arithmetic).reshape(x.shape) if need_dx else None
+    dweight = _product(dy_rows.T, x_rows, precision, arithmetic)
+    return dx, dweight, dy_rows.sum(axis=0) if bias else None
+
+
+def _product(a: Array, b: Array, precision: str, arithmetic: Arithmetic) -> Array:
+    """a b of operands rounded as a precision rounds them."""
+    zero = np.zeros((len(a), b.shape[1]), a.dtype)
+    a, b = arithmetic.operand(a, precision), arithmetic.operand(b, precision)
+    return multiply_operands(arithmetic.add_product, zero, a, b, precision)
 
 
 def embedding_forward(ids: Array, weight: Array) -> Array:
@@ -52,10 +77,10 @@ def layer_norm_forward(
 ) -> tuple[Array, Array, Array]:
     """Normalises the last axis (Ba et al. 2016, variance over n) -> y, mean and 1 / sqrt(variance + eps).
 
-    The two statistics have the shape of x without its last axis.
+    The two statistics have the shape of x without its last axis; mean is float64 for float32, too.
     """
-    mean = x.mean(axis=-1)
-    centred = x - mean[..., None]
+    mean = x.mean(axis=-1, dtype=np.result_type(x, np.float64))
+    centred = (x - mean[..., None]).astype(x.dtype)
     rstd = 1 / np.sqrt((centred * centred).mean(axis=-1) + x.dtype.type(eps))
     y = centred * rstd[..., None]
     y = y if weight is None else y * weight
@@ -66,7 +91,7 @@ def layer_norm_backward(
     dy: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
 ) -> tuple[Array, Array, Array]:
     """dx, dweight (width,), dbias (width,); weight None stands for ones."""
-    normalised = (x - mean[..., None]) * rstd[..., None]
+    normalised = (x - mean[..., None]).astype(x.dtype) * rstd[..., None]
     leading = tuple(range(x.ndim - 1))
     dn = dy if weight is None else dy * weight
     projected = (

@@ -21,25 +21,43 @@ def _gradient(param: Array, grad: Array, weight_decay: float, clip_factor: float
     return grad + param.dtype.type(weight_decay) * param if weight_decay else grad
 
 
+def _mean(mean: Array, g: Array, keep: float) -> Array:
+    """keep mean + (1 - keep) g, from whichever end is nearer, as torch.lerp."""
+    scalar = mean.dtype.type
+    new: Array = mean + scalar(1 - keep) * (g - mean) if keep > 0.5 else g + scalar(keep) * (mean - g)
+    return new
+
+
+def _variance(square_avg: Array, grad_avg: Array) -> Array:
+    """What grad_var is where only the other two are known."""
+    variance: Array = square_avg - grad_avg * grad_avg
+    variance[variance.real < 0] = 0  # by rounding only
+    return variance
+
+
 def sgd_(
     param: Array,
     grad: Array,
     momentum_buffer: Array | None = None,
     *,
     lr: float,
+    step: int | None = None,
     momentum: float = 0.0,
+    dampening: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
     clip_factor: float | None = None,
 ) -> None:
     """Gradient descent; with momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'.
 
-    Nesterov (1983): p' = p - lr (g + momentum v').
+    Nesterov (1983): p' = p - lr (g + momentum v'). dampening has v' = momentum v + (1 - dampening) g from
+    step 2 on.
     """
     scalar = param.dtype.type
     g = _gradient(param, grad, weight_decay, clip_factor)
     if momentum_buffer is not None:
-        momentum_buffer[...] = scalar(momentum) * momentum_buffer + g
+        new = scalar(1 - dampening) * g if dampening and step != 1 else g
+        momentum_buffer[...] = scalar(momentum) * momentum_buffer + new
         g = g + scalar(momentum) * momentum_buffer if nesterov else momentum_buffer
     param -= scalar(lr) * g
 
@@ -72,6 +90,7 @@ def rmsprop_(
     square_avg: Array,
     momentum_buffer: Array | None = None,
     grad_avg: Array | None = None,
+    grad_var: Array | None = None,
     *,
     lr: float,
     alpha: float = 0.99,
@@ -82,18 +101,21 @@ def rmsprop_(
 ) -> None:
     """RMSprop (Hinton 2012): v' = alpha v + (1 - alpha) g^2, p' = p - lr g / (sqrt(v') + eps).
 
-    With grad_avg it is centred (Graves 2013): v' loses the square of the running mean of g. With
-    momentum_buffer the fraction is summed up as in `sgd_`.
+    With grad_avg it is centred (Graves 2013): by the variance of g in place of v', which is v' - m'^2 with
+    the running mean m of g. It is kept in grad_var, as alpha (grad_var + (1 - alpha) (g - m)^2), which is the
+    same number and does not cancel. With momentum_buffer the fraction is summed up as in `sgd_`.
     """
     scalar = param.dtype.type
     g = _gradient(param, grad, weight_decay, clip_factor)
-    square_avg[...] = scalar(alpha) * square_avg + scalar(1 - alpha) * g * g
-    variance = square_avg
     if grad_avg is not None:
-        grad_avg += scalar(1 - alpha) * (g - grad_avg)
-        variance = square_avg - grad_avg * grad_avg
-        variance[variance.real < 0] = 0  # by rounding only
-    update = g / (np.sqrt(variance) + scalar(eps))
+        spread = _variance(square_avg, grad_avg) if grad_var is None else grad_var
+        off = g - grad_avg
+        spread[...] = scalar(alpha) * (spread + scalar(1 - alpha) * off * off)
+        grad_avg[...] = _mean(grad_avg, g, alpha)
+    square_avg[...] = scalar(alpha) * square_avg + scalar(1 - alpha) * g * g
+    if grad_avg is None:
+        spread = square_avg
+    update = g / (np.sqrt(spread) + scalar(eps))
     if momentum_buffer is not None:
         momentum_buffer[...] = scalar(momentum) * momentum_buffer + update
         update = momentum_buffer
@@ -105,6 +127,7 @@ def adam_(
     grad: Array,
     exp_avg: Array,
     exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     lr: float,
     step: int,
@@ -118,17 +141,22 @@ def adam_(
     """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) if decoupled.
 
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
-    c = 1 - b^step, or 1 without bias_correction.
+    c = 1 - b^step, or 1 without bias_correction. AMSGrad (Reddi et al. 2018) with max_exp_avg_sq: the
+    largest v' so far stands for v'.
     """
     scalar = param.dtype.type
     beta1, beta2 = betas
     g = _gradient(param, grad, 0.0 if decoupled else weight_decay, clip_factor)
     if decoupled:
         param *= scalar(1 - lr * weight_decay)
-    exp_avg += scalar(1 - beta1) * (g - exp_avg)
+    exp_avg[...] = _mean(exp_avg, g, beta1)
     exp_avg_sq[...] = scalar(beta2) * exp_avg_sq + scalar(1 - beta2) * g * g
     c1, c2 = (1 - beta1**step, 1 - beta2**step) if bias_correction else (1.0, 1.0)
-    param -= scalar(lr / c1) * exp_avg / (np.sqrt(exp_avg_sq) / scalar(c2**0.5) + scalar(eps))
+    square = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        square = max_exp_avg_sq
+        square[...] = np.maximum(square, exp_avg_sq)
+    param -= scalar(lr / c1) * exp_avg / (np.sqrt(square) / scalar(c2**0.5) + scalar(eps))
 
 
 def global_norm(arrays: Sequence[Array]) -> Any:
@@ -148,5 +176,6 @@ def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
 
 def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
     """Clamps every element to [-limit, limit]; NaN stays."""
+    limit = float(limit)  # the negative of an unsigned integer is none
     for array in arrays:
         np.clip(array, -limit, limit, out=array)

@@ -34,14 +34,15 @@ def philox(counter: Array, key: Array) -> Array:
     return np.stack([c0, c1, c2, c3], axis=-1)
 
 
-def random_words(count: int, key: int, stream: int) -> Array:
-    """The 32-bit random word of each element 0..count-1, as uint64 (count,).
+def random_words(count: int, key: int, stream: int, first: int = 0, step: int = 0) -> Array:
+    """The 32-bit random word of each element first..first+count-1, as uint64 (count,).
 
-    Element i takes word i mod 4 of the block whose counter is (low and high half of i div 4, stream, 0).
+    Element i takes word i mod 4 of the block whose counter is (low and high half of i div 4, stream, step).
+    first is a multiple of 4.
     """
-    block = np.arange((count + 3) // 4, dtype=np.uint64)
+    block = np.arange((count + 3) // 4, dtype=np.uint64) + np.uint64(first // 4)
     counter = np.stack(
-        [block & _LOW, block >> _32, np.full_like(block, stream), np.zeros_like(block)], axis=-1
+        [block & _LOW, block >> _32, np.full_like(block, stream), np.full_like(block, step)], axis=-1
     )
     words = philox(counter, np.array([key & 0xFFFFFFFF, key >> 32], np.uint64))
     return words.reshape(-1)[:count]
@@ -66,3 +67,15 @@ def drop(x: Array, p: float, key: int, stream: int) -> Array:
     scale = x.dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
     y: Array = np.where(keep, x * scale, x.dtype.type(0))
     return y
+
+
+def kept_rows(rows: Array, width: int, p: float, key: int, stream: int, step: int = 0) -> Array:
+    """Which elements (len(rows), width) of masks by row are kept: element k of row b is 2^34 b + k.
+
+    So the mask of a row does not depend on how many there are, nor on how long they are.
+    """
+    threshold = np.uint64(int(p * 2.0**32))
+    kept = np.empty((len(rows), width), bool)
+    for i, b in enumerate(rows):
+        kept[i] = random_words(width, key, stream, int(b) << 34, step) >= threshold
+    return kept

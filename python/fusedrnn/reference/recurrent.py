@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core.weight_names import stack_shape
+from fusedrnn._core import probabilities
+from fusedrnn._core.weight_names import cell_told, stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.cells import CELLS, Cell, Step, gate_weights
-from fusedrnn.reference.philox import drop
+from fusedrnn.reference.masks import Masks, drop_weight, shared, zoned
 from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
 Array = NDArray[Any]
@@ -31,7 +32,12 @@ class PackedWeights:
     """A snapshot of a weights dict; later writes to its arrays are not seen. Matrices are operands."""
 
     def __init__(
-        self, weights: Mapping[str, Array], precision: str = "ieee", cell: str | None = None
+        self,
+        weights: Mapping[str, Array],
+        precision: str = "ieee",
+        cell: str | None = None,
+        weight_dropout: float = 0.0,
+        dropout_key: int = 0,
     ) -> None:
         if cell is not None and cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, it is {cell!r}")
@@ -39,14 +45,21 @@ class PackedWeights:
             raise ValueError(
                 f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}"
             )
-        specs = CELLS[cell].weights if cell is not None else gate_weights(1)  # whose names are all cells'
+        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
+        specs = gate_weights(1) if self.cell is None else CELLS[self.cell].weights  # names of all cells
         self.shape = stack_shape(weights, specs)
         self.precision = precision
-        self.arrays = {
-            name: round_operand(array, precision) if spec.is_matrix else array
-            for name, (_, spec) in self.shape.weights(specs).items()
-            for array in [np.array(weights[name])]
-        }
+        self.weight_dropout, self.dropout_key = weight_dropout, dropout_key
+        self.arrays = {}
+        for name, (layer, spec) in self.shape.weights(specs).items():
+            array = np.array(weights[name])
+            if spec.role == "recurrent":
+                array = self.drop(layer * self.shape.num_directions + name.endswith("_reverse"), array)
+            self.arrays[name] = round_operand(array, precision) if spec.is_matrix else array
+
+    def drop(self, index: int, array: Array) -> Array:
+        """Weight dropout of weight_hh of a layer and direction, or of its gradient."""
+        return drop_weight(array, self.weight_dropout, self.dropout_key, index)
 
     @property
     def nbytes(self) -> int:
@@ -60,11 +73,13 @@ def pack_weights(
     precision: str = "ieee",
     algo: str = "auto",
     cell: str | None = None,
+    weight_dropout: float = 0.0,
+    dropout_key: int = 0,
 ) -> PackedWeights:
     """Copies a weights dict, for use in place of it in the forward functions. Only "auto" computes here."""
     if algo != "auto":
         raise ValueError(f"algo={algo!r} is a plan of CUDA devices: the reference has only 'auto'")
-    return PackedWeights(weights, precision, cell)
+    return PackedWeights(weights, precision, cell, weight_dropout, dropout_key)
 
 
 @dataclass
@@ -77,7 +92,31 @@ class _Options:
     dropout: float
     dropout_key: int
     train: bool
+    dropout_mode: str
+    recurrent_dropout: float
+    zoneout: float | tuple[float, float]
+    weight_dropout: float
+    first_row: int
     arithmetic: Arithmetic
+
+    def masks(self, cell_state: bool) -> Masks:
+        """Those of a cell with or without a state beside h."""
+        zoneout = probabilities.zoneout(self.zoneout, cell_state)
+        return Masks(
+            self.dropout_key, self.train, self.dropout, probabilities.dropout_mode(self.dropout_mode),
+            self.recurrent_dropout, *zoneout, self.first_row,
+        )  # fmt: skip
+
+
+class _LayerWeights(NamedTuple):
+    """The weights of a layer and direction; zeros for absent biases."""
+
+    weight_ih: Array
+    weight_hh: Array
+    bias_ih: Array
+    bias_hh: Array
+    units: Array  # (blocks, H): what units have of their own
+    own: list[str]  # the names of the weights that units consist of
 
 
 @dataclass
@@ -90,8 +129,7 @@ class _Call:
     lengths: Array  # (B,)
     resets: Array  # (T, B)
     batch_first: bool
-    dropout: float
-    dropout_key: int
+    masks: Masks
     hidden: int
     arithmetic: Arithmetic
 
@@ -120,14 +158,16 @@ class _Call:
         column: Array = cut[:, None]
         return column
 
-    def layer_weights(self, layer: int, direction: int) -> tuple[Array, Array, Array, Array]:
-        """weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction; zeros for absent biases."""
+    def layer_weights(self, layer: int, direction: int) -> _LayerWeights:
+        """Those of one layer and direction."""
         suffix = f"l{layer}" + ("_reverse" if direction else "")
         arrays = self.weights.arrays
         weight_hh = arrays[f"weight_hh_{suffix}"]
         zeros = np.zeros(len(weight_hh), weight_hh.dtype)
         bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
-        return arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh
+        own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
+        units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
+        return _LayerWeights(arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh, units, own)
 
     def operand(self, array: Array) -> Array:
         """What products read of an array that a step computed."""
@@ -137,11 +177,10 @@ class _Call:
         """base + a b of operands."""
         return multiply_operands(self.arithmetic.add_product, base, a, b, self.weights.precision)
 
-    def drop(self, layer: int, array: Array) -> Array:
-        """Dropout of a layer's input (T, B, D * H), or of its gradient; layer 0 has none."""
-        if layer == 0 or self.dropout == 0:
-            return array
-        return drop(array, self.dropout, self.dropout_key, layer)
+    def dropped(self, index: int, rows: Array, h: Array) -> Array:
+        """Recurrent dropout of h (rows, H) of a layer and direction, or of its gradient."""
+        factors = self.masks.factors(index, rows, self.hidden, h.dtype)
+        return h if factors is None else h * factors
 
 
 class Tape:
@@ -154,7 +193,8 @@ class Tape:
             x, borrowed unless it had to be rounded.
         states, carries: what each step saw, resets applied, (L * D, T, B, H).
         operands: the states as products read them.
-        new_states, new_carries: what each step made, (L * D, T, B, H).
+        new_states, new_carries: behind each step, (L * D, T, B, H).
+        made_states, made_carries: what its cell made of them, before zoneout.
         tapes: gates after their activation, (L * D, T, B, blocks * H).
     """
 
@@ -166,12 +206,14 @@ class Tape:
         self.states, self.carries, self.operands, self.new_states, self.new_carries = (
             np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(5)
         )
+        self.made_states, self.made_carries = (np.zeros_like(self.states) for _ in range(2))
         self.tapes = np.zeros((*leading, call.cell.tape_blocks * call.hidden), call.x.dtype)
 
     @property
     def nbytes(self) -> int:
         """Size in bytes, x not counted."""
         kept = [*self.inputs[1:], self.states, self.carries, self.operands, self.new_states, self.new_carries]
+        kept += [self.made_states, self.made_carries]
         return sum(a.nbytes for a in kept) + self.tapes.nbytes
 
     @property
@@ -209,7 +251,16 @@ def _forward(
     weights: Mapping[str, Array] | PackedWeights,
     options: _Options,
 ) -> tuple[Array, Array, Array, Tape | None]:
-    packed = weights if isinstance(weights, PackedWeights) else PackedWeights(weights, cell=kind)
+    if not isinstance(weights, PackedWeights):
+        drops = options.weight_dropout if options.train else 0.0
+        packed = PackedWeights(weights, cell=kind, weight_dropout=drops, dropout_key=options.dropout_key)
+    elif options.weight_dropout and options.train:
+        raise ValueError(
+            f"weight_dropout must be 0 with packed weights, it is {options.weight_dropout}: "
+            "give it to pack_weights"
+        )
+    else:
+        packed = weights
     lengths, resets, batch_first = options.lengths, options.resets, options.batch_first
     if x.ndim != 3:
         raise ValueError(f"x must have 3 axes, it has {x.ndim}")
@@ -237,8 +288,7 @@ def _forward(
         lengths=lengths,
         resets=np.zeros((T, B), bool) if resets is None else resets,
         batch_first=batch_first,
-        dropout=options.dropout if options.train else 0.0,
-        dropout_key=options.dropout_key,
+        masks=options.masks(cell.has_carry),
         hidden=hidden,
         arithmetic=options.arithmetic,
     )
@@ -252,7 +302,7 @@ def _forward(
             tape.inputs.append(round_operand(x, packed.precision))
         else:
             below = call.operand(y)
-            dropped = call.drop(layer, below)
+            dropped = call.masks.drop_input(layer, below)
             tape.inputs.append(below if dropped is below else call.operand(dropped))
         y = np.zeros((T, B, D * hidden), x.dtype)
         for d in range(D):
@@ -266,20 +316,23 @@ def _forward(
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
     """One layer and direction over all steps; h and c (B, H), the initial states, become the final ones."""
     call = tape.call
-    weight_ih, weight_hh, bias_ih, bias_hh = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, bias_ih, bias_hh, units, _ = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
     product, zero = call.product, h.dtype.type(0)
     for t in call.steps(direction):
         rows = call.rows(t)
         cut = call.cut(direction, t, rows)
         state, carry = np.where(cut, zero, h[rows]), np.where(cut, zero, c[rows])
+        keep_c, keep_h = call.masks.keep(index, t, rows, call.hidden, h.dtype)
         x_part = product(zero, tape.inputs[layer][t, rows], weight_ih.T) + bias_ih
-        operand = call.operand(state)
+        operand = call.operand(call.dropped(index, rows, state))
         h_part = product(zero, operand, weight_hh.T) + bias_hh
-        h[rows], c[rows], tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, state, carry)
+        new_h, new_c, tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, units, state, carry)
+        h[rows], c[rows] = zoned(keep_h, new_h, state), zoned(keep_c, new_c, carry)
         tape.states[index, t, rows], tape.carries[index, t, rows] = state, carry
         tape.operands[index, t, rows] = operand
         tape.new_states[index, t, rows], tape.new_carries[index, t, rows] = h[rows], c[rows]
+        tape.made_states[index, t, rows], tape.made_carries[index, t, rows] = new_h, new_c
 
 
 def _backward(
@@ -289,7 +342,7 @@ def _backward(
     dcn: Array | None,
     dweights: Mapping[str, Array] | None,
     need_dx: bool,
-) -> tuple[Array | None, Array, Array, dict[str, Array]]:
+) -> tuple[Array | None, Array, Array, dict[str, Array], dict[str, Array]]:
     call = tape.call
     (T, B, _), H, dtype = call.x.shape, call.hidden, call.x.dtype
     L, D, _ = call.weights.shape
@@ -305,17 +358,19 @@ def _backward(
     for name, array in call.weights.arrays.items():
         _check(f"dweights[{name!r}]", dweights[name], array.shape, dtype)
 
+    squares = np.zeros((2, L, D, T), np.promote_types(dy.real.dtype, np.float64))
     for layer in reversed(range(L)):
         dx = np.zeros(tape.inputs[layer].shape, dtype)
         for d in range(D):
             index = layer * D + d
-            _backward_layer(
-                tape, layer, d, dy[:, :, d * H : (d + 1) * H], dh0[index], dc0[index], dx, dweights
-            )
-        dy = call.drop(layer, dx)
+            own = dy[:, :, d * H : (d + 1) * H]
+            _backward_layer(tape, layer, d, own, dh0[index], dc0[index], dx, dweights, squares[:, layer, d])
+        dy = call.masks.drop_input(layer, dx)
+    flow = dict(zip("hc" if call.cell.has_carry else "h", np.sqrt(squares), strict=False))
     if not need_dx:
-        return None, dh0, dc0, dict(dweights)
-    return np.ascontiguousarray(dy.swapaxes(0, 1)) if call.batch_first else dy, dh0, dc0, dict(dweights)
+        return None, dh0, dc0, dict(dweights), flow
+    dx = np.ascontiguousarray(dy.swapaxes(0, 1)) if call.batch_first else dy
+    return dx, dh0, dc0, dict(dweights), flow
 
 
 def _backward_layer(
@@ -327,37 +382,60 @@ def _backward_layer(
     dc: Array,
     dx: Array,
     dweights: Mapping[str, Array],
+    squares: Array,
 ) -> None:
-    """One layer and direction backwards; dh, dc (B, H) become those of the initial states, dx is added to."""
+    """One layer and direction backwards; dh, dc (B, H) become those of the initial states, dx is added to.
+
+    squares (2, T) become sums of squares of the whole gradients of h and c.
+    """
     call = tape.call
-    weight_ih, weight_hh, *_ = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, _, _, units, own = call.layer_weights(layer, direction)
     suffix = f"l{layer}" + ("_reverse" if direction else "")
     index = layer * call.weights.shape.num_directions + direction
     product, column_sum, zero = call.product, call.arithmetic.add_product, dh.dtype.type(0)
     d_ih, d_hh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
+    d_units = np.zeros((1, units.size), dh.dtype)
     for t in call.steps(1 - direction):
         rows = call.rows(t)
         at = index, t, rows
         step = Step(
-            tape.states[at], tape.carries[at], tape.new_states[at], tape.new_carries[at], tape.tapes[at]
+            tape.states[at], tape.carries[at], tape.made_states[at], tape.made_carries[at], tape.tapes[at]
         )
-        grads = call.cell.backward(step, dh[rows] + dy[t, rows], dc[rows])
+        keep_c, keep_h = call.masks.keep(index, t, rows, call.hidden, dh.dtype)
+        whole = dh[rows] + dy[t, rows]
+        dh_made, dh_kept = shared(keep_h, whole)
+        dc_made, dc_kept = shared(keep_c, dc[rows])
+        grads = call.cell.backward(step, units, dh_made, dc_made)
+        squares[0, t] = _square_sum(whole)
+        if grads.whole is not None:
+            squares[1, t] = _square_sum(grads.whole + dc_kept)
         x_grad, h_grad = call.operand(grads.x), call.operand(grads.h)
         dx[t, rows] += product(zero, x_grad, weight_ih)
         cut = call.cut(direction, t, rows)
-        dh[rows] = np.where(cut, zero, product(zero, h_grad, weight_hh) + grads.direct)
-        dc[rows] = np.where(cut, zero, grads.carry)
+        through = call.dropped(index, rows, product(zero, h_grad, weight_hh))
+        dh[rows] = np.where(cut, zero, through + grads.direct + dh_kept)
+        dc[rows] = np.where(cut, zero, grads.carry + dc_kept)
         ones = np.ones((1, len(rows)), dh.dtype)
         d_ih = product(d_ih, x_grad.T, tape.inputs[layer][t, rows])
         d_hh = product(d_hh, h_grad.T, tape.operands[at])
         db_ih = column_sum(db_ih, ones, x_grad)
         db_hh = column_sum(db_hh, ones, h_grad)
+        if grads.units is not None:
+            d_units = column_sum(d_units, ones, grads.units)
     dweights[f"weight_ih_{suffix}"] += d_ih
-    dweights[f"weight_hh_{suffix}"] += d_hh
+    dweights[f"weight_hh_{suffix}"] += call.weights.drop(index, d_hh)
     if call.weights.shape.bias:
         dweights[f"bias_ih_{suffix}"] += db_ih[0]
         dweights[f"bias_hh_{suffix}"] += db_hh[0]
+    at_unit = 0
+    for name in own:
+        dweights[name] += d_units[0, at_unit : at_unit + dweights[name].size]
+        at_unit += dweights[name].size
+
+
+def _square_sum(a: Array) -> Any:
+    return np.sum(np.square(np.abs(a).astype(np.promote_types(a.real.dtype, np.float64))))
 
 
 def lstm_forward(
@@ -371,12 +449,21 @@ def lstm_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float | tuple[float, float] = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, tuple[Array, Array], Tape | None]:
     """As `fusedrnn.functional.lstm_forward`, for any float or complex dtype."""
+    cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
     h0, c0 = (None, None) if state is None else state
-    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
-    y, hn, cn, tape = _forward("lstm", x, h0, c0, weights, options)
+    options = _Options(
+        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
+        zoneout, weight_dropout, first_row, arithmetic,
+    )  # fmt: skip
+    y, hn, cn, tape = _forward(cell or "lstm", x, h0, c0, weights, options)
     return y, (hn, cn), tape
 
 
@@ -387,11 +474,12 @@ def lstm_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, tuple[Array, Array], dict[str, Array]]:
+    flow: bool = False,
+) -> Any:
     """As `fusedrnn.functional.lstm_backward`."""
     dhn, dcn = (None, None) if dstate is None else dstate
-    dx, dh0, dc0, grads = _backward(tape, dy, dhn, dcn, dweights, need_dx)
-    return dx, (dh0, dc0), grads
+    dx, dh0, dc0, grads, norms = _backward(tape, dy, dhn, dcn, dweights, need_dx)
+    return (dx, (dh0, dc0), grads, norms) if flow else (dx, (dh0, dc0), grads)
 
 
 def gru_forward(
@@ -405,10 +493,18 @@ def gru_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, Array, Tape | None]:
     """As `fusedrnn.functional.gru_forward`, for any float or complex dtype."""
-    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
+    options = _Options(
+        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
+        zoneout, weight_dropout, first_row, arithmetic,
+    )  # fmt: skip
     y, hn, _, tape = _forward("gru", x, state, None, weights, options)
     return y, hn, tape
 
@@ -420,10 +516,11 @@ def gru_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, dict[str, Array]]:
+    flow: bool = False,
+) -> Any:
     """As `fusedrnn.functional.gru_backward`."""
-    dx, dh0, _, grads = _backward(tape, dy, dstate, None, dweights, need_dx)
-    return dx, dh0, grads
+    dx, dh0, _, grads, norms = _backward(tape, dy, dstate, None, dweights, need_dx)
+    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)
 
 
 def rnn_forward(
@@ -438,12 +535,20 @@ def rnn_forward(
     dropout: float = 0.0,
     dropout_key: int = 0,
     train: bool = True,
+    dropout_mode: str = "step",
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    weight_dropout: float = 0.0,
+    first_row: int = 0,
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, Array, Tape | None]:
     """As `fusedrnn.functional.rnn_forward`, for any float or complex dtype."""
     if f"rnn_{nonlinearity}" not in CELLS:
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
-    options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
+    options = _Options(
+        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
+        zoneout, weight_dropout, first_row, arithmetic,
+    )  # fmt: skip
     y, hn, _, tape = _forward(f"rnn_{nonlinearity}", x, state, None, weights, options)
     return y, hn, tape
 
@@ -455,7 +560,8 @@ def rnn_backward(
     *,
     dweights: Mapping[str, Array] | None = None,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, dict[str, Array]]:
+    flow: bool = False,
+) -> Any:
     """As `fusedrnn.functional.rnn_backward`."""
-    dx, dh0, _, grads = _backward(tape, dy, dstate, None, dweights, need_dx)
-    return dx, dh0, grads
+    dx, dh0, _, grads, norms = _backward(tape, dy, dstate, None, dweights, need_dx)
+    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)

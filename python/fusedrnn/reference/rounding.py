@@ -23,9 +23,12 @@ FORMATS = {
     "tf32": Format(11, -126, (2 - 2.0**-10) * 2.0**127),
     "tf32x3": Format(23, -126, (2 - 2.0**-22) * 2.0**127),  # what two tf32 add up to
     "bf16": Format(8, -126, (2 - 2.0**-7) * 2.0**127),
+    "bf16x3": Format(17, -126, (2 - 2.0**-16) * 2.0**127),  # what two bf16 add up to
+    "bf16x6": Format(24, -126, (2 - 2.0**-23) * 2.0**127),  # three of them: float32 itself
     "fp16": Format(11, -14, 65504.0),
 }
 PRECISIONS = ("ieee", *FORMATS)
+PARTS = {"bf16x3": 2, "bf16x6": 3}  # how many bf16 an operand is the sum of
 
 
 def spacing(x: Array, precision: str) -> Array:
@@ -39,10 +42,15 @@ def spacing(x: Array, precision: str) -> Array:
 def round_operand(x: Array, precision: str) -> Array:
     """x, in its own dtype, rounded to the format of a precision; beyond its largest number infinity.
 
+    For "bf16x3" and "bf16x6" that is the sum of the parts; what has no finite first part is NaN there.
     "ieee" rounds nothing and returns x itself.
     """
     if precision == "ieee":
         return x
+    if precision in PARTS:
+        with np.errstate(invalid="ignore"):  # infinities have no parts: NaN
+            total: Array = sum(split(x, "bf16", PARTS[precision]), start=np.zeros_like(x))
+        return total
     step = spacing(x, precision)
     with np.errstate(over="ignore"):
         rounded: Array = np.rint(x / step) * step
@@ -57,13 +65,28 @@ def multiply_operands(
     """base + a b of operands in the format of a precision, as that multiplies them.
 
     For "tf32x3" that is a sum of three products of tf32: each operand is the sum of a big one and a small
-    one, and the product of both small ones is left out.
+    one, and the product of both small ones is left out. For "bf16x3" and "bf16x6" an operand is the sum of
+    two or three bf16, and those pairs of parts are multiplied that are as large as the product of the first
+    and the last.
     """
-    if precision != "tf32x3":
-        return add_product(base, a, b)
-    with np.errstate(invalid="ignore"):  # infinities have no halves: NaN
-        big_a, big_b = round_operand(a, "tf32"), round_operand(b, "tf32")
-        small_a, small_b = a - big_a, b - big_b
-    return add_product(
-        base, np.concatenate([small_a, big_a, big_a], axis=1), np.concatenate([big_b, small_b, big_b])
-    )
+    with np.errstate(invalid="ignore"):  # infinities have no parts: NaN
+        if precision == "tf32x3":
+            (big_a, small_a), (big_b, small_b) = split(a, "tf32", 2), split(b, "tf32", 2)
+            left, right = [small_a, big_a, big_a], [big_b, small_b, big_b]
+        elif precision in PARTS:
+            parts = PARTS[precision]
+            of_a, of_b = split(a, "bf16", parts), split(b, "bf16", parts)
+            pairs = [(i, j) for j in range(parts) for i in range(parts - j)]
+            left, right = [of_a[i] for i, _ in pairs], [of_b[j] for _, j in pairs]
+        else:
+            return add_product(base, a, b)
+    return add_product(base, np.concatenate(left, axis=1), np.concatenate(right))
+
+
+def split(x: Array, precision: str, parts: int) -> list[Array]:
+    """x as so many numbers of a precision's format: each is what those before it leave, rounded."""
+    found: list[Array] = []
+    for _ in range(parts):
+        found.append(round_operand(x, precision))
+        x = x - found[-1]
+    return found

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array
+from fusedrnn._core.parameter import Parameter
 from fusedrnn.nn.dropout import Dropout
+from fusedrnn.nn.embedding import Embedding
+from fusedrnn.nn.last import Last
 from fusedrnn.nn.module import LayerSpec
 from fusedrnn.nn.recurrent import Recurrent
-from fusedrnn.nn.sequential import Sequential
+from fusedrnn.nn.sequential import Sequential, keep_flow
 from fusedrnn.optim.device_group import Counters, DeviceGroup
 from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.training.structure import Inputs, Structure, structure_of
@@ -94,8 +97,9 @@ class CompiledStep:
         self._edits = self._count_edits(model)
         self._calls = [module._calls for module in model.modules()]
         drawing = [layer for layer in structure.layers if isinstance(layer, (Recurrent, Dropout))]
-        self._keyed = [a.__dict__ for a in drawing if (a.p if isinstance(a, Dropout) else a.dropout)]
-        self._idle = [a.__dict__ for a in drawing if isinstance(a, Dropout) and a.p == 0]
+        self._keyed = [_key(a) for a in drawing if (a.p if isinstance(a, Dropout) else a._draws())]
+        self._idle = [_key(a) for a in drawing if isinstance(a, Dropout) and a.p == 0]
+        self._flips, self._trained = Parameter._flips, self._flags()
         self._optimizer = optimizer
         self._tables = optimizer._prepared()
         self._group_of = [g for g, tables in enumerate(self._tables) for _ in tables]  # of each table
@@ -122,13 +126,23 @@ class CompiledStep:
             if structure_of(model) != self._structure:
                 return False
             self._edits = edits
+        if self._flips != Parameter._flips:
+            if self._flags() != self._trained:
+                return False
+            self._flips = Parameter._flips
         optimizer = self._optimizer
         if not optimizer._plain():
             return False
+        if any(len(group) != len(optimizer.defaults) + 2 for group in optimizer.param_groups):
+            return False  # which the separate calls name
         options = [[group[name] for name in self._policy.options] for group in optimizer.param_groups]
-        if options != self._options or optimizer._tables is not self._tables:
+        if options != self._options or optimizer._ready() is not self._tables:
             return self._set_options(options)
         return True
+
+    def _flags(self) -> list[bool]:
+        """Which parameters are trained."""
+        return [p.requires_grad for p in self._structure.parameters]
 
     def _count_edits(self, model: Sequential) -> list[int]:
         counts = [part._edits for part in self._parts]
@@ -152,58 +166,74 @@ class CompiledStep:
         self._options = [[tuple(v) if isinstance(v, list) else v for v in values] for values in options]
         return True
 
+    def takes(self, x: Array) -> bool:
+        """Whether calls with such an input can be registered: not where it lacks a batch axis."""
+        layers = self._structure.layers
+        axes = np.ndim(x) + isinstance(layers[0], Embedding)
+        return axes > 2 or not any(isinstance(layer, (Recurrent, Last)) for layer in layers)
+
     def register(self, given: Inputs) -> None:
         """Tells the native step that a call with such arrays has just succeeded; the state as in `run`."""
         self._forget_tapes()  # first, so that what they hold makes room
         self._native.register_shape(self._policy.arguments(given))
 
     def run(
-        self, given: Inputs, clip_norm: float | None, skip_nonfinite: bool, return_state: bool
+        self,
+        given: Inputs,
+        clip_norm: float | None,
+        clip_value: float | None,
+        skip_nonfinite: bool,
+        return_state: bool,
+        flow: Sequential | None,
     ) -> tuple[Any, Any, list[Array] | None] | None:
         """Loss, norm and final states; None if no call of this shape is registered, or a value is wrong.
 
         The states given and returned are flat (`flat_states`). On a device loss and norm are DeviceArrays
-        without axes.
+        without axes. flow: the model, where it and its layers shall keep the gradient flow.
         """
-        if not self._clips(clip_norm):
+        if not self._clips(clip_norm, clip_value):
             return None
-        keys = [layer["_dropout_key"] for layer in self._keyed]
+        optimizer = self._optimizer
+        counted, device_steps = optimizer._counted(self._tables), optimizer._device_steps(self._tables)
         result = self._native.run(
             self._policy.arguments(given),
-            keys,
+            self._keyed,
+            self._idle,
             self._policy.step_numbers(),
+            counted,
             clip_norm,
+            clip_value,
             skip_nonfinite,
             return_state,
+            flow is not None,
         )
         if result is None:
             return None
-        loss, norm, updated, final = result
+        loss, norm, updated, final, norms = result
+        if flow is not None:
+            keep_flow(flow, reversed(norms or []))
         if not self._native.captured:  # else nothing was computed: the graph will, whenever it is launched
-            self._count_keys()
             self._forget_tapes()
-        if updated is not False:
-            self._optimizer._count_step(self._tables, may_skip=updated is None)
+        optimizer._device_updated(device_steps, may_skip=updated is None)
         return loss, norm, final
 
-    def _clips(self, clip_norm: float | None) -> bool:
+    def _clips(self, clip_norm: float | None, clip_value: float | None) -> bool:
         try:
-            self._optimizer._check_clip(clip_norm)
+            self._optimizer._check_clip(clip_norm, clip_value)
         except (TypeError, ValueError):  # which the optimizer's step will raise again
             return False
         return True
-
-    def _count_keys(self) -> None:
-        for layer in self._keyed:
-            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
-        for layer in self._idle:
-            layer["_dropout_key"] = checks.next_key(layer["_dropout_key"])
 
     def _forget_tapes(self) -> None:
         for calls in self._calls:
             calls.clear()
 
 
+def _key(layer: Recurrent | Dropout) -> tuple[dict[str, Any], str]:
+    """Where a layer's next dropout key is."""
+    return layer.__dict__, "_dropout_key"
+
+
 def _native_layer(spec: LayerSpec) -> tuple[str, dict[str, Any], list[tuple[Array, Array] | None]]:
     kind, options, parameters = spec
-    return kind, options, [None if p is None else (p.data, p.grad) for p in parameters]
+    return kind, options, [None if p is None else (p.data, p._added_to()) for p in parameters]

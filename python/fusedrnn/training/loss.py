@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,25 +22,39 @@ def resolved(loss: Loss | str | LossSpec, ignore_index: int | None) -> Loss | Lo
     """The loss of a step with its options: a spec, or a function of the caller's own.
 
     Args:
-        loss: a function, the name of one of `fusedrnn.losses`, or a spec.
+        loss: a function, the name of one of `fusedrnn.losses`, one of its objects, or a spec.
         ignore_index: the option of that name; only a spec has its own.
 
     Raises:
         ValueError: there is no loss of that name, or the spec is given an option.
-        TypeError: ignore_index is no integer.
+        TypeError: ignore_index is no integer, or loss is a class.
     """
-    if isinstance(loss, LossSpec):
+    if isinstance(loss, (LossSpec, losses.Loss)):
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None with {loss!r}, it is {ignore_index}")
-        return loss
+        return loss if isinstance(loss, LossSpec) else loss.spec
+    if isinstance(loss, type):
+        raise TypeError(f"loss must be a function, a name or an object, it is a class: use {loss.__name__}()")
     name = loss if isinstance(loss, str) else _NAMES.get(id(loss))
     if name is None:
         assert not isinstance(loss, str)
+        if not callable(loss):
+            raise TypeError(f"loss must be a function, a name or an object, it is a {type(loss).__name__}")
         return loss if ignore_index is None else partial(loss, ignore_index=ignore_index)
     if name not in _SPECS:
         names = ", ".join(map(repr, _SPECS))
         raise ValueError(f"loss must be a function or one of {names}, it is {loss!r}")
-    return _SPECS[name] if ignore_index is None else LossSpec(name, ignore_index=ignore_index)
+    if ignore_index is None:
+        return _SPECS[name]
+    if type(ignore_index) is not int:
+        return LossSpec(name, ignore_index=ignore_index)  # which looks at what it is
+    return _ignoring(name, ignore_index)
+
+
+@lru_cache(maxsize=64)
+def _ignoring(name: str, ignore_index: int) -> LossSpec:
+    """Made once: a loop asks for it in every step."""
+    return LossSpec(name, ignore_index=ignore_index)
 
 
 def evaluate(loss: Loss | LossSpec, pred: Array, target: Array, mask: Array | None) -> tuple[Any, Array]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
+from fusedrnn._core import checks
 from fusedrnn._core.arrays import asarray
 from fusedrnn._native import LossSpec
-from fusedrnn.nn.sequential import Sequential, defined_here, flat_states, nested_states
+from fusedrnn.nn.embedding import Embedding
+from fusedrnn.nn.sequential import Sequential, defined_here, flat_states, nested_states, require_flow
 from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.optim.segment_table import storage_key
 from fusedrnn.training.compiled import CompiledStep
@@ -19,6 +22,7 @@ from fusedrnn.training.loss import Loss, evaluate, resolved
 from fusedrnn.training.structure import Inputs, structure_of
 
 Array = NDArray[Any]
+Clip = tuple[float | None, float | None]  # by the norm, by value
 _MOST_STEPS = 4  # optimizers for which a model keeps buffers
 
 
@@ -30,6 +34,7 @@ def train_step(
     optimizer: Optimizer,
     clip_norm: float | None = None,
     *,
+    clip_value: float | None = None,
     skip_nonfinite: bool = False,
     lengths: Array | None = None,
     resets: Array | None = None,
@@ -37,15 +42,36 @@ def train_step(
     ignore_index: int | None = None,
     state: Sequence[Any] | None = None,
     return_state: bool = False,
+    flow: bool = False,
 ) -> Any:
     """What `fusedrnn.nn.Sequential.train_step` does, and says."""
+    checks.flag("skip_nonfinite", skip_nonfinite)
+    checks.flag("return_state", return_state)
+    if checks.flag("flow", flow):
+        require_flow(model)
+    with model.__dict__.get("_turn") or model.__dict__.setdefault("_turn", _native.Turn()):
+        x = _settled(x) if _takes_ids(model) else x
+        whole = resolved(loss, ignore_index)
+        given = Inputs(x, _settled(y), mask, _settled(lengths), resets, whole, state)
+        clip = (clip_norm, clip_value)
+        return _train_step(model, given, optimizer, clip, skip_nonfinite, return_state, flow)
+
+
+def _train_step(
+    model: Sequential,
+    given: Inputs,
+    optimizer: Optimizer,
+    clip: Clip,
+    skip_nonfinite: bool,
+    return_state: bool,
+    flow: bool,
+) -> Any:
     if not model.training:
         raise RuntimeError("train_step needs training mode: use train()")
-    given = Inputs(x, y, mask, lengths, resets, resolved(loss, ignore_index), state)
     native = isinstance(given.loss, LossSpec)
     compiled = compiled_steps(model).get(id(optimizer)) if native else None
     if compiled is not None:
-        done = _run(compiled, model, given, clip_norm, skip_nonfinite, return_state)
+        done = _run(compiled, model, given, clip, skip_nonfinite, return_state, flow)
         if done is not None:
             return done
     _require_own(model, optimizer)
@@ -57,28 +83,50 @@ def train_step(
                 "train_step: the stream is being captured into a graph, and this call is like none before: "
                 "make one step of this kind before the capture"
             )
-    value, norm, final = separate_calls(model, apart, optimizer, clip_norm, skip_nonfinite)
+    value, norm, final = separate_calls(model, apart, optimizer, clip, skip_nonfinite, flow)
     if native:
         _compile(model, given, optimizer)
     return (value, norm, final) if return_state else (value, norm)
+
+
+@contextmanager
+def _whole_or_nothing(model: Sequential) -> Iterator[None]:
+    """Takes the dropout keys back where what is done within ends before weights were written to."""
+    drawn = model.random_state()
+    version = _version(model)
+    try:
+        yield
+    except BaseException:
+        if _version(model) == version:
+            model.load_random_state(drawn)
+        raise
+
+
+def _version(model: Sequential) -> int:
+    return sum(module._version() for module in model.modules())
 
 
 def separate_calls(
     model: Sequential,
     given: Inputs,
     optimizer: Optimizer,
-    clip_norm: float | None,
+    clip: Clip,
     skip_nonfinite: bool,
+    flow: bool = False,
 ) -> tuple[Any, float | None, list[Any]]:
     """The step as the calls that it promises to be the same as; returns loss, norm and final states."""
-    prediction, final = model.forward(
-        given.x, given.lengths, given.resets, state=given.state, return_state=True
-    )
-    value, gradient = evaluate(given.loss, prediction, given.y, given.mask)
-    model.zero_grad()
-    told = {"of": model._calls.newest} if defined_here(model, "backward") else {}
-    model.backward(gradient, **told, need_dx=False)
-    norm = optimizer.step(clip_norm=clip_norm, skip_nonfinite=skip_nonfinite)
+    with _whole_or_nothing(model):
+        prediction, final = model.forward(
+            given.x, given.lengths, given.resets, state=given.state, return_state=True
+        )
+        value, gradient = evaluate(given.loss, prediction, given.y, given.mask)
+        model.zero_grad()
+        told: dict[str, Any] = {}
+        if defined_here(model, "backward"):
+            told = {"of": model._calls.newest, "flow": flow}
+        model.backward(gradient, **told, need_dx=False)
+        by_value = {} if clip[1] is None else {"clip_value": clip[1]}  # which a step of a user's may lack
+        norm = optimizer.step(clip_norm=clip[0], skip_nonfinite=skip_nonfinite, **by_value)
     return value, norm, final
 
 
@@ -92,14 +140,17 @@ def _run(
     compiled: CompiledStep,
     model: Sequential,
     given: Inputs,
-    clip_norm: float | None,
+    clip: Clip,
     skip_nonfinite: bool,
     return_state: bool,
+    flow: bool,
 ) -> Any:
     """What train_step returns, None where the native step is not made for the call."""
     if not compiled.fits(model):
         return None
-    done = compiled.run(_flattened(model, given), clip_norm, skip_nonfinite, return_state)
+    done = compiled.run(
+        _flattened(model, given), *clip, skip_nonfinite, return_state, model if flow else None
+    )
     if done is None or not return_state:
         return done and done[:2]
     return *done[:2], nested_states(model, iter(done[2] or ()))
@@ -111,10 +162,11 @@ def _compile(model: Sequential, given: Inputs, optimizer: Optimizer) -> None:
     compiled = steps.pop(key, None)
     if compiled is None or not compiled.fits(model):
         structure = structure_of(model)
-        if structure is None or not optimizer._plain():
+        if structure is None or not optimizer._plain() or not any(optimizer._prepared()):
             return
         compiled = CompiledStep(model, structure, optimizer)
-    compiled.register(_flattened(model, given))
+    if compiled.takes(given.x):
+        compiled.register(_flattened(model, given))
     steps[key] = compiled
     if len(steps) > _MOST_STEPS:
         del steps[next(iter(steps))]
@@ -126,6 +178,20 @@ def _flattened(model: Sequential, given: Inputs) -> Inputs:
         return given
     x, y, mask, lengths, resets, loss, state = given  # _replace would leave a tuple to be collected
     return Inputs(x, y, mask, lengths, resets, loss, flat_states(model, state))
+
+
+def _settled(array: Any) -> Any:
+    """Integers, of any type and strides, as a native step takes them; all else as it is."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        return array
+    if array.dtype == np.int64 and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return _native.integers("ids, classes or lengths", array)
+
+
+def _takes_ids(model: Sequential) -> bool:
+    first = model[0]
+    return _takes_ids(first) if isinstance(first, Sequential) else isinstance(first, Embedding)
 
 
 def _require_own(model: Sequential, optimizer: Any) -> None:

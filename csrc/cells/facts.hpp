@@ -1,0 +1,59 @@
+// What a cell's own struct says of it, as data: for code that is compiled once for all cells.
+#pragma once
+
+#include "cells/list.hpp"
+
+namespace fusedrnn {
+
+// Names as in cell.hpp.
+struct CellFacts {
+  const char* family;
+  int32_t gates, tape_blocks, dgate_blocks, x_first, h_first;
+  const char *gate_names, *tape_names;
+  bool has_cell_state;  // separate_carry: of a state c beside h
+  bool carry_gradient;
+  int32_t unit_values;
+  WeightSpecs weights;
+  int32_t x_gate[kMaxGates], h_gate[kMaxGates];  // which gate the k-th block of either part of dgates belongs to
+};
+
+// A cell's facts do not depend on its mathematics.
+struct NoMath {
+  using V = float;
+};
+
+constexpr int32_t words_in(const char* text) {
+  int32_t words = 0;
+  for (char before = ' '; *text != 0; before = *text++) words += before == ' ' && *text != ' ';
+  return words;
+}
+
+template <class Cell>
+constexpr CellFacts facts_of() {
+  static_assert(words_in(Cell::gate_names) == Cell::gates, "a gate has one name");
+  static_assert(words_in(Cell::tape_names) == Cell::tape_blocks, "a block of the tape has one name");
+  static_assert(Cell::gates <= kMaxGates, "a cell has at most kMaxGates gates: raise it (cells/cell.hpp)");
+  static_assert(Cell::dgate_blocks - Cell::unit_values <= kMaxDgateBlocks,
+                "a cell has at most kMaxDgateBlocks blocks of dgates that meet weights: raise it (cells/cell.hpp)");
+  CellFacts f{Cell::family,
+              Cell::gates,
+              Cell::tape_blocks,
+              Cell::dgate_blocks,
+              Cell::x_first,
+              Cell::h_first,
+              Cell::gate_names,
+              Cell::tape_names,
+              Cell::separate_carry,
+              Cell::carry_gradient,
+              Cell::unit_values,
+              Cell::weights,
+              {},
+              {}};
+  for (int k = 0; k < Cell::gates; ++k) {
+    f.x_gate[k] = Cell::x_gate(k);
+    f.h_gate[k] = Cell::h_gate(k);
+  }
+  return f;
+}
+
+}  // namespace fusedrnn

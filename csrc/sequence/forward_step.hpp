@@ -1,0 +1,111 @@
+// What forward does once for each cell: the two products of a step and the cell in the epilogue of the second. Knows
+// nothing of time; forward.hpp calls it.
+#pragma once
+
+#include "sequence/masks.hpp"
+#include "simd/math.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// The units of one thread of the grid, and the memory it works in.
+template <class E>
+struct ForwardPart {
+  using T = typename E::Storage;
+
+  int64_t H;
+  Panels panels;  // of the gates
+  int64_t first_panel, last_panel, first_vector;
+  int64_t pre_stride;    // elements of a row of X W + b_ih: the thread's columns alone
+  const T** operand;     // the rows of a product
+  OperandOf<E>* memory;  // what the engine packs them into
+  ForwardRow<T>* row;    // the rows of a step, as `operand`
+};
+
+template <class E>
+struct ForwardKernels {
+  using T = typename E::Storage;
+
+  // pre[row] = x W + b_ih for `rows` rows of K inputs.
+  void (*input)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t rows, int64_t K, T* pre);
+  // h R + b_hh for the `active` rows of a step, and the cell.
+  void (*step)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre);
+};
+
+// ForwardKernels::input, for panels of NV vectors.
+template <class E, int NV>
+void input_product(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t rows, int64_t K,
+                   typename E::Storage* pre) {
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
+  constexpr int N = L::N;
+  multiply<E, NV>(part.operand, rows, weights.w, part.panels, K, part.first_panel, part.last_panel, part.memory,
+                  [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
+                    const T* bias = weights.bias_x + begin * N;
+                    T* to = pre + row * part.pre_stride + (begin - part.first_vector) * N;
+                    for (int r = 0; r < tall; ++r, to += part.pre_stride, tile += wide * N)
+                      for (int v = 0; v < wide; ++v)
+                        L::store(to + v * N, L::load(tile + v * N) + L::load(bias + v * N));
+                  });
+}
+
+template <class Cell, class E>
+struct ForwardStep {
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
+  using V = typename L::V;
+  static constexpr int N = L::N, G = Cell::gates, U = panel_units<E>(G), NV = panel_vectors<E>(G);
+  static_assert(NV <= EngineOf<E>::vectors, "a panel must have room for all gates of a vector of units");
+  static_assert(U == 1 || G == 1, "a panel has the gates of one vector of units, or vectors of units with one gate");
+
+  static void step(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre) {
+    multiply<E, NV>(
+        part.operand, active, weights.r, part.panels, part.H, part.first_panel, part.last_panel, part.memory,
+        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
+          const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
+          for (int r = 0; r < tall; ++r, x += part.pre_stride, tile += wide * N)
+            finish(part.row[row + r], part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
+        });
+  }
+
+  // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
+  FR_INLINE static void finish(const ForwardRow<T>& row, int64_t H, int64_t begin, int wide, const T* x, const T* h,
+                               const T* bias_h, const T* units) {
+    for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
+      const int64_t unit = (begin / G + u) * N;
+      const int count = static_cast<int>(H - unit < N ? H - unit : N);
+      const auto load = [&](const T* from) { return count == N ? L::load(from) : L::load(from, count); };
+      const auto load_units = [&](const T* from) { return load(from + unit); };
+      const auto store_units = [&](T* to, V v) { count == N ? L::store(to + unit, v) : L::store(to + unit, v, count); };
+      V from_x[G], from_h[G], own[Cell::unit_values + 1], tape[Cell::tape_blocks + 1], carry;
+#pragma GCC unroll 8
+      for (int g = 0; g < G; ++g) {
+        from_x[g] = load(x + g * count);
+        from_h[g] = load(h + g * count) + load(bias_h + g * count);
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(units + k * H);
+      const V carry_prev = load_units(row.carry_prev);
+      V out = forward_of<Cell>(from_x, from_h, own, carry_prev, carry, tape);
+      if (row.masks) {
+        V h = out, c = carry;  // copies, so that the values themselves stay in registers
+        UnitMasks<E>::forward(*row.masks, unit, count, h, c, carry_prev);
+        out = h;
+        carry = c;
+      }
+      store_units(row.h, out);
+      if (row.y) store_units(row.y, out);
+      if (row.hn) store_units(row.hn, out);
+      if (Cell::separate_carry) {
+        store_units(row.carry, carry);
+        if (row.cn) store_units(row.cn, carry);
+      }
+      if (row.gates)
+#pragma GCC unroll 8
+        for (int k = 0; k < Cell::tape_blocks; ++k) store_units(row.gates + k * H, tape[k]);
+    }
+  }
+
+  static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step};
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
