@@ -19,6 +19,8 @@
 //   gate_names        their names in that order, divided by spaces
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   tape_names        their names, likewise
+//   between_blocks    values per unit and row that the first part of a step leaves to the second (sequence/
+//                     forward_step.hpp): 0 for a cell that takes a step in one
 //   weights           what a layer and direction has of weights: names, roles, shapes, in the order of Python's lists
 //   unit_values       values of its own that a unit reads besides gates, all per_unit weights together: 0 for most
 //

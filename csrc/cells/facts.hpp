@@ -8,7 +8,7 @@ namespace fusedrnn {
 // Names as in cell.hpp.
 struct CellFacts {
   const char* family;
-  int32_t gates, tape_blocks, dgate_blocks, x_first, h_first;
+  int32_t gates, tape_blocks, between_blocks, dgate_blocks, x_first, h_first;
   const char *gate_names, *tape_names;
   bool has_cell_state;  // separate_carry: of a state c beside h
   bool carry_gradient;
@@ -38,6 +38,7 @@ constexpr CellFacts facts_of() {
   CellFacts f{Cell::family,
               Cell::gates,
               Cell::tape_blocks,
+              Cell::between_blocks,
               Cell::dgate_blocks,
               Cell::x_first,
               Cell::h_first,

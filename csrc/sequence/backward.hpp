@@ -127,6 +127,8 @@ class Backward {
               panels,
               share(panels.count, all.plan_.unit_groups, unit_group),
               share(panels.count, all.plan_.unit_groups, unit_group + 1),
+              unit_group,
+              all.plan_.unit_groups,
               scratch.pointers + thread * scratch.tables * scratch.pointer_rows,
               scratch.operands + thread * scratch.operand_elements,
               scratch.backward_rows + thread * scratch.group_rows};
@@ -259,6 +261,10 @@ class Backward {
       const int64_t active = rows_.count(order.active[s]), continuing = rows_.count(order.active[s + 1]);
       gather_rows(pass, s, active, continuing);
       f_.kernels_.step(part_, pass.weights, continuing, active);
+      if (f_.kernels_.finish) {
+        barriers_.row_group();
+        f_.kernels_.finish(part_, pass.weights, active);
+      }
     }
 
     void gather_rows(const Pass& pass, int64_t s, int64_t active, int64_t continuing) {
@@ -275,6 +281,7 @@ class Backward {
         row.gates = at_step<T>(gates, steps, t, b);
         row.dgates = dgates(s, r);
         row.dcarry_prev = carry_ + r * H;
+        row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
         row.flow = desc.flow ? flow_.row(s, r) : nullptr;
         row.masks = nullptr;
         if (masks_.any()) row.masks = &mask_row_of(pass, s, i, r, t, i < continuing);

@@ -15,6 +15,7 @@ struct BackwardPart {
   int64_t H;
   Panels panels;  // of units
   int64_t first_panel, last_panel;
+  int64_t unit_group, unit_groups;
   const T** table;       // the rows of a product
   OperandOf<E>* memory;  // what the engine packs them into
   BackwardRow<T>* row;   // the rows of a step, as `table`
@@ -23,8 +24,10 @@ struct BackwardPart {
 template <class E>
 struct BackwardKernels {
   // dh = dgates(next step) R for `continuing` rows of a step, what starts at it for the rest of the `active` ones, and
-  // the cell's gradients.
+  // the cell's gradients, or the first part of them.
   void (*step)(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t continuing, int64_t active);
+  // The second part, when all threads of the row group have done the first: null for a cell that ends with it.
+  void (*finish)(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t active);
 };
 
 // A vector of a row's units, of which the last of H may be fewer.
@@ -112,7 +115,7 @@ struct BackwardStep {
     if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, H, dcarry);
   }
 
-  static constexpr BackwardKernels<E> kernels = {step};
+  static constexpr BackwardKernels<E> kernels = {step, nullptr};
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

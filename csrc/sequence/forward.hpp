@@ -86,6 +86,8 @@ class Forward {
               first,
               last,
               panels.begin(first),
+              unit_group,
+              all.plan_.unit_groups,
               (panels.begin(last) - panels.begin(first)) * N,
               scratch.pointers + thread * scratch.pointer_rows,
               scratch.operands + thread * scratch.operand_elements,
@@ -137,6 +139,10 @@ class Forward {
           const int64_t active = rows_.count(f_.scratch_.order.active[step_at]);
           gather_rows(l, d, walk, step_at, active);
           f_.kernels_.step(part_, weights, active, pre);
+          if (f_.kernels_.finish) {
+            barriers_.row_group();
+            f_.kernels_.finish(part_, weights, active, pre);
+          }
           pre += active * part_.pre_stride;
           barriers_.row_group();
         }
@@ -187,6 +193,7 @@ class Forward {
         row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * H : nullptr;
         row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
         row.gates = gates.data ? at_step<T>(gates, steps, t, b) : nullptr;
+        row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
         if (f_.cell_.has_cell_state) {
           row.carry_prev = state_before(walk, s, r, f_.args_.c0, index, cells, cell_steps, f_.scratch_.zeros);
           row.carry = at_step<T>(cells, cell_steps, t, b);

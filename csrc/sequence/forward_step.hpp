@@ -15,6 +15,7 @@ struct ForwardPart {
   int64_t H;
   Panels panels;  // of the gates
   int64_t first_panel, last_panel, first_vector;
+  int64_t unit_group, unit_groups;
   int64_t pre_stride;    // elements of a row of X W + b_ih: the thread's columns alone
   const T** operand;     // the rows of a product
   OperandOf<E>* memory;  // what the engine packs them into
@@ -27,8 +28,10 @@ struct ForwardKernels {
 
   // pre[row] = x W + b_ih for `rows` rows of K inputs.
   void (*input)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t rows, int64_t K, T* pre);
-  // h R + b_hh for the `active` rows of a step, and the cell.
+  // h R + b_hh for the `active` rows of a step, and the cell, or its first part.
   void (*step)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre);
+  // The second part, when all threads of the row group have done the first: null for a cell that ends with it.
+  void (*finish)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre);
 };
 
 // ForwardKernels::input, for panels of NV vectors.
@@ -105,7 +108,7 @@ struct ForwardStep {
     }
   }
 
-  static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step};
+  static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step, nullptr};
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -146,6 +146,7 @@ struct ForwardRow {
   T *h, *y, *hn;
   T *carry, *cn;
   T* gates;
+  T* between;  // what the first part of a step leaves to the second, between_blocks * H
   const MaskRow<T>* masks;
 };
 
@@ -158,6 +159,7 @@ struct BackwardRow {
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;
+  T* between;  // as forward's
   const MaskRow<T>* masks;
   T* flow;  // null, or where the whole gradient of h goes and, behind it, that of c
 };
@@ -182,6 +184,7 @@ struct Scratch {
   T* hidden[2];        // (T, B, D * H): forward without tape: outputs of inner layers; backward: their gradients
   T* dropped;          // (T, B, D * H): a layer's input after dropout
   T* carry;            // per direction group (B, H): forward without tape: c; backward: gradient of the carry
+  T* between;          // per direction group (B, between_blocks * H): see ForwardRow
   T* dgates[2];        // per direction group (chunk rows, dgate_blocks * H)
   T* sums;             // per direction group (2, dgate_blocks * H): of columns of dgates
   T* dx_reverse;       // (T, B, inputs): dX of the second direction where both run at once
@@ -221,6 +224,7 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.dropped = arena.take<T>(desc.train && desc.dropout > 0 && inner > 0 ? cells : 0);
   const bool carries = backward ? cell.carry_gradient : cell.has_cell_state && !desc.train;
   s.carry = arena.take<T>(carries ? plan.direction_groups * desc.B * desc.H : 0);
+  s.between = arena.take<T>(plan.direction_groups * desc.B * cell.between_blocks * desc.H);
   if (backward)
     for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * cell.dgate_blocks * desc.H);
   s.sums = arena.take<T>(backward ? 2 * plan.direction_groups * cell.dgate_blocks * desc.H : 0);
@@ -246,6 +250,13 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   if (backward && desc.flow) s.flow = flow_scratch<T>(desc, plan.direction_groups, arena);
   if (bytes) *bytes = arena.used();
   return s;
+}
+
+// The memory between the parts of a step of row r of the schedule.
+template <class E>
+typename E::Storage* between_row(const Scratch<E>& scratch, const CellFacts& cell, int64_t direction,
+                                 const SequenceDesc& desc, int64_t r) {
+  return scratch.between + (direction * desc.B + r) * cell.between_blocks * desc.H;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA
