@@ -70,6 +70,8 @@ def test_the_input_of_the_notes() -> None:
     np.testing.assert_array_equal(model.eval()(x[:1]), fresh.eval()(x[:1]))
 
 
+# Python itself drops what is raised within a weak reference's callback, and the alarm may ring there.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_that_is_interrupted_has_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     """An alarm that raises anywhere in `fusedrnn train`: what it has saved goes on to the same bits."""
     assert interrupts.command(tmp_path, write_book(tmp_path), 0.7) in ("early", "resumed", "late")
