@@ -3,18 +3,17 @@
 
 #include "backend/backend.hpp"
 
+// The last failure of the calling thread, of whatever instruction set (runtime/failure.cpp).
+extern "C" void fusedrnn_set_failure(const char* text);
+extern "C" const char* fusedrnn_failure();
+
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {
 
-thread_local const char* last_failure = "no failure";
-
 [[maybe_unused]] Status fail(Status status, const char* text) {
-  last_failure = text;
+  fusedrnn_set_failure(text);
   return status;
 }
-
-// The last failure of the calling thread.
-const char* status_text() { return last_failure; }
 
 }  // namespace
 }  // namespace fusedrnn::FUSEDRNN_ISA

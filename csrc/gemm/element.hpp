@@ -1,8 +1,7 @@
-// What a precision computes with on a CPU. Two types and a number, and one list of all elements at the end:
+// What a precision computes with on a CPU. Two types, and one list of all elements at the end:
 //
 //   Storage       what lies in memory outside of gemm/: parameters, x, y, states, gates, the tape, dgates, gradients
 //   Accumulator   sums of products, and all that an epilogue and a cell compute with
-//   parts         how many operands a stored value becomes as a factor of a product
 //
 // Accumulator and Storage are the same type in every element so far, and loads and stores of vectors rely on it.
 //
@@ -24,16 +23,19 @@ template <class T>
 struct Ieee {
   using Storage = T;
   using Accumulator = T;
-  static constexpr int parts = 1;
 };
 
-// Factors rounded to bfloat16, or split into the sum of two or three of them; sums as bf16_sum.hpp has them.
-template <int Parts>
+// Factors rounded to bfloat16, or split into the sum of two or three of them; sums as bf16_sum.hpp has them. One type
+// for all three precisions: how many parts there are an engine knows, and time loops and cells are compiled once.
 struct Bf16 {
   using Storage = float;
   using Accumulator = float;
-  static constexpr int parts = Parts;
 };
+
+// How many operands a stored value becomes as a factor of a product.
+constexpr int parts_of(Precision precision) {
+  return precision == Precision::bf16x3 ? 2 : precision == Precision::bf16x6 ? 3 : 1;
+}
 
 // The list: run(element) for a dtype and a precision, or an error where a CPU has no such element.
 template <class Run>
@@ -44,13 +46,15 @@ Status with_element(DType dtype, Precision precision, Run&& run) {
     return fail(Status::unsupported, "a CPU computes float64 in ieee precision only");
   switch (precision) {
     case Precision::ieee:
+#if defined(FUSEDRNN_ISA_AMX)
+      break;  // AVX-512's kernels do (isa/amx.cpp)
+#else
       return dtype == DType::float32 ? run(Ieee<float>()) : run(Ieee<double>());
+#endif
     case Precision::bf16:
-      return run(Bf16<1>());
     case Precision::bf16x3:
-      return run(Bf16<2>());
     case Precision::bf16x6:
-      return run(Bf16<3>());
+      return run(Bf16());
     case Precision::tf32:
     case Precision::tf32x3:
     case Precision::fp16:

@@ -3,10 +3,10 @@
 // An engine decides how operands look: it packs them and multiplies them, tile by tile, and is alone in knowing their
 // type, their order and how k is padded. Weights come to it as matrices, rows as pointers to stored values (Storage of
 // gemm/element.hpp); it gives tiles of Accumulators to an epilogue. csrc/README.md, "Elements and engines", has a
-// drawing. It is a struct of static members in a file of its own, and a line in the list below.
+// drawing. It is a struct in a file of its own, made of the number of parts (parts_of), and a line in the list below.
 //
 // Operand, Accumulator
-//     what it packs factors into, E::parts of them for a stored value; and as in gemm/element.hpp
+//     what it packs factors into, `parts` of them for a stored value; and as in gemm/element.hpp
 // Region
 //     An object of it lives on every thread from its first product in a parallel region to its last: for what a thread
 //     must set up, as the shape of tile registers. What must hold while sums run but not in epilogues (denormals
@@ -50,8 +50,8 @@
 //
 // outer_block
 //     pairs of a block, which are packed together
-// OuterA{first, last, memory}
-//     Columns [first, last) of a block of A, packed into `elements(columns)` Operands by pack(a, K, width of A's rows).
+// OuterA, outer(first, last, memory), outer_elements(columns)
+//     Columns [first, last) of a block of A, packed into outer_elements Operands by pack(a, K, width of A's rows).
 //     multiply(K, panel, wide, columns, c, ldc, replace) adds their products with a panel of pack_rows to C, c pointing
 //     to row `first`, or overwrites it.
 //
@@ -70,23 +70,26 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 // The list: the engine of every element, on the ISA being compiled.
 template <class E>
-struct EngineList;
-
+struct EngineList {
+  static_assert(__is_same(E, Bf16), "an element has an engine in this list");
+#if defined(FUSEDRNN_ISA_AMX)
+  using Engine = Amx<AmxUnit>;
+#else
+  using Engine = Bf16Fma;
+#endif
+};
 template <class T>
 struct EngineList<Ieee<T>> {
   using Engine = Fma<T>;
 };
-template <int Parts>
-struct EngineList<Bf16<Parts>> {
-#if defined(FUSEDRNN_ISA_AMX)
-  using Engine = Amx<Parts, AmxUnit>;
-#else
-  using Engine = Bf16Fma<Parts>;
-#endif
-};
 
 template <class E>
 using EngineOf = typename EngineList<E>::Engine;
+
+template <class E>
+EngineOf<E> engine_of(Precision precision) {
+  return EngineOf<E>(parts_of(precision));
+}
 
 // What E's engine packs; nothing but an engine looks into one.
 template <class E>
@@ -103,19 +106,19 @@ void parallel_products(Team* team, int32_t n, const Body& body) {
 
 // multiply<NV> by the engine of E, straight from a table of rows; `memory` is pack_a's.
 template <class E, int NV, class Prepare, class Epilogue>
-FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const OperandOf<E>* packed,
-                        const Panels& panels, int64_t K, int64_t first, int64_t last, OperandOf<E>* memory,
-                        const Prepare& prepare, const Epilogue& epilogue) {
-  using Engine = EngineOf<E>;
-  Engine::template multiply<NV>(Engine::pack_a(a, rows, K, memory), rows, packed, panels, K, first, last, prepare,
-                                epilogue);
+FR_INLINE void multiply(const EngineOf<E>& engine, const typename E::Storage* const* a, int64_t rows,
+                        const OperandOf<E>* packed, const Panels& panels, int64_t K, int64_t first, int64_t last,
+                        OperandOf<E>* memory, const Prepare& prepare, const Epilogue& epilogue) {
+  engine.template multiply<NV>(engine.pack_a(a, rows, K, memory), rows, packed, panels, K, first, last, prepare,
+                               epilogue);
 }
 template <class E, int NV, class Epilogue>
-FR_INLINE void multiply(const typename E::Storage* const* a, int64_t rows, const OperandOf<E>* packed,
-                        const Panels& panels, int64_t K, int64_t first, int64_t last, OperandOf<E>* memory,
-                        const Epilogue& epilogue) {
+FR_INLINE void multiply(const EngineOf<E>& engine, const typename E::Storage* const* a, int64_t rows,
+                        const OperandOf<E>* packed, const Panels& panels, int64_t K, int64_t first, int64_t last,
+                        OperandOf<E>* memory, const Epilogue& epilogue) {
   multiply<E, NV>(
-      a, rows, packed, panels, K, first, last, memory, [](int64_t, int64_t, int, int, int64_t, int64_t) {}, epilogue);
+      engine, a, rows, packed, panels, K, first, last, memory, [](int64_t, int64_t, int, int, int64_t, int64_t) {},
+      epilogue);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -12,12 +12,15 @@
 #include "gemm/bf16_sum.hpp"
 #include "gemm/panels.hpp"
 #include "gemm/parallel.hpp"
+#include "simd/bf16.hpp"
 #include "simd/transpose.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <int P, class Unit>
+template <class Unit>
 struct Amx {
+  explicit constexpr Amx(int parts) : parts(parts) {}
+
   using Operand = uint16_t;
   using Accumulator = float;
   using Region = typename Unit::Region;
@@ -80,40 +83,47 @@ struct Amx {
   static constexpr int64_t chunk_rows(int64_t gradient) { return bf16_chunk_rows(gradient); }
 
   // ---- B
-  static constexpr int64_t panel_elements(int64_t vectors, int64_t K) { return vectors * N * P * whole_blocks(K); }
+  int64_t panel_elements(int64_t vectors, int64_t K) const { return vectors * N * parts * whole_blocks(K); }
 
   template <class ColumnOf>
-  static void pack_columns(Operand* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) {
+  void pack_columns(Operand* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) const {
     const float* from[N];
     for (int lane = 0; lane < N; ++lane) from[lane] = column_of(lane);
-    for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
-      Words tile[P][N];
-      for (int lane = 0; lane < N; ++lane) {
-        Words part[P];
-        split(load(from[lane] ? from[lane] + k : nullptr, K - k),
-              load(from[lane] ? from[lane] + k + N : nullptr, K - k - N), part);
-        for (int p = 0; p < P; ++p) tile[p][lane] = part[p];
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
+        Words tile[P][N];
+        for (int lane = 0; lane < N; ++lane) {
+          Words part[P];
+          split<P>(load(from[lane] ? from[lane] + k : nullptr, K - k),
+                   load(from[lane] ? from[lane] + k + N : nullptr, K - k - N), part);
+          for (int p = 0; p < P; ++p) tile[p][lane] = part[p];
+        }
+        for (int p = 0; p < P; ++p)
+          store_transposed(panel + ((k / kPairBlock * P + p) * wide + vector) * kTile, tile[p]);
       }
-      for (int p = 0; p < P; ++p) store_transposed(panel + ((k / kPairBlock * P + p) * wide + vector) * kTile, tile[p]);
-    }
+    });
   }
 
   static constexpr int64_t pack_strip = kPairBlock;
   template <class RowOf>
-  static void pack_rows(Operand* panel, int wide, int64_t K, int64_t first, int64_t last, int64_t columns,
-                        const RowOf& row_of) {
-    for (int64_t k = first; k < (last == K ? whole_blocks(K) : last); k += 2) {
-      const float* const even = k < K ? row_of(k) : nullptr;
-      const float* const odd = k + 1 < K ? row_of(k + 1) : nullptr;
-      for (int v = 0; v < wide; ++v) {
-        const int64_t count = columns - v * N;
-        Words part[P];
-        split(load(even ? even + v * N : nullptr, count), load(odd ? odd + v * N : nullptr, count), part);
-        for (int p = 0; p < P; ++p)
-          store(panel + ((k / kPairBlock * P + p) * wide + v) * kTile + k % kPairBlock / 2 * kPairBlock,
-                paired(part[p]));
+  void pack_rows(Operand* panel, int wide, int64_t K, int64_t first, int64_t last, int64_t columns,
+                 const RowOf& row_of) const {
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      for (int64_t k = first; k < (last == K ? whole_blocks(K) : last); k += 2) {
+        const float* const even = k < K ? row_of(k) : nullptr;
+        const float* const odd = k + 1 < K ? row_of(k + 1) : nullptr;
+        for (int v = 0; v < wide; ++v) {
+          const int64_t left = columns - v * N;
+          Words part[P];
+          split<P>(load(even ? even + v * N : nullptr, left), load(odd ? odd + v * N : nullptr, left), part);
+          for (int p = 0; p < P; ++p)
+            store(panel + ((k / kPairBlock * P + p) * wide + v) * kTile + k % kPairBlock / 2 * kPairBlock,
+                  paired(part[p]));
+        }
       }
-    }
+    });
   }
 
   // ---- A: rounded rows, apart by a line more than they are long, so that they do not all meet in one set of a cache.
@@ -122,29 +132,32 @@ struct Amx {
     const Operand* data;
     int64_t pitch;
   };
-  static constexpr int64_t a_pitch(int64_t K) { return P * whole_blocks(K) + kPairBlock; }
-  static constexpr int64_t a_elements(int64_t rows, int64_t K) { return (rows + N - 1) / N * N * a_pitch(K); }
-  static A pack_a(const float* const* table, int64_t rows, int64_t K, Operand* memory) {
-    for (int64_t r = 0; r < rows; ++r) {
-      Operand* const to = memory + r * a_pitch(K);
-      for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
-        Words part[P];
-        split(load(table[r] + k, K - k), load(table[r] + k + N, K - k - N), part);
-        for (int p = 0; p < P; ++p) store(to + k * P + p * kPairBlock, part[p]);
+  int64_t a_pitch(int64_t K) const { return parts * whole_blocks(K) + kPairBlock; }
+  int64_t a_elements(int64_t rows, int64_t K) const { return (rows + N - 1) / N * N * a_pitch(K); }
+  A pack_a(const float* const* table, int64_t rows, int64_t K, Operand* memory) const {
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      for (int64_t r = 0; r < rows; ++r) {
+        Operand* const to = memory + r * a_pitch(K);
+        for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
+          Words part[P];
+          split<P>(load(table[r] + k, K - k), load(table[r] + k + N, K - k - N), part);
+          for (int p = 0; p < P; ++p) store(to + k * P + p * kPairBlock, part[p]);
+        }
       }
-    }
+    });
     return {memory, a_pitch(K)};
   }
 
   // ---- products
   template <int NV, class Prepare, class Epilogue>
-  static void multiply(A a, int64_t rows, const Operand* packed, const Panels& panels, int64_t K, int64_t first,
-                       int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
+  void multiply(A a, int64_t rows, const Operand* packed, const Panels& panels, int64_t K, int64_t first, int64_t last,
+                const Prepare& prepare, const Epilogue& epilogue) const {
     constexpr int64_t kTall = 2 * N;
     alignas(64) float sums[2][kTall * vectors * N];
     const int64_t blocks = whole_blocks(K) / kPairBlock;
     const bool few = rows > 0 && rows < N;
-    if (few) Unit::configure(static_cast<int>(rows), P);
+    if (few) Unit::configure(static_cast<int>(rows), parts);
     Finished before{};  // the tile whose rows are to be handed over
     int turn = 0;
     for (int64_t p = first; p < last; ++p) {
@@ -164,18 +177,21 @@ struct Amx {
         float* const to = sums[turn];
         const Left left{from, N * a.pitch, kPairBlock, a.pitch * int64_t{sizeof(Operand)}};
         const int64_t stride = wide * N;
-        if (tall <= N) {
-          with_width(wide, [&](auto columns) __attribute__((always_inline)) {
-            product<1, decltype(columns)::count>(left, panel, wide, blocks, Fresh{to, stride}, aside);
-          });
-        } else {
-          for (int v = 0; v + 1 < wide; v += 2)
-            product<2, 2>(left, panel + v * kTile, wide, blocks, Fresh{to + v * N, stride}, aside);
-          if (wide % 2 > 0) {
-            const int v = wide - 1;
-            product<2, 1>(left, panel + v * kTile, wide, blocks, Fresh{to + v * N, stride}, aside);
+        with_count<kMostParts>(parts, [&](auto p) __attribute__((always_inline)) {
+          constexpr int P = decltype(p)::count;
+          if (tall <= N) {
+            with_count<vectors>(wide, [&](auto columns) __attribute__((always_inline)) {
+              product<P, 1, decltype(columns)::count>(left, panel, wide, blocks, Fresh{to, stride}, aside);
+            });
+          } else {
+            for (int v = 0; v + 1 < wide; v += 2)
+              product<P, 2, 2>(left, panel + v * kTile, wide, blocks, Fresh{to + v * N, stride}, aside);
+            if (wide % 2 > 0) {
+              const int v = wide - 1;
+              product<P, 2, 1>(left, panel + v * kTile, wide, blocks, Fresh{to + v * N, stride}, aside);
+            }
           }
-        }
+        });
         before.hand_over(before.tall, epilogue);  // K = 0
         before = {begin, row, tall, wide, 0, to};
       }
@@ -188,26 +204,44 @@ struct Amx {
   static constexpr int64_t outer_block = 1024;
   struct OuterA {
     static int64_t tiles_of(int64_t columns) { return (columns + N - 1) / N; }
-    static int64_t elements(int64_t columns) { return tiles_of(columns) * N * P * outer_block; }
 
     void pack(const float* const* a, int64_t K, int64_t /*width*/) const {
-      for (int64_t m = first; m < last; m += N)
-        for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
-          Words tile[P][N];
-          for (int pair = 0; pair < N; ++pair) {
-            const int64_t at = k + 2 * pair;
-            Words part[P];
-            split(load(at < K ? a[at] + m : nullptr, last - m), load(at + 1 < K ? a[at + 1] + m : nullptr, last - m),
-                  part);
-            for (int p = 0; p < P; ++p) tile[p][pair] = paired(part[p]);
+      with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+        constexpr int P = decltype(count)::count;
+        for (int64_t m = first; m < last; m += N)
+          for (int64_t k = 0; k < whole_blocks(K); k += kPairBlock) {
+            Words tile[P][N];
+            for (int pair = 0; pair < N; ++pair) {
+              const int64_t at = k + 2 * pair;
+              Words part[P];
+              split<P>(load(at < K ? a[at] + m : nullptr, last - m),
+                       load(at + 1 < K ? a[at + 1] + m : nullptr, last - m), part);
+              for (int p = 0; p < P; ++p) tile[p][pair] = paired(part[p]);
+            }
+            for (int p = 0; p < P; ++p)
+              store_transposed(tile_at((m - first) / N, K) + (k / kPairBlock * P + p) * kTile, tile[p]);
           }
-          for (int p = 0; p < P; ++p)
-            store_transposed(tile_at((m - first) / N, K) + (k / kPairBlock * P + p) * kTile, tile[p]);
-        }
+      });
     }
 
     void multiply(int64_t K, const Operand* panel, int wide, int64_t columns, float* c, int64_t ldc,
                   bool replace) const {
+      with_count<kMostParts>(parts, [&](auto p) __attribute__((always_inline)) {
+        multiply_parts<decltype(p)::count>(K, panel, wide, columns, c, ldc, replace);
+      });
+    }
+
+    int parts;
+    int64_t first, last;
+    Operand* memory;
+
+   private:
+    static void nothing() {}
+    Operand* tile_at(int64_t tile, int64_t K) const { return memory + tile * N * parts * whole_blocks(K); }
+
+    template <int P>
+    void multiply_parts(int64_t K, const Operand* panel, int wide, int64_t columns, float* c, int64_t ldc,
+                        bool replace) const {
       const int64_t blocks = whole_blocks(K) / kPairBlock, tiles = tiles_of(last - first);
       for (int64_t t = 0; t < tiles; t += 2)
         for (int v = 0; v < wide; v += 2) {
@@ -216,22 +250,16 @@ struct Amx {
           const Left left{tile_at(t, K), tile_at(1, K) - tile_at(0, K), kTile, kPairBlock * int64_t{sizeof(Operand)}};
           const Operand* const b = panel + v * kTile;
           if (m >= 2 * N && n >= 2 * N && v + 1 < wide) {
-            replace ? product<2, 2>(left, b, wide, blocks, Fresh{to, ldc}, nothing)
-                    : product<2, 2>(left, b, wide, blocks, Running{to, ldc}, nothing);
+            replace ? product<P, 2, 2>(left, b, wide, blocks, Fresh{to, ldc}, nothing)
+                    : product<P, 2, 2>(left, b, wide, blocks, Running{to, ldc}, nothing);
           } else {
-            edge(left, b, wide, v + 1 < wide, blocks, to, ldc, m, n, replace);
+            edge<P>(left, b, wide, v + 1 < wide, blocks, to, ldc, m, n, replace);
           }
         }
     }
 
-    int64_t first, last;
-    Operand* memory;
-
-   private:
-    static void nothing() {}
-    Operand* tile_at(int64_t tile, int64_t K) const { return memory + tile * N * P * whole_blocks(K); }
-
     // Up to two by two tiles of which C has m x n elements: by way of an array that has them all.
+    template <int P>
     static void edge(const Left& left, const Operand* b, int wide, bool two, int64_t blocks, float* c, int64_t ldc,
                      int64_t m, int64_t n, bool replace) {
       alignas(64) float sums[2 * N][2 * N];
@@ -244,35 +272,32 @@ struct Amx {
       if (!replace) for_elements([](const float& from, float& sum) { sum = from; });
       const Running to{sums[0], 2 * N};
       if (m > N)
-        two ? product<2, 2>(left, b, wide, blocks, to, nothing) : product<2, 1>(left, b, wide, blocks, to, nothing);
+        two ? product<P, 2, 2>(left, b, wide, blocks, to, nothing)
+            : product<P, 2, 1>(left, b, wide, blocks, to, nothing);
       else
-        two ? product<1, 2>(left, b, wide, blocks, to, nothing) : product<1, 1>(left, b, wide, blocks, to, nothing);
+        two ? product<P, 1, 2>(left, b, wide, blocks, to, nothing)
+            : product<P, 1, 1>(left, b, wide, blocks, to, nothing);
       for_elements([](float& to, const float& sum) { to = sum; });
     }
   };
+  int64_t outer_elements(int64_t columns) const { return OuterA::tiles_of(columns) * N * parts * outer_block; }
+  OuterA outer(int64_t first, int64_t last, Operand* memory) const { return {parts, first, last, memory}; }
+
+  int parts;
 
  private:
-  template <int Count>
-  struct Width {
-    static constexpr int count = Count;
-  };
-  template <class Run>
-  FR_INLINE static void with_width(int wide, const Run& run) {
-    wide == 4 ? run(Width<4>()) : wide == 3 ? run(Width<3>()) : wide == 2 ? run(Width<2>()) : run(Width<1>());
-  }
-
-  // body(Width<I>()) for 0 <= I < Count
+  // body(Constant<I>()) for 0 <= I < Count
   template <int Count, class Body>
   FR_INLINE static void unrolled(const Body& body) {
     if constexpr (Count > 0) {
       unrolled<Count - 1>(body);
-      body(Width<Count - 1>());
+      body(Constant<Count - 1>());
     }
   }
 
   // R x S tiles of C: a tile of A for each of R = 2 rows of tiles, or for each part of one row; the rest are B's. After
   // every block aside() does something else.
-  template <int R, int S, class Target, class Aside>
+  template <int P, int R, int S, class Target, class Aside>
   FR_INLINE static void product(const Left& a, const Operand* b, int64_t wide, int64_t blocks, const Target& c,
                                 const Aside& aside) {
     static_assert(R * S <= 4, "tiles of C");
@@ -332,6 +357,7 @@ struct Amx {
   FR_INLINE static void store(Operand* to, Words words) { __builtin_memcpy(to, &words, sizeof words); }
 
   // 32 floats as P times 32 Operands, as split_bf16 does.
+  template <int P>
   FR_INLINE static void split(typename L::V low, typename L::V high, Words (&part)[P]) {
 #pragma GCC unroll 3
     for (int p = 0; p < P; ++p) {

@@ -1,5 +1,5 @@
 // The engine of bf16, bf16x3 and bf16x6 on fused multiply-adds: the sum of bf16_sum.hpp by microkernel_bf16.hpp.
-// Contract: engine.hpp. An operand is P floats, each of which holds a bfloat16.
+// Contract: engine.hpp. An operand is a float that holds a bfloat16.
 #pragma once
 
 #include "gemm/microkernel_bf16.hpp"
@@ -10,8 +10,9 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-template <int P>
 struct Bf16Fma {
+  explicit constexpr Bf16Fma(int parts) : parts(parts) {}
+
   using Operand = float;
   using Accumulator = float;
   struct Region {};
@@ -24,80 +25,89 @@ struct Bf16Fma {
   static constexpr int64_t chunk_rows(int64_t gradient) { return bf16_chunk_rows(gradient); }
 
   // ---- B: panels as microkernel_bf16.hpp reads them
-  static constexpr int64_t panel_elements(int64_t vectors, int64_t K) { return vectors * N * P * whole_blocks(K); }
+  int64_t panel_elements(int64_t vectors, int64_t K) const { return vectors * N * parts * whole_blocks(K); }
 
   template <class ColumnOf>
-  static void pack_columns(float* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) {
+  void pack_columns(float* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) const {
     const float* from[N];
     for (int lane = 0; lane < N; ++lane) from[lane] = column_of(lane);
-    for (int64_t k = 0; k < whole_blocks(K); k += N) {
-      const int steps = static_cast<int>(K - k < 0 ? 0 : K - k < N ? K - k : N);
-      V part[N][P], row[N];
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      for (int64_t k = 0; k < whole_blocks(K); k += N) {
+        const int steps = static_cast<int>(K - k < 0 ? 0 : K - k < N ? K - k : N);
+        V part[N][P], row[N];
 #pragma GCC unroll 16
-      for (int lane = 0; lane < N; ++lane)
-        split_bf16<P>(!from[lane]  ? L::zero()
-                      : steps == N ? L::load(from[lane] + k)
-                                   : L::load(from[lane] + k, steps),
-                      part[lane]);
+        for (int lane = 0; lane < N; ++lane)
+          split_bf16<P>(!from[lane]  ? L::zero()
+                        : steps == N ? L::load(from[lane] + k)
+                                     : L::load(from[lane] + k, steps),
+                        part[lane]);
 #pragma GCC unroll 3
-      for (int p = 0; p < P; ++p) {
+        for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < N; ++lane) row[lane] = part[lane][p];
-        transpose<float>(row);
+          for (int lane = 0; lane < N; ++lane) row[lane] = part[lane][p];
+          transpose<float>(row);
 #pragma GCC unroll 16
-        for (int i = 0; i < N; ++i) L::store(panel + (step_of(k + i, p) * wide + vector) * N, row[i]);
+          for (int i = 0; i < N; ++i) L::store(panel + (step_of(P, k + i, p) * wide + vector) * N, row[i]);
+        }
       }
-    }
+    });
   }
 
   static constexpr int64_t pack_strip = kPairBlock;
   template <class RowOf>
-  FR_INLINE static void pack_rows(float* panel, int wide, int64_t K, int64_t first, int64_t last, int64_t columns,
-                                  const RowOf& row_of) {
-    if (wide > vectors) __builtin_unreachable();
-    for (int64_t k = first; k < last; ++k) {
-      const float* const from = row_of(k);
-      for (int v = 0; v < wide; ++v) {
-        const int64_t count = columns - v * N;
-        V part[P];
-        split_bf16<P>(count < N ? L::load(from + v * N, static_cast<int>(count)) : L::load(from + v * N), part);
-        for (int p = 0; p < P; ++p) L::store(panel + (step_of(k, p) * wide + v) * N, part[p]);
+  FR_INLINE void pack_rows(float* panel, int wide, int64_t K, int64_t first, int64_t last, int64_t columns,
+                           const RowOf& row_of) const {
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      if (wide > vectors) __builtin_unreachable();
+      for (int64_t k = first; k < last; ++k) {
+        const float* const from = row_of(k);
+        for (int v = 0; v < wide; ++v) {
+          const int64_t left = columns - v * N;
+          V part[P];
+          split_bf16<P>(left < N ? L::load(from + v * N, static_cast<int>(left)) : L::load(from + v * N), part);
+          for (int p = 0; p < P; ++p) L::store(panel + (step_of(P, k, p) * wide + v) * N, part[p]);
+        }
       }
-    }
-    for (int64_t k = K; last == K && k < whole_blocks(K); ++k)
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < wide; ++v) L::store(panel + (step_of(k, p) * wide + v) * N, L::zero());
+      for (int64_t k = K; last == K && k < whole_blocks(K); ++k)
+        for (int p = 0; p < P; ++p)
+          for (int v = 0; v < wide; ++v) L::store(panel + (step_of(P, k, p) * wide + v) * N, L::zero());
+    });
   }
 
   // ---- A: rounded rows, apart by a line more than they are long, so that they do not all meet in one set of a cache
   using A = RoundedRows;
-  static constexpr int64_t a_pitch(int64_t K) { return P * whole_blocks(K) + 16; }
-  static constexpr int64_t a_elements(int64_t rows, int64_t K) { return rows * a_pitch(K); }
-  static A pack_a(const float* const* table, int64_t rows, int64_t K, float* memory) {
-    for (int64_t r = 0; r < rows; ++r) {
-      float* const to = memory + r * a_pitch(K);
-      for (int64_t k = 0; k < whole_blocks(K); k += N) {
-        const int64_t left = K - k;
-        V part[P];
-        split_bf16<P>(left >= N ? L::load(table[r] + k) : L::load(table[r] + k, static_cast<int>(left < 0 ? 0 : left)),
-                      part);
-        for (int p = 0; p < P; ++p) L::store(to + (k / kPairBlock * P + p) * kPairBlock + k % kPairBlock, part[p]);
+  int64_t a_pitch(int64_t K) const { return parts * whole_blocks(K) + 16; }
+  int64_t a_elements(int64_t rows, int64_t K) const { return rows * a_pitch(K); }
+  A pack_a(const float* const* table, int64_t rows, int64_t K, float* memory) const {
+    with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+      constexpr int P = decltype(count)::count;
+      for (int64_t r = 0; r < rows; ++r) {
+        float* const to = memory + r * a_pitch(K);
+        for (int64_t k = 0; k < whole_blocks(K); k += N) {
+          const int64_t left = K - k;
+          V part[P];
+          split_bf16<P>(
+              left >= N ? L::load(table[r] + k) : L::load(table[r] + k, static_cast<int>(left < 0 ? 0 : left)), part);
+          for (int p = 0; p < P; ++p) L::store(to + (k / kPairBlock * P + p) * kPairBlock + k % kPairBlock, part[p]);
+        }
       }
-    }
+    });
     return {memory, a_pitch(K)};
   }
 
   // ---- products
   template <int NV, class Prepare, class Epilogue>
-  FR_INLINE static void multiply(A a, int64_t rows, const float* packed, const Panels& panels, int64_t K, int64_t first,
-                                 int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
-    multiply_tiles<Bf16Fma, NV>(a, rows, packed, panels, whole_blocks(K), first, last, prepare, epilogue);
+  FR_INLINE void multiply(A a, int64_t rows, const float* packed, const Panels& panels, int64_t K, int64_t first,
+                          int64_t last, const Prepare& prepare, const Epilogue& epilogue) const {
+    multiply_tiles<Bf16Fma, NV>(*this, a, rows, packed, panels, whole_blocks(K), first, last, prepare, epilogue);
   }
   template <int NV, bool PrefetchNext>
-  FR_INLINE static auto kernel(int tall, int wide) {  // of multiply_tiles
+  FR_INLINE auto kernel(int tall, int wide) const {  // of multiply_tiles
     const auto run = pick_kernel<PairDot<PrefetchNext>, NV>(tall, wide);
-    return [run](int64_t count, A a, int64_t k, const float* b, float* tile, const float* ahead) {
-      run(P, count, a, k, b, tile, ahead);
+    return [run, parts = parts](int64_t count, A a, int64_t k, const float* b, float* tile, const float* ahead) {
+      run(parts, count, a, k, b, tile, ahead);
     };
   }
 
@@ -105,23 +115,25 @@ struct Bf16Fma {
   static constexpr int64_t outer_block = kChunk;
   struct OuterA : OuterColumns {
     OuterA() = default;
-    FR_INLINE OuterA(int64_t first, int64_t last, float* packed) : OuterColumns{first, last}, packed(packed) {}
-
-    static int64_t elements(int64_t columns) { return tiles_of(columns) * tile_elements(outer_block); }
+    FR_INLINE OuterA(int parts, int64_t first, int64_t last, float* packed)
+        : OuterColumns{first, last}, parts(parts), packed(packed) {}
 
     void pack(const float* const* a, int64_t K, int64_t width) const {
-      for_strips(a, K, width,
-                 [&](int64_t tile, int64_t k, const float* from, int count) __attribute__((always_inline)) {
-                   for (int r = 0; r < count; r += N) {
-                     const int lanes = count - r < N ? count - r : N;
-                     V part[P];
-                     split_bf16<P>(L::load(from + r, lanes), part);
-                     for (int p = 0; p < P; ++p) L::store(at(tile, K, k, p) + r, part[p], lanes);
-                   }
-                 });
+      with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
+        constexpr int P = decltype(count)::count;
+        for_strips(a, K, width,
+                   [&](int64_t tile, int64_t k, const float* from, int wanted) __attribute__((always_inline)) {
+                     for (int r = 0; r < wanted; r += N) {
+                       const int lanes = wanted - r < N ? wanted - r : N;
+                       V part[P];
+                       split_bf16<P>(L::load(from + r, lanes), part);
+                       for (int p = 0; p < P; ++p) L::store(at(tile, K, k, p) + r, part[p], lanes);
+                     }
+                   });
+      });
       for (int64_t tile = 0; tile < tiles(); ++tile)
         for (int64_t k = K; k < whole_blocks(K); ++k)
-          for (int p = 0; p < P; ++p)
+          for (int p = 0; p < parts; ++p)
             for (int r = 0; r < pitch; ++r) at(tile, K, k, p)[r] = 0;
     }
 
@@ -130,19 +142,26 @@ struct Bf16Fma {
         float* const to = c + begin(i) * ldc;
         const int tall = height(i);
         prefetch_target(to, tall, wide, ldc);
-        pick_kernel<PairOuter, kWidestPanel>(tall, wide)(P, whole_blocks(K) / kPairBlock, at(i, K, 0, 0), panel, to,
+        pick_kernel<PairOuter, kWidestPanel>(tall, wide)(parts, whole_blocks(K) / kPairBlock, at(i, K, 0, 0), panel, to,
                                                          ldc, columns, replace);
       }
     }
 
+    int parts;
     float* packed;
 
    private:
-    static int64_t tile_elements(int64_t K) { return pitch * P * whole_blocks(K); }
+    int64_t tile_elements(int64_t K) const { return pitch * parts * whole_blocks(K); }
     float* at(int64_t tile, int64_t K, int64_t k, int p) const {
-      return packed + tile * tile_elements(K) + ((k / kPairBlock * P + p) * kPairBlock + k % kPairBlock) * pitch;
+      return packed + tile * tile_elements(K) + ((k / kPairBlock * parts + p) * kPairBlock + k % kPairBlock) * pitch;
     }
   };
+  int64_t outer_elements(int64_t columns) const {
+    return OuterA::tiles_of(columns) * OuterA::pitch * parts * whole_blocks(outer_block);
+  }
+  FR_INLINE OuterA outer(int64_t first, int64_t last, float* memory) const { return {parts, first, last, memory}; }
+
+  int parts;
 
  private:
   using L = Lanes<float>;
@@ -150,8 +169,8 @@ struct Bf16Fma {
   static constexpr int N = L::N;
 
   // Where a panel has step k of a part: even steps of a block first.
-  static constexpr int64_t step_of(int64_t k, int part) {
-    return (k / kPairBlock * P + part) * kPairBlock + k % 2 * (kPairBlock / 2) + k % kPairBlock / 2;
+  static constexpr int64_t step_of(int parts, int64_t k, int part) {
+    return (k / kPairBlock * parts + part) * kPairBlock + k % 2 * (kPairBlock / 2) + k % kPairBlock / 2;
   }
 };
 

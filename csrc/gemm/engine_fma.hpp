@@ -15,8 +15,6 @@ struct OuterTiles : OuterColumns {
   OuterTiles() = default;
   FR_INLINE OuterTiles(int64_t first, int64_t last, T* packed) : OuterColumns{first, last}, packed(packed) {}
 
-  static int64_t elements(int64_t columns) { return tiles_of(columns) * pitch * kChunk; }
-
   // packed[tile][k][r] = a[k][first + begin(tile) + r]
   void pack(const T* const* a, int64_t K, int64_t width) const {
     for_strips(a, K, width, [&](int64_t tile, int64_t k, const T* from, int count) __attribute__((always_inline)) {
@@ -46,6 +44,8 @@ struct OuterTiles : OuterColumns {
 
 template <class T>
 struct Fma {
+  explicit constexpr Fma(int /*parts*/) {}
+
   using Operand = T;
   using Accumulator = T;
   struct Region {};
@@ -101,9 +101,9 @@ struct Fma {
 
   // ---- products
   template <int NV, class Prepare, class Epilogue>
-  FR_INLINE static void multiply(A a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
-                                 int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
-    multiply_tiles<Fma, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
+  FR_INLINE void multiply(A a, int64_t rows, const T* packed, const Panels& panels, int64_t K, int64_t first,
+                          int64_t last, const Prepare& prepare, const Epilogue& epilogue) const {
+    multiply_tiles<Fma, NV>(*this, a, rows, packed, panels, K, first, last, prepare, epilogue);
   }
   template <int NV, bool PrefetchNext>
   FR_INLINE static auto kernel(int tall, int wide) {  // of multiply_tiles
@@ -113,6 +113,10 @@ struct Fma {
   // ---- weight gradients
   static constexpr int64_t outer_block = kChunk;
   using OuterA = OuterTiles<T>;
+  static constexpr int64_t outer_elements(int64_t columns) {
+    return OuterA::tiles_of(columns) * OuterA::pitch * outer_block;
+  }
+  FR_INLINE static OuterA outer(int64_t first, int64_t last, T* memory) { return {first, last, memory}; }
 
  private:
   using L = Lanes<T>;

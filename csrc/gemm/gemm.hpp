@@ -17,22 +17,22 @@ inline int32_t gemm_threads(const GemmArgs& g, int32_t offered) { return g.M * g
 // last.
 template <class E>
 void pack_matrix(const GemmArgs& g, const Panels& panels, OperandOf<E>* packed, int64_t first, int64_t last) {
-  using Engine = EngineOf<E>;
+  const EngineOf<E> engine = engine_of<E>(g.precision);
   using T = typename E::Storage;
   constexpr int N = Lanes<typename E::Accumulator>::N;
   const T* const b = static_cast<const T*>(g.b);
   for (int64_t p = first; p < last; ++p) {
     const int64_t n = panels.begin(p) * N;
     const int wide = panels.wide(p);
-    auto* const panel = packed + Engine::panel_elements(panels.begin(p), g.K);
+    auto* const panel = packed + engine.panel_elements(panels.begin(p), g.K);
     if (g.kind == GemmKind::nt) {
       for (int v = 0; v < wide; ++v)
-        Engine::pack_columns(panel, wide, v, g.K, [&](int lane) {
+        engine.pack_columns(panel, wide, v, g.K, [&](int lane) {
           const int64_t column = n + v * N + lane;
           return column < g.N ? b + column * g.ldb : nullptr;
         });
     } else {
-      Engine::pack_rows(panel, wide, g.K, 0, g.K, g.N - n, [&](int64_t k) { return b + k * g.ldb + n; });
+      engine.pack_rows(panel, wide, g.K, 0, g.K, g.N - n, [&](int64_t k) { return b + k * g.ldb + n; });
     }
   }
 }
@@ -44,11 +44,11 @@ constexpr int64_t kGemmRows = 16 * EngineOf<E>::template rows<EngineOf<E>::vecto
 // Operands of memory: all of B, then what each thread packs of A.
 template <class E>
 int64_t gemm_rows_packed(const GemmArgs& g) {
-  return EngineOf<E>::panel_elements(vectors_of<typename E::Accumulator>(g.N), g.K);
+  return engine_of<E>(g.precision).panel_elements(vectors_of<typename E::Accumulator>(g.N), g.K);
 }
 template <class E>
 int64_t gemm_rows_scratch(const GemmArgs& g) {
-  return EngineOf<E>::a_elements(kGemmRows<E>, g.K);
+  return engine_of<E>(g.precision).a_elements(kGemmRows<E>, g.K);
 }
 
 template <class E>
@@ -56,6 +56,7 @@ void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
   using T = typename E::Storage;
   using L = Lanes<typename E::Accumulator>;
   constexpr int NV = EngineOf<E>::vectors, MR = EngineOf<E>::template rows<NV>(), N = L::N;
+  const EngineOf<E> engine = engine_of<E>(g.precision);
   const T* bias = static_cast<const T*>(g.bias);
   T* c = static_cast<T*>(g.c);
   const Panels panels = even_panels(vectors_of<typename E::Accumulator>(g.N), NV);
@@ -70,7 +71,7 @@ void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
     for (int64_t m = share(tiles, threads, i) * MR; m < (last < g.M ? last : g.M);) {
       const int64_t end = last < g.M ? last : g.M, count = end - m < kGemmRows<E> ? end - m : kGemmRows<E>;
       for (int64_t r = 0; r < count; ++r) rows[r] = static_cast<const T*>(g.a) + (m + r) * g.lda;
-      multiply<E, NV>(rows, count, packed, panels, g.K, 0, panels.count, scratch,
+      multiply<E, NV>(engine, rows, count, packed, panels, g.K, 0, panels.count, scratch,
                       [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v) {
@@ -89,20 +90,20 @@ void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
 
 // Operands of memory for a thread that has M rows of C.
 template <class E>
-int64_t gemm_columns_scratch(int64_t M) {
-  return outer_panel<E> + EngineOf<E>::OuterA::elements(M);
+int64_t gemm_columns_scratch(const EngineOf<E>& engine, int64_t M) {
+  return outer_panel<E>(engine) + engine.outer_elements(M);
 }
 
 template <class E>
 void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
   using T = typename E::Storage;
   constexpr int64_t block = EngineOf<E>::outer_block;
+  const EngineOf<E> engine = engine_of<E>(g.precision);
   const int32_t threads = gemm_threads(g, team->size);
-  const int64_t stride = gemm_columns_scratch<E>((g.M + threads - 1) / threads);
+  const int64_t stride = gemm_columns_scratch<E>(engine, (g.M + threads - 1) / threads);
   parallel_products<EngineOf<E>>(team, threads, [&](int32_t i) {
     auto* const panel = scratch + i * stride;
-    const typename EngineOf<E>::OuterA tiles{share(g.M, threads, i), share(g.M, threads, i + 1),
-                                             panel + outer_panel<E>};
+    const auto tiles = engine.outer(share(g.M, threads, i), share(g.M, threads, i + 1), panel + outer_panel<E>(engine));
     T* const c = static_cast<T*>(g.c) + tiles.first * g.ldc;
     const T* a[block];
     const T* b[block];
@@ -115,7 +116,7 @@ void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
       }
       const bool replace = !g.accumulate && k == 0;
       tiles.pack(a, count, g.M);
-      for_outer_panels<E>(b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
+      for_outer_panels<E>(engine, b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
         tiles.multiply(count, panel, wide, left, c + n, g.ldc, replace);
       });
       k += count;
@@ -126,7 +127,8 @@ void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
 template <class E>
 size_t gemm_bytes(const GemmArgs& g, int32_t offered) {
   const int64_t threads = gemm_threads(g, offered);
-  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>((g.M + threads - 1) / threads)
+  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>(engine_of<E>(g.precision),
+                                                                                      (g.M + threads - 1) / threads)
                                                   : gemm_rows_packed<E>(g) + threads * gemm_rows_scratch<E>(g);
   return sizeof(OperandOf<E>) * static_cast<size_t>(operands);
 }

@@ -14,18 +14,20 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 // Operands of memory for one panel of B.
 template <class E>
-constexpr int64_t outer_panel = EngineOf<E>::panel_elements(EngineOf<E>::vectors, EngineOf<E>::outer_block);
+int64_t outer_panel(const EngineOf<E>& engine) {
+  return engine.panel_elements(EngineOf<E>::vectors, EngineOf<E>::outer_block);
+}
 
 // visit(n, wide, columns left) for every panel of a B with N columns, whose rows [0, K) at columns n .. lie in `panel`.
 template <class E, class Visit>
-void for_outer_panels(const typename E::Storage* const* b, int64_t K, int64_t N, OperandOf<E>* panel,
-                      const Visit& visit) {
+void for_outer_panels(const EngineOf<E>& engine, const typename E::Storage* const* b, int64_t K, int64_t N,
+                      OperandOf<E>* panel, const Visit& visit) {
   using T = typename E::Accumulator;
   const Panels panels = even_panels(vectors_of<T>(N), EngineOf<E>::vectors);
   for (int64_t p = 0; p < panels.count; ++p) {
     const int64_t n = panels.begin(p) * Lanes<T>::N, left = N - n;
     const int wide = panels.wide(p);
-    EngineOf<E>::pack_rows(panel, wide, K, 0, K, left, [&](int64_t k) { return b[k] + n; });
+    engine.pack_rows(panel, wide, K, 0, K, left, [&](int64_t k) { return b[k] + n; });
     visit(n, wide, left);
   }
 }

@@ -20,9 +20,9 @@ constexpr int64_t kOwnCache = 1 << 20;  // second-level cache a thread has to it
 // the next, each for one of its vectors. Fewer tiles than a panel has vectors would ask for a part of it, which is
 // slower than to leave it to the processor's own prefetching.
 template <class Engine, int NV, class Prepare, class Epilogue>
-void multiply_l2_blocked(typename Engine::A a, int64_t rows, const typename Engine::Operand* packed,
-                         const Panels& panels, int64_t K, int64_t first, int64_t last, const Prepare& prepare,
-                         const Epilogue& epilogue) {
+void multiply_l2_blocked(const Engine& engine, typename Engine::A a, int64_t rows,
+                         const typename Engine::Operand* packed, const Panels& panels, int64_t K, int64_t first,
+                         int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
   using T = typename Engine::Accumulator;
   constexpr int N = Lanes<T>::N, MR = Engine::template rows<NV>(), kTogether = 8;
   alignas(64) T sums[kTogether][MR * NV * N];
@@ -30,13 +30,13 @@ void multiply_l2_blocked(typename Engine::A a, int64_t rows, const typename Engi
   for (int64_t p = first; p < last; ++p) {
     const int64_t begin = panels.begin(p);
     const int wide = panels.wide(p);
-    const auto* const panel = packed + Engine::panel_elements(begin, K);
-    const auto* const after = packed + Engine::panel_elements(panels.begin(p + 1 < last ? p + 1 : first), K);
+    const auto* const panel = packed + engine.panel_elements(begin, K);
+    const auto* const after = packed + engine.panel_elements(panels.begin(p + 1 < last ? p + 1 : first), K);
     for (int64_t tile = 0; tile < tiles; tile += kTogether) {
       const int64_t end = tile + kTogether < tiles ? tile + kTogether : tiles;
       for (int64_t c = 0; c < chunks; ++c) {
         const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
-        const auto* const next = c + 1 < chunks ? panel + Engine::panel_elements(wide, k + count)
+        const auto* const next = c + 1 < chunks ? panel + engine.panel_elements(wide, k + count)
                                  : end < tiles  ? panel
                                                 : after;
         for (int64_t i = tile; i < end; ++i) {
@@ -44,8 +44,8 @@ void multiply_l2_blocked(typename Engine::A a, int64_t rows, const typename Engi
           const int tall = static_cast<int>(share(rows, tiles, i + 1) - row);
           T* const to = sums[i - tile];
           prepare(begin, row, tall, wide, c, chunks);
-          Engine::template kernel<NV, true>(tall, wide)(count, a + row, k, panel + Engine::panel_elements(wide, k), to,
-                                                        next + Engine::panel_elements(part, kChunk));
+          engine.template kernel<NV, true>(tall, wide)(count, a + row, k, panel + engine.panel_elements(wide, k), to,
+                                                       next + engine.panel_elements(part, kChunk));
           if (c + 1 == chunks) epilogue(begin, row, tall, wide, static_cast<const T*>(to));
         }
       }
@@ -59,28 +59,29 @@ void multiply_l2_blocked(typename Engine::A a, int64_t rows, const typename Engi
 //
 // There are two loops that call prepare and epilogue, so both want to be inlined by name where they are long.
 template <class Engine, int NV, class Prepare, class Epilogue>
-void multiply_tiles(typename Engine::A a, int64_t rows, const typename Engine::Operand* packed, const Panels& panels,
-                    int64_t K, int64_t first, int64_t last, const Prepare& prepare, const Epilogue& epilogue) {
+void multiply_tiles(const Engine& engine, typename Engine::A a, int64_t rows, const typename Engine::Operand* packed,
+                    const Panels& panels, int64_t K, int64_t first, int64_t last, const Prepare& prepare,
+                    const Epilogue& epilogue) {
   using T = typename Engine::Accumulator;
   constexpr int N = Lanes<T>::N, MR = Engine::template rows<NV>();
   const int64_t tiles = (rows + MR - 1) / MR;
-  const int64_t elements = Engine::panel_elements(panels.begin(last) - panels.begin(first), K);
+  const int64_t elements = engine.panel_elements(panels.begin(last) - panels.begin(first), K);
   if (tiles >= NV && elements * static_cast<int64_t>(sizeof *packed) > kOwnCache)
-    return multiply_l2_blocked<Engine, NV>(a, rows, packed, panels, K, first, last, prepare, epilogue);
+    return multiply_l2_blocked<Engine, NV>(engine, a, rows, packed, panels, K, first, last, prepare, epilogue);
   alignas(64) T tile[MR * NV * N];
   const int64_t chunks = K > 0 ? (K + kChunk - 1) / kChunk : 1;
   for (int64_t p = first; p < last; ++p) {
     const int64_t begin = panels.begin(p);
     const int wide = panels.wide(p);
-    const auto* const panel = packed + Engine::panel_elements(begin, K);
+    const auto* const panel = packed + engine.panel_elements(begin, K);
     int64_t row = 0;
     for (int64_t i = 0; i < tiles; ++i) {
       const int tall = static_cast<int>((rows - row + (tiles - i) - 1) / (tiles - i));
-      const auto kernel = Engine::template kernel<NV, false>(tall, wide);
+      const auto kernel = engine.template kernel<NV, false>(tall, wide);
       for (int64_t c = 0; c < chunks; ++c) {
         const int64_t k = c * kChunk, count = K - k < kChunk ? K - k : kChunk;
         prepare(begin, row, tall, wide, c, chunks);
-        kernel(count, a + row, k, panel + Engine::panel_elements(wide, k), tile, nullptr);
+        kernel(count, a + row, k, panel + engine.panel_elements(wide, k), tile, nullptr);
       }
       epilogue(begin, row, tall, wide, static_cast<const T*>(tile));
       row += tall;

@@ -59,7 +59,7 @@ const Backend FUSEDRNN_TABLE(FUSEDRNN_ISA) = {
     /* abi */ kBackendAbi,
     /* size */ sizeof(Backend),
     /* name */ FUSEDRNN_TEXT(FUSEDRNN_ISA),
-    /* status_text */ status_text,
+    /* status_text */ fusedrnn_failure,
     /* describe */ host_describe,
     /* alloc */ host_alloc,
     /* free */ host_free,

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "device/plugin.hpp"
+#include "isa/amx.hpp"
 #include "isa/detect.hpp"
 
 extern "C" {
@@ -17,9 +18,6 @@ extern const fusedrnn::Backend fusedrnn_backend_avx2;
 #endif
 #if defined(FUSEDRNN_HAS_AVX512)
 extern const fusedrnn::Backend fusedrnn_backend_avx512;
-#endif
-#if defined(FUSEDRNN_HAS_AMX)
-extern const fusedrnn::Backend fusedrnn_backend_amx;
 #endif
 #if defined(FUSEDRNN_HAS_NEON)
 extern const fusedrnn::Backend fusedrnn_backend_neon;
@@ -59,7 +57,7 @@ std::vector<InstructionSet> instruction_sets() {
       {&fusedrnn_backend_avx512, cpu_has_avx512()},
 #endif
 #if defined(FUSEDRNN_HAS_AMX)
-      {&fusedrnn_backend_amx, why_no_amx() == nullptr},
+      {&amx_backend(), why_no_amx() == nullptr},
 #endif
   };
 }

@@ -123,7 +123,8 @@ class Backward {
     static BackwardPart<E> part(const Backward& all, int32_t thread, int64_t unit_group) {
       const Scratch<E>& scratch = all.scratch_;
       const Panels panels = plain_panels<E>(all.desc_.H);
-      return {all.desc_.H,
+      return {engine_of<E>(all.desc_.precision),
+              all.desc_.H,
               panels,
               share(panels.count, all.plan_.unit_groups, unit_group),
               share(panels.count, all.plan_.unit_groups, unit_group + 1),
@@ -181,8 +182,8 @@ class Backward {
           for (int64_t k = first * f_.desc_.H; k < last * f_.desc_.H; ++k) dropped[k] = T(0);
         });
       }
-      const ChunkGradients<E> gradients(f_.cell_, f_.desc_.H, pass.inputs, pass.weights, grads, sums(pass), thread_,
-                                        f_.group_threads_, part_.memory);
+      const ChunkGradients<E> gradients(part_.engine, f_.cell_, f_.desc_.H, pass.inputs, pass.weights, grads,
+                                        sums(pass), thread_, f_.group_threads_, part_.memory);
       if (!f_.args_.sums) gradients.begin_sums();
       for (int64_t c = chunks - 1; c >= 0; --c) {
         const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;
@@ -326,8 +327,8 @@ class Backward {
         if (masks_.any()) part_.row[i].masks = &masks_.behind_initial(i, r, cut);
       }
       if (!f_.args_.dh0.data) return;
-      multiply<E, NV>(part_.table, active, pass.weights.r_back, part_.panels, f_.cell_.gates * H, part_.first_panel,
-                      part_.last_panel, part_.memory,
+      multiply<E, NV>(part_.engine, part_.table, active, pass.weights.r_back, part_.panels, f_.cell_.gates * H,
+                      part_.first_panel, part_.last_panel, part_.memory,
                       [&](int64_t begin, int64_t first, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {

@@ -12,6 +12,7 @@ template <class E>
 struct BackwardPart {
   using T = typename E::Storage;
 
+  EngineOf<E> engine;
   int64_t H;
   Panels panels;  // of units
   int64_t first_panel, last_panel;
@@ -60,8 +61,8 @@ struct BackwardStep {
     const int64_t H = part.H;
     Row* const rows = part.row;
     multiply<E, NV>(
-        part.table, continuing, weights.r_back, part.panels, Cell::gates * H, part.first_panel, part.last_panel,
-        part.memory,
+        part.engine, part.table, continuing, weights.r_back, part.panels, Cell::gates * H, part.first_panel,
+        part.last_panel, part.memory,
         [&](int64_t begin, int64_t row, int tall, int wide, int64_t prefetched, int64_t parts)
             __attribute__((always_inline)) {
               for (int64_t r = prefetched; r < tall; r += parts)

@@ -81,7 +81,8 @@ class Forward {
       const Panels panels = all.size_.gates();
       const int64_t first = share(panels.count, all.plan_.unit_groups, unit_group);
       const int64_t last = share(panels.count, all.plan_.unit_groups, unit_group + 1);
-      return {all.desc_.H,
+      return {engine_of<E>(all.desc_.precision),
+              all.desc_.H,
               panels,
               first,
               last,

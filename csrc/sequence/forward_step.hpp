@@ -12,6 +12,7 @@ template <class E>
 struct ForwardPart {
   using T = typename E::Storage;
 
+  EngineOf<E> engine;
   int64_t H;
   Panels panels;  // of the gates
   int64_t first_panel, last_panel, first_vector;
@@ -41,8 +42,8 @@ void input_product(const ForwardPart<E>& part, const PackedLayer<E>& weights, in
   using T = typename E::Storage;
   using L = Lanes<typename E::Accumulator>;
   constexpr int N = L::N;
-  multiply<E, NV>(part.operand, rows, weights.w, part.panels, K, part.first_panel, part.last_panel, part.memory,
-                  [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
+  multiply<E, NV>(part.engine, part.operand, rows, weights.w, part.panels, K, part.first_panel, part.last_panel,
+                  part.memory, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                     const T* bias = weights.bias_x + begin * N;
                     T* to = pre + row * part.pre_stride + (begin - part.first_vector) * N;
                     for (int r = 0; r < tall; ++r, to += part.pre_stride, tile += wide * N)
@@ -62,7 +63,8 @@ struct ForwardStep {
 
   static void step(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre) {
     multiply<E, NV>(
-        part.operand, active, weights.r, part.panels, part.H, part.first_panel, part.last_panel, part.memory,
+        part.engine, part.operand, active, weights.r, part.panels, part.H, part.first_panel, part.last_panel,
+        part.memory,
         [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
           const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
           for (int r = 0; r < tall; ++r, x += part.pre_stride, tile += wide * N)

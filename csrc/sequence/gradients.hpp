@@ -45,9 +45,11 @@ class ChunkGradients {
 
  public:
   // `memory` is what the engine packs into: of scratch's `operands`. `sums` has a column for each of a row of dgates.
-  ChunkGradients(const CellFacts& cell, int64_t H, int64_t inputs, const PackedLayer<E>& weights,
-                 const LayerGrads& grads, const ColumnSums<T>& sums, int32_t thread, int32_t threads, Operand* memory)
-      : cell_(cell),
+  ChunkGradients(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t inputs,
+                 const PackedLayer<E>& weights, const LayerGrads& grads, const ColumnSums<T>& sums, int32_t thread,
+                 int32_t threads, Operand* memory)
+      : engine_(engine),
+        cell_(cell),
         H_(H),
         inputs_(inputs),
         weights_(weights),
@@ -72,8 +74,8 @@ class ChunkGradients {
     const int blocks = cell_.dgate_blocks - cell_.unit_values;
     OuterA tiles[kMaxDgateBlocks];
     for (int block = 0; block < blocks; ++block) {
-      tiles[block] = OuterA{block * H_ + first_, block * H_ + last_,
-                            memory_ + outer_panel<E> + block * OuterA::elements(last_ - first_)};
+      tiles[block] = engine_.outer(block * H_ + first_, block * H_ + last_,
+                                   memory_ + outer_panel<E>(engine_) + block * engine_.outer_elements(last_ - first_));
     }
     if (sums_wanted())
       for (int block = 0; block < cell_.dgate_blocks; ++block)
@@ -95,8 +97,9 @@ class ChunkGradients {
     const int64_t row_last = by_panel ? pairs : share(pairs, threads_, thread_ + 1);
     const int64_t panel_first = by_panel ? share(panels.count, threads_, thread_) : 0;
     const int64_t panel_last = by_panel ? share(panels.count, threads_, thread_ + 1) : panels.count;
-    multiply<E, NV>(gate + row_first, row_last - row_first, weights_.w_back, panels, cell_.gates * H_, panel_first,
-                    panel_last, memory_, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
+    multiply<E, NV>(engine_, gate + row_first, row_last - row_first, weights_.w_back, panels, cell_.gates * H_,
+                    panel_first, panel_last, memory_,
+                    [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
                       for (int r = 0; r < tall; ++r)
                         for (int v = 0; v < wide; ++v, tile += N) {
                           const int64_t n = (begin + v) * N;
@@ -120,13 +123,14 @@ class ChunkGradients {
   void part(const T* const* operand, int64_t count, int64_t columns, T* weight, const OuterA* tiles,
             const int32_t* gate_of) const {
     if (!weight) return;
-    for_outer_panels<E>(operand, count, columns, memory_, [&](int64_t n, int wide, int64_t left) {
+    for_outer_panels<E>(engine_, operand, count, columns, memory_, [&](int64_t n, int wide, int64_t left) {
       for (int b = 0; b < cell_.gates; ++b)
         tiles[b].multiply(count, memory_, wide, left, weight + (gate_of[b] * H_ + first_) * columns + n, columns,
                           false);
     });
   }
 
+  const EngineOf<E> engine_;
   const CellFacts& cell_;
   const int64_t H_, inputs_;
   const PackedLayer<E>& weights_;

@@ -86,7 +86,8 @@ PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int in
   using Operand = OperandOf<E>;
   using Storage = typename E::Storage;
   const StackSize<E> size(desc);
-  const auto elements = [](const Panels& panels, int64_t K) { return EngineOf<E>::panel_elements(panels.vectors, K); };
+  const EngineOf<E> engine = engine_of<E>(desc.precision);
+  const auto elements = [&](const Panels& panels, int64_t K) { return engine.panel_elements(panels.vectors, K); };
   Arena arena(const_cast<void*>(packed));
   PackedLayer<E> layer{};
   for (int i = 0; i <= index; ++i) {
@@ -166,8 +167,8 @@ struct BackwardRow {
 
 // Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
 template <class E>
-int64_t gradient_operands(const CellFacts& cell, int64_t units) {
-  return outer_panel<E> + (cell.dgate_blocks - cell.unit_values) * EngineOf<E>::OuterA::elements(units);
+int64_t gradient_operands(const EngineOf<E>& engine, const CellFacts& cell, int64_t units) {
+  return outer_panel<E>(engine) + (cell.dgate_blocks - cell.unit_values) * engine.outer_elements(units);
 }
 
 // Elements of a thread's part of a block, so that no two threads write to one line.
@@ -240,8 +241,10 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.pre = arena.take<T>(threads * s.pre_elements);
   // Rows of a product are packed once the weight gradients before it are done, and the other way round.
   const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
-  const int64_t rows = EngineOf<E>::a_elements(s.pointer_rows, backward ? cell.gates * desc.H : larger(widest, desc.H));
-  const int64_t columns = backward ? gradient_operands<E>(cell, (desc.H + group_threads - 1) / group_threads) : 0;
+  const EngineOf<E> engine = engine_of<E>(desc.precision);
+  const int64_t rows = engine.a_elements(s.pointer_rows, backward ? cell.gates * desc.H : larger(widest, desc.H));
+  const int64_t columns =
+      backward ? gradient_operands<E>(engine, cell, (desc.H + group_threads - 1) / group_threads) : 0;
   s.operand_elements = apart(larger(rows, columns));
   s.operands = arena.take<OperandOf<E>>(threads * s.operand_elements);
   const bool drops_weights = backward && desc.weight_dropout > 0;

@@ -32,15 +32,15 @@ class GateRows {
 
 // Gate-interleaved panels first <= p < last of a weight (G * H, K).
 template <class E>
-void pack_gates(OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld, int gates, int64_t H, int64_t K,
-                const Panels& panels, int64_t first, int64_t last) {
+void pack_gates(const EngineOf<E>& engine, OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld,
+                int gates, int64_t H, int64_t K, const Panels& panels, int64_t first, int64_t last) {
   constexpr int N = Lanes<typename E::Accumulator>::N;
   for (int64_t p = first; p < last; ++p) {
     const int64_t begin = panels.begin(p);
     const int wide = panels.wide(p);
     for (int v = 0; v < wide; ++v) {
       GateRows<N> rows(gates, H, begin + v);
-      EngineOf<E>::pack_columns(packed + EngineOf<E>::panel_elements(begin, K), wide, v, K, [&](int) {
+      engine.pack_columns(packed + engine.panel_elements(begin, K), wide, v, K, [&](int) {
         const int64_t row = rows.next();
         return row < 0 ? nullptr : weight + row * ld;
       });
@@ -64,19 +64,19 @@ void pack_bias(T* packed, const T* bias, int gates, int64_t H, const Panels& pan
 // Plain panels for a product with rows of dgates: k runs over the `gates` blocks of one part of the row, the rows of
 // weight that block b meets are those of gate_of[b].
 template <class E>
-void pack_back(OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld, int gates, const int32_t* gate_of,
-               int64_t H, int64_t columns, const Panels& panels, int64_t first, int64_t last) {
-  using Engine = EngineOf<E>;
+void pack_back(const EngineOf<E>& engine, OperandOf<E>* packed, const typename E::Storage* weight, int64_t ld,
+               int gates, const int32_t* gate_of, int64_t H, int64_t columns, const Panels& panels, int64_t first,
+               int64_t last) {
   constexpr int N = Lanes<typename E::Accumulator>::N;
-  constexpr int64_t strip = Engine::pack_strip;
+  constexpr int64_t strip = EngineOf<E>::pack_strip;
   const int64_t K = gates * H;
   // Rows of the weight outside, panels inside: a row is read once, from end to end.
   for (int64_t row = 0; row < K; row += strip)
     for (int64_t p = first; p < last; ++p) {
       const int64_t begin = panels.begin(p);
-      Engine::pack_rows(packed + Engine::panel_elements(begin, K), panels.wide(p), K, row,
-                        K - row < strip ? K : row + strip, columns - begin * N,
-                        [&](int64_t k) { return weight + (gate_of[k / H] * H + k % H) * ld + begin * N; });
+      engine.pack_rows(packed + engine.panel_elements(begin, K), panels.wide(p), K, row,
+                       K - row < strip ? K : row + strip, columns - begin * N,
+                       [&](int64_t k) { return weight + (gate_of[k / H] * H + k % H) * ld + begin * N; });
     }
 }
 
@@ -85,6 +85,7 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
   using T = typename E::Storage;
   const StackSize<E> size(desc);
   const CellFacts& cell = size.cell;
+  const EngineOf<E> engine = engine_of<E>(desc.precision);
   const int64_t elements = int64_t(cell.gates) * desc.H * (desc.H + desc.I) * size.stacks();
   const int32_t offered = desc.threads < team->size ? desc.threads : team->size;
   const int32_t threads = elements < 65536 ? 1 : offered;
@@ -110,16 +111,16 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
       const bool drops = desc.weight_dropout > 0;
       const T* const hh = drops ? to.dropped : data(kWeightHh);
       const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = drops ? H : from.weight[kWeightHh].row_stride;
-      pack_gates<E>(to.w, data(kWeightIh), ld_ih, cell.gates, H, inputs, gates, first(gates), last(gates));
-      pack_gates<E>(to.r, hh, ld_hh, cell.gates, H, H, gates, first(gates), last(gates));
+      pack_gates<E>(engine, to.w, data(kWeightIh), ld_ih, cell.gates, H, inputs, gates, first(gates), last(gates));
+      pack_gates<E>(engine, to.r, hh, ld_hh, cell.gates, H, H, gates, first(gates), last(gates));
       pack_bias(to.bias_x, data(kBiasIh), cell.gates, H, gates, first(gates), last(gates));
       pack_bias(to.bias_h, data(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
       T* own = to.units;
       for (int32_t w = kGateWeights; w < cell.weights.count && thread == 0; ++w)
         for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
-      pack_back<E>(to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns, first(columns),
-                   last(columns));
-      pack_back<E>(to.r_back, hh, ld_hh, cell.gates, cell.h_gate, H, H, units, first(units), last(units));
+      pack_back<E>(engine, to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns,
+                   first(columns), last(columns));
+      pack_back<E>(engine, to.r_back, hh, ld_hh, cell.gates, cell.h_gate, H, H, units, first(units), last(units));
     }
   });
 }

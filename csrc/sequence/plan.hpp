@@ -45,7 +45,7 @@ Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
   // Directions share nothing but a layer's input, so they go first.
   if (desc.directions == 2 && desc.threads % 2 == 0) plan.direction_groups = 2;
   const int32_t n = desc.threads / plan.direction_groups;
-  const int64_t recurrent_bytes = recurrent * E::parts * static_cast<int64_t>(sizeof(OperandOf<E>));
+  const int64_t recurrent_bytes = recurrent * parts_of(desc.precision) * static_cast<int64_t>(sizeof(OperandOf<E>));
   const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
   const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
   if (rows_fill_tiles || rows_cached)

@@ -35,4 +35,18 @@ FR_INLINE void split_bf16(typename Lanes<float>::V v, typename Lanes<float>::V (
   }
 }
 
+constexpr int kMostParts = 3;
+
+template <int Count>
+struct Constant {
+  static constexpr int count = Count;
+};
+// run(Constant<count>()), 1 <= count <= Most: for loops that a compiler unrolls when it knows how long they are.
+template <int Most, class Run>
+FR_INLINE void with_count(int count, const Run& run) {
+  if constexpr (Most > 1)
+    if (count < Most) return with_count<Most - 1>(count, run);
+  run(Constant<Most>());
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA

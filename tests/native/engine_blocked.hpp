@@ -11,7 +11,6 @@ namespace fusedrnn::FUSEDRNN_ISA {
 struct Rounded {
   using Storage = double;
   using Accumulator = double;
-  static constexpr int parts = 1;
 };
 template <class E>
 struct BlockedOperand {
@@ -30,6 +29,8 @@ struct Blocked {
   using Storage = typename E::Storage;
   using Operand = typename BlockedOperand<E>::Type;
   using Accumulator = typename E::Accumulator;
+
+  explicit constexpr Blocked(int /*parts*/) {}
 
   struct Region {
     Region() { ++regions; }
@@ -108,7 +109,6 @@ struct Blocked {
   // ---- weight gradients
   static constexpr int64_t outer_block = same ? kChunk : 2 * kChunk;
   struct OuterA {
-    static int64_t elements(int64_t columns) { return columns * outer_block; }
     void pack(const Storage* const* a, int64_t K, int64_t /*width*/) const {
       for (int64_t m = first; m < last; ++m)
         for (int64_t k = 0; k < K; ++k) memory[(m - first) * outer_block + k] = static_cast<Operand>(a[k][m]);
@@ -124,6 +124,8 @@ struct Blocked {
     int64_t first, last;
     Operand* memory;
   };
+  static int64_t outer_elements(int64_t columns) { return columns * outer_block; }
+  static OuterA outer(int64_t first, int64_t last, Operand* memory) { return {first, last, memory}; }
 
  private:
   // The sum that gemm/microkernel_fma.hpp promises.

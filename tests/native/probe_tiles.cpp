@@ -12,16 +12,8 @@
 namespace fusedrnn::FUSEDRNN_ISA {
 
 template <>
-struct EngineList<Bf16<1>> {
-  using Engine = Amx<1, EmulatedUnit>;
-};
-template <>
-struct EngineList<Bf16<2>> {
-  using Engine = Amx<2, EmulatedUnit>;
-};
-template <>
-struct EngineList<Bf16<3>> {
-  using Engine = Amx<3, EmulatedUnit>;
+struct EngineList<Bf16> {
+  using Engine = Amx<EmulatedUnit>;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA
@@ -50,6 +42,6 @@ int misuses() { return static_cast<int>(__atomic_load_n(&tile_misuses, __ATOMIC_
 using namespace fusedrnn::FUSEDRNN_ISA;
 
 extern "C" {
-const TileProbe fusedrnn_tile_probe = {"tiles of avx512", status_text, &kSequence, &kDense, misuses};
+const TileProbe fusedrnn_tile_probe = {"tiles of avx512", fusedrnn_failure, &kSequence, &kDense, misuses};
 }
 #endif
