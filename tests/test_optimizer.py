@@ -339,3 +339,20 @@ def test_copies_with_their_parameters_go_their_own_way(rule: Any, through: Any) 
 def test_repr_shows_the_options() -> None:
     text = repr(optim.SGD([{"params": parameters()[0]}], lr=0.5))
     assert text == "SGD(lr=0.5, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False)"
+
+
+def test_an_option_that_changes_in_place_is_looked_at_again() -> None:
+    p = Parameter(np.ones(3, np.float32))
+    optimizer = optim.Adam([p], lr=0.1)
+    group = optimizer.param_groups[0]
+    group["betas"] = [0.9, 0.999]
+    optimizer.step()
+    group["betas"][0] = 2.0
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\)"):
+        optimizer.step()
+    group["betas"] = (0.9, 0.999)
+    optimizer.step()
+    group["lr"] = math.nan
+    with pytest.raises(ValueError, match="lr must be finite"):
+        optimizer.step()
+    assert group["step"] == 2

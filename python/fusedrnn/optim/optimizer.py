@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ from fusedrnn.optim.segment_table import (
 
 Array = NDArray[Any]
 Group = dict[str, Any]
+# Types of options that cannot change in place.
+_FIXED = frozenset({float, int, bool, np.float32, np.float64})
 
 
 class Optimizer:
@@ -82,6 +85,7 @@ class Optimizer:
         self._names: dict[Parameter, str] = {}  # those given with parameters
         self._tables: list[list[Table]] | None = None  # of the parameters that are trained
         self._flips, self._trained = -1, ()  # what `_ready` has seen
+        self._seen: dict[int, tuple[list[Any], dict[str, float]]] = {}  # by `_checked_scalars`
         given = checks.several("params", params, "parameters, or dicts with them")
         if not given:
             raise ValueError("params must be at least one parameter, there is none")
@@ -108,6 +112,18 @@ class Optimizer:
         """What the rule's scalars are, as the next update is told."""
         options = self._options(group)
         return {name: float(options[name]) for name in RULES[self.kind].scalars}
+
+    def _checked_scalars(self, group: Group) -> dict[str, float]:
+        """`_scalars` after `_check`; both again only where an option is another object than the last time."""
+        options = [group[name] for name in self.defaults]
+        seen = self._seen.get(id(group))
+        if seen is not None and all(map(operator.is_, options, seen[0])):
+            return seen[1]
+        self._check(group)
+        scalars = self._scalars(group)
+        if all(_is_fixed(option) for option in options):
+            self._seen[id(group)] = options, scalars
+        return scalars
 
     # --------------------------------------------------------------------------------------------- groups
     def add_param_group(self, group: Mapping[str, Any]) -> None:
@@ -208,11 +224,11 @@ class Optimizer:
         checks.flag("skip_nonfinite", skip_nonfinite)
         for group in self.param_groups:
             self._require_known(group)
-            self._check(group)
+        scalars = [self._checked_scalars(group) for group in self.param_groups]
         tables = self._prepared()
         updates = [
-            (table.segments, *self._update_args(group))
-            for group, group_tables in zip(self.param_groups, tables, strict=True)
+            (table.segments, told, *self._update_args(group))
+            for group, told, group_tables in zip(self.param_groups, scalars, tables, strict=True)
             for table in group_tables
         ]
         unclipped = math.inf if skip_nonfinite else None
@@ -253,11 +269,11 @@ class Optimizer:
         for counters, known in steps:
             counters.updated(None if may_skip else known)
 
-    def _update_args(self, group: Group) -> tuple[dict[str, float], int, tuple[Array, Array] | None]:
-        """What the next update of a group is told: scalars, its number and, on a device, where that is."""
+    def _update_args(self, group: Group) -> tuple[int, tuple[Array, Array] | None]:
+        """What the next update of a group is told besides: its number and, on a device, where that is."""
         if isinstance(group, DeviceGroup):
-            return self._scalars(group), 1, group.counters.arrays(float(group["lr"]))
-        return self._scalars(group), check_count(group["step"]) + 1, None
+            return 1, group.counters.arrays(float(group["lr"]))
+        return check_count(group["step"]) + 1, None
 
     def _require_known(self, group: Group) -> None:
         """Raises ValueError where a group has an option that no rule reads."""
@@ -417,10 +433,10 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """Arrays in host memory; parameters know where to bring them back to."""
         state = {p: {name: on_host(a) for name, a in own.items()} for p, own in self.state.items()}
-        return {**self.__dict__, "_tables": None, "_flips": -1, "state": state}
+        return {**self.__dict__, "_tables": None, "_flips": -1, "_seen": {}, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"_names": {}, "_flips": -1, "_trained": (), **state})
+        self.__dict__.update({"_names": {}, "_flips": -1, "_trained": (), "_seen": {}, **state})
         self.defaults = {**self._added, **self.defaults}
         self.param_groups = [_placed({**self._added, **group}) for group in self.param_groups]
         for p, own in self.state.items():
@@ -477,3 +493,8 @@ def _placed(group: Group) -> Group:
     """The group, such that a device counts its updates if its parameters are there."""
     on_device = any(p.device != "cpu" for p in group["params"])
     return DeviceGroup(group) if on_device and not isinstance(group, DeviceGroup) else group
+
+
+def _is_fixed(option: Any) -> bool:
+    """Whether an option that is the same object has the same value."""
+    return type(option) in _FIXED or (type(option) is tuple and all(type(part) in _FIXED for part in option))
