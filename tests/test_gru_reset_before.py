@@ -1,4 +1,4 @@
-"""The GRU with the reset gate before the product: kernels against the reference, ONNX's model of it, modules, files."""
+"""The GRU with the reset before the product: kernels, ONNX's model of it, modules, files."""
 
 from __future__ import annotations
 
@@ -177,12 +177,11 @@ def test_against_the_model_of_onnx(functions: Any) -> None:
 
 
 def test_recurrent_dropout_masks_h_before_all_products() -> None:
-    """As in Keras: the same h goes into r, z and r h; the path z h has it whole."""
+    """As Keras does: what is left of h goes into r, z and r h; the path z h has it whole."""
     weights = fr.nn.GRU(I, H, reset_after=False, dtype=np.float64, seed=1).state_dict()
     x, h0 = data(1, B, I, dtype=np.float64), data(1, B, H, seed=1, dtype=np.float64)
     options = {"recurrent_dropout": 0.5, "dropout_key": 3, "reset_after": False}
     y, _, _ = functional.gru_forward(x, h0, weights, **options)
-    # R of one unit's columns alone: what it sees is 0 or twice h0
     factors = reference.masks.Masks(3, True, 0.0, False, 0.5, 0.0, 0.0, 0).factors(
         0, np.arange(B), H, np.dtype(np.float64)
     )
@@ -208,7 +207,7 @@ def test_weights_must_be_packed_for_it() -> None:
         assert (functional.gru_forward(x, None, packed, reset_after=False)[0] == y).all()
     with pytest.raises(ValueError, match="weights must be packed for gru_reset_before, as pack_weights does"):
         functional.gru_forward(x, None, functional.pack_weights(weights), reset_after=False)
-    with pytest.raises(ValueError, match="weights must be packed for gru, .*packed for gru_reset_before"):
+    with pytest.raises(ValueError, match=r"weights must be packed for gru, .*packed for gru_reset_before"):
         functional.gru_forward(x, None, functional.pack_weights(weights, cell=CELL))
     with pytest.raises(TypeError, match="reset_after must be True or False, it is 0"):
         functional.gru_forward(x, None, weights, reset_after=0)  # type: ignore[arg-type]

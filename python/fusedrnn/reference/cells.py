@@ -229,7 +229,8 @@ class GruResetBefore:
 
     def gate(self, x: Array, h: Array) -> Array:
         H = h.shape[1] // 2
-        return self.m.sigmoid(x[:, :H] + h[:, :H])
+        r: Array = self.m.sigmoid(x[:, :H] + h[:, :H])
+        return r
 
     def forward(
         self, x: Array, h: Array, units: Array, state: Array, carry: Array
@@ -240,7 +241,8 @@ class GruResetBefore:
 
     def backward_new(self, step: Step, dh: Array) -> Array:
         _, z, n = np.split(step.tape, 3, axis=1)
-        return dh * (1 - z) * self.m.tanh_grad(n)
+        dn: Array = dh * (1 - z) * self.m.tanh_grad(n)
+        return dn
 
     def backward_rest(
         self, step: Step, seen: Array, dh: Array, dcarry: Array, dnew: Array, dgated: Array

@@ -458,7 +458,7 @@ def _backward_layer(
 def _cell_backward(
     call: _Call, step: Step, index: int, rows: Array, weight_hh: Array, units: Array, dh: Array, dcarry: Array
 ) -> tuple[StepGradients, Array]:
-    """Gradients of a step, and that of h as products see it by way of a gate, zeros where h has no such way."""
+    """Gradients of a step, and that of h as products see it by way of a gate, zeros where there is none."""
     if not isinstance(call.cell, GatedCell):
         return call.cell.backward(step, units, dh, dcarry), np.zeros_like(dh)
     dnew = call.cell.backward_new(step, dh)
