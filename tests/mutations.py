@@ -281,8 +281,8 @@ MUTATIONS = [
     Mutation(
         "GRU, reset before: r gates h as it is before recurrent dropout",
         "sequence/gated_step.hpp",
-        "Cell::gated(tape, load_units(seen, unit, H))",
-        "Cell::gated(tape, load_units(row.carry_prev, unit, H))",
+        "open(part.row[row + r], part.operand[row + r],",
+        "open(part.row[row + r], part.row[row + r].carry_prev,",
         "test_gru_reset_before.py",
     ),
     Mutation(

@@ -24,8 +24,7 @@ def to_keras(model: nn.Module, path: str | Path | None = None) -> Any:
 
     Layers of a stack become layers of their own, with Dropout between them. `Last` and `Ends` become
     return_sequences=False of the recurrent layer before them, `Masked` a Masking layer or mask_zero. Initial
-    states are zeros. Of RNN, LSTM and GRU with reset_after=False the
-    two biases are added, as Keras has one.
+    states are zeros. Of RNN, LSTM and GRU with reset_after=False the two biases are added, as Keras has one.
 
     Args:
         model: of this package's layers.
