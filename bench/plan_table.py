@@ -107,8 +107,8 @@ def entries(files: Iterable[Mapping[str, Any]]) -> dict[Key, str]:
 
 
 def unmeasured() -> dict[Key, str]:
-    """An entry of step for every cell that CUDA takes, which units' own weights are not."""
-    cells = [name for name, cell in CELLS.items() if all(w.role != "per_unit" for w in cell.weights)]
+    """An entry of step for every cell that CUDA has kernels for."""
+    cells = [name for name, cell in CELLS.items() if cell.on_cuda]
     return {Key(9, cell, precision, 1, 1): "step" for cell in cells for precision in PRECISIONS_OF["cuda"]}
 
 

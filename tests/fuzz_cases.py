@@ -169,7 +169,7 @@ RECURRENT: dict[str, Any] = {
 PLACE: dict[str, Any] = {"dtype": F32, "device": "cpu"}
 MODULES: dict[str, dict[str, Any]] = {
     "LSTM": {**RECURRENT, "peephole": False},
-    "GRU": RECURRENT,
+    "GRU": {**RECURRENT, "reset_after": True},
     "RNN": {**RECURRENT, "nonlinearity": "tanh"},
     "Linear": {"in_features": 3, "out_features": 2, "bias": True, **PLACE, "precision": "ieee", "seed": 0},
     "Embedding": {"num_embeddings": 4, "embedding_dim": 3, "padding_idx": None, **PLACE, "seed": 0},

@@ -39,6 +39,10 @@ def zoo(batch_first: bool = False) -> dict[str, nn.Module]:
             nn.Embedding(9, I, seed=15), nn.RNN(I, H, bidirectional=True, seed=16, **recurrent),
             nn.Linear(2 * H, 3, seed=17), io.Activation("sigmoid"),
         ),
+        "GRU, reset before": nn.GRU(I, H, 2, reset_after=False, seed=18, **recurrent),
+        "GRU, reset before, both ways": nn.GRU(
+            I, H, bidirectional=True, bias=False, reset_after=False, seed=19, **recurrent
+        ),
     }  # fmt: skip
     for seed, model in enumerate(models.values()):
         scatter(model, seed)
@@ -119,6 +123,7 @@ def forward(
     if isinstance(module, nn.Recurrent):
         kind = type(module).__name__.lower()
         options: dict[str, Any] = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
+        options |= {"reset_after": module.reset_after} if isinstance(module, nn.GRU) else {}
         state = None if state is None else _cast_state(state, dtype)
         run = getattr(reference, f"{kind}_forward")
         options |= {"lengths": lengths, "batch_first": module.batch_first, "arithmetic": arithmetic}

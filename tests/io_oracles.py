@@ -1,6 +1,6 @@
 """Writes oracles/io_*.json: models as other libraries save them, with what those libraries compute of an x.
 
-    KERAS_BACKEND=torch python tests/io_oracles.py keras torch onnx
+    KERAS_BACKEND=torch python tests/io_oracles.py keras torch onnx keras_reset_before onnx_reset_before
 
 Needs keras, torch, onnx and onnxruntime as named. Run it again only to add cases: the files are the record.
 """
@@ -83,6 +83,30 @@ def keras_cases() -> list[dict[str, Any]]:
         "functional, mask_zero": functional,
         "functional, Masking": functional_masking,
     }  # fmt: skip
+    return keras_computed(keras, chains)
+
+
+def keras_reset_before_cases() -> list[dict[str, Any]]:
+    """GRU with the reset before the product."""
+    keras: Any = import_module("keras")
+    L = keras.layers
+    steps, both = keras.Input((None, I)), L.Bidirectional
+
+    def gru(units: int = H, **options: Any) -> Any:
+        return L.GRU(units, reset_after=False, **options)
+
+    chains = {
+        "steps": [steps, gru(return_sequences=True)],
+        "no bias": [steps, gru(use_bias=False)],
+        "both ways, stacked": [steps, both(gru(return_sequences=True)), both(gru(4)), L.Dense(2)],
+        "with one of the other kind": [steps, gru(return_sequences=True), L.GRU(4)],
+        "Masking": [steps, L.Masking(), gru(return_sequences=True), gru(4)],
+    }
+    return keras_computed(keras, chains)
+
+
+def keras_computed(keras: Any, chains: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each chain of layers with drawn weights as Keras saves it, and what it predicts."""
     cases = []
     for name, layers in chains.items():
         model = layers() if callable(layers) else keras.Sequential(layers)
@@ -148,6 +172,53 @@ def onnx_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def onnx_reset_before_cases() -> list[dict[str, Any]]:
+    """The operator GRU with linear_before_reset=0, a constant h0 of zeros and lengths, as graphs."""
+    import onnx
+    import onnxruntime
+    from onnx.reference import ReferenceEvaluator
+
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    cases = []
+    for name, D, bias in (("forward", 1, True), ("both ways", 2, True), ("no bias", 1, False)):
+        arrays = {
+            "W": RNG.normal(0, 0.6, (D, 3 * H, I)),
+            "R": RNG.normal(0, 0.6, (D, 3 * H, H)),
+            **({"B": RNG.normal(0, 0.6, (D, 6 * H))} if bias else {}),
+        }
+        arrays = {n: a.astype(np.float32) for n, a in arrays.items()}
+        x, h0 = (RNG.normal(size=s).astype(np.float32) for s in ((T, B, I), (D, B, H)))
+        value = helper.make_tensor_value_info
+        kind = onnx.TensorProto.FLOAT
+        direction = "bidirectional" if D == 2 else "forward"
+        inputs = ["x", *arrays, *([] if bias else [""]), "", "h0"]
+        nodes = [
+            helper.make_node("GRU", inputs, ["Y"], hidden_size=H, direction=direction, linear_before_reset=0)
+        ]
+        if D == 2:
+            nodes.append(helper.make_node("Transpose", ["Y"], ["turned"], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", ["turned", "shape"], ["y"]))
+            last = {"shape": np.array([0, 0, D * H], np.int64)}
+        else:
+            nodes.append(helper.make_node("Squeeze", ["Y", "axes"], ["y"]))
+            last = {"axes": np.array([1], np.int64)}
+        graph = helper.make_graph(
+            nodes, "gru",
+            [value("x", kind, ["time", "batch", I]), value("h0", kind, [D, "batch", H])],
+            [value("y", kind, ["time", "batch", D * H])],
+            [numpy_helper.from_array(a, n) for n, a in (arrays | last).items()],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        data, given = model.SerializeToString(), {"x": x, "h0": h0}
+        y = onnxruntime.InferenceSession(data).run(None, given)[0]
+        if D == 1:  # ONNX's reference evaluator has no second direction
+            np.testing.assert_allclose(y, ReferenceEvaluator(model).run(None, given)[0], atol=1e-6)
+        cases.append({"name": name, "model.onnx": packed(data), "x": x.tolist(), "h0": h0.tolist(),
+                      "y": numbers(y)})  # fmt: skip
+    return cases
+
+
 def Net(torch: Any, kind: str, pick: str) -> Any:
     """A two-layer network, batch first, and a head."""
     both = pick.startswith("steps")
@@ -177,6 +248,8 @@ PROJECTS = {
     "keras": ("keras-team/keras", "Apache-2.0", ["keras", "torch"], keras_cases),
     "torch": ("pytorch/pytorch", "BSD-3-Clause", ["torch"], torch_cases),
     "onnx": ("microsoft/onnxruntime", "MIT", ["onnxruntime", "torch"], onnx_cases),
+    "keras_reset_before": ("keras-team/keras", "Apache-2.0", ["keras", "torch"], keras_reset_before_cases),
+    "onnx_reset_before": ("microsoft/onnxruntime", "MIT", ["onnxruntime", "onnx"], onnx_reset_before_cases),
 }
 
 
@@ -189,8 +262,8 @@ def main() -> None:
             "version": {name: version(name) for name in packages},
             "licence": licence,
             "transcribed": "Computed by that library in float32 on a CPU, of models with drawn weights; "
-            "keras on its torch backend. Files as the libraries wrote them (graphs by torch.onnx.export), "
-            "in zlib and base64.",
+            "keras on its torch backend. Files as the libraries wrote them (graphs by torch.onnx.export, of "
+            "GRU with linear_before_reset=0 by onnx.helper), in zlib and base64.",
         }
         lines = ",\n    ".join(json.dumps(case) for case in make())
         head = json.dumps({"provenance": provenance}, indent=2)[:-2]

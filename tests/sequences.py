@@ -22,8 +22,7 @@ from fusedrnn.reference.rounding import round_operand
 
 Array = NDArray[Any]
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
-# CUDA refuses cells whose units have weights of their own.
-CUDA_CELLS = [name for name, cell in CELLS.items() if all(w.role != "per_unit" for w in cell.weights)]
+CUDA_CELLS = [name for name, cell in CELLS.items() if cell.on_cuda]
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def run(
         options = on_device(options)
     if precision != "ieee":
         mask = {"weight_dropout": options.pop("weight_dropout", 0.0), "dropout_key": options["dropout_key"]}
-        weights = functions.pack_weights(weights, precision=precision, **mask)
+        weights = functions.pack_weights(weights, precision=precision, cell=s.cell, **mask)
     backward_options = {"dweights": into, "need_dx": s.need_dx, **({"flow": True} if s.flow else {})}
     forward, backward = calls(functions, s.cell)
     if CELLS[s.cell].cell_state:
@@ -250,6 +249,8 @@ def calls(functions: Any, cell: str) -> tuple[Callable[..., Any], Callable[..., 
     forward = getattr(functions, f"{facts.family}_forward")
     if "nonlinearity" in inspect.signature(forward).parameters:
         forward = partial(forward, nonlinearity=facts.variant)
+    if "reset_after" in inspect.signature(forward).parameters:
+        forward = partial(forward, reset_after=facts.variant != "reset_before")
     return forward, getattr(functions, f"{facts.family}_backward")
 
 
@@ -311,7 +312,7 @@ def check_again(stack: Stack, dtype: Any) -> None:
         gaps = replace(stack, strided=True)
         assert bits(run(data, dtype, None)) == bits(run(replace(data, stack=gaps), dtype, None))
     mask = {"weight_dropout": options.pop("weight_dropout", 0.0), "dropout_key": options["dropout_key"]}
-    packed = forward(x, state, functional.pack_weights(weights, **mask), **options)
+    packed = forward(x, state, functional.pack_weights(weights, cell=stack.cell, **mask), **options)
     assert bits(named(packed[:2])) == bits(named((y, end)))
     if stack.dropout == 0 and stack.masks is None:
         plain = forward(x, state, weights, train=False, **options)

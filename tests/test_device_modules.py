@@ -317,6 +317,11 @@ def test_auto_is_the_device() -> None:
     assert lstm("auto").weight_ih_l0.device == "cuda"
 
 
+def test_a_reset_before_the_product_is_refused_on_a_device() -> None:
+    with pytest.raises(ValueError, match=r"reset_after must be True on a CUDA device, .* not on CUDA yet"):
+        fr.nn.GRU(3, 4, reset_after=False, device="cuda")
+
+
 def test_peepholes_are_refused_on_a_device() -> None:
     with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
         lstm(peephole=True)

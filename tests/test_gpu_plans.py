@@ -416,7 +416,10 @@ def test_a_grid_of_threads_is_refused() -> None:
         _native.sequence_plan("lstm", "float32", **sizes)
 
 
-def test_a_cell_whose_units_have_weights_of_their_own_is_refused() -> None:
-    lstm = nn.LSTM(3, 4, peephole=True)
-    with pytest.raises(RuntimeError, match="CUDA has no kernels for lstm_peephole"):
-        lstm(np.zeros((2, 1, 3), np.float32))
+@pytest.mark.parametrize(
+    "make", [lambda: nn.LSTM(3, 4, peephole=True), lambda: nn.GRU(3, 4, reset_after=False)]
+)
+def test_a_cell_of_the_cpu_alone_is_refused(make: Any) -> None:
+    module = make()
+    with pytest.raises(RuntimeError, match=f"CUDA has no kernels for {module._cell}: it is not on CUDA yet"):
+        module(np.zeros((2, 1, 3), np.float32))

@@ -230,7 +230,6 @@ def zeros(*shape: int) -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: plain("GRU", linear_before_reset=0), "linear_before_reset=0, the reset before the product"),
         (lambda: plain("LSTM", clip=3.0), r"clip=3\.0 has no cell"),
         (lambda: plain("LSTM", input_forget=1), "input_forget=1"),
         (lambda: plain("LSTM", layout=1), "layout=1"),

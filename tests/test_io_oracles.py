@@ -40,7 +40,7 @@ def check(model: Any, case: dict[str, Any]) -> Any:
     return y
 
 
-@pytest.mark.parametrize("case", cases("keras"))
+@pytest.mark.parametrize("case", [*cases("keras"), *cases("keras_reset_before")])
 def test_keras(case: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="h5py, of the extra io, reads Keras's files")
     path = place(case, "model.keras", tmp_path)
@@ -70,3 +70,14 @@ def test_torch(case: dict[str, Any], tmp_path: Path) -> None:
 def test_onnx(case: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx, of the extra io, reads its graphs")
     check(fr.io.from_onnx(place(case, "model.onnx", tmp_path)), case)
+
+
+@pytest.mark.parametrize("case", cases("onnx_reset_before"))
+def test_onnx_with_the_reset_before_the_product(case: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx, of the extra io, reads its graphs")
+    model = fr.io.from_onnx(place(case, "model.onnx", tmp_path))
+    assert not model[0].reset_after
+    x, h0 = given(case), np.array(case["h0"], np.float32)
+    y, theirs = model(x, state=[h0]), np.array(case["y"], np.float32)
+    assert y.shape == theirs.shape
+    assert_agrees(model, x, y, theirs, states=[h0])

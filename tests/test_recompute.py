@@ -23,6 +23,7 @@ MODULES: dict[str, Any] = {
     "lstm": (fr.nn.LSTM, {}),
     "lstm_peephole": (fr.nn.LSTM, {"peephole": True}),
     "gru": (fr.nn.GRU, {}),
+    "gru_reset_before": (fr.nn.GRU, {"reset_after": False}),
     "rnn_tanh": (fr.nn.RNN, {}),
     "rnn_relu": (fr.nn.RNN, {"nonlinearity": "relu"}),
 }
@@ -91,7 +92,7 @@ def test_all_lengths_of_pieces(cell: str, recompute: int | str) -> None:
 
 
 @KERNELS
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before"])
 def test_threads_and_instruction_sets(cell: str) -> None:
     def run() -> Any:
         result = one_pass(module(cell, 6, num_layers=2, **MASKS), **rows())
@@ -103,7 +104,7 @@ def test_threads_and_instruction_sets(cell: str) -> None:
 
 @KERNELS
 @pytest.mark.parametrize("plan", ["2x1", "1x2", "3x2"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh"])
 def test_every_plan(cell: str, plan: str) -> None:
     threads = _native.get_num_threads()
     try:
@@ -127,7 +128,7 @@ def test_backward_may_be_called_again_and_eval_is_as_without() -> None:
 
 @KERNELS
 @pytest.mark.parametrize("option", ["plain", "layers", "masks"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh"])
 def test_a_training_step(cell: str, option: str) -> None:
     """Native steps have the bits of the separate calls, and of a model that keeps all steps."""
 

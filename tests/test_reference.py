@@ -68,8 +68,8 @@ def forward(
     if cell.startswith("lstm"):
         y, (hn, cn), tape = reference.lstm_forward(x, (h0, c0), weights, **options)
         return y, hn, cn, tape
-    if cell == "gru":
-        y, hn, tape = reference.gru_forward(x, h0, weights, **options)
+    if cell.startswith("gru"):
+        y, hn, tape = reference.gru_forward(x, h0, weights, reset_after=cell == "gru", **options)
     else:
         y, hn, tape = reference.rnn_forward(x, h0, weights, nonlinearity=cell[4:], **options)
     return y, hn, None, tape
@@ -81,7 +81,7 @@ def backward(
     if cell.startswith("lstm"):
         dx, (dh0, dc0), dweights = reference.lstm_backward(tape, dy, (dhn, dcn), **options)
         return dx, dh0, dc0, dweights
-    one = reference.gru_backward if cell == "gru" else reference.rnn_backward
+    one = reference.gru_backward if cell.startswith("gru") else reference.rnn_backward
     dx, dh0, dweights = one(tape, dy, dhn, **options)
     return dx, dh0, None, dweights
 

@@ -9,6 +9,7 @@ namespace fusedrnn {
 struct CellTraits : CellFacts {
   CellKind kind;
   const char* name;
+  bool on_cuda;
 };
 
 constexpr bool begins_with(const char* text, const char* start) {
@@ -17,9 +18,13 @@ constexpr bool begins_with(const char* text, const char* start) {
   return true;
 }
 
-#define FUSEDRNN_TRAITS(kind, Type) {facts_of<Type<NoMath>>(), CellKind::kind, #kind},
-inline constexpr CellTraits kCells[] = {FUSEDRNN_CELLS(FUSEDRNN_TRAITS)};
+#define FUSEDRNN_TRAITS(kind, Type, on_cuda) {facts_of<Type<NoMath>>(), CellKind::kind, #kind, on_cuda},
+#define FUSEDRNN_ON_CUDA(kind, Type) FUSEDRNN_TRAITS(kind, Type, true)
+#define FUSEDRNN_ON_HOST(kind, Type) FUSEDRNN_TRAITS(kind, Type, false)
+inline constexpr CellTraits kCells[] = {FUSEDRNN_CUDA_CELLS(FUSEDRNN_ON_CUDA) FUSEDRNN_HOST_CELLS(FUSEDRNN_ON_HOST)};
 #undef FUSEDRNN_TRAITS
+#undef FUSEDRNN_ON_CUDA
+#undef FUSEDRNN_ON_HOST
 
 constexpr bool consistent(const CellTraits& t) {
   int32_t units = 0;
@@ -53,7 +58,7 @@ constexpr const CellTraits& traits(CellKind kind) { return kCells[static_cast<in
 // Whether weights packed for one cell are the other's: rnn_tanh's and rnn_relu's.
 inline bool share_weights(const CellTraits& a, const CellTraits& b) {
   return begins_with(a.family, b.family) && begins_with(b.family, a.family) && a.weights.count == b.weights.count &&
-         a.gates == b.gates;
+         a.gates == b.gates && a.gated_gates == b.gated_gates;
 }
 
 // Rows and columns of a weight, one column of a vector.

@@ -17,6 +17,9 @@
 //                     a cell's name ("rnn" has "rnn_tanh" and "rnn_relu")
 //   gates             pre-activations per unit, in PyTorch's order
 //   gate_names        their names in that order, divided by spaces
+//   gated_gates       how many gates, the last ones, read a gated h: their part is R (r h) + b_hh, which must wait for
+//   r.
+//                     0 for most
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   tape_names        their names, likewise
 //   between_blocks    values per unit and row that the first part of a step leaves to the second (sequence/
@@ -36,6 +39,18 @@
 //                     which comes in as dcarry; fills da, returns the dcarry of step t - 1. A carry of its own leaves
 //                     all of its gradient in dcarry, the one through h_t too
 //   carry(tape, carry_prev)   of a cell with a separate carry: what forward made of it, to the bit, before zoneout
+//
+// A cell with gated_gates > 0, a GRU with the reset before the product, has in place of forward and backward the two
+// halves of each, between which another product lies (sequence/gated_step.hpp). `seen` is h as products see it, after
+// recurrent dropout:
+//
+//   open(x, h, tape)               the gates that read h itself, which are the tape's first blocks
+//   gated(tape, seen)              returns what the product of the gated gates reads
+//   close(x, h, state, tape)       the gated gate, from its two parts; returns h_t
+//   backward_close(tape, state, d, da)    d: all of the gradient of h_t; fills da but for what gated() reads, returns
+//                                  what the state of step t - 1 gets on the direct path
+//   backward_open(tape, seen, dgated, da) dgated: of what gated() returned; fills the rest of da, returns the gradient
+//                                  of `seen` on that way
 //
 // A cell with unit_values > 0, a peephole LSTM, say, takes `const V* units` behind h in forward and behind tape in
 // backward: its values, those of one weight after those of another in the order of `weights`. Its last unit_values

@@ -8,7 +8,7 @@ namespace fusedrnn {
 // Names as in cell.hpp.
 struct CellFacts {
   const char* family;
-  int32_t gates, tape_blocks, between_blocks, dgate_blocks, x_first, h_first;
+  int32_t gates, gated_gates, tape_blocks, between_blocks, dgate_blocks, x_first, h_first;
   const char *gate_names, *tape_names;
   bool has_cell_state;  // separate_carry: of a state c beside h
   bool carry_gradient;
@@ -37,6 +37,7 @@ constexpr CellFacts facts_of() {
                 "a cell has at most kMaxDgateBlocks blocks of dgates that meet weights: raise it (cells/cell.hpp)");
   CellFacts f{Cell::family,
               Cell::gates,
+              Cell::gated_gates,
               Cell::tape_blocks,
               Cell::between_blocks,
               Cell::dgate_blocks,

@@ -11,6 +11,7 @@ struct Gru {
   static constexpr const char* family = "gru";
   static constexpr int gates = 3;
   static constexpr const char* gate_names = "r z n";
+  static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 4;
   static constexpr const char* tape_names = "r z n q";
   static constexpr int between_blocks = 0;

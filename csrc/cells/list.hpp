@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cells/gru.hpp"
+#include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_peephole.hpp"
 #include "cells/rnn.hpp"
@@ -14,8 +15,10 @@
   X(gru, Gru)                  \
   X(lstm, Lstm)
 
-// Cells whose units have weights of their own, on the CPU alone.
-#define FUSEDRNN_HOST_CELLS(X) X(lstm_peephole, PeepholeLstm)
+// Cells on the CPU alone.
+#define FUSEDRNN_HOST_CELLS(X)   \
+  X(lstm_peephole, PeepholeLstm) \
+  X(gru_reset_before, GruResetBefore)
 
 #define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 

@@ -11,6 +11,7 @@ struct Lstm {
   static constexpr const char* family = "lstm";
   static constexpr int gates = 4;
   static constexpr const char* gate_names = "i f g o";
+  static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 4;  // tanh(c) is computed again
   static constexpr const char* tape_names = "i f g o";
   static constexpr int between_blocks = 0;

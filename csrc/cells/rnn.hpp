@@ -25,6 +25,7 @@ struct Elman {
   static constexpr const char* family = "rnn";
   static constexpr int gates = 1;
   static constexpr const char* gate_names = "h";
+  static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 0;
   static constexpr const char* tape_names = "";
   static constexpr int between_blocks = 0;

@@ -250,6 +250,7 @@ class Backward {
     T* dgates(int64_t s, int64_t r) const {
       return chunk_row(f_.scratch_.dgates, s, r, f_.cell_.dgate_blocks * f_.desc_.H);
     }
+    T* gated(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.gated, s, r, f_.desc_.H); }
     T* masked(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.masks.masked, s, r, f_.desc_.H); }
 
     // The h part of the next step's dgates, or zeros where the link to it is cut.
@@ -282,6 +283,7 @@ class Backward {
         row.gates = at_step<T>(gates, steps, t, b);
         row.dgates = dgates(s, r);
         row.dcarry_prev = carry_ + r * H;
+        row.gated = f_.cell_.gated_gates > 0 ? gated(s, r) : nullptr;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
         row.flow = desc.flow ? flow_.row(s, r) : nullptr;
         row.masks = nullptr;
@@ -327,7 +329,7 @@ class Backward {
         if (masks_.any()) part_.row[i].masks = &masks_.behind_initial(i, r, cut);
       }
       if (!f_.args_.dh0.data) return;
-      multiply<E, NV>(part_.engine, part_.table, active, pass.weights.r_back, part_.panels, f_.cell_.gates * H,
+      multiply<E, NV>(part_.engine, part_.table, active, pass.weights.r_back, part_.panels, f_.size_.open_gates() * H,
                       part_.first_panel, part_.last_panel, part_.memory,
                       [&](int64_t begin, int64_t first, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
@@ -345,6 +347,7 @@ class Backward {
     void chunk_gradients(const Pass& pass, const ChunkGradients<E>& gradients, int64_t first, int64_t end) {
       const int64_t H = f_.desc_.H, stride = f_.scratch_.pointer_rows;
       const T **const gate = part_.table, **const before = gate + stride, **const input = before + stride;
+      const T** const gated_h = f_.cell_.gated_gates > 0 ? input + stride : nullptr;
       const auto for_pairs = [&](auto&& visit) {
         int64_t pairs = 0;
         for (int64_t s = end - 1; s >= first; --s)
@@ -360,8 +363,9 @@ class Backward {
                                            : state_before(pass.walk, s, r, f_.args_.h0, pass.index, pass.h,
                                                           f_.args_.steps, f_.scratch_.zeros);
         input[k] = row(pass.input, s, r);
+        if (gated_h) gated_h[k] = gated(s, r);
       });
-      gradients.weights(gate, before, input, pairs);
+      gradients.weights(gate, before, gated_h, input, pairs);
       if (!pass.dx.data) return;
       T** const dx = const_cast<T**>(input);
       for_pairs([&](int64_t k, int64_t s, int64_t r) {

@@ -79,8 +79,8 @@ class Forward {
     static ForwardPart<E> part(const Forward& all, int32_t thread, int64_t unit_group) {
       const Scratch<E>& scratch = all.scratch_;
       const Panels panels = all.size_.gates();
-      const int64_t first = share(panels.count, all.plan_.unit_groups, unit_group);
-      const int64_t last = share(panels.count, all.plan_.unit_groups, unit_group + 1);
+      const int64_t first = all.size_.first_panel(unit_group, all.plan_.unit_groups);
+      const int64_t last = all.size_.first_panel(unit_group + 1, all.plan_.unit_groups);
       return {engine_of<E>(all.desc_.precision),
               all.desc_.H,
               panels,

@@ -68,10 +68,12 @@ class ChunkGradients {
   void end_sums() const { add_sums<T>(cell_, H_, grads_, sums_, first_, last_); }
 
   // dR += (h part of dgates)^T states before the step, dW += (x part)^T inputs, the sums += dgates. Pair k is the row
-  // of dgates gate[k], of states before[k] and of the layer's input input[k].
-  void weights(const T* const* gate, const T* const* before, const T* const* input, int64_t pairs) const {
+  // of dgates gate[k], of states before[k], of gated ones gated[k], where the cell has such, and of the layer's input
+  // input[k].
+  void weights(const T* const* gate, const T* const* before, const T* const* gated, const T* const* input,
+               int64_t pairs) const {
     if (first_ == last_) return;
-    const int blocks = cell_.dgate_blocks - cell_.unit_values;
+    const int blocks = cell_.dgate_blocks - cell_.unit_values, open = cell_.gates - cell_.gated_gates;
     OuterA tiles[kMaxDgateBlocks];
     for (int block = 0; block < blocks; ++block) {
       tiles[block] = engine_.outer(block * H_ + first_, block * H_ + last_,
@@ -84,8 +86,10 @@ class ChunkGradients {
     for (int64_t k = 0; k < pairs; k += outer_block) {
       const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
       for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, cell_.dgate_blocks * H_);
-      part(before + k, count, H_, static_cast<T*>(grads_.weight[kWeightHh]), tiles + cell_.h_first, cell_.h_gate);
-      part(input + k, count, inputs_, static_cast<T*>(grads_.weight[kWeightIh]), tiles + cell_.x_first, cell_.x_gate);
+      T *const hh = static_cast<T*>(grads_.weight[kWeightHh]), *const ih = static_cast<T*>(grads_.weight[kWeightIh]);
+      part(before + k, count, H_, hh, tiles + cell_.h_first, cell_.h_gate, open);
+      if (gated) part(gated + k, count, H_, hh, tiles + cell_.h_first + open, cell_.h_gate + open, cell_.gated_gates);
+      part(input + k, count, inputs_, ih, tiles + cell_.x_first, cell_.x_gate, cell_.gates);
     }
   }
 
@@ -119,12 +123,12 @@ class ChunkGradients {
     return wanted;
   }
 
-  // weight (gates * H, columns) += (a part of dgates)^T operand, my units of each of its blocks.
+  // Those gates of weight (gates * H, columns) += (a part of dgates)^T operand, my units of each of its blocks.
   void part(const T* const* operand, int64_t count, int64_t columns, T* weight, const OuterA* tiles,
-            const int32_t* gate_of) const {
+            const int32_t* gate_of, int gates) const {
     if (!weight) return;
     for_outer_panels<E>(engine_, operand, count, columns, memory_, [&](int64_t n, int wide, int64_t left) {
-      for (int b = 0; b < cell_.gates; ++b)
+      for (int b = 0; b < gates; ++b)
         tiles[b].multiply(count, memory_, wide, left, weight + (gate_of[b] * H_ + first_) * columns + n, columns,
                           false);
     });

@@ -43,6 +43,19 @@ Panels plain_panels(int64_t columns) {
   return even_panels(vectors_of<typename E::Accumulator>(columns), EngineOf<E>::vectors);
 }
 
+// Those of a gated gate of H units: vectors of units, as many as a tile takes.
+template <class E>
+Panels gated_panels(int64_t H) {
+  return full_panels(vectors_of<typename E::Accumulator>(H), EngineOf<E>::vectors);
+}
+
+// How many panels of gates go to one thread together: those with the units of one panel of a gated gate, so that both
+// parts of a step have the same ones.
+template <class E>
+int64_t panels_together(const CellFacts& cell) {
+  return cell.gated_gates > 0 ? EngineOf<E>::vectors : 1;
+}
+
 template <class E>
 Plan plan_of(const SequenceDesc& desc) {
   const int gates = facts(desc.cell).gates;
@@ -60,6 +73,16 @@ struct StackSize {
   int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
   int64_t widest_input() const { return desc.layers > 1 && inputs(1) > desc.I ? inputs(1) : desc.I; }
   Panels gates() const { return gate_panels<E>(cell.gates, desc.H); }
+  int32_t open_gates() const { return cell.gates - cell.gated_gates; }  // those that read h itself
+  Panels open() const { return gate_panels<E>(open_gates(), desc.H); }
+  Panels gated() const { return cell.gated_gates > 0 ? gated_panels<E>(desc.H) : Panels{}; }
+
+  // The panels of gates of a unit group begin with this one; those of group `groups` with one more than there are.
+  int64_t first_panel(int64_t group, int64_t groups) const {
+    const int64_t count = gates().count, together = panels_together<E>(cell);
+    const int64_t first = share((count + together - 1) / together, groups, group) * together;
+    return first < count ? first : count;
+  }
   int stacks() const { return desc.layers * desc.directions; }
 
   const SequenceDesc& desc;
@@ -71,13 +94,15 @@ struct PackedLayer {
   using Operand = OperandOf<E>;
   using Storage = typename E::Storage;
 
-  Operand* w;       // forward, gate-interleaved panels over inputs
-  Operand* r;       // forward, gate-interleaved panels over H
-  Storage* bias_x;  // as the panels' columns, zeros without bias
+  Operand* w;        // forward, gate-interleaved panels over inputs
+  Operand* r;        // forward, gate-interleaved panels over H: of the gates that read h itself
+  Operand* r_gated;  // forward, panels over H: of the gated gate
+  Storage* bias_x;   // as the panels' columns, zeros without bias
   Storage* bias_h;
-  Storage* units;    // (unit_values, H)
-  Operand* w_back;   // plain panels: columns are inputs, k runs over the x part of a dgates row
-  Operand* r_back;   // plain panels: columns are units, k runs over the h part of a dgates row
+  Storage* units;   // (unit_values, H)
+  Operand* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
+  Operand* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row, gated gates apart
+  Operand* r_gated_back;
   Storage* dropped;  // (G * H, H): R after weight dropout
 };
 
@@ -94,12 +119,14 @@ PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int in
     const int64_t inputs = size.inputs(i / desc.directions), K_back = size.cell.gates * desc.H;
     const Panels gates = size.gates();
     layer.w = arena.take<Operand>(elements(gates, inputs));
-    layer.r = arena.take<Operand>(elements(gates, desc.H));
+    layer.r = arena.take<Operand>(elements(size.open(), desc.H));
+    layer.r_gated = arena.take<Operand>(elements(size.gated(), desc.H));
     layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.units = arena.take<Storage>(size.cell.unit_values * desc.H);
     layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
-    layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), K_back));
+    layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), size.open_gates() * desc.H));
+    layer.r_gated_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), size.cell.gated_gates * desc.H));
     layer.dropped = arena.take<Storage>(desc.weight_dropout > 0 ? K_back * desc.H : 0);
   }
   if (bytes) *bytes = arena.used();
@@ -161,6 +188,7 @@ struct BackwardRow {
   T* dcarry_prev;
   T* dgates;
   T* between;  // as forward's
+  T* gated;    // where a gated h goes, for the weight gradients of its chunk
   const MaskRow<T>* masks;
   T* flow;  // null, or where the whole gradient of h goes and, behind it, that of c
 };
@@ -187,6 +215,7 @@ struct Scratch {
   T* carry;            // per direction group (B, H): forward without tape: c; backward: gradient of the carry
   T* between;          // per direction group (B, between_blocks * H): see ForwardRow
   T* dgates[2];        // per direction group (chunk rows, dgate_blocks * H)
+  T* gated[2];         // per direction group (chunk rows, H): of a cell with gated gates, the gated h
   T* sums;             // per direction group (2, dgate_blocks * H): of columns of dgates
   T* dx_reverse;       // (T, B, inputs): dX of the second direction where both run at once
   const T** pointers;  // per thread: `tables` row pointer tables of `pointer_rows`
@@ -210,7 +239,8 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   const int64_t cells = rows_of(desc) * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
   const int64_t widest = size.widest_input();
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
-  const int64_t group_panels = (size.gates().count + plan.unit_groups - 1) / plan.unit_groups;
+  const int64_t together = panels_together<E>(cell), blocks = (size.gates().count + together - 1) / together;
+  const int64_t group_panels = (blocks + plan.unit_groups - 1) / plan.unit_groups * together;
   Arena arena(memory);
   Scratch<E> s{};
   s.order.batch = arena.take<int64_t>(desc.B);
@@ -228,12 +258,14 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.between = arena.take<T>(plan.direction_groups * desc.B * cell.between_blocks * desc.H);
   if (backward)
     for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * cell.dgate_blocks * desc.H);
+  if (backward && cell.gated_gates > 0)
+    for (T*& chunk : s.gated) chunk = arena.take<T>(plan.direction_groups * chunk_rows * desc.H);
   s.sums = arena.take<T>(backward ? 2 * plan.direction_groups * cell.dgate_blocks * desc.H : 0);
   s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? rows_of(desc) * widest : 0);
   s.group_rows = group_rows;
   s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
   s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
-  s.tables = backward ? 3 : 1;
+  s.tables = !backward ? 1 : cell.gated_gates > 0 ? 4 : 3;
   s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   const int64_t pre_columns = group_panels * panel_vectors<E>(cell.gates) * Lanes<T>::N;

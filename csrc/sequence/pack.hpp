@@ -112,7 +112,12 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
       const T* const hh = drops ? to.dropped : data(kWeightHh);
       const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = drops ? H : from.weight[kWeightHh].row_stride;
       pack_gates<E>(engine, to.w, data(kWeightIh), ld_ih, cell.gates, H, inputs, gates, first(gates), last(gates));
-      pack_gates<E>(engine, to.r, hh, ld_hh, cell.gates, H, H, gates, first(gates), last(gates));
+      const int32_t open = size.open_gates(), gated = cell.gated_gates;
+      const Panels open_gates = size.open(), gated_gates = size.gated();
+      pack_gates<E>(engine, to.r, hh, ld_hh, open, H, H, open_gates, first(open_gates), last(open_gates));
+      if (gated > 0)
+        pack_gates<E>(engine, to.r_gated, hh + open * H * ld_hh, ld_hh, gated, H, H, gated_gates, first(gated_gates),
+                      last(gated_gates));
       pack_bias(to.bias_x, data(kBiasIh), cell.gates, H, gates, first(gates), last(gates));
       pack_bias(to.bias_h, data(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
       T* own = to.units;
@@ -120,7 +125,10 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
         for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
       pack_back<E>(engine, to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns,
                    first(columns), last(columns));
-      pack_back<E>(engine, to.r_back, hh, ld_hh, cell.gates, cell.h_gate, H, H, units, first(units), last(units));
+      pack_back<E>(engine, to.r_back, hh, ld_hh, open, cell.h_gate, H, H, units, first(units), last(units));
+      if (gated > 0)
+        pack_back<E>(engine, to.r_gated_back, hh, ld_hh, gated, cell.h_gate + open, H, H, units, first(units),
+                     last(units));
     }
   });
 }

@@ -4,10 +4,27 @@
 #include "backend/status.hpp"
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
+#include "sequence/gated_step.hpp"
 #include "sequence/pack.hpp"
 #include "sequence/recompute.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
+
+// The step of a cell: in two parts where gates read a gated state.
+template <class Cell, class E>
+constexpr const ForwardKernels<E>* forward_step() {
+  if constexpr (Cell::gated_gates > 0)
+    return &GatedForwardStep<Cell, E>::kernels;
+  else
+    return &ForwardStep<Cell, E>::kernels;
+}
+template <class Cell, class E>
+constexpr const BackwardKernels<E>* backward_step() {
+  if constexpr (Cell::gated_gates > 0)
+    return &GatedBackwardStep<Cell, E>::kernels;
+  else
+    return &BackwardStep<Cell, E>::kernels;
+}
 
 // What a cell and an element compute a step with; null for a kind that is no cell.
 template <class E>
@@ -16,7 +33,7 @@ const ForwardKernels<E>* forward_kernels(CellKind kind) {
   switch (kind) {
 #define FUSEDRNN_KERNELS(kind, Type) \
   case CellKind::kind:               \
-    return &ForwardStep<Type<M>, E>::kernels;
+    return forward_step<Type<M>, E>();
     FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
 #undef FUSEDRNN_KERNELS
   }
@@ -28,7 +45,7 @@ const BackwardKernels<E>* backward_kernels(CellKind kind) {
   switch (kind) {
 #define FUSEDRNN_KERNELS(kind, Type) \
   case CellKind::kind:               \
-    return &BackwardStep<Type<M>, E>::kernels;
+    return backward_step<Type<M>, E>();
     FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
 #undef FUSEDRNN_KERNELS
   }

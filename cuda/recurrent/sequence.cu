@@ -7,9 +7,8 @@ namespace fusedrnn::cuda {
 
 Status element_of(const SequenceDesc& desc, Element* e) {
   if (!is_cell(desc.cell)) return fail(Status::invalid_argument, "unknown cell %d", static_cast<int>(desc.cell));
-  if (traits(desc.cell).unit_values > 0)
-    return fail(Status::unsupported, "CUDA has no kernels for %s, whose units have weights of their own",
-                traits(desc.cell).name);
+  if (!traits(desc.cell).on_cuda)
+    return fail(Status::unsupported, "CUDA has no kernels for %s: it is not on CUDA yet", traits(desc.cell).name);
   if (desc.dtype != DType::float32 && desc.dtype != DType::float64)
     return fail(Status::unsupported,
                 "CUDA takes parameters and states in float32 and float64 only: for less choose a precision");

@@ -1,7 +1,7 @@
 #include "probe.hpp"
 
-#include "cells/list.hpp"
 #include "simd/math.hpp"
+#include "whole_cell.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {
@@ -94,15 +94,15 @@ void cell_backward(const T* in, T* out, int64_t n) {
 template <template <class> class Cell>
 constexpr ProbeFunction forward(const char* name) {
   using C = Cell<Math<float>>;
-  return {name, 2 * C::gates + 1 + C::unit_values, 2 + C::tape_blocks, cell_forward<float, C>,
-          cell_forward<double, Cell<Math<double>>>};
+  return {name, 2 * C::gates + 1 + C::unit_values, 2 + C::tape_blocks, cell_forward<float, Whole<C>>,
+          cell_forward<double, Whole<Cell<Math<double>>>>};
 }
 
 template <template <class> class Cell>
 constexpr ProbeFunction backward(const char* name) {
   using C = Cell<Math<float>>;
-  return {name, C::tape_blocks + 4 + C::unit_values, C::dgate_blocks + 1, cell_backward<float, C>,
-          cell_backward<double, Cell<Math<double>>>};
+  return {name, C::tape_blocks + 4 + C::unit_values, C::dgate_blocks + 1, cell_backward<float, Whole<C>>,
+          cell_backward<double, Whole<Cell<Math<double>>>>};
 }
 
 using F = Math<float>;

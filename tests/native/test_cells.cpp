@@ -2,15 +2,16 @@
 //   complex numbers   the shipped forward differentiates itself (complex-step) and the shipped backward must agree
 //   hard sigmoids     the same proof with another pair of activations
 //   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass,
-//                     with no rounding at all
+//                     with no rounding at all; not of a cell whose step has a product between its halves, whose
+//                     sequences tests/test_gru_reset_before.py proves
 // and over lanes: the same bits on every ISA, close to double, and pinned by a hash.
 #include <cmath>
 #include <complex>
 
-#include "cells/list.hpp"
 #include "check.hpp"
 #include "probes.hpp"
 #include "random.hpp"
+#include "whole_cell.hpp"
 
 namespace {
 
@@ -87,7 +88,7 @@ struct Linear {
 // For a random functional a h' + b carry', every derivative by the complex step against backward's.
 template <template <class> class Cell, class M>
 void prove(const char* name, uint64_t seed) {
-  using C = Cell<M>;
+  using C = Whole<Cell<M>>;
   constexpr int G = C::gates, U = C::unit_values, inputs = 2 * G + 1 + U;
   constexpr double step = 0x1p-100;
   Random random(seed);
@@ -247,7 +248,7 @@ void chain(const char* name, uint64_t seed) {
 // Forward, then backward on what it kept, by every ISA; `n` leaves a tail on all of them.
 template <template <class> class Cell, class T>
 void lanes(const char* name, Hash& hash, const Probe& probe, double tolerance) {
-  using C = Cell<DoubleMath>;
+  using C = Whole<Cell<DoubleMath>>;
   constexpr int G = C::gates, B = C::tape_blocks, D = C::dgate_blocks, U = C::unit_values;
   constexpr int64_t n = 4099;
   Random random(29);
@@ -300,9 +301,10 @@ int main() {
 #define FUSEDRNN_PROVE(kind, Type)                                                                       \
   prove<Type, ComplexMath>(#kind, 1 + static_cast<uint64_t>(CellKind::kind));                            \
   prove<Type, HardSigmoidMath>(#kind ", hard activations", 101 + static_cast<uint64_t>(CellKind::kind)); \
-  for (uint64_t seed = 0; seed < 20; ++seed) chain<Type>(#kind, seed);
+  if constexpr (Type<ComplexMath>::gated_gates == 0)                                                     \
+    for (uint64_t seed = 0; seed < 20; ++seed) chain<Type>(#kind, seed);
   FUSEDRNN_CELLS(FUSEDRNN_PROVE)
-  all_lanes<float>("float", 2e-6, 0xa44ad1706fb3e780u);
-  all_lanes<double>("double", 4e-15, 0x5de33d6abf8a9a9fu);
+  all_lanes<float>("float", 2e-6, 0xadba8d2bbb12c60au);
+  all_lanes<double>("double", 4e-15, 0x86bf17e37af0e6d9u);
   return check::finish("test_cells");
 }

@@ -42,6 +42,7 @@ py::dict cells() {
     facts["gates"] = words(cell.gate_names);
     facts["tape"] = words(cell.tape_names);
     facts["cell_state"] = cell.has_cell_state;
+    facts["on_cuda"] = cell.on_cuda;
     facts["weights"] = py::tuple(weights);
     all[cell.name] = facts;
   }

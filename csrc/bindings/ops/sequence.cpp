@@ -15,11 +15,11 @@ namespace fusedrnn {
 namespace {
 
 // The cell that weights with so many rows of R and units belong to, if it can be told by them: one without weights of
-// its own.
+// its own, and whose gates read h itself.
 const CellTraits& cell_of(const std::string& name, int64_t rows, int64_t H) {
   std::string known;
   for (const CellTraits& cell : kCells) {
-    if (cell.unit_values > 0) continue;
+    if (cell.unit_values > 0 || cell.gated_gates > 0) continue;
     if (H >= 1 && cell.gates * H == rows) return cell;
     known += (known.empty() ? "" : ", ") + std::to_string(cell.gates) + " (" + cell.name + ")";
   }
@@ -144,6 +144,9 @@ Result fresh_sequence(const Backend* device, const SequenceDesc& desc, bool batc
 py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeights> packed, py::handle x_object,
                            py::handle h0_object, py::handle c0_object, const SequenceOptions& options) {
   const CellTraits &its = cell_named(cell), &packed_for = traits(packed->desc.cell);
+  if (!share_weights(its, packed_for) && its.gates == packed_for.gates)
+    bad_value("weights", "packed for " + cell + ", as pack_weights does with cell='" + cell + "'",
+              std::string("packed for ") + packed_for.name);
   if (!share_weights(its, packed_for))
     bad_value("weights", gates_text(its),
               "of a cell with " + std::to_string(packed_for.gates) + " (" + packed_for.name + ")");

@@ -19,6 +19,7 @@ class Cell(NamedTuple):
         tape: names of what it keeps of a step, in the order of ``tape.gates``.
         cell_state: whether its state is a pair (h, c).
         weights: what a layer and direction has of weights.
+        on_cuda: whether CUDA has kernels for it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Cell(NamedTuple):
     tape: tuple[str, ...]
     cell_state: bool
     weights: tuple[WeightSpec, ...]
+    on_cuda: bool
 
     @property
     def variant(self) -> str:
@@ -42,6 +44,7 @@ CELLS = {
         facts["tape"],
         facts["cell_state"],
         tuple(WeightSpec(*weight) for weight in facts["weights"]),
+        facts["on_cuda"],
     )
     for name, facts in _native.cells().items()
 }

@@ -104,7 +104,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM) or r z n q with q = R_n h + b_hn (GRU); None for an Elman cell.
+        Blocks are i f g o (LSTM), r z n q with q = R_n h + b_hn (GRU), or r z n (GRU with the reset before
+        the product); None for an Elman cell.
         """
         return self.native.gates
 
@@ -132,9 +133,9 @@ def pack_weights(
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "lstm_peephole", "gru", "rnn_tanh" or "rnn_relu", the last two being the
-            same here. None tells it by the name of peepholes, else by G, the rows of weight_hh for each of
-            its columns.
+        cell: whose they are: "lstm", "lstm_peephole", "gru", "gru_reset_before", "rnn_tanh" or "rnn_relu",
+            the last two being the same here. None tells it by the name of peepholes, else by G, the rows of
+            weight_hh for each of its columns: with 3 it is "gru".
         weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
             calls with this handle have the same mask, and gradients of weight_hh are masked by it.
         dropout_key: 64-bit key of that mask.
@@ -417,6 +418,7 @@ def gru_forward(
     state: Array | None,
     weights: Mapping[str, Array] | PackedWeights,
     *,
+    reset_after: bool = True,
     lengths: Array | None = None,
     resets: Array | None = None,
     batch_first: bool = False,
@@ -429,18 +431,21 @@ def gru_forward(
     weight_dropout: float = 0.0,
     first_row: int = 0,
 ) -> tuple[Array, Array, Tape | None]:
-    """GRU over whole sequences (Cho et al. 2014, in the reset-after form of PyTorch and cuDNN).
+    """GRU over whole sequences (Cho et al. 2014).
 
-    r, z = sigmoid(W x + b_ih + R h + b_hh), n = tanh(W x + b_ih + r (R h + b_hh)), h' = (1 - z) n + z h.
-    Arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H).
+    r, z = sigmoid(W x + b_ih + R h + b_hh), n = tanh(W x + b_ih + r (R h + b_hh)), h' = (1 - z) n + z h: the
+    form of PyTorch and cuDNN. Without ``reset_after`` n = tanh(W x + b_ih + R (r h) + b_hh), on the CPU, as
+    published; weights packed for that are packed with cell="gru_reset_before".
+    Other arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H).
     """
+    cell = "gru" if checks.flag("reset_after", reset_after) else "gru_reset_before"
     h0 = single("state", "h0", state)
     options = _options(
-        "gru", lengths, resets, batch_first, dropout, dropout_key, train,
+        cell, lengths, resets, batch_first, dropout, dropout_key, train,
         dropout_mode, recurrent_dropout, zoneout, first_row,
     )  # fmt: skip
     weight_dropout = weight_dropout if train else 0.0
-    y, hn, _, tape = forward("gru", x, h0, None, weights, options, weight_dropout, dropout_key)
+    y, hn, _, tape = forward(cell, x, h0, None, weights, options, weight_dropout, dropout_key)
     return y, hn, tape
 
 

@@ -10,7 +10,7 @@
     model = fr.io.from_onnx("model.onnx")
     fr.io.to_onnx(model, "model.onnx")
 
-What has no equal here (GRU with the reset before the product, other activations, clipping, ...) is refused
+What has no equal here (other activations, clipping, ...) is refused
 by name with `UnsupportedError`; a file that is damaged, or lies about its sizes, with `FormatError`. Nothing
 in a file is ever executed. Packages of other formats are imported when a function needs them:
 ``pip install 'fusedrnn[io]'`` brings safetensors, onnx and h5py; torch and keras are for their live models.

@@ -43,8 +43,8 @@ def from_keras(source: Any, weights: str | Path | None = None) -> nn.Sequential:
         The model, float32 or float64 as the weights are.
 
     Raises:
-        UnsupportedError: a layer or an option has no equal here; the message names both. Among them are GRU
-            with reset_after=False, activations of cells other than Keras's defaults (and relu of SimpleRNN),
+        UnsupportedError: a layer or an option has no equal here; the message names both. Among them are
+            activations of cells other than Keras's defaults (and relu of SimpleRNN),
             stateful, return_state, go_backwards, and files of Keras before 3.
         FormatError: a file is damaged, or weights and configuration do not fit.
         ImportError: h5py is not installed; OSError: a file cannot be read; TypeError: source is none of

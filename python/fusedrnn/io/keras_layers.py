@@ -212,7 +212,7 @@ class Reader:
         first = halves[0]
         shared = (
             "units", "use_bias", "activation", "return_sequences", "zero_output_for_mask",
-            "recurrent_dropout",
+            "recurrent_dropout", "reset_after",
         )  # fmt: skip
         if both and (first.kind != halves[1].kind
                      or any(first.config.get(n) != halves[1].config.get(n) for n in shared)):  # fmt: skip
@@ -231,6 +231,7 @@ class Reader:
 
     def _cell(self, layer: Layer, halves: list[Layer]) -> tuple[Tree, Arrays]:
         config, kind = halves[0].config, CELLS[halves[0].kind]
+        after = kind == "GRU" and bool(config.get("reset_after", False))  # older files are without
         bias, order = bool(config["use_bias"]), gates.KERAS[kind]
         arrays: Arrays = {}
         for half, suffix in zip(halves, ("l0", "l0_reverse"), strict=False):
@@ -246,7 +247,7 @@ class Reader:
             arrays[f"weight_ih_{suffix}"] = gates.to_ours(kernel.T, order)
             arrays[f"weight_hh_{suffix}"] = gates.to_ours(recurrent.T, order)
             if bias:
-                pair = found[2] if kind == "GRU" else np.stack([found[2], np.zeros_like(found[2])])
+                pair = found[2] if after else np.stack([found[2], np.zeros_like(found[2])])
                 if pair.shape != (2, rows):
                     raise FormatError(
                         f"layer {layer.name!r}: a bias of shape {found[2].shape} is no {kind}'s"
@@ -255,6 +256,8 @@ class Reader:
                     arrays[f"bias_{name}_{suffix}"] = gates.to_ours(part, order)
         weight = arrays["weight_ih_l0"]
         options = {"nonlinearity": config["activation"]} if kind == "RNN" else {}
+        if kind == "GRU" and not after:
+            options["reset_after"] = False
         if config.get("recurrent_dropout"):
             options["recurrent_dropout"] = float(config["recurrent_dropout"])
         tree = node(
@@ -280,11 +283,6 @@ class Reader:
             raise UnsupportedError(
                 f"{name}: {layer.kind}(recurrent_activation={_named(config['recurrent_activation'])!r}) "
                 "has no cell here, sigmoid has"
-            )
-        if layer.kind == "GRU" and not config.get("reset_after", False):
-            raise UnsupportedError(
-                f"{name}: GRU(reset_after=False), the reset before the product, has no cell here: "
-                "reset_after=True has"
             )
 
 

@@ -24,7 +24,7 @@ def to_keras(model: nn.Module, path: str | Path | None = None) -> Any:
 
     Layers of a stack become layers of their own, with Dropout between them. `Last` and `Ends` become
     return_sequences=False of the recurrent layer before them, `Masked` a Masking layer or mask_zero. Initial
-    states are zeros. Of RNN and LSTM the two biases are added, as Keras has one.
+    states are zeros. Of RNN, LSTM and GRU with reset_after=False the two biases are added, as Keras has one.
 
     Args:
         model: of this package's layers.
@@ -167,7 +167,7 @@ class _Writer:
             self._zero = False
 
     def _recurrent(self, tree: Tree, prefix: str, after: str) -> None:
-        given = common_arguments(tree, "Keras", "recurrent_dropout")
+        given = common_arguments(tree, "Keras", "recurrent_dropout", "reset_after")
         layers, kind = self._keras.layers, tree["kind"]
         self._timed = True
         self._size(given["input_size"], given["dtype"])
@@ -181,24 +181,26 @@ class _Writer:
             if given.get("recurrent_dropout"):
                 options["recurrent_dropout"] = given["recurrent_dropout"]
             if kind == "GRU":
-                options["reset_after"] = True
+                options["reset_after"] = given["reset_after"]
             if kind == "RNN":
                 options["activation"] = given["nonlinearity"]
             if top and self._zero:
                 options["zero_output_for_mask"] = True
             made = getattr(layers, _KERAS[kind])(given["hidden_size"], **options)
-            weights = self._weights(kind, prefix, f"_l{layer}", given["bias"])
+            paired = kind == "GRU" and given["reset_after"]
+            weights = self._weights(kind, prefix, f"_l{layer}", given["bias"], paired)
             if given["bidirectional"]:
                 made = layers.Bidirectional(made, merge_mode="concat", dtype=given["dtype"])
-                weights += self._weights(kind, prefix, f"_l{layer}_reverse", given["bias"])
+                weights += self._weights(kind, prefix, f"_l{layer}_reverse", given["bias"], paired)
             self.layers.append((made, weights))
             if given["dropout"] and not top:
                 self.layers.append((layers.Dropout(given["dropout"], dtype=given["dtype"]), []))
 
-    def _weights(self, kind: str, prefix: str, suffix: str, bias: bool) -> list[Array]:
+    def _weights(self, kind: str, prefix: str, suffix: str, bias: bool, paired: bool) -> list[Array]:
+        """Kernels and, where there is, the bias: a pair of them, or their sum."""
         names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if bias else [])
         parts = [gates.from_ours(self._arrays[prefix + n + suffix], gates.KERAS[kind]) for n in names]
         weights = [parts[0].T, parts[1].T]
         if bias:
-            weights.append(np.stack(parts[2:]) if kind == "GRU" else parts[2] + parts[3])
+            weights.append(np.stack(parts[2:]) if paired else parts[2] + parts[3])
         return weights

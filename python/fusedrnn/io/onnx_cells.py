@@ -112,6 +112,8 @@ def read_cell(
     named: tuple[tuple[str, Any], ...] = (("nonlinearity", nonlinearity),) if kind == "RNN" else ()
     if P is not None:
         named = (*named, ("peephole", True))
+    if kind == "GRU" and options.get("linear_before_reset", 0) == 0:
+        named = (*named, ("reset_after", False))
     cell = Cell(
         item, kind, W.shape[2], H, directions, B is not None, W.dtype.name, named, bool(inputs[4]), states[0]
     )
@@ -129,10 +131,6 @@ def _check_options(item: Any, kind: str, options: dict[str, Any], directions: in
     """Refuses by name what has no cell, and returns the first activation."""
     if "clip" in options:
         raise UnsupportedError(f"{called(item)}: clip={options['clip']} has no cell here")
-    if kind == "GRU" and options.get("linear_before_reset", 0) == 0:
-        raise UnsupportedError(
-            f"{called(item)}: linear_before_reset=0, the reset before the product, has no cell here: 1 has"
-        )
     for name in ("input_forget", "layout"):
         if options.get(name, 0):
             raise UnsupportedError(f"{called(item)}: {name}={options[name]} has no equal here")

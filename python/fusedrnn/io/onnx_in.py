@@ -20,7 +20,7 @@ Array = NDArray[Any]
 def from_onnx(source: str | Path | Any) -> nn.Sequential:
     """The model of an ONNX graph that is a chain of layers.
 
-    Taken are LSTM, GRU (linear_before_reset=1) and RNN, forward or bidirectional, with the Transpose, Squeeze
+    Taken are LSTM, GRU and RNN, forward or bidirectional, with the Transpose, Squeeze
     and Reshape around them; Gather of a table (an embedding), MatMul with Add, Gemm, LayerNormalization,
     Dropout, Relu, Sigmoid, Tanh, Softmax, and picking the last step or the final state. What `to_onnx` wrote
     comes back as it was, but for dropout; so do models from ``torch.onnx.export``. Initial states may be
@@ -34,7 +34,7 @@ def from_onnx(source: str | Path | Any) -> nn.Sequential:
 
     Raises:
         UnsupportedError: the graph is no such chain, or an operator's option has no equal here
-            (linear_before_reset=0, other activations, clip, input_forget, layout=1, a lone reverse
+            (other activations, clip, input_forget, layout=1, a lone reverse
             direction); the message names it. FormatError: it is damaged. ImportError: onnx is not installed;
             OSError: the file cannot be read; TypeError: source is neither.
 

@@ -259,7 +259,7 @@ class _Graph:
         return self._node("Where", [valid, value, other])
 
     def _rnn(self, value: str, prefix: str, tree: Tree) -> str:
-        given = common_arguments(tree, "ONNX", "peephole")
+        given = common_arguments(tree, "ONNX", "peephole", "reset_after")
         kind, H = tree["kind"], given["hidden_size"]
         both = given["bidirectional"]
         D = 2 if both else 1
@@ -274,7 +274,7 @@ class _Graph:
             counted = self._node("Cast", ["lengths"], to=self._onnx.TensorProto.INT32)
         options: dict[str, Any] = {"hidden_size": H, "direction": "bidirectional" if both else "forward"}
         if kind == "GRU":
-            options["linear_before_reset"] = 1
+            options["linear_before_reset"] = int(given["reset_after"])
         if kind == "RNN":
             options["activations"] = [given["nonlinearity"].capitalize()] * D
         value = self._laid(value, False)

@@ -9,7 +9,7 @@ the carry, and what reaches the previous h on a direct path, past the recurrent 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,8 @@ def gate_weights(gates: int) -> tuple[WeightSpec, ...]:
     )
 
 
-class Cell(Protocol):
-    """What the time loop asks of a cell.
+class AnyCell(Protocol):
+    """What the time loop asks of any cell.
 
     units (blocks, H) are the weights of the role "per_unit", one behind the other; most cells have none.
     """
@@ -72,8 +72,38 @@ class Cell(Protocol):
         """New h, new carry, tape (N, tape_blocks * H)."""
         ...
 
+
+class Cell(AnyCell, Protocol):
+    """What it asks of one all whose gates read the state itself."""
+
     def backward(self, step: Step, units: Array, dh: Array, dcarry: Array) -> StepGradients:
         """From a step and the gradients of its results."""
+        ...
+
+
+@runtime_checkable
+class GatedCell(AnyCell, Protocol):
+    """What it asks of one whose last gate reads a gated state: the loop multiplies what `gate` lets through.
+
+    Its `forward` finds the product in the last block of h. In place of `backward` it has two halves, between
+    which the loop carries the gradient through that product.
+    """
+
+    def gate(self, x: Array, h: Array) -> Array:
+        """What the state is multiplied by, (N, H), from x and from h without its last block."""
+        ...
+
+    def backward_new(self, step: Step, dh: Array) -> Array:
+        """The gradient of the last gate's pre-activation, (N, H)."""
+        ...
+
+    def backward_rest(
+        self, step: Step, seen: Array, dh: Array, dcarry: Array, dnew: Array, dgated: Array
+    ) -> tuple[StepGradients, Array]:
+        """All gradients, and that of `seen`, h as products see it, by way of the gate.
+
+        dnew is what `backward_new` returned, dgated the gradient of the gated state.
+        """
         ...
 
 
@@ -186,6 +216,44 @@ class Gru:
         )
 
 
+class GruResetBefore:
+    """r z = sigma sigma; n = tanh(x_n + h_n), h_n = R_n (r h) + b_hn; h' = (1 - z) n + z h."""
+
+    family = "gru"
+    weights = gate_weights(3)
+    tape_blocks = 3
+    has_carry = False
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.m = m
+
+    def gate(self, x: Array, h: Array) -> Array:
+        H = h.shape[1] // 2
+        r: Array = self.m.sigmoid(x[:, :H] + h[:, :H])
+        return r
+
+    def forward(
+        self, x: Array, h: Array, units: Array, state: Array, carry: Array
+    ) -> tuple[Array, Array, Array]:
+        a_r, a_z, a_n = np.split(x + h, 3, axis=1)
+        r, z, n = self.m.sigmoid(a_r), self.m.sigmoid(a_z), self.m.tanh(a_n)
+        return (1 - z) * n + z * state, carry, np.concatenate([r, z, n], axis=1)
+
+    def backward_new(self, step: Step, dh: Array) -> Array:
+        _, z, n = np.split(step.tape, 3, axis=1)
+        dn: Array = dh * (1 - z) * self.m.tanh_grad(n)
+        return dn
+
+    def backward_rest(
+        self, step: Step, seen: Array, dh: Array, dcarry: Array, dnew: Array, dgated: Array
+    ) -> tuple[StepGradients, Array]:
+        r, z, n = np.split(step.tape, 3, axis=1)
+        dr = dgated * seen * self.m.sigmoid_grad(r)
+        dz = dh * (step.state - n) * self.m.sigmoid_grad(z)
+        da = np.concatenate([dr, dz, dnew], axis=1)
+        return StepGradients(x=da, h=da, carry=dcarry, direct=dh * z), dgated * r
+
+
 class Elman:
     """h' = tanh or relu of x + h."""
 
@@ -222,10 +290,11 @@ class ElmanRelu(Elman):
 
 
 # By their names in the native module.
-CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | ElmanTanh | ElmanRelu]] = {
+CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | GruResetBefore | ElmanTanh | ElmanRelu]] = {
     "lstm": Lstm,
     "gru": Gru,
     "rnn_tanh": ElmanTanh,
     "rnn_relu": ElmanRelu,
     "lstm_peephole": PeepholeLstm,
+    "gru_reset_before": GruResetBefore,
 }

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fusedrnn._core import probabilities
 from fusedrnn._core.weight_names import cell_told, stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
-from fusedrnn.reference.cells import CELLS, Cell, Step, gate_weights
+from fusedrnn.reference.cells import CELLS, Cell, GatedCell, Step, StepGradients, gate_weights
 from fusedrnn.reference.masks import Masks, drop_weight, shared, zoned
 from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
@@ -123,7 +123,7 @@ class _LayerWeights(NamedTuple):
 class _Call:
     """What forward was asked, as backward needs it: time first, nothing absent."""
 
-    cell: Cell
+    cell: Cell | GatedCell
     weights: PackedWeights
     x: Array  # (T, B, I)
     lengths: Array  # (B,)
@@ -177,6 +177,12 @@ class _Call:
         """base + a b of operands."""
         return multiply_operands(self.arithmetic.add_product, base, a, b, self.weights.precision)
 
+    @property
+    def open_rows(self) -> int:
+        """Rows of weight_hh whose gates read the state itself: all but those of a gated one."""
+        gates = self.cell.weights[1].blocks
+        return (gates - isinstance(self.cell, GatedCell)) * self.hidden
+
     def dropped(self, index: int, rows: Array, h: Array) -> Array:
         """Recurrent dropout of h (rows, H) of a layer and direction, or of its gradient."""
         factors = self.masks.factors(index, rows, self.hidden, h.dtype)
@@ -193,6 +199,7 @@ class Tape:
             x, borrowed unless it had to be rounded.
         states, carries: what each step saw, resets applied, (L * D, T, B, H).
         operands: the states as products read them.
+        gated_operands: likewise of gated states, of a cell that has such, else of no units.
         new_states, new_carries: behind each step, (L * D, T, B, H).
         made_states, made_carries: what its cell made of them, before zoneout.
         tapes: gates after their activation, (L * D, T, B, blocks * H).
@@ -206,6 +213,8 @@ class Tape:
         self.states, self.carries, self.operands, self.new_states, self.new_carries = (
             np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(5)
         )
+        gated = call.hidden if isinstance(call.cell, GatedCell) else 0
+        self.gated_operands = np.zeros((*leading, gated), call.x.dtype)
         self.made_states, self.made_carries = (np.zeros_like(self.states) for _ in range(2))
         self.tapes = np.zeros((*leading, call.cell.tape_blocks * call.hidden), call.x.dtype)
 
@@ -213,7 +222,7 @@ class Tape:
     def nbytes(self) -> int:
         """Size in bytes, x not counted."""
         kept = [*self.inputs[1:], self.states, self.carries, self.operands, self.new_states, self.new_carries]
-        kept += [self.made_states, self.made_carries]
+        kept += [self.made_states, self.made_carries, self.gated_operands]
         return sum(a.nbytes for a in kept) + self.tapes.nbytes
 
     @property
@@ -225,7 +234,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM) or r z n q with q = R_n h + b_hn (GRU); None for an Elman cell.
+        Blocks are i f g o (LSTM), r z n q with q = R_n h + b_hn (GRU), or r z n (GRU with the reset before
+        the product); None for an Elman cell.
         """
         return self.tapes.copy() if self.call.cell.tape_blocks else None
 
@@ -318,15 +328,21 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
     call = tape.call
     weight_ih, weight_hh, bias_ih, bias_hh, units, _ = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
-    product, zero = call.product, h.dtype.type(0)
+    product, zero, open_rows = call.product, h.dtype.type(0), call.open_rows
     for t in call.steps(direction):
         rows = call.rows(t)
         cut = call.cut(direction, t, rows)
         state, carry = np.where(cut, zero, h[rows]), np.where(cut, zero, c[rows])
         keep_c, keep_h = call.masks.keep(index, t, rows, call.hidden, h.dtype)
         x_part = product(zero, tape.inputs[layer][t, rows], weight_ih.T) + bias_ih
-        operand = call.operand(call.dropped(index, rows, state))
-        h_part = product(zero, operand, weight_hh.T) + bias_hh
+        seen = call.dropped(index, rows, state)
+        operand = call.operand(seen)
+        h_part = product(zero, operand, weight_hh[:open_rows].T) + bias_hh[:open_rows]
+        if isinstance(call.cell, GatedCell):
+            gated = call.operand(call.cell.gate(x_part, h_part) * seen)
+            last = product(zero, gated, weight_hh[open_rows:].T) + bias_hh[open_rows:]
+            h_part = np.concatenate([h_part, last], axis=1)
+            tape.gated_operands[index, t, rows] = gated
         new_h, new_c, tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, units, state, carry)
         h[rows], c[rows] = zoned(keep_h, new_h, state), zoned(keep_c, new_c, carry)
         tape.states[index, t, rows], tape.carries[index, t, rows] = state, carry
@@ -394,6 +410,7 @@ def _backward_layer(
     index = layer * call.weights.shape.num_directions + direction
     product, column_sum, zero = call.product, call.arithmetic.add_product, dh.dtype.type(0)
     d_ih, d_hh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
+    open_rows = call.open_rows
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
     d_units = np.zeros((1, units.size), dh.dtype)
     for t in call.steps(1 - direction):
@@ -406,19 +423,23 @@ def _backward_layer(
         whole = dh[rows] + dy[t, rows]
         dh_made, dh_kept = shared(keep_h, whole)
         dc_made, dc_kept = shared(keep_c, dc[rows])
-        grads = call.cell.backward(step, units, dh_made, dc_made)
+        grads, through_gate = _cell_backward(call, step, index, rows, weight_hh, units, dh_made, dc_made)
         squares[0, t] = _square_sum(whole)
         if grads.whole is not None:
             squares[1, t] = _square_sum(grads.whole + dc_kept)
         x_grad, h_grad = call.operand(grads.x), call.operand(grads.h)
         dx[t, rows] += product(zero, x_grad, weight_ih)
         cut = call.cut(direction, t, rows)
-        through = call.dropped(index, rows, product(zero, h_grad, weight_hh))
+        through_product = product(zero, h_grad[:, :open_rows], weight_hh[:open_rows])
+        through = call.dropped(index, rows, through_product + through_gate)
         dh[rows] = np.where(cut, zero, through + grads.direct + dh_kept)
         dc[rows] = np.where(cut, zero, grads.carry + dc_kept)
         ones = np.ones((1, len(rows)), dh.dtype)
         d_ih = product(d_ih, x_grad.T, tape.inputs[layer][t, rows])
-        d_hh = product(d_hh, h_grad.T, tape.operands[at])
+        d_hh[:open_rows] = product(d_hh[:open_rows], h_grad[:, :open_rows].T, tape.operands[at])
+        if open_rows < len(d_hh):
+            gated = tape.gated_operands[at]
+            d_hh[open_rows:] = product(d_hh[open_rows:], h_grad[:, open_rows:].T, gated)
         db_ih = column_sum(db_ih, ones, x_grad)
         db_hh = column_sum(db_hh, ones, h_grad)
         if grads.units is not None:
@@ -432,6 +453,18 @@ def _backward_layer(
     for name in own:
         dweights[name] += d_units[0, at_unit : at_unit + dweights[name].size]
         at_unit += dweights[name].size
+
+
+def _cell_backward(
+    call: _Call, step: Step, index: int, rows: Array, weight_hh: Array, units: Array, dh: Array, dcarry: Array
+) -> tuple[StepGradients, Array]:
+    """Gradients of a step, and that of h as products see it by way of a gate, zeros where there is none."""
+    if not isinstance(call.cell, GatedCell):
+        return call.cell.backward(step, units, dh, dcarry), np.zeros_like(dh)
+    dnew = call.cell.backward_new(step, dh)
+    dgated = call.product(dh.dtype.type(0), call.operand(dnew), weight_hh[call.open_rows :])
+    seen = call.dropped(index, rows, step.state)
+    return call.cell.backward_rest(step, seen, dh, dcarry, dnew, dgated)
 
 
 def _square_sum(a: Array) -> Any:
@@ -487,6 +520,7 @@ def gru_forward(
     state: Array | None,
     weights: Mapping[str, Array] | PackedWeights,
     *,
+    reset_after: bool = True,
     lengths: Array | None = None,
     resets: Array | None = None,
     batch_first: bool = False,
@@ -501,11 +535,12 @@ def gru_forward(
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, Array, Tape | None]:
     """As `fusedrnn.functional.gru_forward`, for any float or complex dtype."""
+    cell = "gru" if reset_after else "gru_reset_before"
     options = _Options(
         lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
         zoneout, weight_dropout, first_row, arithmetic,
     )  # fmt: skip
-    y, hn, _, tape = _forward("gru", x, state, None, weights, options)
+    y, hn, _, tape = _forward(cell, x, state, None, weights, options)
     return y, hn, tape
 
 
