@@ -146,15 +146,6 @@ constexpr Stack kStacks[kStackCount] = {
     {{8, 3, 4, 5, 2, 2}, true},     {{30, 9, 7, 21, 1, 1}, true},   {{2, 33, 32, 64, 1, 1}, true},
 };
 
-// The hashes are of the cells that GPUs have too: another one changes none.
-bool is_hashed(CellKind kind) {
-#define FUSEDRNN_HASHED(name, Type) \
-  if (kind == CellKind::name) return true;
-  FUSEDRNN_CUDA_CELLS(FUSEDRNN_HASHED)
-#undef FUSEDRNN_HASHED
-  return false;
-}
-
 void stacks(const std::vector<Backend>& backends, bool print) {
   int at = 0;
   for (int sum = 0; sum < 3; ++sum)
@@ -163,7 +154,7 @@ void stacks(const std::vector<Backend>& backends, bool print) {
         if (print && &backend != &backends.back()) continue;
         Hash hash;
         for (const CellTraits& cell : kCells) {
-          if (!is_hashed(cell.kind)) continue;
+          if (!cell.on_cuda) continue;  // the hashes are of the cells that GPUs have too: another changes none
           for (const float value :
                Run<float>(backend, cell, stack.problem, stack.lengths, Data::reals, kSums[sum].precision)
                    .results(kAlone))
