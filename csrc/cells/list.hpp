@@ -6,6 +6,7 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_peephole.hpp"
+#include "cells/lstm_projected.hpp"
 #include "cells/rnn.hpp"
 
 #define FUSEDRNN_CUDA_CELLS(X) \
@@ -14,8 +15,10 @@
   X(gru, Gru)                  \
   X(lstm, Lstm)
 
-// Cells whose units have weights of their own, on the CPU alone.
-#define FUSEDRNN_HOST_CELLS(X) X(lstm_peephole, PeepholeLstm)
+// Cells with weights beyond the four of gates, on the CPU alone.
+#define FUSEDRNN_HOST_CELLS(X)   \
+  X(lstm_peephole, PeepholeLstm) \
+  X(lstm_projected, ProjectedLstm)
 
 #define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 

@@ -7,8 +7,9 @@ namespace fusedrnn::cuda {
 
 Status element_of(const SequenceDesc& desc, Element* e) {
   if (!is_cell(desc.cell)) return fail(Status::invalid_argument, "unknown cell %d", static_cast<int>(desc.cell));
-  if (traits(desc.cell).unit_values > 0)
-    return fail(Status::unsupported, "CUDA has no kernels for %s, whose units have weights of their own",
+  if (traits(desc.cell).weights.count > kGateWeights)
+    return fail(Status::unsupported,
+                "CUDA has no kernels for %s, which is not on CUDA yet: it has weights beside gates'",
                 traits(desc.cell).name);
   if (desc.dtype != DType::float32 && desc.dtype != DType::float64)
     return fail(Status::unsupported,

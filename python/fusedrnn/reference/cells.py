@@ -153,6 +153,12 @@ class PeepholeLstm:
         )
 
 
+class ProjectedLstm(Lstm):
+    """The time loop makes h = W_hr (o tanh(c')) of what `Lstm` calls h', and hands in the gradient of that."""
+
+    weights = (*gate_weights(4), WeightSpec("weight_hr", "projection", 1))
+
+
 class Gru:
     """r z = sigma sigma; n = tanh(x_n + r q), q = h_n; h' = (1 - z) n + z h."""
 
@@ -228,4 +234,5 @@ CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | ElmanTanh | ElmanRelu]] = {
     "rnn_tanh": ElmanTanh,
     "rnn_relu": ElmanRelu,
     "lstm_peephole": PeepholeLstm,
+    "lstm_projected": ProjectedLstm,
 }
