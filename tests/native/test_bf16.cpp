@@ -154,7 +154,7 @@ void stacks(const std::vector<Backend>& backends, bool print) {
         if (print && &backend != &backends.back()) continue;
         Hash hash;
         for (const CellTraits& cell : kCells) {
-          if (cell.unit_values > 0) continue;  // the hashes are of cells that have products alone
+          if (cell.weights.count > kGateWeights) continue;  // the hashes are of cells with the products of gates alone
           for (const float value :
                Run<float>(backend, cell, stack.problem, stack.lengths, Data::reals, kSums[sum].precision)
                    .results(kAlone))
