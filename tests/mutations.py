@@ -272,6 +272,27 @@ MUTATIONS = [
         "test_lstm_peephole.py",
     ),
     Mutation(
+        "projection: the gradient of h misses that of y",
+        "sequence/projection.hpp",
+        "if (row.dy) dh = load_units(row.dy, unit, P) + dh;",
+        "",
+        "test_lstm_projected.py",
+    ),
+    Mutation(
+        "projection: dW_hr from chunks' dgates in place of dh",
+        "sequence/backward.hpp",
+        "before[k] = dh(s, r);",
+        "before[k] = dgates(s, r);",
+        "test_lstm_projected.py",
+    ),
+    Mutation(
+        "projection: final states of h are not written",
+        "sequence/projection.hpp",
+        "if (row.hn) store_units(row.hn, unit, P, h);",
+        "",
+        "test_lstm_projected.py",
+    ),
+    Mutation(
         "adam: bias correction lags a step",
         "optim/adam.hpp",
         "1 - power(a.scalar[S::beta2], a.step)",

@@ -23,9 +23,7 @@ from fusedrnn.reference.rounding import round_operand
 Array = NDArray[Any]
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 # CUDA refuses cells that have weights beside those of gates.
-CUDA_CELLS = [
-    name for name, cell in CELLS.items() if all(w.role not in BESIDE_GATES for w in cell.weights)
-]
+CUDA_CELLS = [name for name, cell in CELLS.items() if all(w.role not in BESIDE_GATES for w in cell.weights)]
 
 
 def state_units(cell: str, H: int) -> int:

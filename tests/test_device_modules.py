@@ -317,6 +317,13 @@ def test_auto_is_the_device() -> None:
     assert lstm("auto").weight_ih_l0.device == "cuda"
 
 
+def test_a_projection_is_refused_on_a_device() -> None:
+    with pytest.raises(
+        ValueError, match="proj_size must be 0 on a CUDA device, it is 2: it is not on CUDA yet"
+    ):
+        lstm(proj_size=2)
+
+
 def test_peepholes_are_refused_on_a_device() -> None:
     with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
         lstm(peephole=True)

@@ -306,8 +306,8 @@ def lstm_forward(
     With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
     2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
 
-    With ``weight_hr_l0`` (P, H) among them, W_hr, P being less than H (Sak et al. 2014), h' = W_hr (o tanh(c')):
-    weight_hh is (4 * H, P), y (T, B, D * P), h0 and hn are (L * D, B, P). On the CPU.
+    With ``weight_hr_l0`` (P, H) among them, W_hr, P being less than H (Sak et al. 2014), h' has P units, it
+    is W_hr (o tanh(c')): weight_hh is (4 * H, P), y (T, B, D * P), h0 and hn are (L * D, B, P). On the CPU.
 
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.

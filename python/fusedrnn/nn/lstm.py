@@ -25,8 +25,8 @@ class LSTM(Recurrent):
     With peepholes (Gers & Schmidhuber 2000) each unit's i and f also see its c, and o sees c':
     i = sigmoid(... + p_i c), f = sigmoid(... + p_f c), o = sigmoid(... + p_o c').
 
-    With a projection (Sak et al. 2014) h has P units, fewer than c: h' = W_hr (o tanh(c')). So R is (4 * H, P),
-    y (T, B, D * P), which layers above read, and h0 and hn (L * D, B, P).
+    With a projection (Sak et al. 2014) h has P units, fewer than c: h' = W_hr (o tanh(c')). So R is
+    (4 * H, P), y (T, B, D * P), which layers above read, and h0 and hn (L * D, B, P).
 
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)

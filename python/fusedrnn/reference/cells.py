@@ -154,7 +154,7 @@ class PeepholeLstm:
 
 
 class ProjectedLstm(Lstm):
-    """The time loop makes h = W_hr (o tanh(c')) of what `Lstm` calls h', and hands in the gradient of that."""
+    """The time loop makes h = W_hr (o tanh(c')) of what `Lstm` calls h', and hands in its gradient."""
 
     weights = (*gate_weights(4), WeightSpec("weight_hr", "projection", 1))
 

@@ -322,7 +322,7 @@ def _forward(
 
 
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
-    """One layer and direction over all steps; h (B, P) and c (B, H), initial states, become the final ones."""
+    """One layer and direction over all steps; h (B, P), c (B, H), initial states, become the final ones."""
     call = tape.call
     weight_ih, weight_hh, bias_ih, bias_hh, units, projection, _ = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
