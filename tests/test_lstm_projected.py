@@ -170,7 +170,7 @@ def test_weights_tell_that_h_is_projected() -> None:
         "weight_hh_l0": np.zeros((4 * H, H), np.float32),
         "weight_hr_l0": np.zeros((H, H), np.float32),
     }
-    with pytest.raises(ValueError, match="proj_size must be .* less than hidden_size, 6, it is 6"):
+    with pytest.raises(ValueError, match=r"proj_size must be .* less than hidden_size, 6, it is 6"):
         functional.lstm_forward(x, None, weights | square)
     with pytest.raises(ValueError, match="'weight_hr_l0' is no weight"):
         functional.lstm_forward(x, None, weights | {"weight_peephole_l0": np.zeros(3 * H, np.float32)})
@@ -270,8 +270,8 @@ def test_modules_of_torch_and_ours(dtype: Any, layers: int, directions: int) -> 
     x = torch.randn(T, B, I, dtype=theirs.weight_ih_l0.dtype)
     with torch.no_grad():
         expected, (hn, cn) = theirs(x)
-    for given in (theirs, theirs.state_dict()):
-        ours = fr.io.from_torch(given)
+    for source in (theirs, theirs.state_dict()):
+        ours = fr.io.from_torch(source)
         assert ours.proj_size == 17
         found = ours(x.numpy())
         for a, b in zip((found[0], *found[1]), (expected, hn, cn), strict=True):

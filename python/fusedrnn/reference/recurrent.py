@@ -405,7 +405,7 @@ def _backward_layer(
     d_ih, d_hh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
     d_units = np.zeros((1, units.size), dh.dtype)
-    d_hr = None if projection is None else np.zeros_like(projection)
+    d_hr = np.zeros_like(weight_hh[:0] if projection is None else projection)
     for t in call.steps(1 - direction):
         rows = call.rows(t)
         at = index, t, rows
@@ -440,7 +440,7 @@ def _backward_layer(
             d_units = column_sum(d_units, ones, grads.units)
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += call.weights.drop(index, d_hh)
-    if d_hr is not None:
+    if projection is not None:
         dweights[f"weight_hr_{suffix}"] += d_hr
     if call.weights.shape.bias:
         dweights[f"bias_ih_{suffix}"] += db_ih[0]
