@@ -120,8 +120,8 @@ MUTATIONS = [
     Mutation(
         "sequence: dy forgotten where a row goes on",
         "sequence/backward_step.hpp",
-        "if (row.dy) dh = load_units(row.dy, unit, H) + dh;",
-        "if (row.dy && row.start) dh = load_units(row.dy, unit, H) + dh;",
+        "if (!projects && row.dy) dh = load_units(row.dy, unit, H) + dh;",
+        "if (!projects && row.dy && row.start) dh = load_units(row.dy, unit, H) + dh;",
         SEQUENCES,
     ),
     Mutation(
