@@ -4,8 +4,8 @@
   python bench/bench_cells.py --threads 1 --seconds 30     longer, on one thread
 
 Calls alternate, so that whatever else runs slows all alike: ratios are those of the medians over all calls.
-`share` is the cell's multiply-adds as a part of the plain one's, `time` its time likewise: the overhead is what
-`time` is above `share`. `torch` is how many times as long PyTorch takes.
+`share` is the cell's multiply-adds as a part of the plain one's, `time` its time likewise: the overhead is
+what `time` is above `share`. `torch` is how many times as long PyTorch takes.
 """
 
 from __future__ import annotations
