@@ -120,8 +120,8 @@ MUTATIONS = [
     Mutation(
         "sequence: dy forgotten where a row goes on",
         "sequence/backward_step.hpp",
-        "if (row.dy) dh = load_units(row.dy, unit, H) + dh;",
-        "if (row.dy && row.start) dh = load_units(row.dy, unit, H) + dh;",
+        "if (!projects && row.dy) dh = load_units(row.dy, unit, H) + dh;",
+        "if (!projects && row.dy && row.start) dh = load_units(row.dy, unit, H) + dh;",
         SEQUENCES,
     ),
     Mutation(
@@ -298,6 +298,27 @@ MUTATIONS = [
         "          if (f_.kernels_.finish) {\n            barriers_.row_group();\n",
         "          if (f_.kernels_.finish) {\n",
         "test_gru_reset_before.py",
+    ),
+    Mutation(
+        "projection: the gradient of h misses that of y",
+        "sequence/projection.hpp",
+        "if (row.dy) dh = load_units(row.dy, unit, P) + dh;",
+        "",
+        "test_lstm_projected.py",
+    ),
+    Mutation(
+        "projection: dW_hr from chunks' dgates in place of dh",
+        "sequence/backward.hpp",
+        "before[k] = dh(s, r);",
+        "before[k] = dgates(s, r);",
+        "test_lstm_projected.py",
+    ),
+    Mutation(
+        "projection: final states of h are not written",
+        "sequence/projection.hpp",
+        "if (row.hn) store_units(row.hn, unit, P, h);",
+        "",
+        "test_lstm_projected.py",
     ),
     Mutation(
         "adam: bias correction lags a step",

@@ -25,6 +25,11 @@ GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 CUDA_CELLS = [name for name, cell in CELLS.items() if cell.on_cuda]
 
 
+def state_units(cell: str, H: int) -> int:
+    """Units of h of a drawn stack: half of H where the cell projects them."""
+    return max(1, H // 2) if CELLS[cell].projects else H
+
+
 @dataclass(frozen=True)
 class Masks:
     """What regularises a stack beside dropout; c and h are zoneout's."""
@@ -75,6 +80,11 @@ class Stack:
     strided: bool = False  # arrays are views with gaps between their rows
     spread: float = 1.0  # of the weights; 3 saturates gates, 0.1 makes gradients fade fast
     seed: int = 0
+
+    @property
+    def P(self) -> int:
+        """Units of h."""
+        return state_units(self.cell, self.H)
 
 
 @dataclass(frozen=True)
@@ -137,14 +147,14 @@ def stacks(family: str, cells: Sequence[str] = CUDA_CELLS) -> st.SearchStrategy[
         strided=st.booleans(),
         spread=st.sampled_from([0.1, 1.0, 1.0, 3.0]),
         seed=st.integers(0, 2**32 - 1),
-    )
+    ).map(lambda stack: replace(stack, H=max(stack.H, 2)) if CELLS[stack.cell].projects else stack)
 
 
 def stack_weights(stack: Stack, rng: np.random.Generator) -> dict[str, Array]:
     """Weights and biases by PyTorch's names, of a spread that keeps activations of order 1."""
     scale = stack.spread / np.sqrt(stack.H)
     shape = StackShape(stack.layers, stack.directions, stack.bias)
-    shapes = shape.shapes(CELLS[stack.cell].weights, stack.I, stack.H)
+    shapes = shape.shapes(CELLS[stack.cell].weights, stack.I, stack.H, stack.P)
     return {name: rng.normal(size=size) * scale for name, size in shapes.items()}
 
 
@@ -152,10 +162,9 @@ def draw(stack: Stack, shortest: int = 0) -> Data:
     """Random data, lengths at least shortest. Past a row's length x and dy are NaN and resets anything."""
     s, rng = stack, np.random.default_rng(stack.seed)
     lead = (s.B, s.T) if s.batch_first else (s.T, s.B)
-    state_shape = (s.layers * s.directions, s.B, s.H)
     weights = stack_weights(s, rng)
-    x, dy = rng.normal(size=(*lead, s.I)), rng.normal(size=(*lead, s.directions * s.H))
-    h0, c0, dhn, dcn = (rng.normal(size=state_shape) for _ in range(4))
+    x, dy = rng.normal(size=(*lead, s.I)), rng.normal(size=(*lead, s.directions * s.P))
+    h0, c0, dhn, dcn = (rng.normal(size=(s.layers * s.directions, s.B, n)) for n in (s.P, s.H) * 2)
     into = {name: rng.normal(size=w.shape) for name, w in weights.items()}
     lengths = rng.integers(min(shortest, s.T), s.T + 1, size=s.B) if s.lengths else None
     resets = rng.random(lead) < 0.3 if s.resets else None

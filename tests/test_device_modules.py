@@ -322,6 +322,13 @@ def test_a_reset_before_the_product_is_refused_on_a_device() -> None:
         fr.nn.GRU(3, 4, reset_after=False, device="cuda")
 
 
+def test_a_projection_is_refused_on_a_device() -> None:
+    with pytest.raises(
+        ValueError, match="proj_size must be 0 on a CUDA device, it is 2: it is not on CUDA yet"
+    ):
+        lstm(proj_size=2)
+
+
 def test_peepholes_are_refused_on_a_device() -> None:
     with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
         lstm(peephole=True)

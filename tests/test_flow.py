@@ -13,7 +13,7 @@ from bits import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import cast
-from sequences import Stack, bits, calls, check, draw, run
+from sequences import Stack, bits, calls, check, draw, run, state_units
 from steps import adam, assert_tree, data, labels, regressor, sequences, tagger, twins
 from steps import run as run_steps
 from test_regularisers import FAMILIES, everything, masked_stacks
@@ -21,6 +21,7 @@ from test_regularisers import FAMILIES, everything, masked_stacks
 import fusedrnn as fr
 from fusedrnn import _native, cpu, functional, reference
 from fusedrnn._core.cells import CELLS
+from fusedrnn._core.weight_names import StackShape
 
 T, B, I, H = 6, 3, 4, 5
 STEP = 1e-30  # of the complex steps
@@ -32,11 +33,9 @@ MODULES: dict[str, Any] = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RN
 def stack_weights(cell: str, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Of two layers, as two stacks of one."""
     layers = []
-    for inputs in (I, H):
-        shapes: dict[str, tuple[int, ...]] = {}
-        for spec in CELLS[cell].weights:
-            columns = {"input": (inputs,), "recurrent": (H,)}.get(spec.role, ())
-            shapes[f"{spec.name}_l0"] = (spec.blocks * H, *columns)
+    P = state_units(cell, H)
+    for inputs in (I, P):
+        shapes = StackShape(1, 1, True).shapes(CELLS[cell].weights, inputs, H, P)
         layers.append({name: rng.normal(size=shape) * 0.5 for name, shape in shapes.items()})
     return layers
 
@@ -45,7 +44,8 @@ def moved_c(tape: Any, weights: dict[str, Any], t: int, step: Any) -> Any:
     """h behind step t of an LSTM whose c is moved there."""
     o, c = tape.gates[0, t, :, 3 * H :], tape.cells[0, t] + step
     peephole = weights.get("weight_peephole_l0", np.zeros(3 * H))[2 * H :]
-    return 1 / (1 + (1 - o) / o * np.exp(-peephole * step)) * np.tanh(c)
+    h = 1 / (1 + (1 - o) / o * np.exp(-peephole * step)) * np.tanh(c)
+    return h @ weights["weight_hr_l0"].T if "weight_hr_l0" in weights else h
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -53,7 +53,8 @@ def test_flow_is_the_gradient_of_what_is_added_to_a_state(cell: str) -> None:
     """By complex steps: the first of two layers goes on from a moved state behind each step."""
     rng = np.random.default_rng(5)
     below, above = stack_weights(cell, rng)
-    x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, H))
+    units = {"h": state_units(cell, H), "c": H}
+    x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, units["h"]))
     forward, backward = calls(reference, cell)
     pair = CELLS[cell].cell_state
     both = below | {name.replace("_l0", "_l1"): a for name, a in above.items()}
@@ -76,9 +77,9 @@ def test_flow_is_the_gradient_of_what_is_added_to_a_state(cell: str) -> None:
     for name, norms in flow.items():
         assert norms.shape == (2, 1, T)
         for t in range(T):
-            gradient = np.zeros((B, H))
-            for place in np.ndindex(B, H):
-                step = np.zeros((B, H), complex)
+            gradient = np.zeros((B, units[name]))
+            for place in np.ndindex(gradient.shape):
+                step = np.zeros(gradient.shape, complex)
                 step[place] = 1j * STEP
                 gradient[place] = loss(t, **{name: step}).imag / STEP
             np.testing.assert_allclose(norms[0, 0, t], np.linalg.norm(gradient), rtol=1e-12)

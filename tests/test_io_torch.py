@@ -114,7 +114,6 @@ class Own:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: torch.nn.LSTM(I, H, proj_size=2), "proj_size=2"),
         (lambda: torch.nn.LSTM(I, H).bfloat16(), r"weight_ih_l0 is torch\.bfloat16: use float32"),
         (Own(), "Mine has no equal here"),
         (parametrized, "ParametrizedLSTM: make its weights plain"),
@@ -124,7 +123,6 @@ class Own:
         (lambda: torch.nn.Embedding(4, 3, scale_grad_by_freq=True), "scale_grad_by_freq=True"),
         (lambda: torch.nn.LayerNorm((2, 3)), "LayerNorm over 2 axes"),
         (lambda: torch.nn.Softmax(0), r"Softmax\(dim=0\) has no equal"),
-        (lambda: torch.nn.LSTM(I, H, proj_size=2).state_dict(), "weight_hr_l0"),
     ],
 )
 def test_refused_by_name(make: Any, message: str) -> None:

@@ -22,6 +22,7 @@ KERNELS = pytest.mark.skipif(cpu.isa() in ("cuda", "simt"), reason="not on CUDA 
 MODULES: dict[str, Any] = {
     "lstm": (fr.nn.LSTM, {}),
     "lstm_peephole": (fr.nn.LSTM, {"peephole": True}),
+    "lstm_projected": (fr.nn.LSTM, {"proj_size": 7}),
     "gru": (fr.nn.GRU, {}),
     "gru_reset_before": (fr.nn.GRU, {"reset_after": False}),
     "rnn_tanh": (fr.nn.RNN, {}),
@@ -52,10 +53,11 @@ def one_pass(m: Any, steps: int = T, flow: bool = True, **inputs: Any) -> dict[s
     pair = CELLS[m._cell].cell_state
 
     def states() -> Any:
-        drawn = [rng.standard_normal((m.num_layers, B, H)).astype(m.dtype) for _ in range(2)]
+        units = (m.proj_size or H, H)
+        drawn = [rng.standard_normal((m.num_layers, B, n)).astype(m.dtype) for n in units]
         return tuple(drawn) if pair else drawn[0]
 
-    x, dy = (rng.standard_normal((*lead, n)).astype(m.dtype) for n in (I, H))
+    x, dy = (rng.standard_normal((*lead, n)).astype(m.dtype) for n in (I, m.proj_size or H))
     for p in m.parameters():
         p.grad[...] = 0.5
     y, final = m(x, states(), **inputs)

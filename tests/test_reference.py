@@ -47,6 +47,11 @@ def assert_gradients(ours: Mapping[str, Array], truth: Mapping[str, Array]) -> N
 
 
 # ---------------------------------------------------------------- sequences
+def state_units(cell: str, H: int) -> int:
+    """Units of h: half of H where the cell projects them."""
+    return H // 2 if any(spec.role == "projection" for spec in cells.CELLS[cell].weights) else H
+
+
 def draw_stack(
     rng: np.random.Generator,
     cell: str,
@@ -57,7 +62,9 @@ def draw_stack(
     directions: int = 1,
     bias: bool = True,
 ) -> dict[str, Array]:
-    shapes = StackShape(layers, directions, bias).shapes(cells.CELLS[cell].weights, I, H)
+    shapes = StackShape(layers, directions, bias).shapes(
+        cells.CELLS[cell].weights, I, H, state_units(cell, H)
+    )
     return {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
@@ -138,8 +145,9 @@ def test_gradients_of_sequences(cell: str, case: str) -> None:
     if "dropout" in spec:
         options.update(dropout=spec["dropout"], dropout_key=0x123456789ABCDEF0)
     lead = (B, T) if options["batch_first"] else (T, B)
-    arrays = {"x": rng.normal(size=(*lead, I)), "h0": rng.normal(size=(L * D, B, H)), **weights}
-    dy, dhn, dcn = rng.normal(size=(*lead, D * H)), rng.normal(size=(L * D, B, H)), None
+    P = state_units(cell, H)
+    arrays = {"x": rng.normal(size=(*lead, I)), "h0": rng.normal(size=(L * D, B, P)), **weights}
+    dy, dhn, dcn = rng.normal(size=(*lead, D * P)), rng.normal(size=(L * D, B, P)), None
     if cell.startswith("lstm"):
         arrays["c0"], dcn = rng.normal(size=(L * D, B, H)), rng.normal(size=(L * D, B, H))
 
@@ -159,8 +167,9 @@ def test_padding_is_never_read_and_gives_zeros(cell: str) -> None:
     T, B, I, H = 5, 4, 3, 2
     lengths = np.array([3, 0, 5, 1])
     weights = draw_stack(rng, cell, I=I, H=H, layers=2, directions=2)
-    x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, 2 * H))
-    h0, c0 = rng.normal(size=(4, B, H)), rng.normal(size=(4, B, H))
+    P = state_units(cell, H)
+    x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, 2 * P))
+    h0, c0 = rng.normal(size=(4, B, P)), rng.normal(size=(4, B, H))
     padding = np.arange(T)[:, None] >= lengths
     x[padding], dy[padding] = np.nan, np.nan
     y, hn, cn, tape = forward(cell, x, h0, c0, weights, lengths=lengths)
@@ -182,11 +191,11 @@ def test_resets_equal_sequences_cut_by_hand(cell: str) -> None:
     rng = np.random.default_rng(6)
     T, H = 7, 3
     weights = draw_stack(rng, cell, I=2, H=H, directions=2)
-    x, h0, c0 = rng.normal(size=(T, 1, 2)), rng.normal(size=(2, 1, H)), rng.normal(size=(2, 1, H))
+    x, c0 = rng.normal(size=(T, 1, 2)), rng.normal(size=(2, 1, H))
+    h0 = rng.normal(size=(2, 1, state_units(cell, H)))
     resets = np.zeros((T, 1), bool)
     resets[[0, 3, 4]] = True
     y, hn, _, _ = forward(cell, x, h0, c0, weights, resets=resets)
-    zero = np.zeros((1, 1, H))
     pieces = []
     for a, b in [
         (0, 3),
@@ -194,7 +203,7 @@ def test_resets_equal_sequences_cut_by_hand(cell: str) -> None:
         (4, 7),
     ]:  # only the last sees an initial state, that of the reverse direction
         ends = b == T
-        h, c = (np.concatenate([zero, s[1:] if ends else zero]) for s in (h0, c0))
+        h, c = (np.concatenate([0 * s[:1], s[1:] if ends else 0 * s[:1]]) for s in (h0, c0))
         pieces.append(forward(cell, x[a:b], h, c, weights)[:2])
     np.testing.assert_allclose(y, np.concatenate([p[0] for p in pieces]), rtol=0, atol=1e-14)
     np.testing.assert_allclose(hn[0], pieces[-1][1][0], rtol=0, atol=1e-14)

@@ -249,11 +249,6 @@ def test_lengths_of_an_unbatched_input_are_one_int() -> None:
         module(x[:, None], lengths=2)
 
 
-def test_projection_is_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match=r"proj_size.*Linear"):
-        ft.LSTM(3, 5, proj_size=2)
-
-
 MISFITS: dict[str, Any] = {
     "dtype": lambda m: m(torch.randn(2, 3, 4, dtype=torch.float64)),
     "features": lambda m: m(torch.randn(2, 3, 5)),

@@ -109,7 +109,6 @@ def parametrized() -> Any:
 
 
 OBSTACLES: dict[str, tuple[Any, str]] = {
-    "projection": (lambda: torch.nn.LSTM(3, 5, proj_size=2), "proj_size"),
     "subclass": (lambda: Own(3, 5), "Own, whose own methods would be lost"),
     "parametrized": (parametrized, "parametriz"),
     "half": (lambda: torch.nn.GRU(3, 5, dtype=torch.bfloat16), "bfloat16: use module.float"),

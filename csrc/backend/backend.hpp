@@ -14,7 +14,8 @@
 //   * `stream` says where to run: a CUDA stream, or on a CPU the `Team` of threads lent to this call;
 //   * "adds into" outputs are read and written, all other outputs are written without being read.
 //
-// Letters: T time steps, B batch, I input size, H hidden size, L layers, D directions, G gates of the cell.
+// Letters: T time steps, B batch, I input size, H hidden size, P units of h, L layers, D directions, G gates of the
+// cell.
 #pragma once
 
 #include "backend/async.hpp"

@@ -21,8 +21,8 @@ constexpr int32_t kMaxLayers = 1 << 16;
 constexpr int64_t kRecomputeAuto = -1;  // as many steps as the root of T
 
 // The whole stack in one descriptor, because layers and directions may run concurrently. Layer 0 reads I features, the
-// others D * H. Dropout acts on the input of every layer but the first when `train` is set; element (t, b, k) of layer
-// l's input is dropped as layers/philox.hpp says, with key `dropout_key` and stream l.
+// others D * state_units(desc). Dropout acts on the input of every layer but the first when `train` is set; element (t,
+// b, k) of layer l's input is dropped as layers/philox.hpp says, with key `dropout_key` and stream l.
 //
 // What else regularises draws its masks from the same key, and is a CPU's so far:
 //   dropout_per_sequence   the elements of a row's input are the same at all its steps (Gal & Ghahramani 2016)
@@ -50,6 +50,7 @@ struct SequenceDesc {
   int32_t has_lengths, has_resets;
   int32_t is_packed;  // rows of each step lie one after another, without padding: `steps` of the arguments (CPU)
   int64_t T, B, I, H;
+  int64_t P;     // units of h where the cell projects it, else 0 (CPU)
   int64_t rows;  // of all steps, where is_packed
   double dropout;
   uint64_t dropout_key;
@@ -65,6 +66,9 @@ struct SequenceDesc {
   // with one direction a number of steps, which is rounded up to the plan's chunks, or kRecomputeAuto.
   int64_t recompute;
 };
+
+// Units of the state h, which is what layers above and the caller read.
+inline int64_t state_units(const SequenceDesc& desc) { return desc.P > 0 ? desc.P : desc.H; }
 
 // The schedule as data, so that it can be queried and tested without running. CPU: a grid of `direction_groups` x
 // `row_groups` x `unit_groups` threads over directions x batch rows x hidden units; a barrier per step only inside a

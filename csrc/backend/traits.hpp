@@ -30,9 +30,9 @@ constexpr bool consistent(const CellTraits& t) {
   int32_t units = 0;
   for (int32_t i = 0; i < t.weights.count; ++i) {
     const WeightSpec& spec = t.weights.spec[i];
-    const bool per_unit = i >= kGateWeights;
-    if (per_unit != (spec.role == WeightRole::per_unit)) return false;
-    if (!per_unit && (static_cast<int32_t>(spec.role) != i || spec.blocks != t.gates)) return false;
+    const bool per_unit = spec.role == WeightRole::per_unit;
+    if ((i < kGateWeights) != (spec.role < WeightRole::per_unit)) return false;
+    if (i < kGateWeights && (static_cast<int32_t>(spec.role) != i || spec.blocks != t.gates)) return false;
     if (per_unit) units += spec.blocks;
   }
   return t.weights.count >= kGateWeights && units == t.unit_values && begins_with(t.name, t.family);
@@ -44,8 +44,8 @@ constexpr bool all_consistent() {
   return true;
 }
 static_assert(all_consistent(),
-              "a cell's weights are the four of gate_weights, then those of its units; unit_values "
-              "counts these; its name begins with its family");
+              "a cell's weights are the four of gate_weights, then those of its units and a projection; "
+              "unit_values counts the former; its name begins with its family");
 
 constexpr bool is_cell(CellKind kind) {
   const auto i = static_cast<int32_t>(kind);
@@ -61,15 +61,26 @@ inline bool share_weights(const CellTraits& a, const CellTraits& b) {
          a.gates == b.gates && a.gated_gates == b.gated_gates;
 }
 
-// Rows and columns of a weight, one column of a vector.
+// Rows and columns of a weight of H units, P of h; one column of a vector.
 struct WeightSize {
   bool matrix;
   int64_t rows, columns;
   int64_t count() const { return rows * columns; }
 };
-inline WeightSize weight_size(const WeightSpec& spec, int64_t inputs, int64_t H) {
-  const bool matrix = spec.role == WeightRole::input || spec.role == WeightRole::recurrent;
-  return {matrix, spec.blocks * H, !matrix ? 1 : spec.role == WeightRole::input ? inputs : H};
+inline WeightSize weight_size(const WeightSpec& spec, int64_t inputs, int64_t H, int64_t P) {
+  switch (spec.role) {
+    case WeightRole::input:
+      return {true, spec.blocks * H, inputs};
+    case WeightRole::recurrent:
+      return {true, spec.blocks * H, P};
+    case WeightRole::projection:
+      return {true, P, H};
+    case WeightRole::input_bias:
+    case WeightRole::recurrent_bias:
+    case WeightRole::per_unit:
+      break;
+  }
+  return {false, spec.blocks * H, 1};
 }
 
 constexpr bool is_bias(const WeightSpec& spec) {

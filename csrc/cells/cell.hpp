@@ -57,6 +57,10 @@
 // blocks of da are what this step adds to the gradients of these values; they are summed over steps and rows as a
 // bias's are. Time loops call a cell through forward_of and backward_of, for which unit_values is a constant: a cell
 // that has none neither names units nor pays for them.
+//
+// A cell whose weights have one of the role `projection` returns what is projected, u, and gets its gradient as dh;
+// time loops compute h = W_hr u of P units behind it, the second part of a step, and dW_hr. Backward reads u from
+//   output(tape, carry)   what forward returned, `carry` being as it made it
 #pragma once
 
 #include <stdint.h>
@@ -69,15 +73,18 @@
 
 namespace fusedrnn {
 
-// What a weight is to its cell, which fixes its shape in a layer of I inputs and H units.
+// What a weight is to its cell, which fixes its shape in a layer of I inputs and H units, whose state h has P units:
+// as many, but where it is projected.
 enum class WeightRole : int32_t {
   input = 0,       // W (blocks * H, I)
-  recurrent,       // R (blocks * H, H)
+  recurrent,       // R (blocks * H, P)
   input_bias,      // b_ih (blocks * H), absent where a stack has no bias
   recurrent_bias,  // b_hh (blocks * H), likewise
   per_unit,        // (blocks * H): values that the cell itself reads
+  projection,      // W_hr (P, H): what makes the P units of the state h of what the cell returns
 };
-inline constexpr const char* kWeightRoles[] = {"input", "recurrent", "input_bias", "recurrent_bias", "per_unit"};
+inline constexpr const char* kWeightRoles[] = {"input",          "recurrent", "input_bias",
+                                               "recurrent_bias", "per_unit",  "projection"};
 
 struct WeightSpec {
   const char* name;  // Python appends _l0, _l0_reverse
@@ -108,6 +115,19 @@ FR_FN constexpr WeightSpecs gate_weights(int32_t gates) {
 FR_FN constexpr WeightSpecs with_unit_weight(WeightSpecs weights, const char* name, int32_t blocks) {
   weights.spec[weights.count++] = {name, WeightRole::per_unit, blocks};
   return weights;
+}
+
+// The same and one behind them that projects h.
+FR_FN constexpr WeightSpecs with_projection(WeightSpecs weights, const char* name) {
+  weights.spec[weights.count++] = {name, WeightRole::projection, 1};
+  return weights;
+}
+
+// Which of them projects h, -1 where none does.
+FR_FN constexpr int32_t projection_of(const WeightSpecs& weights) {
+  for (int32_t i = 0; i < weights.count; ++i)
+    if (weights.spec[i].role == WeightRole::projection) return i;
+  return -1;
 }
 
 // A cell's forward and backward, with `units` where it takes them.

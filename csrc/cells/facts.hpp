@@ -14,6 +14,7 @@ struct CellFacts {
   bool carry_gradient;
   int32_t unit_values;
   WeightSpecs weights;
+  int32_t projection;                            // which of them projects h, -1: none
   int32_t x_gate[kMaxGates], h_gate[kMaxGates];  // which gate the k-th block of either part of dgates belongs to
 };
 
@@ -49,6 +50,7 @@ constexpr CellFacts facts_of() {
               Cell::carry_gradient,
               Cell::unit_values,
               Cell::weights,
+              projection_of(Cell::weights),
               {},
               {}};
   for (int k = 0; k < Cell::gates; ++k) {

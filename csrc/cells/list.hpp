@@ -7,6 +7,7 @@
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
 #include "cells/lstm_peephole.hpp"
+#include "cells/lstm_projected.hpp"
 #include "cells/rnn.hpp"
 
 #define FUSEDRNN_CUDA_CELLS(X) \
@@ -16,9 +17,10 @@
   X(lstm, Lstm)
 
 // Cells on the CPU alone.
-#define FUSEDRNN_HOST_CELLS(X)   \
-  X(lstm_peephole, PeepholeLstm) \
-  X(gru_reset_before, GruResetBefore)
+#define FUSEDRNN_HOST_CELLS(X)        \
+  X(lstm_peephole, PeepholeLstm)      \
+  X(gru_reset_before, GruResetBefore) \
+  X(lstm_projected, ProjectedLstm)
 
 #define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 

@@ -34,8 +34,10 @@ struct Lstm {
     tape[2] = g;
     tape[3] = o;
     carry = M::fma(f, carry_prev, i * g);
-    return o * M::tanh(carry);
+    return output(tape, carry);
   }
+
+  FR_FN static V output(const V* tape, V carry) { return tape[3] * M::tanh(carry); }
 
   FR_FN static V carry(const V* tape, V carry_prev) { return M::fma(tape[1], carry_prev, tape[0] * tape[2]); }
 

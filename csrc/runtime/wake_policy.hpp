@@ -12,8 +12,8 @@ constexpr double kFlopsPerWake = 4e6;
 
 // Multiply-adds of the recurrent products of a forward pass, counted twice.
 inline double recurrent_flops(const SequenceDesc& desc) {
-  return 2.0 * static_cast<double>(desc.T * desc.B) * traits(desc.cell).gates * static_cast<double>(desc.H * desc.H) *
-         desc.layers * desc.directions;
+  const int64_t recurrent = traits(desc.cell).gates * desc.H * state_units(desc) + desc.P * desc.H;
+  return 2.0 * static_cast<double>(desc.T * desc.B) * static_cast<double>(recurrent) * desc.layers * desc.directions;
 }
 
 inline bool worth_waking(double flops, int32_t threads) { return flops >= kFlopsPerWake * threads; }

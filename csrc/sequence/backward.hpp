@@ -55,20 +55,18 @@ class Backward {
   };
 
   Array3 tape_hidden(int l) const {
-    return dense(tape_layer<T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, desc_.directions * desc_.H);
+    return dense(tape_layer<T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, size_.width());
   }
 
   // Where the gradient of layer l's input goes.
-  Array3 dx_of(int l) const {
-    return l == 0 ? args_.dx : dense(scratch_.hidden[(l - 1) % 2], desc_.B, desc_.directions * desc_.H);
-  }
+  Array3 dx_of(int l) const { return l == 0 ? args_.dx : dense(scratch_.hidden[(l - 1) % 2], desc_.B, size_.width()); }
 
   Pass make_pass(int l, int d, const Array3& input) const {
     const int index = l * desc_.directions + d;
-    const int64_t B = desc_.B, H = desc_.H, width = desc_.directions * H;
+    const int64_t B = desc_.B, H = desc_.H, width = size_.width();
     const TapeLayer<T> tape = tape_layer<T>(desc_, args_.tape, index);
     Array3 dy = l == desc_.layers - 1 ? args_.dy : dense(scratch_.hidden[l % 2], B, width);
-    if (dy.data) dy.data = static_cast<T*>(dy.data) + d * H;
+    if (dy.data) dy.data = static_cast<T*>(dy.data) + d * size_.state();
     return Pass{l,
                 d,
                 index,
@@ -99,8 +97,7 @@ class Backward {
           row_count_(rows_.count(all.desc_.B)),
           masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
                  all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
-                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, unit_at(part_.first_panel),
-                 unit_at(part_.last_panel)),
+                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), units()),
           flow_(all.desc_, all.args_, all.scratch_.flow, position_.direction) {}
 
     void run() {
@@ -112,7 +109,7 @@ class Backward {
         if (f_.plan_.direction_groups > 1) add_reverse(l);
         if (l > 0) {
           barriers_.all();
-          if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, desc.directions * desc.H));
+          if (desc.dropout > 0) mask_rows(l, dense(f_.scratch_.hidden[(l - 1) % 2], desc.B, f_.size_.width()));
         }
       }
       if (f_.args_.lengths && !f_.args_.steps && f_.args_.dx.data) clear_padding();
@@ -122,12 +119,16 @@ class Backward {
    private:
     static BackwardPart<E> part(const Backward& all, int32_t thread, int64_t unit_group) {
       const Scratch<E>& scratch = all.scratch_;
-      const Panels panels = plain_panels<E>(all.desc_.H);
+      const Panels panels = plain_panels<E>(all.desc_.H), states = plain_panels<E>(all.size_.state());
       return {engine_of<E>(all.desc_.precision),
               all.desc_.H,
+              all.size_.state(),
               panels,
               share(panels.count, all.plan_.unit_groups, unit_group),
               share(panels.count, all.plan_.unit_groups, unit_group + 1),
+              states,
+              share(states.count, all.plan_.unit_groups, unit_group),
+              share(states.count, all.plan_.unit_groups, unit_group + 1),
               unit_group,
               all.plan_.unit_groups,
               scratch.pointers + thread * scratch.tables * scratch.pointer_rows,
@@ -135,9 +136,14 @@ class Backward {
               scratch.backward_rows + thread * scratch.group_rows};
     }
 
-    // The first unit of a panel.
-    int64_t unit_at(int64_t panel) const {
-      return panel < part_.panels.count ? part_.panels.begin(panel) * N : f_.desc_.H;
+    // My units, and those of h.
+    UnitRange units() const { return range(part_.panels, part_.first_panel, part_.last_panel, f_.desc_.H); }
+    UnitRange states() const {
+      return range(part_.state_panels, part_.first_state_panel, part_.last_state_panel, part_.P);
+    }
+    static UnitRange range(const Panels& panels, int64_t first, int64_t last, int64_t units) {
+      return {first < panels.count ? panels.begin(first) * N : units,
+              last < panels.count ? panels.begin(last) * N : units};
     }
 
     // The steps of a row are shared out among the threads that work on it.
@@ -147,7 +153,7 @@ class Backward {
     // from -> to through layer l's dropout, my rows and my share of the steps. All wait, for the result is read by all.
     void mask_rows(int l, const Array3& from, const Array3& to) const {
       const SequenceDesc& desc = f_.desc_;
-      const int64_t width = desc.directions * desc.H;
+      const int64_t width = f_.size_.width();
       const Dropout mask =
           Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
       for (int64_t i = 0; i < row_count_; ++i) {
@@ -163,7 +169,7 @@ class Backward {
     Array3 layer_input(int l) const {
       const Array3 below = f_.tape_hidden(l - 1);
       if (f_.desc_.dropout <= 0) return below;
-      const Array3 dropped = dense(f_.scratch_.dropped, f_.desc_.B, f_.desc_.directions * f_.desc_.H);
+      const Array3 dropped = dense(f_.scratch_.dropped, f_.desc_.B, f_.size_.width());
       mask_rows(l, below, dropped);
       return dropped;
     }
@@ -179,10 +185,10 @@ class Backward {
       if (dropped) {
         grads.weight[kWeightHh] = dropped;
         for_own_rows_of_r([&](int64_t first, int64_t last) {
-          for (int64_t k = first * f_.desc_.H; k < last * f_.desc_.H; ++k) dropped[k] = T(0);
+          for (int64_t k = first * part_.P; k < last * part_.P; ++k) dropped[k] = T(0);
         });
       }
-      const ChunkGradients<E> gradients(part_.engine, f_.cell_, f_.desc_.H, pass.inputs, pass.weights, grads,
+      const ChunkGradients<E> gradients(part_.engine, f_.cell_, f_.desc_.H, part_.P, pass.inputs, pass.weights, grads,
                                         sums(pass), thread_, f_.group_threads_, part_.memory);
       if (!f_.args_.sums) gradients.begin_sums();
       for (int64_t c = chunks - 1; c >= 0; --c) {
@@ -229,7 +235,7 @@ class Backward {
     // Where the gradient of R is summed before weight dropout, null where it goes straight to its place.
     T* dropped_gradient(const Pass& pass) const {
       const bool drops = f_.desc_.weight_dropout > 0 && !f_.args_.sums && pass.grads.weight[kWeightHh];
-      const int64_t elements = f_.cell_.gates * f_.desc_.H * f_.desc_.H;
+      const int64_t elements = f_.cell_.gates * f_.desc_.H * part_.P;
       return drops ? f_.scratch_.dropped_gradient + position_.direction * elements : nullptr;
     }
 
@@ -251,7 +257,10 @@ class Backward {
       return chunk_row(f_.scratch_.dgates, s, r, f_.cell_.dgate_blocks * f_.desc_.H);
     }
     T* gated(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.gated, s, r, f_.desc_.H); }
-    T* masked(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.masks.masked, s, r, f_.desc_.H); }
+    T* masked(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.masks.masked, s, r, part_.P); }
+    // Of a cell that projects h.
+    T* dh(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.dh, s, r, part_.P); }
+    T* output(int64_t s, int64_t r) const { return chunk_row(f_.scratch_.output, s, r, f_.desc_.H); }
 
     // The h part of the next step's dgates, or zeros where the link to it is cut.
     const T* dgates_after(const Walk& walk, int64_t s, int64_t r) const {
@@ -285,6 +294,10 @@ class Backward {
         row.dcarry_prev = carry_ + r * H;
         row.gated = f_.cell_.gated_gates > 0 ? gated(s, r) : nullptr;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
+        if (f_.cell_.projection >= 0) {
+          row.dh = dh(s, r);
+          row.output = output(s, r);
+        }
         row.flow = desc.flow ? flow_.row(s, r) : nullptr;
         row.masks = nullptr;
         if (masks_.any()) row.masks = &mask_row_of(pass, s, i, r, t, i < continuing);
@@ -329,18 +342,21 @@ class Backward {
         if (masks_.any()) part_.row[i].masks = &masks_.behind_initial(i, r, cut);
       }
       if (!f_.args_.dh0.data) return;
-      multiply<E, NV>(part_.engine, part_.table, active, pass.weights.r_back, part_.panels, f_.size_.open_gates() * H,
-                      part_.first_panel, part_.last_panel, part_.memory,
+      multiply<E, NV>(part_.engine, part_.table, active, pass.weights.r_back, part_.state_panels,
+                      f_.size_.open_gates() * H, part_.first_state_panel, part_.last_state_panel, part_.memory,
                       [&](int64_t begin, int64_t first, int tall, int wide, const auto* tile) {
                         for (int r = 0; r < tall; ++r)
                           for (int v = 0; v < wide; ++v, tile += N) {
                             const BackwardRow<T>& row = part_.row[first + r];
                             const int64_t unit = (begin + v) * N;
-                            const V dh = arriving<E>(row, unit, H, L::load(tile));
-                            store_units(row.dgates, unit, H, direct ? dh + load_units(row.dcarry, unit, H) : dh);
-                            if (row.dcarry_prev) store_units(row.dcarry_prev, unit, H, load_units(row.dcarry, unit, H));
+                            const V dh = arriving<E>(row, unit, part_.P, L::load(tile));
+                            store_units(row.dgates, unit, part_.P, direct ? dh + load_units(row.dcarry, unit, H) : dh);
                           }
                       });
+      const UnitRange mine = units();
+      for (int64_t i = 0; i < active; ++i)
+        if (T* const to = part_.row[i].dcarry_prev)
+          copy_row<T>(to + mine.first, part_.row[i].dcarry + mine.first, mine.last - mine.first);
     }
 
     // dW, dR, db and dX of the steps [first, end), shared out over the direction group.
@@ -366,6 +382,13 @@ class Backward {
         if (gated_h) gated_h[k] = gated(s, r);
       });
       gradients.weights(gate, before, gated_h, input, pairs);
+      if (f_.cell_.projection >= 0) {
+        for_pairs([&](int64_t k, int64_t s, int64_t r) {
+          before[k] = dh(s, r);
+          input[k] = output(s, r);
+        });
+        gradients.projection(before, input, pairs);
+      }
       if (!pass.dx.data) return;
       T** const dx = const_cast<T**>(input);
       for_pairs([&](int64_t k, int64_t s, int64_t r) {
@@ -408,7 +431,8 @@ class Backward {
       for (int64_t i = row_count_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < f_.size_.stacks(); ++index) {
           const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
-          if (f_.args_.dh0.data) copy_row(at<T>(f_.args_.dh0, index, b), at_or_null<T>(f_.args_.dhn, index, b), desc.H);
+          if (f_.args_.dh0.data)
+            copy_row(at<T>(f_.args_.dh0, index, b), at_or_null<T>(f_.args_.dhn, index, b), part_.P);
           if (f_.args_.dc0.data) copy_row(at<T>(f_.args_.dc0, index, b), at_or_null<T>(f_.args_.dcn, index, b), desc.H);
         }
     }

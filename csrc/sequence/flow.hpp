@@ -29,7 +29,7 @@ class Flow {
   void add_row(int64_t s, int64_t r, int64_t t, int64_t b) const {
     for (int64_t k = 0; k < states_; ++k) {
       const T* const gradient = row(s, r) + k * desc_.H;
-      sums_[(t * desc_.B + b) * states_ + k] = reduce(desc_.H, [&](int64_t i, int64_t n) {
+      sums_[(t * desc_.B + b) * states_ + k] = reduce(k == 0 ? state_units(desc_) : desc_.H, [&](int64_t i, int64_t n) {
         const Wide g = Wide::load(gradient + i, n);
         return g * g;
       });

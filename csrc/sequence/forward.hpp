@@ -40,7 +40,7 @@ class Forward {
  private:
   // Where a layer's outputs go: the tape, a scratch between layers, or straight to y.
   Array3 hidden(int l) const {
-    const int64_t width = desc_.directions * desc_.H;
+    const int64_t width = size_.width();
     if (desc_.train) return dense(tape_layer<T>(desc_, args_.tape, l * desc_.directions).h, desc_.B, width);
     if (l == desc_.layers - 1) return args_.y;
     return dense(scratch_.hidden[l % 2], desc_.B, width);
@@ -59,8 +59,7 @@ class Forward {
           row_count_(rows_.count(all.desc_.B)),
           masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
                  all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
-                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, unit_at(part_.first_panel),
-                 unit_at(part_.last_panel)),
+                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), units()),
           steps_(row_count_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
 
     void run() {
@@ -81,12 +80,17 @@ class Forward {
       const Panels panels = all.size_.gates();
       const int64_t first = all.size_.first_panel(unit_group, all.plan_.unit_groups);
       const int64_t last = all.size_.first_panel(unit_group + 1, all.plan_.unit_groups);
+      const Panels states = plain_panels<E>(all.size_.state());
       return {engine_of<E>(all.desc_.precision),
               all.desc_.H,
+              all.size_.state(),
               panels,
               first,
               last,
               panels.begin(first),
+              states,
+              share(states.count, all.plan_.unit_groups, unit_group),
+              share(states.count, all.plan_.unit_groups, unit_group + 1),
               unit_group,
               all.plan_.unit_groups,
               (panels.begin(last) - panels.begin(first)) * N,
@@ -99,6 +103,15 @@ class Forward {
     int64_t unit_at(int64_t panel) const {
       return panel < part_.panels.count ? part_.panels.begin(panel) / f_.cell_.gates * N : f_.desc_.H;
     }
+    UnitRange units() const { return {unit_at(part_.first_panel), unit_at(part_.last_panel)}; }
+
+    // My units of h: those whose cells I compute, or whose projections.
+    UnitRange states() const {
+      const auto at = [&](int64_t panel) {
+        return panel < part_.state_panels.count ? part_.state_panels.begin(panel) * N : part_.P;
+      };
+      return f_.cell_.projection < 0 ? units() : UnitRange{at(part_.first_state_panel), at(part_.last_state_panel)};
+    }
 
     // The steps of a row are shared out among the threads that work on it.
     int64_t sharers() const { return f_.plan_.direction_groups * f_.plan_.unit_groups; }
@@ -108,7 +121,7 @@ class Forward {
       const SequenceDesc& desc = f_.desc_;
       const Array3 below = f_.hidden(l - 1);
       if (!desc.train || desc.dropout <= 0) return below;
-      const int64_t width = desc.directions * desc.H;
+      const int64_t width = f_.size_.width();
       const Array3 dropped = dense(f_.scratch_.dropped, desc.B, width);
       const Dropout mask =
           Dropout(desc.dropout, desc.dropout_key, desc.dropout_key_at, static_cast<uint32_t>(l)).read();
@@ -168,7 +181,7 @@ class Forward {
       const int index = l * desc.directions + d;
       const int64_t H = desc.H;
       Array3 h = f_.hidden(l);
-      h.data = static_cast<T*>(h.data) + d * H;
+      h.data = static_cast<T*>(h.data) + d * part_.P;
       const TapeLayer<T> tape = desc.train ? tape_layer<T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
       const bool copy_y = desc.train && l == desc.layers - 1;
       // Without a tape a row has one cell state, whatever the step.
@@ -191,7 +204,7 @@ class Forward {
           row.masks = &masks;
         }
         row.h = at_step<T>(h, steps, t, b);
-        row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * H : nullptr;
+        row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * part_.P : nullptr;
         row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
         row.gates = gates.data ? at_step<T>(gates, steps, t, b) : nullptr;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
@@ -212,7 +225,7 @@ class Forward {
         const int64_t r = rows_.row(i), b = f_.scratch_.order.batch[r];
         for (int64_t t = f_.scratch_.order.length[r] + share_of_steps(); t < desc.T; t += sharers()) {
           T* y = at<T>(f_.args_.y, t, b);
-          for (int64_t k = 0; k < desc.directions * desc.H; ++k) y[k] = T(0);
+          for (int64_t k = 0; k < f_.size_.width(); ++k) y[k] = T(0);
         }
       }
     }
@@ -224,7 +237,7 @@ class Forward {
       for (int64_t i = row_count_ - 1; i >= 0 && f_.scratch_.order.length[rows_.row(i)] == 0; --i)
         for (int index = 0; index < desc.layers * desc.directions; ++index) {
           const int64_t b = f_.scratch_.order.batch[rows_.row(i)];
-          copy_row(at<T>(f_.args_.hn, index, b), at_or_null<T>(f_.args_.h0, index, b), desc.H);
+          copy_row(at<T>(f_.args_.hn, index, b), at_or_null<T>(f_.args_.h0, index, b), part_.P);
           if (f_.cell_.has_cell_state)
             copy_row(at<T>(f_.args_.cn, index, b), at_or_null<T>(f_.args_.c0, index, b), desc.H);
         }

@@ -2,38 +2,10 @@
 // nothing of time; forward.hpp calls it.
 #pragma once
 
-#include "sequence/masks.hpp"
+#include "sequence/projection.hpp"
 #include "simd/math.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
-
-// The units of one thread of the grid, and the memory it works in.
-template <class E>
-struct ForwardPart {
-  using T = typename E::Storage;
-
-  EngineOf<E> engine;
-  int64_t H;
-  Panels panels;  // of the gates
-  int64_t first_panel, last_panel, first_vector;
-  int64_t unit_group, unit_groups;
-  int64_t pre_stride;    // elements of a row of X W + b_ih: the thread's columns alone
-  const T** operand;     // the rows of a product
-  OperandOf<E>* memory;  // what the engine packs them into
-  ForwardRow<T>* row;    // the rows of a step, as `operand`
-};
-
-template <class E>
-struct ForwardKernels {
-  using T = typename E::Storage;
-
-  // pre[row] = x W + b_ih for `rows` rows of K inputs.
-  void (*input)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t rows, int64_t K, T* pre);
-  // h R + b_hh for the `active` rows of a step, and the cell, or its first part.
-  void (*step)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre);
-  // The second part, when all threads of the row group have done the first: null for a cell that ends with it.
-  void (*finish)(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre);
-};
 
 // ForwardKernels::input, for panels of NV vectors.
 template <class E, int NV>
@@ -58,12 +30,13 @@ struct ForwardStep {
   using L = Lanes<typename E::Accumulator>;
   using V = typename L::V;
   static constexpr int N = L::N, G = Cell::gates, U = panel_units<E>(G), NV = panel_vectors<E>(G);
+  static constexpr bool projects = projection_of(Cell::weights) >= 0;
   static_assert(NV <= EngineOf<E>::vectors, "a panel must have room for all gates of a vector of units");
   static_assert(U == 1 || G == 1, "a panel has the gates of one vector of units, or vectors of units with one gate");
 
   static void step(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre) {
     multiply<E, NV>(
-        part.engine, part.operand, active, weights.r, part.panels, part.H, part.first_panel, part.last_panel,
+        part.engine, part.operand, active, weights.r, part.panels, part.P, part.first_panel, part.last_panel,
         part.memory,
         [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
           const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
@@ -93,13 +66,18 @@ struct ForwardStep {
       V out = forward_of<Cell>(from_x, from_h, own, carry_prev, carry, tape);
       if (row.masks) {
         V h = out, c = carry;  // copies, so that the values themselves stay in registers
-        UnitMasks<E>::forward(*row.masks, unit, count, h, c, carry_prev);
+        if (!projects) UnitMasks<E>::forward_h(*row.masks, unit, count, h);
+        UnitMasks<E>::forward_carry(*row.masks, unit, count, c, carry_prev);
         out = h;
         carry = c;
       }
-      store_units(row.h, out);
-      if (row.y) store_units(row.y, out);
-      if (row.hn) store_units(row.hn, out);
+      if constexpr (projects) {
+        store_units(row.between, out);
+      } else {
+        store_units(row.h, out);
+        if (row.y) store_units(row.y, out);
+        if (row.hn) store_units(row.hn, out);
+      }
       if (Cell::separate_carry) {
         store_units(row.carry, carry);
         if (row.cn) store_units(row.cn, carry);
@@ -110,7 +88,7 @@ struct ForwardStep {
     }
   }
 
-  static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step, nullptr};
+  static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step, projects ? project_states<E> : nullptr};
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -78,8 +78,9 @@ struct GatedForwardStep {
     const V from_h = load(h, count) + load(bias_h + Open * count, count), state = load_units(row.carry_prev, unit, H);
     V out = Cell::close(load(x + Open * count, count), from_h, state, tape);
     if (row.masks) {
-      V carry = out;
-      UnitMasks<E>::forward(*row.masks, unit, count, out, carry, state);
+      V made = out;  // a copy, so that the value itself stays in a register
+      UnitMasks<E>::forward_h(*row.masks, unit, count, made);
+      out = made;
     }
     store_units(row.h, unit, H, out);
     if (row.y) store_units(row.y, unit, H, out);
@@ -143,9 +144,11 @@ struct GatedBackwardStep {
     if (row.dy) dh = load_units(row.dy, unit, H) + dh;
     V direct = load_units(row.dcarry, unit, H);
     if (row.flow) store_units(row.flow, unit, H, dh + direct);
-    if (row.masks)
-      past = UnitMasks<E>::template backward<false>(*row.masks, unit, static_cast<int>(H - unit < N ? H - unit : N), dh,
-                                                    direct);
+    if (row.masks) {
+      const int count = static_cast<int>(H - unit < N ? H - unit : N);
+      UnitMasks<E>::backward_h(*row.masks, unit, count, dh);
+      past = UnitMasks<E>::template backward_carry<false>(*row.masks, unit, count, direct);
+    }
     const V on = Cell::backward_close(tape, load_units(row.carry_prev, unit, H), dh + direct, da);
     store_units(row.dcarry_prev, unit, H, row.masks ? on + past : on);
     store_units(row.gated, unit, H, Cell::gated(tape, seen(row, unit, H)));

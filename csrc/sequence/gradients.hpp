@@ -31,7 +31,8 @@ void add_sums(const CellFacts& cell, int64_t H, const LayerGrads& grads, const C
   }
   int32_t block = cell.dgate_blocks - cell.unit_values;
   for (int32_t w = kGateWeights; w < cell.weights.count; ++w)
-    for (int32_t i = 0; i < cell.weights.spec[w].blocks; ++i) add(w, i, block++);
+    if (cell.weights.spec[w].role == WeightRole::per_unit)
+      for (int32_t i = 0; i < cell.weights.spec[w].blocks; ++i) add(w, i, block++);
 }
 
 // Part `thread` of `threads` of the gradients of one layer and direction.
@@ -45,12 +46,13 @@ class ChunkGradients {
 
  public:
   // `memory` is what the engine packs into: of scratch's `operands`. `sums` has a column for each of a row of dgates.
-  ChunkGradients(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t inputs,
+  ChunkGradients(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t P, int64_t inputs,
                  const PackedLayer<E>& weights, const LayerGrads& grads, const ColumnSums<T>& sums, int32_t thread,
                  int32_t threads, Operand* memory)
       : engine_(engine),
         cell_(cell),
         H_(H),
+        P_(P),
         inputs_(inputs),
         weights_(weights),
         grads_(grads),
@@ -87,9 +89,25 @@ class ChunkGradients {
       const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
       for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, cell_.dgate_blocks * H_);
       T *const hh = static_cast<T*>(grads_.weight[kWeightHh]), *const ih = static_cast<T*>(grads_.weight[kWeightIh]);
-      part(before + k, count, H_, hh, tiles + cell_.h_first, cell_.h_gate, open);
+      part(before + k, count, P_, hh, tiles + cell_.h_first, cell_.h_gate, open);
       if (gated) part(gated + k, count, H_, hh, tiles + cell_.h_first + open, cell_.h_gate + open, cell_.gated_gates);
       part(input + k, count, inputs_, ih, tiles + cell_.x_first, cell_.x_gate, cell_.gates);
+    }
+  }
+
+  // dW_hr += dh^T u, of pair k the rows dh[k] and u[k]: shared out by units of h.
+  void projection(const T* const* dh, const T* const* u, int64_t pairs) const {
+    T* const weight = static_cast<T*>(grads_.weight[cell_.projection]);
+    const int64_t first = share(P_, threads_, thread_), last = share(P_, threads_, thread_ + 1);
+    if (!weight || first == last) return;
+    const OuterA tile = engine_.outer(first, last, memory_ + outer_panel<E>(engine_));
+    constexpr int64_t outer_block = EngineOf<E>::outer_block;
+    for (int64_t k = 0; k < pairs; k += outer_block) {
+      const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
+      tile.pack(dh + k, count, P_);
+      for_outer_panels<E>(engine_, u + k, count, H_, memory_, [&](int64_t n, int wide, int64_t left) {
+        tile.multiply(count, memory_, wide, left, weight + first * H_ + n, H_, false);
+      });
     }
   }
 
@@ -119,7 +137,7 @@ class ChunkGradients {
   bool sums_wanted() const {
     bool wanted = false;
     for (int32_t w = 0; w < cell_.weights.count; ++w)
-      wanted = wanted || (w != kWeightIh && w != kWeightHh && grads_.weight[w]);
+      wanted = wanted || (w != kWeightIh && w != kWeightHh && w != cell_.projection && grads_.weight[w]);
     return wanted;
   }
 
@@ -136,7 +154,7 @@ class ChunkGradients {
 
   const EngineOf<E> engine_;
   const CellFacts& cell_;
-  const int64_t H_, inputs_;
+  const int64_t H_, P_, inputs_;
   const PackedLayer<E>& weights_;
   const LayerGrads& grads_;
   const ColumnSums<T> sums_;

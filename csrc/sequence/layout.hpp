@@ -70,7 +70,9 @@ template <class E>
 struct StackSize {
   explicit StackSize(const SequenceDesc& desc) : desc(desc), cell(facts(desc.cell)) {}
 
-  int64_t inputs(int l) const { return l == 0 ? desc.I : desc.directions * desc.H; }
+  int64_t state() const { return state_units(desc); }
+  int64_t width() const { return desc.directions * state(); }  // of a layer's output
+  int64_t inputs(int l) const { return l == 0 ? desc.I : width(); }
   int64_t widest_input() const { return desc.layers > 1 && inputs(1) > desc.I ? inputs(1) : desc.I; }
   Panels gates() const { return gate_panels<E>(cell.gates, desc.H); }
   int32_t open_gates() const { return cell.gates - cell.gated_gates; }  // those that read h itself
@@ -95,15 +97,18 @@ struct PackedLayer {
   using Storage = typename E::Storage;
 
   Operand* w;        // forward, gate-interleaved panels over inputs
-  Operand* r;        // forward, gate-interleaved panels over H: of the gates that read h itself
+  Operand* r;        // forward, gate-interleaved panels over P: of the gates that read h itself
   Operand* r_gated;  // forward, panels over H: of the gated gate
   Storage* bias_x;   // as the panels' columns, zeros without bias
   Storage* bias_h;
   Storage* units;   // (unit_values, H)
   Operand* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
-  Operand* r_back;  // plain panels: columns are units, k runs over the h part of a dgates row, gated gates apart
+  Operand* r_back;  // plain panels: columns are units of h, k runs over the h part of a dgates row, gated gates apart
   Operand* r_gated_back;
-  Storage* dropped;  // (G * H, H): R after weight dropout
+  Storage* dropped;  // (G * H, P): R after weight dropout
+  // Of a cell that projects h:
+  Operand* project;       // plain panels: columns are units of h, k runs over H
+  Operand* project_back;  // plain panels: columns are units, k runs over P
 };
 
 template <class E>
@@ -116,27 +121,30 @@ PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int in
   Arena arena(const_cast<void*>(packed));
   PackedLayer<E> layer{};
   for (int i = 0; i <= index; ++i) {
-    const int64_t inputs = size.inputs(i / desc.directions), K_back = size.cell.gates * desc.H;
+    const int64_t inputs = size.inputs(i / desc.directions), K_back = size.cell.gates * desc.H, P = size.state();
     const Panels gates = size.gates();
+    const bool projects = size.cell.projection >= 0;
     layer.w = arena.take<Operand>(elements(gates, inputs));
-    layer.r = arena.take<Operand>(elements(size.open(), desc.H));
+    layer.r = arena.take<Operand>(elements(size.open(), P));
     layer.r_gated = arena.take<Operand>(elements(size.gated(), desc.H));
     layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.units = arena.take<Storage>(size.cell.unit_values * desc.H);
     layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
-    layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), size.open_gates() * desc.H));
+    layer.r_back = arena.take<Operand>(elements(plain_panels<E>(P), size.open_gates() * desc.H));
     layer.r_gated_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), size.cell.gated_gates * desc.H));
-    layer.dropped = arena.take<Storage>(desc.weight_dropout > 0 ? K_back * desc.H : 0);
+    layer.dropped = arena.take<Storage>(desc.weight_dropout > 0 ? K_back * P : 0);
+    layer.project = arena.take<Operand>(projects ? elements(plain_panels<E>(P), desc.H) : 0);
+    layer.project_back = arena.take<Operand>(projects ? elements(plain_panels<E>(desc.H), P) : 0);
   }
   if (bytes) *bytes = arena.used();
   return layer;
 }
 
-// What one layer and direction keep. h has the stride of the whole layer, D * H; gates and c are the direction's own.
+// What one layer and direction keep. h has the stride of the whole layer, D * P; gates and c are the direction's own.
 template <class T>
 struct TapeLayer {
-  T* h;      // (T, B, D * H) of the layer, offset to this direction
+  T* h;      // (T, B, D * P) of the layer, offset to this direction
   T* c;      // (T, B, H), only with a separate carry
   T* gates;  // (T, B, tape_blocks * H)
 };
@@ -145,13 +153,13 @@ template <class T>
 TapeLayer<T> tape_layer(const SequenceDesc& desc, const void* tape, int index, size_t* bytes = nullptr) {
   const CellFacts& cell = facts(desc.cell);
   Arena arena(const_cast<void*>(tape));
-  const int64_t cells = rows_of(desc) * desc.H;
+  const int64_t cells = rows_of(desc) * desc.H, P = state_units(desc);
   T* h = nullptr;
   TapeLayer<T> layer{};
   for (int i = 0; i <= index; ++i) {
     const int d = i % desc.directions;
-    if (d == 0) h = arena.take<T>(cells * desc.directions);
-    layer.h = h ? h + d * desc.H : nullptr;
+    if (d == 0) h = arena.take<T>(rows_of(desc) * desc.directions * P);
+    layer.h = h ? h + d * P : nullptr;
     layer.c = arena.take<T>(cell.has_cell_state ? cells : 0);
     layer.gates = arena.take<T>(cells * cell.tape_blocks);
   }
@@ -187,8 +195,9 @@ struct BackwardRow {
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;
-  T* between;  // as forward's
-  T* gated;    // where a gated h goes, for the weight gradients of its chunk
+  T* between;      // as forward's
+  T* gated;        // where a gated h goes, for the weight gradients of its chunk
+  T *dh, *output;  // of a cell that projects h: the gradient of h (P), what was projected (H)
   const MaskRow<T>* masks;
   T* flow;  // null, or where the whole gradient of h goes and, behind it, that of c
 };
@@ -208,22 +217,23 @@ struct Scratch {
   using T = typename E::Storage;
 
   RowOrder order;
-  Barrier* barrier;    // see sequence/barriers.hpp
-  T* zeros;            // a row of zeros, long enough for any row read as an operand
-  T* hidden[2];        // (T, B, D * H): forward without tape: outputs of inner layers; backward: their gradients
-  T* dropped;          // (T, B, D * H): a layer's input after dropout
-  T* carry;            // per direction group (B, H): forward without tape: c; backward: gradient of the carry
-  T* between;          // per direction group (B, between_blocks * H): see ForwardRow
-  T* dgates[2];        // per direction group (chunk rows, dgate_blocks * H)
-  T* gated[2];         // per direction group (chunk rows, H): of a cell with gated gates, the gated h
-  T* sums;             // per direction group (2, dgate_blocks * H): of columns of dgates
-  T* dx_reverse;       // (T, B, inputs): dX of the second direction where both run at once
-  const T** pointers;  // per thread: `tables` row pointer tables of `pointer_rows`
+  Barrier* barrier;      // see sequence/barriers.hpp
+  T* zeros;              // a row of zeros, long enough for any row read as an operand
+  T* hidden[2];          // (T, B, D * P): forward without tape: outputs of inner layers; backward: their gradients
+  T* dropped;            // (T, B, D * P): a layer's input after dropout
+  T* carry;              // per direction group (B, H): forward without tape: c; backward: gradient of the carry
+  T* between;            // per direction group (B, between_blocks * H): see ForwardRow
+  T* dgates[2];          // per direction group (chunk rows, dgate_blocks * H)
+  T* gated[2];           // per direction group (chunk rows, H): of a cell with gated gates, the gated h
+  T *dh[2], *output[2];  // likewise (chunk rows, P) and (chunk rows, H), see BackwardRow
+  T* sums;               // per direction group (2, dgate_blocks * H): of columns of dgates
+  T* dx_reverse;         // (T, B, inputs): dX of the second direction where both run at once
+  const T** pointers;    // per thread: `tables` row pointer tables of `pointer_rows`
   ForwardRow<T>* forward_rows;  // per thread: `group_rows`
   BackwardRow<T>* backward_rows;
   T* pre;                  // per thread: `pre_elements`, X W + b_ih of a chunk of steps
   OperandOf<E>* operands;  // per thread: `operand_elements`, what the engine packs of rows and dgates
-  T* dropped_gradient;     // per direction group (G * H, H): backward: of R after weight dropout
+  T* dropped_gradient;     // per direction group (G * H, P): backward: of R after weight dropout
   MaskScratch<T> masks;
   FlowScratch<T> flow;
   int64_t zeros_count, pointer_rows, group_rows, pre_elements, operand_elements;
@@ -236,7 +246,7 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   const StackSize<E> size(desc);
   const CellFacts& cell = size.cell;
   const int threads = threads_of(plan), group_threads = plan.row_groups * plan.unit_groups;
-  const int64_t cells = rows_of(desc) * desc.H * desc.directions, chunk_rows = plan.chunk_steps * desc.B;
+  const int64_t cells = rows_of(desc) * size.width(), chunk_rows = plan.chunk_steps * desc.B;
   const int64_t widest = size.widest_input();
   const int64_t group_rows = (desc.B + plan.row_groups - 1) / plan.row_groups;
   const int64_t together = panels_together<E>(cell), blocks = (size.gates().count + together - 1) / together;
@@ -260,6 +270,9 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
     for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * cell.dgate_blocks * desc.H);
   if (backward && cell.gated_gates > 0)
     for (T*& chunk : s.gated) chunk = arena.take<T>(plan.direction_groups * chunk_rows * desc.H);
+  const int64_t projected_rows = backward && cell.projection >= 0 ? plan.direction_groups * chunk_rows : 0;
+  for (T*& chunk : s.dh) chunk = arena.take<T>(projected_rows * desc.P);
+  for (T*& chunk : s.output) chunk = arena.take<T>(projected_rows * desc.H);
   s.sums = arena.take<T>(backward ? 2 * plan.direction_groups * cell.dgate_blocks * desc.H : 0);
   s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? rows_of(desc) * widest : 0);
   s.group_rows = group_rows;
@@ -280,7 +293,7 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.operand_elements = apart(larger(rows, columns));
   s.operands = arena.take<OperandOf<E>>(threads * s.operand_elements);
   const bool drops_weights = backward && desc.weight_dropout > 0;
-  s.dropped_gradient = arena.take<T>(drops_weights ? plan.direction_groups * cell.gates * desc.H * desc.H : 0);
+  s.dropped_gradient = arena.take<T>(drops_weights ? plan.direction_groups * cell.gates * desc.H * size.state() : 0);
   s.masks = mask_scratch<T>(desc, plan, backward, group_rows, arena);
   if (backward && desc.flow) s.flow = flow_scratch<T>(desc, plan.direction_groups, arena);
   if (bytes) *bytes = arena.used();

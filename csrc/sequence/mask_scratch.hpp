@@ -24,18 +24,18 @@ struct MaskRow {
 
 template <class T>
 struct MaskScratch {
-  T* recurrent;      // per direction group (B, H): factors of h
-  T* masked[2];      // per direction group, h times factors: forward (B, H), steps in turn; backward (chunk rows, H),
+  T* recurrent;      // per direction group (B, P): factors of h
+  T* masked[2];      // per direction group, h times factors: forward (B, P), steps in turn; backward (chunk rows, P),
                      // chunks
   T* keep;           // per thread (`group_rows`, 2, H): of h, of c
-  T* past;           // backward, per direction group (B, H): of the gradient of h, what zoneout leads past the cell
+  T* past;           // backward, per direction group (B, P): of the gradient of h, what zoneout leads past the cell
   MaskRow<T>* rows;  // per thread: `group_rows`
 };
 
 template <class T>
 MaskScratch<T> mask_scratch(const SequenceDesc& desc, const Plan& plan, bool backward, int64_t group_rows,
                             Arena& arena) {
-  const int64_t states = plan.direction_groups * desc.B * desc.H;
+  const int64_t states = plan.direction_groups * desc.B * state_units(desc);
   const int64_t chunk = backward ? states * plan.chunk_steps : states;
   const bool zones = desc.zoneout_h > 0 || desc.zoneout_c > 0;
   MaskScratch<T> s{};

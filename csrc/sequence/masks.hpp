@@ -33,6 +33,11 @@ inline uint64_t input_element(const SequenceDesc& desc, int64_t t, int64_t b, in
                                    : static_cast<uint64_t>(((desc.first_step + t) * desc.B + b) * width);
 }
 
+// Units that a thread of the grid has.
+struct UnitRange {
+  int64_t first, last;
+};
+
 // What one thread does with masks: it makes and reads those of its rows and units alone.
 template <class E>
 class UnitMasks {
@@ -41,9 +46,9 @@ class UnitMasks {
   using V = typename L::V;
 
  public:
-  // `keep` and `rows` are the thread's own.
+  // `keep` and `rows` are the thread's own, `h` and `c` its units of h and of c.
   UnitMasks(const SequenceDesc& desc, const MaskScratch<T>& scratch, const RowOrder& order, const RowGroup& group,
-            int32_t direction, T* keep, MaskRow<T>* rows, int64_t first_unit, int64_t last_unit)
+            int32_t direction, T* keep, MaskRow<T>* rows, const UnitRange& h, const UnitRange& c)
       : desc_(desc),
         scratch_(scratch),
         order_(order),
@@ -51,8 +56,8 @@ class UnitMasks {
         states_(direction * desc.B),
         keep_(keep),
         rows_(rows),
-        first_(first_unit),
-        count_(last_unit - first_unit),
+        h_(h),
+        c_(c),
         any_(masks_units(desc)) {
     if (!any_ || !zoneout_is_mean(desc)) return;
     for (int64_t unit = 0; unit < desc.H; ++unit) {
@@ -69,7 +74,7 @@ class UnitMasks {
     if (!drops_states(desc_)) return;
     const Dropout mask = of(MaskUse::recurrent, desc_.recurrent_dropout);
     const T scale = static_cast<T>(mask.scale);
-    for (int64_t i = 0; i < group_.count(desc_.B); ++i) draw(mask, group_.row(i), scale, factors(group_.row(i)));
+    for (int64_t i = 0; i < group_.count(desc_.B); ++i) draw(mask, group_.row(i), scale, h_, factors(group_.row(i)));
   }
 
   // Row i of my rows, which is r of the order, at time t.
@@ -101,18 +106,21 @@ class UnitMasks {
     if (!drops_states(desc_) || !h0.data) return;
     for (int64_t i = 0; i < group_.count(desc_.B); ++i) {
       const int64_t r = group_.row(i);
-      const T *const from = at<T>(h0, index_, order_.batch[r]) + first_, *const factor = factors(r) + first_;
-      T* const to = masked(1, r) + first_;
-      for (int64_t k = 0; k < count_; ++k) to[k] = from[k] * factor[k];
+      const T *const from = at<T>(h0, index_, order_.batch[r]), *const factor = factors(r);
+      T* const to = masked(1, r);
+      for (int64_t k = h_.first; k < h_.last; ++k) to[k] = from[k] * factor[k];
     }
   }
 
-  // h and carry as the cell made them become the states of the step.
-  static __attribute__((noinline)) void forward(const MaskRow<T>& row, int64_t unit, int count, V& h, V& carry,
-                                                const V& carry_prev) {
+  // h as it was made becomes the state of the step.
+  static __attribute__((noinline)) void forward_h(const MaskRow<T>& row, int64_t unit, int count, V& h) {
     if (row.keep_h) h = zoned(load(row.keep_h, unit, count), h, load(row.h_prev, unit, count));
-    if (row.keep_c) carry = zoned(load(row.keep_c, unit, count), carry, carry_prev);
     if (row.masked) store(row.masked, unit, count, h * load(row.recurrent, unit, count));
+  }
+  // Likewise the carry.
+  static __attribute__((noinline)) void forward_carry(const MaskRow<T>& row, int64_t unit, int count, V& carry,
+                                                      const V& carry_prev) {
+    if (row.keep_c) carry = zoned(load(row.keep_c, unit, count), carry, carry_prev);
   }
 
   // dh as a product left it becomes the gradient of the state behind this step, as far as it comes from the next.
@@ -123,26 +131,22 @@ class UnitMasks {
     return dh;
   }
 
-  // The gradients of the states of a step become those of what the cell made; returns what of dcarry goes past it. A
-  // carry that is no state of its own is h, and its gradient a part of h's.
-  template <bool SeparateCarry>
-  static __attribute__((noinline)) V backward(const MaskRow<T>& row, int64_t unit, int count, V& dh, V& dcarry) {
+  // The gradient of a step's h becomes that of h as it was made.
+  static __attribute__((noinline)) void backward_h(const MaskRow<T>& row, int64_t unit, int count, V& dh) {
     if (row.masked) store(row.masked, unit, count, load(row.h_prev, unit, count) * load(row.recurrent, unit, count));
-    V past = L::zero();
-    if (row.keep_h) {
-      const V keep = load(row.keep_h, unit, count), skip = L::set(1) - keep;
-      store(row.past, unit, count, skip * dh);
-      dh = keep * dh;
-      if (!SeparateCarry) {
-        past = skip * dcarry;
-        dcarry = keep * dcarry;
-      }
-    }
-    if (row.keep_c) {
-      const V keep = load(row.keep_c, unit, count);
-      past = (L::set(1) - keep) * dcarry;
-      dcarry = keep * dcarry;
-    }
+    if (!row.keep_h) return;
+    const V keep = load(row.keep_h, unit, count);
+    store(row.past, unit, count, (L::set(1) - keep) * dh);
+    dh = keep * dh;
+  }
+  // Likewise that of the carry; returns what of it goes past the cell. A carry that is no state of its own is h, and
+  // its gradient a part of h's.
+  template <bool SeparateCarry>
+  static __attribute__((noinline)) V backward_carry(const MaskRow<T>& row, int64_t unit, int count, V& dcarry) {
+    const T* const keeps = SeparateCarry ? row.keep_c : row.keep_h;
+    if (!keeps) return L::zero();
+    const V keep = load(keeps, unit, count), past = (L::set(1) - keep) * dcarry;
+    dcarry = keep * dcarry;
     return past;
   }
 
@@ -160,13 +164,13 @@ class UnitMasks {
   Dropout of(MaskUse use, double p) const {
     return Dropout(p, desc_.dropout_key, desc_.dropout_key_at, mask_stream(use, index_)).read();
   }
-  T* state(T* states, int64_t r) const { return states + (states_ + r) * desc_.H; }
+  T* state(T* states, int64_t r) const { return states + (states_ + r) * state_units(desc_); }
   T* factors(int64_t r) const { return state(scratch_.recurrent, r); }
 
-  // My units of row r: `kept` where the mask keeps them, else 0.
-  void draw(const Dropout& mask, int64_t r, T kept, T* row) const {
-    for_elements(mask, count_, mask_row(desc_, order_.batch[r]) + static_cast<uint64_t>(first_),
-                 [&](int64_t k, bool keeps) { row[first_ + k] = keeps ? kept : T(0); });
+  // Those units of row r: `kept` where the mask keeps them, else 0.
+  void draw(const Dropout& mask, int64_t r, T kept, const UnitRange& units, T* row) const {
+    for_elements(mask, units.last - units.first, mask_row(desc_, order_.batch[r]) + static_cast<uint64_t>(units.first),
+                 [&](int64_t k, bool keeps) { row[units.first + k] = keeps ? kept : T(0); });
   }
 
   const T* keep(MaskUse use, double p, int64_t i, int64_t r, int64_t t) const {
@@ -176,7 +180,7 @@ class UnitMasks {
     T* const row = keep_ + (2 * i + which) * desc_.H;
     Dropout mask = of(use, p);
     mask.step = static_cast<uint32_t>(desc_.first_step + t);
-    draw(mask, r, T(1), row);
+    draw(mask, r, T(1), which ? c_ : h_, row);
     return row;
   }
 
@@ -187,12 +191,12 @@ class UnitMasks {
   const int64_t states_;  // rows of direction groups before mine
   T* const keep_;
   MaskRow<T>* const rows_;
-  const int64_t first_, count_;  // units
+  const UnitRange h_, c_;
   const bool any_;
   int64_t index_ = 0;  // layer * D + direction
 };
 
-// Weight dropout (Merity et al. 2018): the mask of R (rows, H), element (row, k) being row * H + k.
+// Weight dropout (Merity et al. 2018): the mask of R (rows, P), element (row, k) being row * P + k.
 inline Dropout weight_mask(const SequenceDesc& desc, int64_t index) {
   return Dropout(desc.weight_dropout, desc.weight_key, nullptr, mask_stream(MaskUse::weight, index));
 }
@@ -202,8 +206,9 @@ template <class T>
 void drop_weight(const SequenceDesc& desc, int64_t index, const T* weight, int64_t ld, T* dropped, int64_t first,
                  int64_t last) {
   const Dropout mask = weight_mask(desc, index);
+  const int64_t P = state_units(desc);
   for (int64_t row = first; row < last; ++row)
-    dropout_elements(mask, weight + row * ld, dropped + row * desc.H, desc.H, static_cast<uint64_t>(row * desc.H));
+    dropout_elements(mask, weight + row * ld, dropped + row * P, P, static_cast<uint64_t>(row * P));
 }
 
 // grad += the gradient of R from that of what was left of it, those rows.
@@ -212,8 +217,8 @@ void add_dropped_gradient(const SequenceDesc& desc, int64_t index, const T* drop
                           int64_t last) {
   const Dropout mask = weight_mask(desc, index);
   const T scale = static_cast<T>(mask.scale);
-  const int64_t begin = first * desc.H;
-  for_elements(mask, (last - first) * desc.H, static_cast<uint64_t>(begin), [&](int64_t k, bool kept) {
+  const int64_t P = state_units(desc), begin = first * P;
+  for_elements(mask, (last - first) * P, static_cast<uint64_t>(begin), [&](int64_t k, bool kept) {
     if (kept) grad[begin + k] = grad[begin + k] + dropped[begin + k] * scale;
   });
 }

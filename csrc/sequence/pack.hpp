@@ -86,7 +86,7 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
   const StackSize<E> size(desc);
   const CellFacts& cell = size.cell;
   const EngineOf<E> engine = engine_of<E>(desc.precision);
-  const int64_t elements = int64_t(cell.gates) * desc.H * (desc.H + desc.I) * size.stacks();
+  const int64_t elements = int64_t(cell.gates) * desc.H * (size.state() + desc.I) * size.stacks();
   const int32_t offered = desc.threads < team->size ? desc.threads : team->size;
   const int32_t threads = elements < 65536 ? 1 : offered;
   if (desc.weight_dropout > 0)
@@ -103,18 +103,18 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
     for (int i = 0; i < size.stacks(); ++i) {
       const PackedLayer<E> to = packed_layer<E>(desc, packed, i);
       const LayerWeights& from = weights[i];
-      const int64_t H = desc.H, inputs = size.inputs(i / desc.directions);
-      const Panels gates = size.gates(), columns = plain_panels<E>(inputs), units = plain_panels<E>(H);
+      const int64_t H = desc.H, P = size.state(), inputs = size.inputs(i / desc.directions);
+      const Panels gates = size.gates(), columns = plain_panels<E>(inputs), states = plain_panels<E>(P);
       const auto first = [&](const Panels& panels) { return share(panels.count, threads, thread); };
       const auto last = [&](const Panels& panels) { return share(panels.count, threads, thread + 1); };
       const auto data = [&](int32_t which) { return static_cast<const T*>(from.weight[which].data); };
       const bool drops = desc.weight_dropout > 0;
       const T* const hh = drops ? to.dropped : data(kWeightHh);
-      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = drops ? H : from.weight[kWeightHh].row_stride;
+      const int64_t ld_ih = from.weight[kWeightIh].row_stride, ld_hh = drops ? P : from.weight[kWeightHh].row_stride;
       pack_gates<E>(engine, to.w, data(kWeightIh), ld_ih, cell.gates, H, inputs, gates, first(gates), last(gates));
       const int32_t open = size.open_gates(), gated = cell.gated_gates;
       const Panels open_gates = size.open(), gated_gates = size.gated();
-      pack_gates<E>(engine, to.r, hh, ld_hh, open, H, H, open_gates, first(open_gates), last(open_gates));
+      pack_gates<E>(engine, to.r, hh, ld_hh, open, H, P, open_gates, first(open_gates), last(open_gates));
       if (gated > 0)
         pack_gates<E>(engine, to.r_gated, hh + open * H * ld_hh, ld_hh, gated, H, H, gated_gates, first(gated_gates),
                       last(gated_gates));
@@ -122,13 +122,23 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
       pack_bias(to.bias_h, data(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
       T* own = to.units;
       for (int32_t w = kGateWeights; w < cell.weights.count && thread == 0; ++w)
-        for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
+        if (cell.weights.spec[w].role == WeightRole::per_unit)
+          for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
       pack_back<E>(engine, to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns,
                    first(columns), last(columns));
-      pack_back<E>(engine, to.r_back, hh, ld_hh, open, cell.h_gate, H, H, units, first(units), last(units));
+      pack_back<E>(engine, to.r_back, hh, ld_hh, open, cell.h_gate, H, P, states, first(states), last(states));
       if (gated > 0)
-        pack_back<E>(engine, to.r_gated_back, hh, ld_hh, gated, cell.h_gate + open, H, H, units, first(units),
-                     last(units));
+        pack_back<E>(engine, to.r_gated_back, hh, ld_hh, gated, cell.h_gate + open, H, H, states, first(states),
+                     last(states));
+      if (cell.projection >= 0) {
+        const WeightView& hr = from.weight[cell.projection];
+        const Panels units = plain_panels<E>(H);
+        const int32_t one_block[] = {0};
+        pack_gates<E>(engine, to.project, data(cell.projection), hr.row_stride, 1, P, H, states, first(states),
+                      last(states));
+        pack_back<E>(engine, to.project_back, data(cell.projection), hr.row_stride, 1, one_block, P, H, units,
+                     first(units), last(units));
+      }
     }
   });
 }

@@ -30,7 +30,7 @@ inline int32_t threads_of(const Plan& plan) { return plan.direction_groups * pla
 
 template <class E>
 Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
-  const int64_t recurrent = gates * desc.H * desc.H;
+  const int64_t recurrent = gates * desc.H * state_units(desc);
   Plan plan{"grid", 1, 1, 1, desc.B > 0 ? EngineOf<E>::chunk_rows(recurrent) / desc.B : 1};
   if (plan.chunk_steps < 1) plan.chunk_steps = 1;
   if (plan.chunk_steps > desc.T) plan.chunk_steps = desc.T > 0 ? desc.T : 1;
@@ -39,7 +39,7 @@ Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
                       desc.row_groups, desc.unit_groups, plan.chunk_steps};
     return threads_of(wanted) <= desc.threads ? wanted : plan;
   }
-  const double step = 2.0 * desc.B * gates * desc.H * desc.H;
+  const double step = 2.0 * desc.B * static_cast<double>(recurrent + desc.P * desc.H);
   const double total = step * desc.T * desc.layers * desc.directions;
   if (desc.threads <= 1 || total / desc.threads < kFlopsPerFork) return plan;
   // Directions share nothing but a layer's input, so they go first.

@@ -22,27 +22,26 @@ inline int64_t piece_steps(const SequenceDesc& desc, const Plan& plan) {
   return k < desc.T ? k : desc.T;
 }
 
-// The states in front of each piece but the first: (pieces - 1, states, L, B, H), which is the tape.
+// The states in front of each piece but the first, h (L, B, P) and c (L, B, H) each, which is the tape.
 template <class T>
 class Between {
  public:
   Between(const SequenceDesc& desc, const void* tape)
       : B_(desc.B),
         H_(desc.H),
-        elements_(desc.layers * desc.B * desc.H),
-        states_(states_of(desc)),
+        P_(state_units(desc)),
+        rows_(desc.layers * desc.B),
+        each_(rows_ * (P_ + (states_of(desc) > 1 ? H_ : 0))),
+        cells_(states_of(desc) > 1),
         tape_(static_cast<T*>(const_cast<void*>(tape))) {}
 
-  size_t bytes(int64_t pieces) const { return static_cast<size_t>((pieces - 1) * states_ * elements_) * sizeof(T); }
-  Array3 h(int64_t piece) const { return state(piece, 0); }
-  Array3 c(int64_t piece) const { return states_ > 1 ? state(piece, 1) : Array3{}; }
+  size_t bytes(int64_t pieces) const { return static_cast<size_t>((pieces - 1) * each_) * sizeof(T); }
+  Array3 h(int64_t piece) const { return dense(tape_ + (piece - 1) * each_, B_, P_); }
+  Array3 c(int64_t piece) const { return cells_ ? dense(tape_ + (piece - 1) * each_ + rows_ * P_, B_, H_) : Array3{}; }
 
  private:
-  Array3 state(int64_t piece, int64_t which) const {
-    return dense(tape_ + ((piece - 1) * states_ + which) * elements_, B_, H_);
-  }
-
-  const int64_t B_, H_, elements_, states_;
+  const int64_t B_, H_, P_, rows_, each_;  // each_: elements in front of a piece
+  const bool cells_;
   T* const tape_;
 };
 
@@ -81,10 +80,10 @@ class Pieces {
     tape_ = arena.take<char>(static_cast<int64_t>(tape));
     scratch_ = arena.take<char>(static_cast<int64_t>(larger(room(piece(0)), room(piece(count_ - 1)))));
     if (backward) {
-      const int64_t states = desc.layers * desc.B * desc.H;
-      y_ = arena.take<T>(steps_ * desc.B * desc.H);
+      const int64_t states = desc.layers * desc.B * desc.H, P = state_units(desc);
+      y_ = arena.take<T>(steps_ * desc.B * P);
       final_ = arena.take<T>(states);
-      for (T*& dh : dh_) dh = arena.take<T>(states);
+      for (T*& dh : dh_) dh = arena.take<T>(desc.layers * desc.B * P);
       for (T*& direct : direct_) direct = arena.take<T>(cell_.carry_gradient ? states : 0);
       grads_ = arena.take<LayerGrads>(desc.layers);
       dropped_ = arena.take<T>(desc.weight_dropout > 0 ? desc.layers * recurrent() : 0);
@@ -126,7 +125,7 @@ class Pieces {
       a.dhn = dhn;
       a.dcn = dcn;
       if (i > 0) {
-        a.dh0 = dhn = dense(dh_[i % 2], desc_.B, desc_.H);
+        a.dh0 = dhn = dense(dh_[i % 2], desc_.B, state_units(desc_));
         if (cell_.carry_gradient) a.dc0 = dcn = dense(direct_[i % 2], desc_.B, desc_.H);
       }
       a.dweights = grads_;
@@ -141,7 +140,7 @@ class Pieces {
   }
 
  private:
-  int64_t recurrent() const { return cell_.gates * desc_.H * desc_.H; }
+  int64_t recurrent() const { return cell_.gates * desc_.H * state_units(desc_); }
   int64_t columns() const { return cell_.dgate_blocks * desc_.H; }
 
   SequenceDesc piece(int64_t i) const {
@@ -190,8 +189,9 @@ class Pieces {
     a.resets_stride0 = args.resets_stride0;
     a.resets_stride1 = args.resets_stride1;
     cut(a, between, i);
-    a.y = dense(y_, desc_.B, desc_.H);
-    a.hn = a.cn = dense(final_, desc_.B, desc_.H);
+    a.y = dense(y_, desc_.B, state_units(desc_));
+    a.hn = dense(final_, desc_.B, state_units(desc_));
+    a.cn = dense(final_, desc_.B, desc_.H);
     return a;
   }
 
@@ -232,10 +232,10 @@ class Pieces {
   int64_t* lengths_;       // (B,) of a piece
   char *tape_, *scratch_;  // of a piece
   // Of backward alone:
-  T *y_ = nullptr, *final_ = nullptr;  // (k, B, H) and (L, B, H) that forward writes for no reader
-  T *dh_[2] = {}, *direct_[2] = {};    // (L, B, H), pieces in turn: to h by the gates; to c, or to h past them
+  T *y_ = nullptr, *final_ = nullptr;  // (k, B, P) and (L, B, H) that forward writes for no reader
+  T *dh_[2] = {}, *direct_[2] = {};    // (L, B, P or H), pieces in turn: to h by the gates; to c, or to h past them
   LayerGrads* grads_ = nullptr;        // (L,)
-  T* dropped_ = nullptr;               // (L, G * H, H)
+  T* dropped_ = nullptr;               // (L, G * H, P)
   T* sums_ = nullptr;                  // (L, 2, dgate_blocks * H)
   size_t bytes_;
 };

@@ -60,6 +60,8 @@ Status with_sequence(const SequenceDesc& desc, Run&& run) {
                                          ? "algo must be 'auto' on a CPU: all others are plans of CUDA devices"
                                          : "a plan with a name is a GPU's: on a CPU a plan is a grid like 2x1");
   if (!is_cell(desc.cell)) return fail(Status::invalid_argument, "unknown cell");
+  if ((facts(desc.cell).projection >= 0) != (desc.P > 0))
+    return fail(Status::invalid_argument, "P must be the units of h where the cell projects it, else 0");
   if (desc.recompute != 0 && (desc.directions > 1 || desc.is_packed))
     return fail(Status::unsupported, "recompute must be 0 with two directions, and with packed rows");
   return with_element(desc.dtype, desc.precision, run);

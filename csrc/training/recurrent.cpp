@@ -11,7 +11,7 @@ namespace fusedrnn::training {
 
 Shape RecurrentLayer::output(const Shape& input) const {
   Shape shape = input;
-  shape.size[2] = desc_.directions * desc_.H;
+  shape.size[2] = desc_.directions * state_units(desc_);
   return shape;
 }
 
@@ -42,8 +42,9 @@ bool RecurrentLayer::trains() const {
 }
 
 int64_t RecurrentLayer::preparation() const {
-  return traits(desc_.cell).gates * desc_.H *
-         (desc_.I + desc_.H + (desc_.layers - 1) * (desc_.directions + 1) * desc_.H) * desc_.directions;
+  const int64_t P = state_units(desc_);
+  return traits(desc_.cell).gates * desc_.H * (desc_.I + P + (desc_.layers - 1) * (desc_.directions + 1) * P) *
+         desc_.directions;
 }
 
 // The weights are packed at every step: an update has just changed them, or the caller since. So no packing
@@ -53,7 +54,7 @@ Status RecurrentLayer::prepare(Stream stream) {
 }
 
 Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence, void* workspace, Stream stream) {
-  const int64_t B = desc_.B, H = desc_.H;
+  const int64_t B = desc_.B, H = desc_.H, P = state_units(desc_);
   ForwardArgs a{};
   a.x = time_first(x.sequence);
   a.h0 = h0_;
@@ -64,7 +65,7 @@ Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence,
   a.resets_stride0 = B;
   a.resets_stride1 = 1;
   a.y = time_first(contiguous(output(x.shape), y).sequence);
-  a.hn = Array3{hn_ ? hn_ : states_.data(), B * H, H};
+  a.hn = Array3{hn_ ? hn_ : states_.data(), B * P, P};
   if (traits(desc_.cell).has_cell_state) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
   a.tape = tape_.data();
   return backend_.sequence->forward(&desc_, &a, workspace, stream);

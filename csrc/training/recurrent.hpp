@@ -10,7 +10,7 @@ namespace fusedrnn::training {
 
 class RecurrentLayer : public Layer {
  public:
-  // Of `desc` what a stack's structure says: cell, dtype, layers, directions, has_bias, I, H, dropout.
+  // Of `desc` what a stack's structure says: cell, dtype, layers, directions, has_bias, I, H, P, dropout.
   RecurrentLayer(const Backend& backend, const SequenceDesc& desc, bool batch_first, std::vector<LayerWeights> weights,
                  std::vector<LayerGrads> grads)
       : backend_(backend),
@@ -28,7 +28,7 @@ class RecurrentLayer : public Layer {
   bool batch_first() const { return batch_first_; }
   int64_t stacks() const { return int64_t{desc_.layers} * desc_.directions; }
 
-  // (L * D, B, H) of this call; absent: zeros, or a final state that is not wanted. Cell states of an LSTM only.
+  // (L * D, B, units) of this call; absent: zeros, or a final state that is not wanted. Cell states of an LSTM only.
   void set_states(Array3 h0, Array3 c0, void* hn, void* cn) {
     h0_ = h0;
     c0_ = c0;

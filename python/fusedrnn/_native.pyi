@@ -166,6 +166,7 @@ class Stack:
         dtype: str = "float32",
         precision: str = "ieee",
         weight_dropout: float = 0.0,
+        proj_size: int = 0,
     ) -> None: ...
     @property
     def block_bytes(self) -> tuple[int, int, int]:
@@ -227,6 +228,7 @@ def sequence_plan(
     precision: str = "ieee",
     algo: str = "auto",
     device: str = "cpu",
+    proj_size: int = 0,
 ) -> dict[str, Any]: ...
 
 # ---- layers (csrc/bindings/ops/layers.cpp)

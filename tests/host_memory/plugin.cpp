@@ -64,7 +64,8 @@ Status pack(const SequenceDesc* desc, const LayerWeights* weights, void* packed,
   for (size_t i = 0; i < layers.size(); ++i)
     for (int32_t w = 0; w < specs.count; ++w) {
       WeightView& view = layers[i].weight[w];
-      const WeightSize size = weight_size(specs.spec[w], width_of_input(*desc, static_cast<int32_t>(i)), desc->H);
+      const WeightSize size =
+          weight_size(specs.spec[w], width_of_input(*desc, static_cast<int32_t>(i)), desc->H, desc->H);
       view.data = staging.in(view.data, size.matrix ? matrix(bytes, size.rows, size.columns, view.row_stride)
                                                     : contiguous(bytes, size.rows));
     }
@@ -122,7 +123,7 @@ Status backward(const SequenceDesc* given, const BackwardArgs* args, void*, Stre
   std::vector<LayerGrads> grads(a.dweights, a.dweights + stacks);
   for (size_t i = 0; i < grads.size(); ++i)
     for (int32_t w = 0; w < specs.count; ++w) {
-      const WeightSize size = weight_size(specs.spec[w], width_of_input(desc, static_cast<int32_t>(i)), desc.H);
+      const WeightSize size = weight_size(specs.spec[w], width_of_input(desc, static_cast<int32_t>(i)), desc.H, desc.H);
       grads[i].weight[w] = staging.update(grads[i].weight[w], contiguous(bytes, size.count()));
     }
   a.dweights = grads.data();

@@ -81,5 +81,6 @@ using namespace fusedrnn::FUSEDRNN_ISA;
 
 extern "C" {
 const EngineProbe FUSEDRNN_BLOCKED(fusedrnn_engine_probe_) = {
-    FUSEDRNN_TEXT(FUSEDRNN_ISA), fusedrnn_failure, &kSequence, &kDense, &kRoundedSequence, &kRoundedDense, outside_regions};
+    FUSEDRNN_TEXT(FUSEDRNN_ISA), fusedrnn_failure, &kSequence,     &kDense,
+    &kRoundedSequence,           &kRoundedDense,   outside_regions};
 }

@@ -1,6 +1,7 @@
 // A recurrent stack with everything on, run forward and backward through the entries of a backend's table.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -53,12 +54,13 @@ class Run {
         problem_(p),
         cell_(cell),
         stacks_(p.layers * p.directions),
+        units_(cell.projection >= 0 ? std::max<int64_t>(1, p.H / 2) : p.H),
         data_(data),
         precision_(precision) {
     x_ = normal(p.T * p.B * p.I);
-    h0_ = normal(stacks_ * p.B * p.H);
+    h0_ = normal(stacks_ * p.B * units_);
     c0_ = normal(stacks_ * p.B * p.H);
-    dy_ = normal(p.T * p.B * p.directions * p.H);
+    dy_ = normal(p.T * p.B * p.directions * units_);
     for (int64_t i = 0; i < stacks_; ++i)
       for (int32_t w = 0; w < cell.weights.count; ++w) {
         weights_.push_back(normal(size(i, w).count()));
@@ -96,6 +98,7 @@ class Run {
     desc.B = p.B;
     desc.I = p.I;
     desc.H = p.H;
+    desc.P = cell_.projection >= 0 ? units_ : 0;
     desc.dropout = data_ == Data::reals ? 0.25 : 0.5;
     static const uint64_t key = 42;  // told in either way
     desc.dropout_key = grid.threads > 1 ? 0 : key;
@@ -118,9 +121,11 @@ class Run {
         layers[static_cast<size_t>(i)].weight[w] = {weights_[index(i, w)].data(), size(i, w).columns};
     must(backend_.sequence->pack(&desc, layers.data(), packed.data(), lease.team()), "pack");
 
-    const auto state = [&](std::vector<T>& v) { return Array3{v.data(), p.B * p.H, p.H}; };
+    const auto rows = [&](std::vector<T>& v, int64_t width) { return Array3{v.data(), p.B * width, width}; };
+    const auto state = [&](std::vector<T>& v) { return rows(v, units_); };
+    const auto cells = [&](std::vector<T>& v) { return rows(v, p.H); };
     const bool carry = cell_.has_cell_state;
-    std::vector<T> y(dy_.size()), hn(h0_.size()), cn(h0_.size());
+    std::vector<T> y(dy_.size()), hn(h0_.size()), cn(c0_.size());
     ForwardArgs f{};
     f.x = {x_.data(), p.B * p.I, p.I};
     f.h0 = state(h0_);
@@ -129,13 +134,13 @@ class Run {
     f.resets = resets_.empty() ? nullptr : resets_.data();
     f.resets_stride0 = p.B;
     f.resets_stride1 = 1;
-    f.y = {y.data(), p.B * p.directions * p.H, p.directions * p.H};
+    f.y = rows(y, p.directions * units_);
     f.hn = state(hn);
-    if (carry) f.c0 = state(c0_), f.cn = state(cn);
+    if (carry) f.c0 = cells(c0_), f.cn = cells(cn);
     f.tape = tape.data();
     must(backend_.sequence->forward(&desc, &f, forward.data(), lease.team()), "forward");
 
-    std::vector<T> dx(x_.size()), dh0(h0_.size()), dc0(h0_.size());
+    std::vector<T> dx(x_.size()), dh0(h0_.size()), dc0(c0_.size());
     std::vector<std::vector<T>> grads;
     for (const auto& w : weights_) grads.emplace_back(w.size());
     std::vector<LayerGrads> dweights(layers.size());
@@ -152,12 +157,12 @@ class Run {
     b.resets_stride0 = f.resets_stride0;
     b.resets_stride1 = f.resets_stride1;
     b.tape = tape.data();
-    b.dy = {dy_.data(), p.B * p.directions * p.H, p.directions * p.H};
+    b.dy = rows(dy_, p.directions * units_);
     b.dhn = state(h0_);
-    if (carry) b.dcn = state(c0_);
+    if (carry) b.dcn = cells(c0_);
     b.dx = {dx.data(), p.B * p.I, p.I};
     b.dh0 = state(dh0);
-    if (carry) b.dc0 = state(dc0);
+    if (carry) b.dc0 = cells(dc0);
     b.dweights = dweights.data();
     must(backend_.sequence->backward(&desc, &b, backward.data(), lease.team()), "backward");
 
@@ -172,7 +177,7 @@ class Run {
   size_t index(int64_t i, int32_t w) const { return static_cast<size_t>(i * cell_.weights.count + w); }
   WeightSize size(int64_t i, int32_t w) const {
     const Problem& p = problem_;
-    return weight_size(cell_.weights.spec[w], i < p.directions ? p.I : p.directions * p.H, p.H);
+    return weight_size(cell_.weights.spec[w], i < p.directions ? p.I : p.directions * units_, p.H, units_);
   }
 
   void must(Status status, const char* call) {
@@ -189,7 +194,7 @@ class Run {
   const Backend& backend_;
   const Problem& problem_;
   const CellTraits& cell_;
-  int64_t stacks_;
+  int64_t stacks_, units_;  // of h: half of H where the cell projects it
   Data data_;
   Precision precision_;
   Random random_{7};

@@ -74,7 +74,7 @@ void run(const Backend& backend, const Case& c) {
   std::vector<LayerGrads> dlayers(layers.size());
   for (int64_t i = 0; i < S; ++i)
     for (int32_t w = 0; w < cell.weights.count; ++w) {
-      const WeightSize size = weight_size(cell.weights.spec[w], i < D ? I : D * H, H);
+      const WeightSize size = weight_size(cell.weights.spec[w], i < D ? I : D * H, H, H);
       weights.emplace_back(drawn(random, size.count(), 0.2));
       grads.emplace_back(std::vector<float>(static_cast<size_t>(size.count())));
       layers[static_cast<size_t>(i)].weight[w] = {weights.back().data(), size.columns};

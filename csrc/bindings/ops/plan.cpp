@@ -60,7 +60,7 @@ py::tuple precisions(bool (*wanted)(const PrecisionFacts&)) {
 py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::handle num_layers,
                        py::handle num_directions, py::handle T, py::handle B, py::handle I, py::handle H,
                        py::handle threads, const std::string& precision, const std::string& algo,
-                       const std::string& device) {
+                       const std::string& device, py::handle proj_size) {
   if (device != "cpu" && device != "cuda") bad_value("device", "'cpu' or 'cuda'", "'" + device + "'");
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
@@ -75,8 +75,10 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   desc.B = integer("B", B, 0, kMaxSize);
   desc.I = integer("I", I, 0, kMaxSize);
   desc.H = integer("H", H, 1, kMaxSize);
+  const Backend* const on = device == "cuda" ? &device_backend() : nullptr;
+  desc.P = projected_units(desc, integer("proj_size", proj_size, 0, kMaxSize), on);
   desc.train = 1;
-  const Backend& backend = backend_of(device == "cuda" ? &device_backend() : nullptr);
+  const Backend& backend = backend_of(on);
   Plan plan;
   check(backend, backend.sequence->plan(&desc, &plan), "plan");
   py::dict result;
@@ -130,7 +132,7 @@ void bind_plan(py::module_& m) {
   m.def("force_plan", &force_plan, py::arg("text"));
   m.def("sequence_plan", &sequence_plan, py::arg("cell"), py::arg("dtype"), py::arg("num_layers"),
         py::arg("num_directions"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"), py::arg("threads"),
-        py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("device") = "cpu");
+        py::arg("precision") = "ieee", py::arg("algo") = "auto", py::arg("device") = "cpu", py::arg("proj_size") = 0);
 }
 
 }  // namespace fusedrnn

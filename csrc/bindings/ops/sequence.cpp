@@ -14,12 +14,12 @@ namespace fusedrnn {
 
 namespace {
 
-// The cell that weights with so many rows of R and units belong to, if it can be told by them: one without weights of
-// its own, and whose gates read h itself.
+// The cell that weights with so many rows of R and units belong to, if it can be told by them: one that has those of
+// gates alone, and whose gates read h itself.
 const CellTraits& cell_of(const std::string& name, int64_t rows, int64_t H) {
   std::string known;
   for (const CellTraits& cell : kCells) {
-    if (cell.unit_values > 0 || cell.gated_gates > 0) continue;
+    if (cell.weights.count > kGateWeights || cell.gated_gates > 0) continue;
     if (H >= 1 && cell.gates * H == rows) return cell;
     known += (known.empty() ? "" : ", ") + std::to_string(cell.gates) + " (" + cell.name + ")";
   }
@@ -45,12 +45,12 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   const std::vector<StackWeight> first = stack_weights(desc);
   const Argument w = input(first[0].name, weights[0], any_float, {{"G*H"}, {"I"}}, device);
   const Argument r = input(first[1].name, weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
-  const int64_t H = r.size(1);
-  if (!cell) desc.cell = cell_of(first[1].name, r.size(0), H).kind;
+  if (!cell) desc.cell = cell_of(first[1].name, r.size(0), r.size(1)).kind;
   const CellTraits& its = traits(desc.cell);
+  const int64_t H = its.projection < 0 ? r.size(1) : r.size(0) / its.gates;
   if (H < 1 || its.gates * H != r.size(0))
     bad_value("weights", gates_text(its),
-              first[1].name + " (" + std::to_string(r.size(0)) + ", " + std::to_string(H) + ")");
+              first[1].name + " (" + std::to_string(r.size(0)) + ", " + std::to_string(r.size(1)) + ")");
   desc.dtype = w.dtype();
   desc.precision = precision_named(precision);
   require_plan(desc, algo);
@@ -59,6 +59,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   require_regularisers(desc, device);
   desc.I = w.size(1);
   desc.H = H;
+  desc.P = projected_units(desc, r.size(1), device);
   product("G * H * (I + H)", {its.gates, H, desc.I + H, desc.layers, desc.directions, 16});
   std::vector<StackWeight> all = stack_weights(desc);
   std::vector<Argument> arguments;
@@ -84,7 +85,7 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   return packed;
 }
 
-// A contiguous copy of a state (L * D, B, H), null for an absent one.
+// A contiguous copy of a state (L * D, B, units), null for an absent one.
 std::unique_ptr<Memory> copied_state(const Backend& backend, const Argument& state, const char* what) {
   if (!state.present()) return nullptr;
   const size_t row = static_cast<size_t>(state.size(2) * bytes_of(state.element()));
@@ -125,9 +126,12 @@ void set_marks(Args& args, const Tape& tape, const SequenceDesc& desc) {
   args.resets_stride1 = 1;
 }
 
-Array3 state_view(const SequenceDesc& desc, const std::unique_ptr<Memory>& state) {
-  return Array3{state ? const_cast<void*>(state->read()) : nullptr, desc.B * desc.H, desc.H};
+Array3 state_view(const std::unique_ptr<Memory>& state, int64_t B, int64_t units) {
+  return Array3{state ? const_cast<void*>(state->read()) : nullptr, B * units, units};
 }
+
+// What errors call the units of h.
+const char* units_of_h(const SequenceDesc& desc) { return desc.P > 0 ? "P" : "H"; }
 
 Array3 view(const Result& array, int64_t B, int64_t width) { return Array3{array.data, B * width, width}; }
 
@@ -166,8 +170,9 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   desc.T = x.size(batch_first ? 1 : 0);
   desc.B = x.size(batch_first ? 0 : 1);
   check_size(desc, its.gates);
-  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
-  const Argument h0 = optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, P = state_units(desc), B = desc.B;
+  const Argument h0 =
+      optional_input("h0", h0_object, element, {{"L*D", stacks}, {"B", B}, {units_of_h(desc), P}}, device);
   const bool has_cell = its.has_cell_state;
   if (!has_cell && !c0_object.is_none()) bad_value("c0", no_cell_state(its), "given");
   const Argument c0 = optional_input("c0", c0_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
@@ -190,15 +195,15 @@ py::tuple sequence_forward(const std::string& cell, std::shared_ptr<PackedWeight
   }
 
   ForwardArgs args{};
-  const Result y = fresh_sequence(device, desc, batch_first, desc.directions * H, "y", args.y);
-  const Result hn = fresh_on(device, element, {stacks, B, H}, "hn");
+  const Result y = fresh_sequence(device, desc, batch_first, desc.directions * P, "y", args.y);
+  const Result hn = fresh_on(device, element, {stacks, B, P}, "hn");
   const Result cn = has_cell ? fresh_on(device, element, {stacks, B, H}, "cn") : Result();
   args.x = x.array3(batch_first);
   if (h0.present()) args.h0 = h0.array3();
   if (c0.present()) args.c0 = c0.array3();
   args.packed = packed->memory->read();
   set_marks(args, *tape, desc);
-  args.hn = view(hn, B, H);
+  args.hn = view(hn, B, P);
   if (has_cell) args.cn = view(cn, B, H);
   {
     GilRelease release;
@@ -230,12 +235,13 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   if (device != nullptr) require_device("tape", *device, packed.index);
   if (device != nullptr && desc.flow) bad_value("flow", "False on a CUDA device (it is not on CUDA yet)", "True");
   const Element element = element_of(desc.dtype);
-  const int64_t stacks = desc.layers * desc.directions, H = desc.H, B = desc.B;
+  const int64_t stacks = desc.layers * desc.directions, H = desc.H, P = state_units(desc), B = desc.B;
   const CellTraits& its = traits(desc.cell);
   const bool has_cell = its.has_cell_state;
-  const Argument dy =
-      sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * H, "D*H", element, device);
-  const Argument dhn = optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
+  const Argument dy = sequence_input("dy", dy_object, desc, tape.batch_first, desc.directions * P,
+                                     desc.P > 0 ? "D*P" : "D*H", element, device);
+  const Argument dhn =
+      optional_input("dhn", dhn_object, element, {{"L*D", stacks}, {"B", B}, {units_of_h(desc), P}}, device);
   if (!has_cell && !dcn_object.is_none()) bad_value("dcn", no_cell_state(its), "given");
   const Argument dcn = optional_input("dcn", dcn_object, element, {{"L*D", stacks}, {"B", B}, {"H", H}}, device);
   require_count("dweights", packed.weights, dweights.size());
@@ -253,8 +259,8 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   BackwardArgs args{};
   if (const std::shared_ptr<Block> x = tape.x.block()) x->use(Access::read);
   args.x = tape.x.array3(tape.batch_first);
-  args.h0 = state_view(desc, tape.h0);
-  args.c0 = state_view(desc, tape.c0);
+  args.h0 = state_view(tape.h0, B, P);
+  args.c0 = state_view(tape.c0, B, H);
   args.packed = packed.memory->read();
   set_marks(args, tape, desc);
   args.tape = tape.memory->read();
@@ -264,9 +270,9 @@ py::tuple sequence_backward(const Tape& tape, py::handle dy_object, py::handle d
   args.dweights = layers.data();
   Result dx;
   if (need_dx) dx = fresh_sequence(device, desc, tape.batch_first, desc.I, "dx", args.dx);
-  const Result dh0 = fresh_on(device, element, {stacks, B, H}, "dh0");
+  const Result dh0 = fresh_on(device, element, {stacks, B, P}, "dh0");
   const Result dc0 = has_cell ? fresh_on(device, element, {stacks, B, H}, "dc0") : Result();
-  args.dh0 = view(dh0, B, H);
+  args.dh0 = view(dh0, B, P);
   if (has_cell) args.dc0 = view(dc0, B, H);
   const Flow flow = desc.flow ? fresh_flow(desc, desc.T) : Flow{};
   args.flow_h = flow.h;

@@ -17,8 +17,12 @@ struct StackWeight {
   WeightSize size;
 };
 
-// All weights of a stack in the order of Python's lists. Of `desc`: cell, layers, directions, has_bias, I and H.
+// All weights of a stack in the order of Python's lists. Of `desc`: cell, layers, directions, has_bias, I, H and P.
 std::vector<StackWeight> stack_weights(const SequenceDesc& desc);
+
+// The units of h of a stack whose R has so many columns, as a descriptor has them. ValueError where the cell cannot
+// project H units to so many, or the device cannot.
+int64_t projected_units(const SequenceDesc& desc, int64_t columns, const Backend* device);
 
 // ValueError where the bytes of all sequences of a stack could overflow; before anything is laid out.
 void check_size(const SequenceDesc& desc, int64_t gates);
@@ -79,7 +83,7 @@ struct Tape {
   SequenceDesc desc;
   bool batch_first;
   Argument x;
-  std::unique_ptr<Memory> memory, h0, c0;                 // states (L * D, B, H), null where absent
+  std::unique_ptr<Memory> memory, h0, c0;                 // states (L * D, B, P or H), null where absent
   std::vector<int64_t> lengths;                           // empty when absent
   std::vector<uint8_t> resets;                            // (T, B), empty when absent
   std::unique_ptr<Memory> device_lengths, device_resets;  // the same for a device

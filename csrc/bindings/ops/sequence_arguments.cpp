@@ -82,6 +82,15 @@ void require_regularisers(const SequenceDesc& desc, const Backend* device) {
     bad_value("dropout_mode", "'step' on a CUDA device ('sequence' is not on CUDA yet)", "'sequence'");
 }
 
+int64_t projected_units(const SequenceDesc& desc, int64_t columns, const Backend* device) {
+  if (traits(desc.cell).projection < 0) return 0;
+  const std::string was = std::to_string(columns);
+  if (device != nullptr) bad_value("proj_size", "0 on a CUDA device (it is not on CUDA yet)", was);
+  if (columns < 1 || columns >= desc.H)
+    bad_value("proj_size", "at least 1 and less than hidden_size, " + std::to_string(desc.H), was);
+  return columns;
+}
+
 void require_recompute(const SequenceDesc& desc, const Backend* device) {
   const auto require_none = [&](const char* expected) {
     bad_value("recompute", expected, std::to_string(desc.recompute));
@@ -106,10 +115,10 @@ std::vector<StackWeight> stack_weights(const SequenceDesc& desc) {
   for (int32_t stack = 0; stack < desc.layers * desc.directions; ++stack) {
     const int32_t layer = stack / desc.directions;
     const std::string suffix = "_l" + std::to_string(layer) + (stack % desc.directions ? "_reverse" : "");
-    const int64_t inputs = layer == 0 ? desc.I : desc.directions * desc.H;
+    const int64_t P = state_units(desc), inputs = layer == 0 ? desc.I : desc.directions * P;
     for (int32_t i = 0; i < specs.count; ++i)
       if (desc.has_bias || !is_bias(specs.spec[i]))
-        weights.push_back({stack, i, specs.spec[i].name + suffix, weight_size(specs.spec[i], inputs, desc.H)});
+        weights.push_back({stack, i, specs.spec[i].name + suffix, weight_size(specs.spec[i], inputs, desc.H, P)});
   }
   return weights;
 }

@@ -30,7 +30,7 @@ Place host() {
 
 Stack make_stack(const std::string& cell, py::handle num_layers, py::handle num_directions, bool bias,
                  py::handle input_size, py::handle hidden_size, const std::string& dtype, const std::string& precision,
-                 py::handle weight_dropout) {
+                 py::handle weight_dropout, py::handle proj_size) {
   if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   const CellTraits& its = cell_named(cell);
   SequenceDesc desc{};
@@ -40,6 +40,10 @@ Stack make_stack(const std::string& cell, py::handle num_layers, py::handle num_
   desc.has_bias = bias;
   desc.I = integer("input_size", input_size, 0, int64_t{1} << 31);
   desc.H = integer("hidden_size", hidden_size, 1, int64_t{1} << 31);
+  const int64_t P = integer("proj_size", proj_size, 0, int64_t{1} << 31);
+  if (its.projection < 0 && P > 0)
+    bad_value("proj_size", std::string("0: ") + its.name + " projects no states", std::to_string(P));
+  desc.P = projected_units(desc, P, nullptr);
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
   desc.precision = precision_named(precision);
   desc.weight_dropout = real("weight_dropout", weight_dropout, 0, 1);
@@ -91,14 +95,18 @@ struct StackCall {
   }
 
   Argument state(const char* name, py::handle value, bool write) const {
-    const auto checked = write ? optional_output : optional_input;
-    return checked(name, value, element, {{"L*D", desc.layers * desc.directions}, {"B", desc.B}, {"H", desc.H}},
-                   host());
+    return state_of(name, value, state_units(desc), write);
   }
 
   Argument cell_state(const char* name, py::handle value, bool write) const {
     if (!its.has_cell_state && !value.is_none()) bad_value(name, no_cell_state(its), "given");
-    return state(name, value, write);
+    return state_of(name, value, desc.H, write);
+  }
+
+  Argument state_of(const char* name, py::handle value, int64_t units, bool write) const {
+    const auto checked = write ? optional_output : optional_input;
+    return checked(name, value, element, {{"L*D", desc.layers * desc.directions}, {"B", desc.B}, {"units", units}},
+                   host());
   }
 
   Argument sequence(const char* name, py::handle value, int64_t width, bool write) const {
@@ -223,7 +231,7 @@ void forward_into(const Stack& stack, py::handle given, py::handle block_object,
   const SequenceSizes need = sizes_of(desc);
   const Argument block = block_argument(block_object, need.packed + need.tape, packs || options.train);
   const Argument h0 = call.state("h0", h0_object, false), c0 = call.cell_state("c0", c0_object, false);
-  const Argument y = call.sequence("y", y_object, desc.directions * desc.H, true);
+  const Argument y = call.sequence("y", y_object, desc.directions * state_units(desc), true);
   const Argument hn = call.state("hn", hn_object, true), cn = call.cell_state("cn", cn_object, true);
   if (!y.present() || !hn.present() || cn.present() != call.its.has_cell_state)
     bad_value("y, hn and, where the cell has cell states, cn", "arrays", "None");
@@ -268,7 +276,7 @@ void backward_into(const Stack& stack, py::handle block_object, py::handle x_obj
   const SequenceSizes need = sizes_of(desc);
   const Argument block = block_argument(block_object, need.packed + need.tape, false);
   const Argument h0 = call.state("h0", h0_object, false), c0 = call.cell_state("c0", c0_object, false);
-  const Argument dy = call.sequence("dy", dy_object, desc.directions * desc.H, false);
+  const Argument dy = call.sequence("dy", dy_object, desc.directions * state_units(desc), false);
   const Argument dhn = call.state("dhn", dhn_object, false), dcn = call.cell_state("dcn", dcn_object, false);
   const Argument dx = call.sequence("dx", dx_object, desc.I, true);
   const Argument dh0 = call.state("dh0", dh0_object, true), dc0 = call.cell_state("dc0", dc0_object, true);
@@ -322,7 +330,8 @@ void bind_stack(py::module_& m) {
       arg("count"));
   py::class_<Stack> stack(m, "Stack");
   seal(stack, &make_stack, arg("cell"), arg("num_layers"), arg("num_directions"), arg("bias"), arg("input_size"),
-       arg("hidden_size"), arg("dtype") = "float32", arg("precision") = "ieee", arg("weight_dropout") = 0.0);
+       arg("hidden_size"), arg("dtype") = "float32", arg("precision") = "ieee", arg("weight_dropout") = 0.0,
+       arg("proj_size") = 0);
   stack.def_property_readonly("block_bytes", &block_bytes)
       .def_property_readonly("names",
                              [](const Stack& stack) {

@@ -78,14 +78,14 @@ void copy_resets(const Entry& entry, const void* from, std::vector<uint8_t>& to)
 
 FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int64_t B, py::list& made) {
   const SequenceDesc& desc = layer.desc();
-  const auto fresh_state = [&](const char* name) {
-    const Result state = fresh_on(device, element_of(desc.dtype), {layer.stacks(), B, desc.H}, name);
+  const auto fresh_state = [&](const char* name, int64_t units) {
+    const Result state = fresh_on(device, element_of(desc.dtype), {layer.stacks(), B, units}, name);
     made.append(state.object);
     return state.data;
   };
   FinalStates final;
-  final.h = fresh_state("hn");
-  if (traits(desc.cell).has_cell_state) final.c = fresh_state("cn");
+  final.h = fresh_state("hn", state_units(desc));
+  if (traits(desc.cell).has_cell_state) final.c = fresh_state("cn", desc.H);
   return final;
 }
 

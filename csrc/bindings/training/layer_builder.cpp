@@ -65,7 +65,8 @@ std::unique_ptr<Layer> make_recurrent(const Backend& backend, const Backend* dev
   require_regularisers(desc, device);
   require_recompute(desc, device);
   desc.I = weights.size(0, 1);
-  desc.H = weights.size(1, 1);
+  desc.H = weights.size(1, 0) / traits(desc.cell).gates;
+  desc.P = projected_units(desc, weights.size(1, 1), device);
   std::vector<LayerWeights> layer_weights(static_cast<size_t>(desc.layers * desc.directions));
   std::vector<LayerGrads> layer_grads(layer_weights.size());
   size_t i = 0;

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fusedrnn import _native
 from fusedrnn._core import checks
-from fusedrnn._core.weight_names import WeightSpec
+from fusedrnn._core.weight_names import BESIDE_GATES, WeightSpec
 
 
 class Cell(NamedTuple):
@@ -35,6 +35,11 @@ class Cell(NamedTuple):
         """The rest of the name behind the family, "" where there is none."""
         return self.name[len(self.family) + 1 :]
 
+    @property
+    def projects(self) -> bool:
+        """Whether h is a projection of what the units make, of fewer units."""
+        return any(spec.role == "projection" for spec in self.weights)
+
 
 CELLS = {
     name: Cell(
@@ -49,7 +54,7 @@ CELLS = {
     for name, facts in _native.cells().items()
 }
 # What all cells have of weights, whatever else some have.
-GATE_WEIGHTS = tuple(spec for spec in next(iter(CELLS.values())).weights if spec.role != "per_unit")
+GATE_WEIGHTS = tuple(spec for spec in next(iter(CELLS.values())).weights if spec.role not in BESIDE_GATES)
 PRECISIONS = _native.precisions()
 PRECISIONS_OF = {"cpu": _native.cpu_precisions(), "cuda": _native.cuda_precisions()}
 ALGOS = _native.algos()

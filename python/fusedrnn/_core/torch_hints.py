@@ -104,7 +104,7 @@ OPTIMIZER_OPTIONS = {
     "differentiable": "there is no autograd: leave it out",
 }
 MODULE_OPTIONS = {
-    "proj_size": "states are not projected: put a Linear behind",
+    "proj_size": "states of an LSTM alone are projected: put a Linear behind",
     "inplace": "results are arrays of their own: leave it out",
     **dict.fromkeys(
         ("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), "Embedding has no such option"

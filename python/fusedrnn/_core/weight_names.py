@@ -9,13 +9,18 @@ from typing import NamedTuple, Protocol
 _NAME = re.compile(r"(\w+)_l(\d+)(_reverse)?", re.ASCII)
 
 
+#: Roles of weights that not all cells have, by whose names a cell is told.
+BESIDE_GATES = ("per_unit", "projection")
+
+
 class WeightSpec(NamedTuple):
     """A weight that a cell has in each layer and direction.
 
     Attributes:
         name: without the layer: "weight_ih".
-        role: what it is to the cell: "input" (rows, inputs of the layer), "recurrent" (rows, H),
-            "input_bias" and "recurrent_bias" (rows,), which a stack without bias lacks, "per_unit" (rows,).
+        role: what it is to the cell: "input" (rows, inputs of the layer), "recurrent" (rows, P), "input_bias"
+            and "recurrent_bias" (rows,), which a stack without bias lacks, "per_unit" (rows,), "projection"
+            (P, H), which makes the P units of h; where there is none P is H.
         blocks: rows are blocks * H.
     """
 
@@ -31,7 +36,7 @@ class WeightSpec(NamedTuple):
     @property
     def is_matrix(self) -> bool:
         """Whether it is an operand of products."""
-        return self.role in ("input", "recurrent")
+        return self.role in ("input", "recurrent", "projection")
 
 
 class StackShape(NamedTuple):
@@ -52,14 +57,20 @@ class StackShape(NamedTuple):
             for spec in kinds
         }
 
-    def shapes(self, specs: Sequence[WeightSpec], inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every weight."""
+    def shapes(
+        self, specs: Sequence[WeightSpec], inputs: int, hidden: int, projected: int = 0
+    ) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight; `projected` units of h, 0: as many as there are hidden ones."""
+        state = projected or hidden
         shapes: dict[str, tuple[int, ...]] = {}
         for name, (layer, spec) in self.weights(specs).items():
-            columns = (
-                hidden if spec.role == "recurrent" else self.num_directions * hidden if layer else inputs
-            )
-            shapes[name] = (spec.blocks * hidden, columns)[: 1 + spec.is_matrix]
+            rows = spec.blocks * hidden
+            matrices = {
+                "input": (rows, self.num_directions * state if layer else inputs),
+                "recurrent": (rows, state),
+                "projection": (state, hidden),
+            }
+            shapes[name] = matrices.get(spec.role, (rows,))
         return shapes
 
 
@@ -73,10 +84,10 @@ class HasWeights(Protocol):
 
 
 def cell_told(names: Iterable[str], cells: Iterable[tuple[str, HasWeights]]) -> str | None:
-    """The cell whose units' own weights are among the names, None where there are none: it may be any."""
+    """The cell whose weights beside gates' are among the names, None where there are none: it may be any."""
     stems = {match[1] for name in names if (match := _NAME.fullmatch(str(name)))}
     for cell, facts in cells:
-        if any(spec.role == "per_unit" and spec.name in stems for spec in facts.weights):
+        if any(spec.role in BESIDE_GATES and spec.name in stems for spec in facts.weights):
             return cell
     return None
 

@@ -133,9 +133,9 @@ def pack_weights(
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "lstm_peephole", "gru", "gru_reset_before", "rnn_tanh" or "rnn_relu",
-            the last two being the same here. None tells it by the name of peepholes, else by G, the rows of
-            weight_hh for each of its columns: with 3 it is "gru".
+        cell: whose they are: "lstm", "lstm_peephole", "lstm_projected", "gru", "gru_reset_before", "rnn_tanh"
+            or "rnn_relu", the last two being the same here. None tells it by the names of peepholes or
+            projections, else by G, the rows of weight_hh for each of its columns: with 3 it is "gru".
         weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
             calls with this handle have the same mask, and gradients of weight_hh are masked by it.
         dropout_key: 64-bit key of that mask.
@@ -174,7 +174,7 @@ def single(name: str, content: str, value: Any) -> Array | None:
 
 
 def _variant_told(family: str, weights: Any) -> str:
-    """The cell of a family whose units' own weights there are, else the one that has the family's name."""
+    """The cell of a family whose weights beside gates' there are, else the one that has the family's name."""
     cell = None
     if isinstance(weights, (PackedWeights, Mapping)):
         cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
@@ -306,6 +306,9 @@ def lstm_forward(
 
     With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
     2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
+
+    With ``weight_hr_l0`` (P, H) among them, W_hr, P being less than H (Sak et al. 2014), h' has P units, it
+    is W_hr (o tanh(c')): weight_hh is (4 * H, P), y (T, B, D * P), h0 and hn are (L * D, B, P). On the CPU.
 
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.

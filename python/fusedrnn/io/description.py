@@ -168,14 +168,15 @@ def _recurrent_shapes(
     if not isinstance(L, int) or most < L:
         raise FormatError(f"{prefix}num_layers is {str(L)[:40]}, and there are {most} arrays")
     family = kind.__name__.lower()
-    variant = "peephole" if arguments.get("peephole", False) else None
+    P = arguments.get("proj_size", 0)
+    variant = "projected" if P else "peephole" if arguments.get("peephole", False) else None
     weights = next(
         cell.weights
         for cell in CELLS.values()
         if cell.family == family and (variant is None or cell.variant == variant)
     )
     shapes = StackShape(L, 2 if arguments.get("bidirectional", False) else 1, bias=False)
-    for name, shape in shapes.shapes(weights, I, H).items():
+    for name, shape in shapes.shapes(weights, I, H, P).items():
         yield prefix + name, shape
 
 

@@ -15,7 +15,7 @@ from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
 Array = NDArray[Any]
 _MODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN_TANH": "RNN", "RNN_RELU": "RNN"}
-_RECURRENT_NAME = re.compile(r"(weight|bias)_(ih|hh)_l(\d{1,5})(_reverse)?")
+_RECURRENT_NAME = re.compile(r"(weight|bias)_(ih|hh|hr)_l(\d{1,5})(_reverse)?")
 _CELLS = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by gates
 
 
@@ -29,7 +29,7 @@ def from_torch(
     """The model of a PyTorch module, or of its state dict.
 
     Weights are copied, bit for bit, into float32 or float64 modules on the CPU. Taken are LSTM, GRU and RNN
-    (all options but proj_size), Linear, Embedding, LayerNorm, Dropout, ReLU, Tanh, Sigmoid, Softmax over the
+    (all options), Linear, Embedding, LayerNorm, Dropout, ReLU, Tanh, Sigmoid, Softmax over the
     last axis, Identity and Sequential of these, and what `to_torch` makes.
 
     A state dict does not say everything: that of a single recurrent layer, or of a Linear with a bias, is
@@ -129,11 +129,11 @@ def _of_module(torch: Any, module: Any, prefix: str, arrays: dict[str, Array]) -
 def _of_recurrent(module: Any, prefix: str, at: str, arrays: dict[str, Array]) -> Tree:
     if module.mode not in _MODES:
         raise UnsupportedError(f"{at}{type(module).__name__} of mode {module.mode!r} has no equal here")
-    if getattr(module, "proj_size", 0):
-        raise UnsupportedError(f"{at}proj_size={module.proj_size}: there is no LSTM with a projection here")
     names = module._flat_weights_names
     found = _take(module, tuple(names), prefix, arrays)
     options = {"nonlinearity": module.mode[4:].lower()} if module.mode.startswith("RNN") else {}
+    if getattr(module, "proj_size", 0):
+        options["proj_size"] = module.proj_size
     if hasattr(module, "beyond_torch"):  # this package's
         options |= module.beyond_torch()
     return node(
@@ -162,8 +162,6 @@ def _of_state_dict(
             "say how they are joined: give a model with the same attribute names to fill"
         )
     arrays = {name.rpartition(".")[2]: array for name, array in arrays.items()}
-    if "weight_hr_l0" in arrays:
-        raise UnsupportedError("weight_hr_l0: there is no LSTM with a projection (proj_size) here")
     if set(arrays) == {"weight", "bias"} and arrays["weight"].ndim == 2:
         out, features = arrays["weight"].shape
         return node("Linear", in_features=features, out_features=out, dtype=_dtype(arrays)), arrays
@@ -174,6 +172,9 @@ def _of_state_dict(
             "nor of a Linear with a bias: give a model with the same attribute names to fill"
         )
     rows, H = arrays["weight_hh_l0"].shape if arrays["weight_hh_l0"].ndim == 2 else (0, 1)
+    projected = 0
+    if "weight_hr_l0" in arrays and arrays["weight_hr_l0"].ndim == 2:
+        projected, H = arrays["weight_hr_l0"].shape
     cell = _CELLS.get(rows // H) if H and rows % H == 0 else None
     if cell is None or arrays["weight_ih_l0"].ndim != 2:
         raise FormatError(
@@ -189,6 +190,7 @@ def _of_state_dict(
         num_layers=1 + max(int(m[3]) for m in matches if m), bias=any(m[1] == "bias" for m in matches if m),
         batch_first=batch_first, bidirectional=any(m[4] for m in matches if m), dtype=_dtype(arrays),
         **({} if nonlinearity is None else {"nonlinearity": nonlinearity}),
+        **({"proj_size": projected} if projected else {}),
     )  # fmt: skip
     return tree, arrays
 

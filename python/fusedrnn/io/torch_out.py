@@ -40,7 +40,7 @@ def _module(torch: Any, tree: Tree) -> Any:
 
     kind = tree["kind"]
     recurrent = kind in ("LSTM", "GRU", "RNN")
-    given = common_arguments(tree, "PyTorch") if recurrent else dict(tree["arguments"])
+    given = common_arguments(tree, "PyTorch", "proj_size") if recurrent else dict(tree["arguments"])
     given.pop("precision", None)
     if "dtype" in given:
         given["dtype"] = getattr(torch, given["dtype"])

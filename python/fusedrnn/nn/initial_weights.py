@@ -89,8 +89,8 @@ def _zeros(weight: Weight, rng: np.random.Generator) -> None:
 
 
 def by_role(inputs: Fill, recurrent: Fill) -> Fill:
-    """One function for W, one for R; biases and weights of single units are 0."""
-    fills = {"input": inputs, "recurrent": recurrent}
+    """One function for W, one for R, Glorot for projections; biases and weights of single units are 0."""
+    fills = {"input": inputs, "recurrent": recurrent, "projection": _glorot}
     return lambda weight, rng: fills.get(weight.spec.role, _zeros)(weight, rng)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn._core.arrays import resolve_device
-from fusedrnn._core.checks import Seed, flag
+from fusedrnn._core.checks import Seed, flag, integer, positive_int
 from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
@@ -25,11 +25,16 @@ class LSTM(Recurrent):
     With peepholes (Gers & Schmidhuber 2000) each unit's i and f also see its c, and o sees c':
     i = sigmoid(... + p_i c), f = sigmoid(... + p_f c), o = sigmoid(... + p_o c').
 
+    With a projection (Sak et al. 2014) h has P units, fewer than c: h' = W_hr (o tanh(c')). So R is
+    (4 * H, P), y (T, B, D * P), which layers above read, and h0 and hn (L * D, B, P).
+
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
 
     Args:
+        proj_size: P, 0 for no projection, else less than H; W_hr is ``weight_hr_l0`` (P, H); on the CPU, and
+            not with peepholes.
         peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
 
     Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
@@ -41,6 +46,10 @@ class LSTM(Recurrent):
         >>> y, (hn, cn) = lstm(np.zeros((7, 2, 3), np.float32))
         >>> y.shape, cn.shape, lstm.weight_peephole_l0.shape
         ((7, 2, 5), (1, 2, 5), (15,))
+        >>> lstm = fr.nn.LSTM(3, 5, proj_size=2, seed=0)
+        >>> y, (hn, cn) = lstm(np.zeros((7, 2, 3), np.float32))
+        >>> y.shape, hn.shape, cn.shape, lstm.weight_hr_l0.shape
+        ((7, 2, 2), (1, 2, 2), (1, 2, 5), (2, 5))
     """
 
     _cell = "lstm"
@@ -56,6 +65,7 @@ class LSTM(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        proj_size: int = 0,
         peephole: bool = False,
         dropout_mode: str = "step",
         recurrent_dropout: float = 0.0,
@@ -71,6 +81,23 @@ class LSTM(Recurrent):
         seed: Seed = None,
     ) -> None:
         self.peephole = flag("peephole", peephole)
+        self.proj_size = integer("proj_size", proj_size)
+        if self.proj_size:
+            if self.proj_size >= positive_int("hidden_size", hidden_size):
+                raise ValueError(
+                    f"proj_size must be less than hidden_size, {hidden_size}, it is {proj_size}: "
+                    "0 is no projection"
+                )
+            self._cell = "lstm_projected"
+            if self.peephole:
+                raise ValueError(
+                    f"proj_size must be 0 with peephole=True, it is {proj_size}: use one of the two"
+                )
+            if resolve_device(device) != "cpu":
+                raise ValueError(
+                    f"proj_size must be 0 on a CUDA device, it is {proj_size}: "
+                    "it is not on CUDA yet, use device='cpu'"
+                )
         if self.peephole:
             self._cell = "lstm_peephole"
             if resolve_device(device) != "cpu":
@@ -84,6 +111,8 @@ class LSTM(Recurrent):
 
     def _describe(self) -> str:
         text = super()._describe()
+        if self.proj_size:
+            text += f", proj_size={self.proj_size}"
         return f"{text}, peephole=True" if self.peephole else text
 
     def forward(
@@ -93,7 +122,10 @@ class LSTM(Recurrent):
         lengths: Array | None = None,
         resets: Array | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
-        """y (T, B, D * H) and (hn, cn), each (L * D, B, H), from x (T, B, I) and (h0, c0)."""
+        """y (T, B, D * H) and (hn, cn), each (L * D, B, H), from x (T, B, I) and (h0, c0).
+
+        With proj_size y is (T, B, D * P), and h0 and hn are (L * D, B, P).
+        """
         h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
         y, hn, cn = self._forward(x, h0, c0, lengths, resets)
         return y, (hn, cn)
@@ -137,7 +169,7 @@ class LSTM(Recurrent):
             flow: also measure `flow`, on the CPU.
 
         Returns:
-            dx like x (None without need_dx), and (dh0, dc0), each (L * D, B, H).
+            dx like x (None without need_dx), and (dh0, dc0) like (h0, c0).
 
         Raises:
             RuntimeError: there is no tape, several calls wait and `of` does not say which is meant, or the

@@ -104,6 +104,7 @@ class Recurrent(Module):
     """
 
     sequence_arguments = ("lengths", "resets")
+    proj_size = 0  # of an LSTM that projects h: P
     dropout_mode = "step"  # these of pickles from before there were any
     recurrent_dropout = 0.0
     zoneout: float | tuple[float, float] = 0.0
@@ -222,7 +223,9 @@ class Recurrent(Module):
         return StackShape(self.num_layers, 2 if self.bidirectional else 1, self.bias)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._stack().shapes(CELLS[self._cell].weights, self.input_size, self.hidden_size)
+        return self._stack().shapes(
+            CELLS[self._cell].weights, self.input_size, self.hidden_size, self.proj_size
+        )
 
     @property
     def tape(self) -> _native.Tape | None:

@@ -183,6 +183,12 @@ class PeepholeLstm:
         )
 
 
+class ProjectedLstm(Lstm):
+    """The time loop makes h = W_hr (o tanh(c')) of what `Lstm` calls h', and hands in its gradient."""
+
+    weights = (*gate_weights(4), WeightSpec("weight_hr", "projection", 1))
+
+
 class Gru:
     """r z = sigma sigma; n = tanh(x_n + r q), q = h_n; h' = (1 - z) n + z h."""
 
@@ -297,4 +303,5 @@ CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | GruResetBefore | ElmanTanh | E
     "rnn_relu": ElmanRelu,
     "lstm_peephole": PeepholeLstm,
     "gru_reset_before": GruResetBefore,
+    "lstm_projected": ProjectedLstm,
 }

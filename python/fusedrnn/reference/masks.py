@@ -17,7 +17,7 @@ INPUT, RECURRENT, ZONEOUT_H, ZONEOUT_C, WEIGHT = (use << 24 for use in range(5))
 
 
 def drop_weight(weight: Array, p: float, key: int, index: int) -> Array:
-    """weight_hh (G * H, H) of layer and direction `index` after dropout, or its gradient."""
+    """weight_hh (G * H, P) of layer and direction `index` after dropout, or its gradient."""
     return drop(weight, p, key, WEIGHT | index) if p else weight
 
 
@@ -55,7 +55,7 @@ class Masks:
         return dropped
 
     def factors(self, index: int, rows: Array, width: int, dtype: Any) -> Array | None:
-        """What h (rows, H) is multiplied by before the product with R; None: by nothing."""
+        """What h (rows, P) is multiplied by before the product with R; None: by nothing."""
         if self.recurrent == 0 or not self.train:
             return None
         kept = self._kept(rows, width, self.recurrent, RECURRENT | index)
@@ -63,18 +63,18 @@ class Masks:
         return factors
 
     def keep(
-        self, index: int, t: int, rows: Array, width: int, dtype: Any
+        self, index: int, t: int, rows: Array, widths: tuple[int, int], dtype: Any
     ) -> tuple[Array | None, Array | None]:
-        """How much of the new c and h (rows, H) step t takes, and of the old the rest; None: all."""
+        """How much of the new c and h step t takes, and of the old the rest; None: all. Of such widths."""
 
-        def of(p: float, stream: int) -> Array | None:
+        def of(p: float, stream: int, width: int) -> Array | None:
             if p == 0:
                 return None
             if not self.train:
                 return np.full((len(rows), width), 1 - p, dtype)
             return self._kept(rows, width, p, stream | index, t).astype(dtype)
 
-        return of(self.zoneout_c, ZONEOUT_C), of(self.zoneout_h, ZONEOUT_H)
+        return of(self.zoneout_c, ZONEOUT_C, widths[0]), of(self.zoneout_h, ZONEOUT_H, widths[1])
 
     def _kept(self, rows: Array, width: int, p: float, stream: int, step: int = 0) -> Array:
         return kept_rows(rows + self.first_row, width, p, self.key, stream, step)

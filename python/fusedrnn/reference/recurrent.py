@@ -116,6 +116,7 @@ class _LayerWeights(NamedTuple):
     bias_ih: Array
     bias_hh: Array
     units: Array  # (blocks, H): what units have of their own
+    projection: Array | None  # W_hr (P, H)
     own: list[str]  # the names of the weights that units consist of
 
 
@@ -131,6 +132,7 @@ class _Call:
     batch_first: bool
     masks: Masks
     hidden: int
+    state: int  # units of h
     arithmetic: Arithmetic
 
     def rows(self, t: int) -> Array:
@@ -167,7 +169,9 @@ class _Call:
         bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
         own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
         units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
-        return _LayerWeights(arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh, units, own)
+        projection = arrays.get(f"weight_hr_{suffix}")
+        weight_ih = arrays[f"weight_ih_{suffix}"]
+        return _LayerWeights(weight_ih, weight_hh, bias_ih, bias_hh, units, projection, own)
 
     def operand(self, array: Array) -> Array:
         """What products read of an array that a step computed."""
@@ -184,8 +188,8 @@ class _Call:
         return (gates - isinstance(self.cell, GatedCell)) * self.hidden
 
     def dropped(self, index: int, rows: Array, h: Array) -> Array:
-        """Recurrent dropout of h (rows, H) of a layer and direction, or of its gradient."""
-        factors = self.masks.factors(index, rows, self.hidden, h.dtype)
+        """Recurrent dropout of h (rows, P) of a layer and direction, or of its gradient."""
+        factors = self.masks.factors(index, rows, self.state, h.dtype)
         return h if factors is None else h * factors
 
 
@@ -197,11 +201,11 @@ class Tape:
     Attributes:
         inputs: per layer, its input after dropout (T, B, features), as products read it; that of layer 0 is
             x, borrowed unless it had to be rounded.
-        states, carries: what each step saw, resets applied, (L * D, T, B, H).
+        states, carries: what each step saw, resets applied, (L * D, T, B, P) and (L * D, T, B, H).
         operands: the states as products read them.
         gated_operands: likewise of gated states, of a cell that has such, else of no units.
-        new_states, new_carries: behind each step, (L * D, T, B, H).
-        made_states, made_carries: what its cell made of them, before zoneout.
+        new_states, new_carries: behind each step.
+        made_states, made_carries: what its cell made of them, before projection and zoneout, H units each.
         tapes: gates after their activation, (L * D, T, B, blocks * H).
     """
 
@@ -210,12 +214,14 @@ class Tape:
         leading = (shape.num_layers * shape.num_directions, *call.x.shape[:2])
         self.call = call
         self.inputs: list[Array] = []
-        self.states, self.carries, self.operands, self.new_states, self.new_carries = (
-            np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(5)
+        self.states, self.operands, self.new_states = (
+            np.zeros((*leading, call.state), call.x.dtype) for _ in range(3)
+        )
+        self.carries, self.new_carries, self.made_states, self.made_carries = (
+            np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(4)
         )
         gated = call.hidden if isinstance(call.cell, GatedCell) else 0
         self.gated_operands = np.zeros((*leading, gated), call.x.dtype)
-        self.made_states, self.made_carries = (np.zeros_like(self.states) for _ in range(2))
         self.tapes = np.zeros((*leading, call.cell.tape_blocks * call.hidden), call.x.dtype)
 
     @property
@@ -286,9 +292,10 @@ def _forward(
         raise ValueError(f"lengths must be in [0, {T}], they are {lengths}")
 
     cell = CELLS[kind](options.arithmetic)
-    hidden = packed.arrays["weight_hh_l0"].shape[-1]
+    state = packed.arrays["weight_hh_l0"].shape[-1]
+    hidden = packed.arrays["weight_hr_l0"].shape[-1] if "weight_hr_l0" in packed.arrays else state
     L, D, _ = packed.shape
-    for name, shape in packed.shape.shapes(cell.weights, width, hidden).items():
+    for name, shape in packed.shape.shapes(cell.weights, width, hidden, state).items():
         _check(name, packed.arrays[name], shape, x.dtype)
 
     call = _Call(
@@ -300,10 +307,11 @@ def _forward(
         batch_first=batch_first,
         masks=options.masks(cell.has_carry),
         hidden=hidden,
+        state=state,
         arithmetic=options.arithmetic,
     )
     tape = Tape(call)
-    hn = _state("h0", h0, (L * D, B, hidden), x.dtype).copy()
+    hn = _state("h0", h0, (L * D, B, state), x.dtype).copy()
     cn = _state("c0", c0, (L * D, B, hidden), x.dtype).copy()
 
     y = x
@@ -314,26 +322,26 @@ def _forward(
             below = call.operand(y)
             dropped = call.masks.drop_input(layer, below)
             tape.inputs.append(below if dropped is below else call.operand(dropped))
-        y = np.zeros((T, B, D * hidden), x.dtype)
+        y = np.zeros((T, B, D * state), x.dtype)
         for d in range(D):
             index = layer * D + d
             _forward_layer(tape, layer, d, hn[index], cn[index])
-            y[:, :, d * hidden : (d + 1) * hidden] = tape.new_states[index]
+            y[:, :, d * state : (d + 1) * state] = tape.new_states[index]
     y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
     return y, hn, cn, tape if options.train else None
 
 
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
-    """One layer and direction over all steps; h and c (B, H), the initial states, become the final ones."""
+    """One layer and direction over all steps; h (B, P), c (B, H), initial states, become the final ones."""
     call = tape.call
-    weight_ih, weight_hh, bias_ih, bias_hh, units, _ = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, bias_ih, bias_hh, units, projection, _ = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
     product, zero, open_rows = call.product, h.dtype.type(0), call.open_rows
     for t in call.steps(direction):
         rows = call.rows(t)
         cut = call.cut(direction, t, rows)
         state, carry = np.where(cut, zero, h[rows]), np.where(cut, zero, c[rows])
-        keep_c, keep_h = call.masks.keep(index, t, rows, call.hidden, h.dtype)
+        keep_c, keep_h = call.masks.keep(index, t, rows, (call.hidden, call.state), h.dtype)
         x_part = product(zero, tape.inputs[layer][t, rows], weight_ih.T) + bias_ih
         seen = call.dropped(index, rows, state)
         operand = call.operand(seen)
@@ -343,12 +351,13 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
             last = product(zero, gated, weight_hh[open_rows:].T) + bias_hh[open_rows:]
             h_part = np.concatenate([h_part, last], axis=1)
             tape.gated_operands[index, t, rows] = gated
-        new_h, new_c, tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, units, state, carry)
+        made, new_c, tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, units, state, carry)
+        new_h = made if projection is None else product(zero, call.operand(made), projection.T)
         h[rows], c[rows] = zoned(keep_h, new_h, state), zoned(keep_c, new_c, carry)
         tape.states[index, t, rows], tape.carries[index, t, rows] = state, carry
         tape.operands[index, t, rows] = operand
         tape.new_states[index, t, rows], tape.new_carries[index, t, rows] = h[rows], c[rows]
-        tape.made_states[index, t, rows], tape.made_carries[index, t, rows] = new_h, new_c
+        tape.made_states[index, t, rows], tape.made_carries[index, t, rows] = made, new_c
 
 
 def _backward(
@@ -360,15 +369,15 @@ def _backward(
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array, dict[str, Array], dict[str, Array]]:
     call = tape.call
-    (T, B, _), H, dtype = call.x.shape, call.hidden, call.x.dtype
+    (T, B, _), H, P, dtype = call.x.shape, call.hidden, call.state, call.x.dtype
     L, D, _ = call.weights.shape
-    dh0 = _state("dhn", dhn, (L * D, B, H), dtype).copy()
+    dh0 = _state("dhn", dhn, (L * D, B, P), dtype).copy()
     dc0 = _state("dcn", dcn, (L * D, B, H), dtype).copy()
     if dy is not None:
-        _check("dy", dy, (B, T, D * H) if call.batch_first else (T, B, D * H), dtype)
+        _check("dy", dy, (B, T, D * P) if call.batch_first else (T, B, D * P), dtype)
         dy = dy.swapaxes(0, 1) if call.batch_first else dy
     else:
-        dy = np.zeros((T, B, D * H), dtype)
+        dy = np.zeros((T, B, D * P), dtype)
     if dweights is None:
         dweights = {name: np.zeros_like(a) for name, a in call.weights.arrays.items()}
     for name, array in call.weights.arrays.items():
@@ -379,7 +388,7 @@ def _backward(
         dx = np.zeros(tape.inputs[layer].shape, dtype)
         for d in range(D):
             index = layer * D + d
-            own = dy[:, :, d * H : (d + 1) * H]
+            own = dy[:, :, d * P : (d + 1) * P]
             _backward_layer(tape, layer, d, own, dh0[index], dc0[index], dx, dweights, squares[:, layer, d])
         dy = call.masks.drop_input(layer, dx)
     flow = dict(zip("hc" if call.cell.has_carry else "h", np.sqrt(squares), strict=False))
@@ -400,12 +409,12 @@ def _backward_layer(
     dweights: Mapping[str, Array],
     squares: Array,
 ) -> None:
-    """One layer and direction backwards; dh, dc (B, H) become those of the initial states, dx is added to.
+    """One layer and direction backwards; dh (B, P), dc (B, H) become the initial states', dx is added to.
 
     squares (2, T) become sums of squares of the whole gradients of h and c.
     """
     call = tape.call
-    weight_ih, weight_hh, _, _, units, own = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, _, _, units, projection, own = call.layer_weights(layer, direction)
     suffix = f"l{layer}" + ("_reverse" if direction else "")
     index = layer * call.weights.shape.num_directions + direction
     product, column_sum, zero = call.product, call.arithmetic.add_product, dh.dtype.type(0)
@@ -413,17 +422,23 @@ def _backward_layer(
     open_rows = call.open_rows
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
     d_units = np.zeros((1, units.size), dh.dtype)
+    d_hr = np.zeros_like(weight_hh[:0] if projection is None else projection)
     for t in call.steps(1 - direction):
         rows = call.rows(t)
         at = index, t, rows
         step = Step(
             tape.states[at], tape.carries[at], tape.made_states[at], tape.made_carries[at], tape.tapes[at]
         )
-        keep_c, keep_h = call.masks.keep(index, t, rows, call.hidden, dh.dtype)
+        keep_c, keep_h = call.masks.keep(index, t, rows, (call.hidden, call.state), dh.dtype)
         whole = dh[rows] + dy[t, rows]
         dh_made, dh_kept = shared(keep_h, whole)
         dc_made, dc_kept = shared(keep_c, dc[rows])
+        if projection is not None:
+            projected = call.operand(dh_made)
+            d_hr = product(d_hr, projected.T, call.operand(step.new_state))
+            dh_made = product(zero, projected, projection)
         grads, through_gate = _cell_backward(call, step, index, rows, weight_hh, units, dh_made, dc_made)
+        direct = grads.direct if projection is None else zero  # a cell with a projection has no such path
         squares[0, t] = _square_sum(whole)
         if grads.whole is not None:
             squares[1, t] = _square_sum(grads.whole + dc_kept)
@@ -432,7 +447,7 @@ def _backward_layer(
         cut = call.cut(direction, t, rows)
         through_product = product(zero, h_grad[:, :open_rows], weight_hh[:open_rows])
         through = call.dropped(index, rows, through_product + through_gate)
-        dh[rows] = np.where(cut, zero, through + grads.direct + dh_kept)
+        dh[rows] = np.where(cut, zero, through + direct + dh_kept)
         dc[rows] = np.where(cut, zero, grads.carry + dc_kept)
         ones = np.ones((1, len(rows)), dh.dtype)
         d_ih = product(d_ih, x_grad.T, tape.inputs[layer][t, rows])
@@ -446,6 +461,8 @@ def _backward_layer(
             d_units = column_sum(d_units, ones, grads.units)
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += call.weights.drop(index, d_hh)
+    if projection is not None:
+        dweights[f"weight_hr_{suffix}"] += d_hr
     if call.weights.shape.bias:
         dweights[f"bias_ih_{suffix}"] += db_ih[0]
         dweights[f"bias_hh_{suffix}"] += db_hh[0]
@@ -460,7 +477,7 @@ def _cell_backward(
 ) -> tuple[StepGradients, Array]:
     """Gradients of a step, and that of h as products see it by way of a gate, zeros where there is none."""
     if not isinstance(call.cell, GatedCell):
-        return call.cell.backward(step, units, dh, dcarry), np.zeros_like(dh)
+        return call.cell.backward(step, units, dh, dcarry), np.zeros_like(step.state)
     dnew = call.cell.backward_new(step, dh)
     dgated = call.product(dh.dtype.type(0), call.operand(dnew), weight_hh[call.open_rows :])
     seen = call.dropped(index, rows, step.state)

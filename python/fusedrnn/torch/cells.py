@@ -70,9 +70,7 @@ class Cell(KeepsPacking, RNNCellBase):
             return h
         return h, c.squeeze(0) if batched else c[0, 0]
 
-    def _refuse(
-        self, x: Tensor, h0: Tensor | None, c0: Tensor | None, expected: tuple[int, int, int], w: Tensor
-    ) -> NoReturn:
+    def _refuse(self, x: Tensor, h0: Tensor | None, c0: Tensor | None, expected: Any, w: Tensor) -> NoReturn:
         """Raises what torch.nn does for an input or a state that does not fit."""
         if x.size(-1) != self.input_size:
             raise RuntimeError(

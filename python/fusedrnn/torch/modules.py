@@ -12,10 +12,6 @@ from fusedrnn.torch import masks, packed_sequence, recurrence
 from fusedrnn.torch.dispatch import require_dense
 from fusedrnn.torch.keeps_packing import KeepsPacking
 
-NO_PROJECTION = (
-    "proj_size is not supported by fusedrnn.torch yet: use proj_size=0 with a Linear behind the layer, or "
-    "torch.nn.LSTM; fusedrnn.torch.replace(model, unsupported='keep') leaves such layers as they are"
-)
 _NAMES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 
@@ -26,7 +22,8 @@ class Recurrent(KeepsPacking, nn.RNNBase):
     Letters: T steps, B rows, I inputs, H units, L layers, D directions. A call takes
 
         input: (T, B, I), with batch_first (B, T, I), unbatched (T, I), or a PackedSequence.
-        hx: the initial state, (L * D, B, H), or for an LSTM a pair of such; None: zeros.
+        hx: the initial state, (L * D, B, H), or for an LSTM a pair of such (h with P units, where there is
+            proj_size); None: zeros.
         lengths: int (B,), valid steps of each row, 0 to T, in any order. Past them input is not read and
             output is exactly 0; the final state is that at the length; the second direction starts at the
             last valid step. Of an unbatched input: one int.
@@ -51,7 +48,7 @@ class Recurrent(KeepsPacking, nn.RNNBase):
     Raises:
         ValueError, RuntimeError: what torch.nn raises for wrong shapes, devices and dtypes.
         TypeError: weights are of another type than float32 and float64, or a tensor is sparse.
-        NotImplementedError: proj_size is not 0, or tensors are on a device that no kernel serves.
+        NotImplementedError: tensors are on a device that no kernel serves.
     """
 
     _pair: ClassVar[bool] = False  # whether the state is (h, c)
@@ -95,8 +92,6 @@ class Recurrent(KeepsPacking, nn.RNNBase):
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, resets: Any = None) -> Any:
         """Output and the final state; see the class."""
-        if self.proj_size:
-            raise NotImplementedError(NO_PROJECTION)
         if isinstance(input, PackedSequence):
             if lengths is not None or resets is not None:
                 raise ValueError(
@@ -153,12 +148,17 @@ class Recurrent(KeepsPacking, nn.RNNBase):
 
     @property
     def _cell(self) -> str:
-        return _CELLS[self.mode]
+        return "lstm_projected" if self.proj_size else _CELLS[self.mode]
 
     def _refuse(
-        self, x: Tensor, h0: Tensor | None, c0: Tensor | None, expected: tuple[int, int, int], w: Tensor
+        self,
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        expected: tuple[tuple[int, int, int], tuple[int, int, int]],
+        w: Tensor,
     ) -> NoReturn:
-        """Raises what torch.nn does for an input or a state that does not fit."""
+        """Raises what torch.nn does for an input or a state that does not fit, those of h and c expected."""
         if x.dtype != w.dtype:
             recurrence.refuse_kind(x, h0, c0, w)
         if x.size(-1) != self.input_size:
@@ -168,7 +168,7 @@ class Recurrent(KeepsPacking, nn.RNNBase):
         for place, state in enumerate((h0, c0)):
             which = f"hidden[{place}]" if self._pair else "hidden"
             if state is not None:
-                self.check_hidden_size(state, expected, "Expected " + which + " size {}, got {}")
+                self.check_hidden_size(state, expected[place], "Expected " + which + " size {}, got {}")
         recurrence.refuse_kind(x, h0, c0, w)
 
 
@@ -185,7 +185,8 @@ class LSTM(Recurrent):
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as of
             `torch.nn.LSTM`, in that order.
-        proj_size: 0; another is not supported yet.
+        proj_size: P, units of h where it is projected (Sak et al. 2014), on the CPU: h' = W_hr (o tanh(c')),
+            output (T, B, D * P), h0 and hn (L * D, B, P); 0: h' itself.
         precision: see `Recurrent`.
     """
 
@@ -193,8 +194,6 @@ class LSTM(Recurrent):
 
     def __init__(self, *args: Any, precision: str | None = None, **options: Any) -> None:
         super().__init__("LSTM", *args, precision=precision, **options)
-        if self.proj_size:
-            raise NotImplementedError(NO_PROJECTION)
 
 
 class GRU(Recurrent):

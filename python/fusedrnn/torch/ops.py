@@ -74,18 +74,20 @@ class Settings(NamedTuple):
 
 def _stack(settings: Settings, weights: list[Tensor]) -> Stack:
     s = settings
-    inputs, hidden = int(weights[0].shape[1]), int(weights[1].shape[1])  # of a graph: no symbols
+    cell = CELLS[s.cell]
+    inputs, state = int(weights[0].shape[1]), int(weights[1].shape[1])  # of a graph: no symbols
     return stack_of(
         s.cell,
         s.layers,
         s.directions,
         s.bias,
         inputs,
-        hidden,
+        int(weights[1].shape[0]) // len(cell.gates),
         weights[0].dtype,
         s.precision,
         _native.backend(),
         s.masks.weight,
+        state if cell.projects else 0,
     )
 
 
@@ -165,13 +167,13 @@ def _forward_fake(
     settings, train = Settings.of(rest[:-1]), rest[-1]
     stack = _stack(settings, weights)
     rows = _rows(settings, x, h0, batch_sizes)
-    stacks, hidden = stack.state
+    stacks, units = stack.state
     *steps, _ = x.shape  # T and B, or the rows of a packed sequence
     cells = CELLS[settings.cell].cell_state
     return (
         x.new_empty((*steps, stack.width)),
-        x.new_empty((stacks, rows, hidden)),
-        x.new_empty((stacks, rows, hidden) if cells else (0,)),
+        x.new_empty((stacks, rows, units)),
+        x.new_empty((stacks, rows, stack.cells) if cells else (0,)),
         x.new_empty(stack.fixed + math.prod(steps) * stack.each if train else 0, dtype=torch.uint8),
     )
 
@@ -190,12 +192,12 @@ def _backward_fake(
     settings, (need_x, need_states, need_weights) = Settings.of(rest[4:-3]), rest[-3:]
     stack = _stack(settings, weights)
     rows = _rows(settings, x, h0, batch_sizes)
-    state = (stack.state[0], rows, stack.state[1])
+    stacks, units = stack.state
     cells = CELLS[settings.cell].cell_state
     return [
         x.new_empty(x.shape if need_x else (0,)),
-        x.new_empty(state if need_states else (0,)),
-        x.new_empty(state if need_states and cells else (0,)),
+        x.new_empty((stacks, rows, units) if need_states else (0,)),
+        x.new_empty((stacks, rows, stack.cells) if need_states and cells else (0,)),
         *(w.new_empty(w.shape if need else (0,)) for w, need in zip(weights, need_weights, strict=True)),
     ]
 

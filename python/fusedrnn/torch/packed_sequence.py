@@ -33,8 +33,9 @@ def _outside(module: Recurrent, packed: PackedSequence) -> Any:
 
 
 def _zeros(module: Recurrent, data: Tensor, rows: int) -> Any:
-    sizes = (module.num_layers * (2 if module.bidirectional else 1), rows, module.hidden_size)
-    return (data.new_zeros(sizes), data.new_zeros(sizes)) if module._pair else data.new_zeros(sizes)
+    stacks = module.num_layers * (2 if module.bidirectional else 1)
+    h0 = data.new_zeros((stacks, rows, module.proj_size or module.hidden_size))
+    return (h0, data.new_zeros((stacks, rows, module.hidden_size))) if module._pair else h0
 
 
 def _forward(module: Recurrent, packed: PackedSequence, hx: Any) -> Any:

@@ -164,6 +164,11 @@ def _dropout_key() -> int:
         raise
 
 
+def projected_of(module: Recurrent | Cell) -> int:
+    """proj_size, which cells that make one step have not."""
+    return int(getattr(module, "proj_size", 0))
+
+
 def plain_call(
     module: Recurrent | Cell, dtype: torch.dtype, precision: str, regularised: masks.Masks
 ) -> Call:
@@ -184,6 +189,7 @@ def plain_call(
         precision,
         _native.backend(),
         regularised.weight,
+        projected_of(module),
     )
     call = Call(stack, module.batch_first, regularised)
     module.__dict__["_plain_call"] = (sort, call)
@@ -212,12 +218,13 @@ def _check(
         rows = h0.shape[1]
     else:
         rows = int(batch_sizes[0])
-    expected = (module.num_layers * (2 if module.bidirectional else 1), rows, module.hidden_size)
-    for state in (h0, c0):
+    stacks, units = module.num_layers * (2 if module.bidirectional else 1), projected_of(module)
+    expected = (stacks, rows, units or module.hidden_size), (stacks, rows, module.hidden_size)
+    for state, sizes in zip((h0, c0), expected, strict=True):
         fits = fits and (
             state is None
             or (
-                state.shape == expected
+                state.shape == sizes
                 and state.dtype is w.dtype
                 and state.layout is torch.strided
                 and state.device == w.device

@@ -24,8 +24,9 @@ class Stack(NamedTuple):
     Attributes:
         native: its calls.
         cell_state: whether its state is a pair.
-        state: (L * D, H), the sizes of a state beside B.
-        width: D * H, features of y.
+        state: (L * D, P), the sizes of h beside B; P is H, but where h is projected.
+        cells: H, units of a cell state.
+        width: D * P, features of y.
         packed: bytes of its weights as kernels read them.
         fixed, each: a block for training takes at most fixed + T * B * each bytes.
     """
@@ -33,6 +34,7 @@ class Stack(NamedTuple):
     native: _native.Stack
     cell_state: bool
     state: tuple[int, int]
+    cells: int
     width: int
     packed: int
     fixed: int
@@ -51,6 +53,7 @@ def stack_of(
     precision: str,
     backend: str,
     weight_dropout: float = 0.0,
+    projected: int = 0,
 ) -> Stack:
     """The stack, made once for a backend.
 
@@ -64,10 +67,11 @@ def stack_of(
             "use module.float(); torch.autocast gives the speed of narrow types with such weights"
         )
     native = _native.Stack(
-        cell, layers, directions, bias, inputs, hidden, _DTYPES[dtype], precision, weight_dropout
+        cell, layers, directions, bias, inputs, hidden, _DTYPES[dtype], precision, weight_dropout, projected
     )
     cell_state = CELLS[cell].cell_state
-    return Stack(native, cell_state, (layers * directions, hidden), directions * hidden, *native.block_bytes)
+    stacks, units = layers * directions, projected or hidden
+    return Stack(native, cell_state, (stacks, units), hidden, directions * units, *native.block_bytes)
 
 
 @cache
@@ -130,10 +134,10 @@ def _outputs(call: Call, x: Tensor, marks: Marks) -> tuple[Tensor, Tensor, Tenso
     stack = call.stack
     *steps, _ = x.shape
     rows = steps[0 if call.batch_first else 1] if marks.batch_sizes is None else int(marks.batch_sizes[0])
-    end = (stack.state[0], rows, stack.state[1])
+    stacks, units = stack.state
     # Sizes one by one: PyTorch reads a tuple of them slowly.
-    y, hn = x.new_empty(*steps, stack.width), x.new_empty(*end)
-    return y, hn, x.new_empty(*end) if stack.cell_state else None
+    y, hn = x.new_empty(*steps, stack.width), x.new_empty(stacks, rows, units)
+    return y, hn, x.new_empty(stacks, rows, stack.cells) if stack.cell_state else None
 
 
 def infer(
@@ -197,11 +201,11 @@ def backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]:
     """dx, dh0, dc0 and those of the weights, None where not wanted."""
     threads.follow()
-    stacks, hidden = call.stack.state
+    stacks, units = call.stack.state
     rows = call.rows(x, marks)
     dx = torch.empty_like(x, memory_format=torch.contiguous_format) if wanted.x else None
-    dh0 = x.new_empty(stacks, rows, hidden) if wanted.states else None
-    dc0 = x.new_empty(stacks, rows, hidden) if wanted.states and call.stack.cell_state else None
+    dh0 = x.new_empty(stacks, rows, units) if wanted.states else None
+    dc0 = x.new_empty(stacks, rows, call.stack.cells) if wanted.states and call.stack.cell_state else None
     dweights = [
         torch.empty_like(w, memory_format=torch.contiguous_format) if want else None
         for w, want in zip(weights, wanted.weights, strict=True)

@@ -208,8 +208,6 @@ def _obstacle(module: nn.Module) -> str | None:
             "its parametrizations live in a class of its own: build it as fusedrnn.torch's module, and "
             "parametrize that"
         )
-    if getattr(module, "proj_size", 0):
-        return "its proj_size is not 0: use proj_size=0 with a Linear behind the layer"
     for name, weight in module.named_parameters():
         if weight.dtype not in _DTYPES:
             return f"its {name} is {weight.dtype}: use module.float()"
