@@ -6,10 +6,11 @@
 #
 # A file is written where its text has changed only, so that nothing is compiled again for nothing.
 
-# One file for every row `  <row>(<fields>)` of the list; rows that name the same file make it once. Their paths are the
+# One file for every row `  <row>(<fields>)` of the list, cells of the CPU alone left out; rows that name the same file make it once. Their paths are the
 # list `instance_files` of the caller.
 function(fusedrnn_instances_of list row fields template file out_folder)
   file(READ ${list} text)
+  string(REGEX REPLACE "\n#define FUSEDRNN_HOST_CELLS.*" "" text "${text}")
   string(REGEX MATCHALL "\n  ${row}\\([A-Za-z0-9_, ]+\\)" lines "${text}")
   if(NOT lines)
     message(FATAL_ERROR "no line of ${list} begins like '  ${row}(${fields})'")

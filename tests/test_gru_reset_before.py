@@ -176,12 +176,13 @@ def test_against_the_model_of_onnx(functions: Any) -> None:
     assert np.abs(after - y).max() > 1e-2
 
 
-def test_recurrent_dropout_masks_h_before_all_products() -> None:
+@pytest.mark.parametrize("functions", [functional, reference])
+def test_recurrent_dropout_masks_h_before_all_products(functions: Any) -> None:
     """As Keras does: what is left of h goes into r, z and r h; the path z h has it whole."""
     weights = fr.nn.GRU(I, H, reset_after=False, dtype=np.float64, seed=1).state_dict()
     x, h0 = data(1, B, I, dtype=np.float64), data(1, B, H, seed=1, dtype=np.float64)
     options = {"recurrent_dropout": 0.5, "dropout_key": 3, "reset_after": False}
-    y, _, _ = functional.gru_forward(x, h0, weights, **options)
+    y, _, _ = functions.gru_forward(x, h0, weights, **options)
     factors = reference.masks.Masks(3, True, 0.0, False, 0.5, 0.0, 0.0, 0).factors(
         0, np.arange(B), H, np.dtype(np.float64)
     )
