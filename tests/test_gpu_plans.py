@@ -416,7 +416,8 @@ def test_a_grid_of_threads_is_refused() -> None:
         _native.sequence_plan("lstm", "float32", **sizes)
 
 
-def test_a_cell_whose_units_have_weights_of_their_own_is_refused() -> None:
-    lstm = nn.LSTM(3, 4, peephole=True)
-    with pytest.raises(RuntimeError, match="CUDA has no kernels for lstm_peephole"):
+@pytest.mark.parametrize("option", ["peephole", "layer_norm"])
+def test_a_cell_whose_units_have_weights_of_their_own_is_refused(option: str) -> None:
+    lstm = nn.LSTM(3, 4, **{option: True})  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=f"CUDA has no kernels for lstm_{option}"):
         lstm(np.zeros((2, 1, 3), np.float32))

@@ -22,6 +22,7 @@ KERNELS = pytest.mark.skipif(cpu.isa() in ("cuda", "simt"), reason="not on CUDA 
 MODULES: dict[str, Any] = {
     "lstm": (fr.nn.LSTM, {}),
     "lstm_peephole": (fr.nn.LSTM, {"peephole": True}),
+    "lstm_layer_norm": (fr.nn.LSTM, {"layer_norm": True}),
     "gru": (fr.nn.GRU, {}),
     "rnn_tanh": (fr.nn.RNN, {}),
     "rnn_relu": (fr.nn.RNN, {"nonlinearity": "relu"}),

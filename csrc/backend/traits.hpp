@@ -30,7 +30,8 @@ constexpr bool consistent(const CellTraits& t) {
     if (!per_unit && (static_cast<int32_t>(spec.role) != i || spec.blocks != t.gates)) return false;
     if (per_unit) units += spec.blocks;
   }
-  return t.weights.count >= kGateWeights && units == t.unit_values && begins_with(t.name, t.family);
+  return t.weights.count >= kGateWeights && units == t.unit_values && t.product_blocks <= kMaxDgateBlocks &&
+         begins_with(t.name, t.family);
 }
 
 constexpr bool all_consistent() {
@@ -40,7 +41,7 @@ constexpr bool all_consistent() {
 }
 static_assert(all_consistent(),
               "a cell's weights are the four of gate_weights, then those of its units; unit_values "
-              "counts these; its name begins with its family");
+              "counts these; at most kMaxDgateBlocks blocks of dgates meet weights; its name begins with its family");
 
 constexpr bool is_cell(CellKind kind) {
   const auto i = static_cast<int32_t>(kind);

@@ -21,6 +21,7 @@
 //   tape_names        their names, likewise
 //   between_blocks    values per unit and row that the first part of a step leaves to the second (sequence/
 //                     forward_step.hpp): 0 for a cell that takes a step in one
+//   normalises        whether a step has a phase that normalises rows of units, see below
 //   weights           what a layer and direction has of weights: names, roles, shapes, in the order of Python's lists
 //   unit_values       values of its own that a unit reads besides gates, all per_unit weights together: 0 for most
 //
@@ -42,6 +43,14 @@
 // blocks of da are what this step adds to the gradients of these values; they are summed over steps and rows as a
 // bias's are. Time loops call a cell through forward_of and backward_of, for which unit_values is a constant: a cell
 // that has none neither names units nor pays for them.
+//
+// A cell that normalises has no forward and backward of one unit: its two halves and the blocks of its dgates are
+// lstm_layer_norm.hpp's, the phase between them sequence/normalised_forward.hpp's. Its biases are added behind that
+// phase, so it says besides
+//
+//   product_blocks    the first of dgate_blocks, which meet weights; of the rest only the columns are summed
+//   bias_block(g)     the block whose sums are the gradients of gate g's biases
+//   unit_block(k)     likewise of the k-th of a unit's own values
 #pragma once
 
 #include <stdint.h>
@@ -71,7 +80,7 @@ struct WeightSpec {
 };
 
 // As many as any cell has; more do not compile.
-constexpr int32_t kMaxWeights = 6, kMaxGates = 4, kMaxDgateBlocks = 4;
+constexpr int32_t kMaxWeights = 10, kMaxGates = 4, kMaxDgateBlocks = 8, kMaxUnitValues = 18;
 
 struct WeightSpecs {
   int32_t count;
@@ -93,6 +102,11 @@ FR_FN constexpr WeightSpecs gate_weights(int32_t gates) {
 FR_FN constexpr WeightSpecs with_unit_weight(WeightSpecs weights, const char* name, int32_t blocks) {
   weights.spec[weights.count++] = {name, WeightRole::per_unit, blocks};
   return weights;
+}
+
+// And those of a normalisation of so many blocks of units.
+FR_FN constexpr WeightSpecs with_norm(WeightSpecs weights, const char* weight, const char* bias, int32_t blocks) {
+  return with_unit_weight(with_unit_weight(weights, weight, blocks), bias, blocks);
 }
 
 // A cell's forward and backward, with `units` where it takes them.

@@ -14,6 +14,7 @@ struct Gru {
   static constexpr int tape_blocks = 4;
   static constexpr const char* tape_names = "r z n q";
   static constexpr int between_blocks = 0;
+  static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);
   static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;  // the carry is h

@@ -5,6 +5,7 @@
 
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/lstm_layer_norm.hpp"
 #include "cells/lstm_peephole.hpp"
 #include "cells/rnn.hpp"
 
@@ -14,8 +15,13 @@
   X(gru, Gru)                  \
   X(lstm, Lstm)
 
-// Cells whose units have weights of their own, on the CPU alone.
-#define FUSEDRNN_HOST_CELLS(X) X(lstm_peephole, PeepholeLstm)
+// Cells whose units have weights of their own, on the CPU alone; those that normalise rows of units by themselves.
+#define FUSEDRNN_HOST_UNIT_CELLS(X) X(lstm_peephole, PeepholeLstm)
+#define FUSEDRNN_NORMALISING_CELLS(X) X(lstm_layer_norm, LayerNormLstm)
+#define FUSEDRNN_HOST_CELLS(X) FUSEDRNN_HOST_UNIT_CELLS(X) FUSEDRNN_NORMALISING_CELLS(X)
+
+// Cells that see one unit at a time, with a forward and a backward.
+#define FUSEDRNN_UNIT_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_UNIT_CELLS(X)
 
 #define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 

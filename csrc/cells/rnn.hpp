@@ -28,6 +28,7 @@ struct Elman {
   static constexpr int tape_blocks = 0;
   static constexpr const char* tape_names = "";
   static constexpr int between_blocks = 0;
+  static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);
   static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;

@@ -60,7 +60,7 @@ class Forward {
           masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
                  all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
                  all.scratch_.masks.rows + thread * all.scratch_.group_rows, unit_at(part_.first_panel),
-                 unit_at(part_.last_panel)),
+                 unit_at(part_.last_panel), finished_units()),
           steps_(row_count_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
 
     void run() {
@@ -97,6 +97,11 @@ class Forward {
     // The first unit of a panel.
     int64_t unit_at(int64_t panel) const {
       return panel < part_.panels.count ? part_.panels.begin(panel) / f_.cell_.gates * N : f_.desc_.H;
+    }
+
+    FinishedUnits finished_units() const {
+      if (f_.cell_.normalises) return {0, f_.desc_.H, unit_group_, f_.plan_.unit_groups};
+      return {unit_at(part_.first_panel), unit_at(part_.last_panel)};
     }
 
     // The steps of a row are shared out among the threads that work on it.

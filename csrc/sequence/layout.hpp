@@ -76,6 +76,7 @@ struct PackedLayer {
   Storage* bias_x;  // as the panels' columns, zeros without bias
   Storage* bias_h;
   Storage* units;    // (unit_values, H)
+  Storage* shift;    // (G * H,) of a cell that normalises: all biases of its gates, which the panels' are not then
   Operand* w_back;   // plain panels: columns are inputs, k runs over the x part of a dgates row
   Operand* r_back;   // plain panels: columns are units, k runs over the h part of a dgates row
   Storage* dropped;  // (G * H, H): R after weight dropout
@@ -97,6 +98,7 @@ PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int in
     layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.units = arena.take<Storage>(size.cell.unit_values * desc.H);
+    layer.shift = arena.take<Storage>(size.cell.normalises ? K_back : 0);
     layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
     layer.r_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), K_back));
     layer.dropped = arena.take<Storage>(desc.weight_dropout > 0 ? K_back * desc.H : 0);
@@ -167,7 +169,7 @@ struct BackwardRow {
 // Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
 template <class E>
 int64_t gradient_operands(const CellFacts& cell, int64_t units) {
-  return outer_panel<E> + (cell.dgate_blocks - cell.unit_values) * EngineOf<E>::OuterA::elements(units);
+  return outer_panel<E> + cell.product_blocks * EngineOf<E>::OuterA::elements(units);
 }
 
 // Elements of a thread's part of a block, so that no two threads write to one line.

@@ -33,6 +33,12 @@ inline uint64_t input_element(const SequenceDesc& desc, int64_t t, int64_t b, in
                                    : static_cast<uint64_t>(((desc.first_step + t) * desc.B + b) * width);
 }
 
+// The units that a thread finishes the step of: a part of those of all its rows, or all units of one row in so many.
+struct FinishedUnits {
+  int64_t first, last;
+  int64_t row = 0, rows = 1;
+};
+
 // What one thread does with masks: it makes and reads those of its rows and units alone.
 template <class E>
 class UnitMasks {
@@ -43,7 +49,8 @@ class UnitMasks {
  public:
   // `keep` and `rows` are the thread's own.
   UnitMasks(const SequenceDesc& desc, const MaskScratch<T>& scratch, const RowOrder& order, const RowGroup& group,
-            int32_t direction, T* keep, MaskRow<T>* rows, int64_t first_unit, int64_t last_unit)
+            int32_t direction, T* keep, MaskRow<T>* rows, int64_t first_unit, int64_t last_unit,
+            const FinishedUnits& finished)
       : desc_(desc),
         scratch_(scratch),
         order_(order),
@@ -53,6 +60,7 @@ class UnitMasks {
         rows_(rows),
         first_(first_unit),
         count_(last_unit - first_unit),
+        finished_(finished),
         any_(masks_units(desc)) {
     if (!any_ || !zoneout_is_mean(desc)) return;
     for (int64_t unit = 0; unit < desc.H; ++unit) {
@@ -69,7 +77,8 @@ class UnitMasks {
     if (!drops_states(desc_)) return;
     const Dropout mask = of(MaskUse::recurrent, desc_.recurrent_dropout);
     const T scale = static_cast<T>(mask.scale);
-    for (int64_t i = 0; i < group_.count(desc_.B); ++i) draw(mask, group_.row(i), scale, factors(group_.row(i)));
+    for (int64_t i = 0; i < group_.count(desc_.B); ++i)
+      draw(mask, group_.row(i), first_, count_, scale, factors(group_.row(i)));
   }
 
   // Row i of my rows, which is r of the order, at time t.
@@ -163,10 +172,10 @@ class UnitMasks {
   T* state(T* states, int64_t r) const { return states + (states_ + r) * desc_.H; }
   T* factors(int64_t r) const { return state(scratch_.recurrent, r); }
 
-  // My units of row r: `kept` where the mask keeps them, else 0.
-  void draw(const Dropout& mask, int64_t r, T kept, T* row) const {
-    for_elements(mask, count_, mask_row(desc_, order_.batch[r]) + static_cast<uint64_t>(first_),
-                 [&](int64_t k, bool keeps) { row[first_ + k] = keeps ? kept : T(0); });
+  // `count` units of row r from `first` on: `kept` where the mask keeps them, else 0.
+  void draw(const Dropout& mask, int64_t r, int64_t first, int64_t count, T kept, T* row) const {
+    for_elements(mask, count, mask_row(desc_, order_.batch[r]) + static_cast<uint64_t>(first),
+                 [&](int64_t k, bool keeps) { row[first + k] = keeps ? kept : T(0); });
   }
 
   const T* keep(MaskUse use, double p, int64_t i, int64_t r, int64_t t) const {
@@ -174,9 +183,10 @@ class UnitMasks {
     const int64_t which = use == MaskUse::zoneout_c;
     if (zoneout_is_mean(desc_)) return keep_ + which * desc_.H;
     T* const row = keep_ + (2 * i + which) * desc_.H;
+    if (i % finished_.rows != finished_.row) return row;  // another thread reads its own
     Dropout mask = of(use, p);
     mask.step = static_cast<uint32_t>(desc_.first_step + t);
-    draw(mask, r, T(1), row);
+    draw(mask, r, finished_.first, finished_.last - finished_.first, T(1), row);
     return row;
   }
 
@@ -188,6 +198,7 @@ class UnitMasks {
   T* const keep_;
   MaskRow<T>* const rows_;
   const int64_t first_, count_;  // units
+  const FinishedUnits finished_;
   const bool any_;
   int64_t index_ = 0;  // layer * D + direction
 };

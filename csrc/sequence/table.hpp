@@ -4,19 +4,37 @@
 #include "backend/status.hpp"
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
+#include "sequence/normalised_backward.hpp"
+#include "sequence/normalised_forward.hpp"
 #include "sequence/pack.hpp"
 #include "sequence/recompute.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// What a cell and an element compute a step with; null for a kind that is no cell.
+// What a cell and an element compute a step with.
+template <class Cell, class E>
+constexpr const ForwardKernels<E>* forward_kernels_of() {
+  if constexpr (Cell::normalises)
+    return &NormalisedForward<Cell, E>::kernels;
+  else
+    return &ForwardStep<Cell, E>::kernels;
+}
+template <class Cell, class E>
+constexpr const BackwardKernels<E>* backward_kernels_of() {
+  if constexpr (Cell::normalises)
+    return &NormalisedBackward<Cell, E>::kernels;
+  else
+    return &BackwardStep<Cell, E>::kernels;
+}
+
+// The same by a cell's kind; null for a kind that is none.
 template <class E>
 const ForwardKernels<E>* forward_kernels(CellKind kind) {
   using M = Math<typename E::Accumulator>;
   switch (kind) {
 #define FUSEDRNN_KERNELS(kind, Type) \
   case CellKind::kind:               \
-    return &ForwardStep<Type<M>, E>::kernels;
+    return forward_kernels_of<Type<M>, E>();
     FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
 #undef FUSEDRNN_KERNELS
   }
@@ -28,7 +46,7 @@ const BackwardKernels<E>* backward_kernels(CellKind kind) {
   switch (kind) {
 #define FUSEDRNN_KERNELS(kind, Type) \
   case CellKind::kind:               \
-    return &BackwardStep<Type<M>, E>::kernels;
+    return backward_kernels_of<Type<M>, E>();
     FUSEDRNN_CELLS(FUSEDRNN_KERNELS)
 #undef FUSEDRNN_KERNELS
   }

@@ -288,7 +288,7 @@ void all_lanes(const char* type, double tolerance, uint64_t expected) {
   for (const Probe* probe : probes()) {
     Hash hash;
 #define FUSEDRNN_LANES(kind, Type) lanes<Type, T>(#kind, hash, *probe, tolerance);
-    FUSEDRNN_CELLS(FUSEDRNN_LANES)
+    FUSEDRNN_UNIT_CELLS(FUSEDRNN_LANES)
     require(hash.value() == expected, "%s, %s: the bits of the cells hash to 0x%016llx, pinned are 0x%016llx",
             probe->isa, type, static_cast<unsigned long long>(hash.value()), static_cast<unsigned long long>(expected));
   }
@@ -301,7 +301,7 @@ int main() {
   prove<Type, ComplexMath>(#kind, 1 + static_cast<uint64_t>(CellKind::kind));                            \
   prove<Type, HardSigmoidMath>(#kind ", hard activations", 101 + static_cast<uint64_t>(CellKind::kind)); \
   for (uint64_t seed = 0; seed < 20; ++seed) chain<Type>(#kind, seed);
-  FUSEDRNN_CELLS(FUSEDRNN_PROVE)
+  FUSEDRNN_UNIT_CELLS(FUSEDRNN_PROVE)
   all_lanes<float>("float", 2e-6, 0xa44ad1706fb3e780u);
   all_lanes<double>("double", 4e-15, 0x5de33d6abf8a9a9fu);
   return check::finish("test_cells");

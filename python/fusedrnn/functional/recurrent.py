@@ -104,7 +104,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM) or r z n q with q = R_n h + b_hn (GRU); None for an Elman cell.
+        Blocks are i f g o (LSTM), behind them W x and R h with layer normalisation, or r z n q with
+        q = R_n h + b_hn (GRU); None for an Elman cell.
         """
         return self.native.gates
 
@@ -132,9 +133,9 @@ def pack_weights(
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "lstm_peephole", "gru", "rnn_tanh" or "rnn_relu", the last two being the
-            same here. None tells it by the name of peepholes, else by G, the rows of weight_hh for each of
-            its columns.
+        cell: whose they are: "lstm", "lstm_peephole", "lstm_layer_norm", "gru", "rnn_tanh" or "rnn_relu", the
+            last two being the same here. None tells it by the names of peepholes and of layer normalisation,
+            else by G, the rows of weight_hh for each of its columns.
         weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
             calls with this handle have the same mask, and gradients of weight_hh are masked by it.
         dropout_key: 64-bit key of that mask.
@@ -305,6 +306,10 @@ def lstm_forward(
 
     With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
     2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
+
+    With ``weight_ln_ih_l0`` and the other five weights of layer normalisation (Ba et al. 2016; see
+    `fusedrnn.nn.LSTM`) pre-activations are LN_ih(W x) + LN_hh(R h) + b_ih + b_hh, and h' = o tanh(LN_c(c')).
+    On the CPU.
 
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.

@@ -168,7 +168,7 @@ def _recurrent_shapes(
     if not isinstance(L, int) or most < L:
         raise FormatError(f"{prefix}num_layers is {str(L)[:40]}, and there are {most} arrays")
     family = kind.__name__.lower()
-    variant = "peephole" if arguments.get("peephole", False) else None
+    variant = next((option for option in ("peephole", "layer_norm") if arguments.get(option, False)), None)
     weights = next(
         cell.weights
         for cell in CELLS.values()

@@ -25,12 +25,21 @@ class LSTM(Recurrent):
     With peepholes (Gers & Schmidhuber 2000) each unit's i and f also see its c, and o sees c':
     i = sigmoid(... + p_i c), f = sigmoid(... + p_f c), o = sigmoid(... + p_o c').
 
+    With layer normalisation (Ba et al. 2016, equations 20 to 22) i, f, o = sigmoid(LN_ih(W x) + LN_hh(R h) +
+    b_ih + b_hh), g = tanh(same), h' = o tanh(LN_c(c')), where LN(z) = weight (z - mean) / sqrt(var + 1e-5) +
+    bias. LN_ih and LN_hh take all gates of a row together, 4 H values; c' goes on to the next step as it is.
+
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
 
     Args:
         peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
+        layer_norm: whether there is layer normalisation, ``weight_ln_ih_l0``, ``bias_ln_ih_l0``,
+            ``weight_ln_hh_l0``, ``bias_ln_hh_l0``, each (4 * H,), ``weight_ln_c_l0`` and ``bias_ln_c_l0``,
+            each (H,); weights begin as 1 and biases as 0, whatever `init` is. ``bias=False`` leaves out b_ih
+            and b_hh alone, which add nothing to what the biases of LN_ih and LN_hh can do, but are where
+            `forget_bias` and `init` put theirs. Not with peephole; on the CPU.
 
     Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
     i f g o.
@@ -45,6 +54,7 @@ class LSTM(Recurrent):
 
     _cell = "lstm"
     peephole = False  # of pickles from before there were any
+    layer_norm = False
 
     def __init__(
         self,
@@ -57,6 +67,7 @@ class LSTM(Recurrent):
         bidirectional: bool = False,
         *,
         peephole: bool = False,
+        layer_norm: bool = False,
         dropout_mode: str = "step",
         recurrent_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
@@ -71,10 +82,17 @@ class LSTM(Recurrent):
         seed: Seed = None,
     ) -> None:
         self.peephole = flag("peephole", peephole)
-        if self.peephole:
-            self._cell = "lstm_peephole"
-            if resolve_device(device) != "cpu":
-                raise ValueError("peephole must be False on a CUDA device, it is True: use device='cpu'")
+        self.layer_norm = flag("layer_norm", layer_norm)
+        if self.peephole and self.layer_norm:
+            raise ValueError("peephole must be False with layer_norm=True, it is True: no cell has both")
+        for option in ("peephole", "layer_norm"):
+            if getattr(self, option):
+                self._cell = f"lstm_{option}"
+                if resolve_device(device) != "cpu":
+                    raise ValueError(
+                        f"{option} must be False on a CUDA device, it is True: "
+                        "it is not on CUDA yet, use device='cpu'"
+                    )
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dropout_mode=dropout_mode, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
@@ -83,8 +101,8 @@ class LSTM(Recurrent):
         )  # fmt: skip
 
     def _describe(self) -> str:
-        text = super()._describe()
-        return f"{text}, peephole=True" if self.peephole else text
+        options = [option for option in ("peephole", "layer_norm") if getattr(self, option)]
+        return ", ".join([super()._describe(), *(f"{option}=True" for option in options)])
 
     def forward(
         self,

@@ -115,7 +115,7 @@ class _LayerWeights(NamedTuple):
     weight_hh: Array
     bias_ih: Array
     bias_hh: Array
-    units: Array  # (blocks, H): what units have of their own
+    units: Array  # (blocks, H): what units have of their own, and b_ih + b_hh of a cell that normalises
     own: list[str]  # the names of the weights that units consist of
 
 
@@ -167,6 +167,9 @@ class _Call:
         bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
         own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
         units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
+        if self.cell.normalises:
+            units = np.concatenate([units, (bias_ih + bias_hh).reshape(-1, self.hidden)])
+            bias_ih = bias_hh = zeros
         return _LayerWeights(arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh, units, own)
 
     def operand(self, array: Array) -> Array:
@@ -225,7 +228,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM) or r z n q with q = R_n h + b_hn (GRU); None for an Elman cell.
+        Blocks are i f g o (LSTM), behind them W x and R h with layer normalisation, or r z n q with
+        q = R_n h + b_hn (GRU); None for an Elman cell.
         """
         return self.tapes.copy() if self.call.cell.tape_blocks else None
 
@@ -423,6 +427,8 @@ def _backward_layer(
         db_hh = column_sum(db_hh, ones, h_grad)
         if grads.units is not None:
             d_units = column_sum(d_units, ones, grads.units)
+    if call.cell.normalises:
+        db_ih = db_hh = d_units[:, -len(weight_ih) :]
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += call.weights.drop(index, d_hh)
     if call.weights.shape.bias:

@@ -1,0 +1,126 @@
+// Backward of a cell that normalises rows of units: normalised_forward.hpp from its end. The first part of a step
+// leaves dh = d(R h)(step after) R, each thread its units; the second, whole rows to a thread, goes back through the
+// cell's second half, LN_c, the first half, and LN_ih and LN_hh side by side.
+//
+// Statistics, n and the carry that the cell made are computed again, to the bits of forward.
+#pragma once
+
+#include "sequence/backward_step.hpp"
+#include "sequence/normalised_forward.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class Cell, class E>
+struct NormalisedBackward {
+  using T = typename E::Storage;
+  using L = Lanes<typename E::Accumulator>;
+  using V = typename L::V;
+  using Row = BackwardRow<T>;
+  static constexpr int N = L::N, G = Cell::gates, NV = EngineOf<E>::vectors;
+
+  // What a row has between its parts, and where the second part keeps what it will read again.
+  struct Places {
+    FR_INLINE Places(const Row& row, int64_t H)
+        : dh(row.between), carry(dh + H), dcarry(carry + H), past(dcarry + H), seen(past + H), dmade(seen + H) {}
+
+    T *dh, *carry, *dcarry, *past, *seen, *dmade;
+  };
+  static_assert(Cell::between_blocks >= 6, "Places has these");
+
+  static void step(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t continuing, int64_t active) {
+    const int64_t H = part.H;
+    Row* const rows = part.row;
+    multiply<E, NV>(part.table, continuing, weights.r_back, part.panels, G * H, part.first_panel, part.last_panel,
+                    part.memory, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
+                      for (int r = 0; r < tall; ++r)
+                        for (int v = 0; v < wide; ++v, tile += N) {
+                          const int64_t unit = (begin + v) * N;
+                          store_units(rows[row + r].between, unit, H,
+                                      arriving<E>(rows[row + r], unit, H, L::load(tile)));
+                        }
+                    });
+    for (int64_t i = continuing; i < active; ++i)
+      for (int64_t v = part.panels.begin(part.first_panel); v < part.panels.begin(part.last_panel); ++v)
+        store_units(rows[i].between, v * N, H, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero());
+  }
+
+  static void finish(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t active) {
+    for (int64_t i = part.unit_group; i < active; i += part.unit_groups) finish(part.row[i], part.H, weights.units);
+  }
+
+  static void finish(const Row& row, int64_t H, const T* own) {
+    const Places at(row, H);
+    for (int64_t unit = 0; unit < H; unit += N) {
+      V tape[G];
+      load_gates(row, unit, H, tape);
+      store_units(at.carry, unit, H, Cell::carry(tape, load_units(row.carry_prev, unit, H)));
+    }
+    const Moments m = moments(at.carry, H, Cell::eps);
+    normalise(at.carry, m, own + Cell::weight_c * H, own + Cell::bias_c * H, H, at.seen);
+    through_output(row, at, H);
+    through_norm(at.carry, m, row.dgates + Cell::dn * H, own + Cell::weight_c * H, H, at.dmade,
+                 row.dgates + Cell::by_c * H);
+    through_update(row, at, H);
+    const T *const x = row.gates + G * H, *const h = x + G * H, *const da = row.dgates + Cell::da_first * H;
+    through_norm(x, moments(x, G * H, Cell::eps), da, own + Cell::weight_ih * H, G * H, row.dgates + Cell::x_first * H,
+                 row.dgates + Cell::by_x_first * H);
+    through_norm(h, moments(h, G * H, Cell::eps), da, own + Cell::weight_hh * H, G * H, row.dgates + Cell::h_first * H,
+                 row.dgates + Cell::by_h_first * H);
+  }
+
+ private:
+  FR_INLINE static void load_gates(const Row& row, int64_t unit, int64_t H, V* tape) {
+#pragma GCC unroll 8
+    for (int g = 0; g < G; ++g) tape[g] = load_units(row.gates + g * H, unit, H);
+  }
+
+  // The gradient of n from that of h, o's da, and the masks.
+  FR_INLINE static void through_output(const Row& row, const Places& at, int64_t H) {
+    for (int64_t unit = 0; unit < H; unit += N) {
+      V tape[G], da[G], dh = load_units(at.dh, unit, H), dcarry = load_units(row.dcarry, unit, H), past = L::zero();
+      load_gates(row, unit, H, tape);
+      if (row.dy) dh = load_units(row.dy, unit, H) + dh;
+      if (row.flow) store_units(row.flow, unit, H, dh);
+      if (row.masks) {
+        const int count = static_cast<int>(H - unit < N ? H - unit : N);
+        past = UnitMasks<E>::template backward<Cell::separate_carry>(*row.masks, unit, count, dh, dcarry);
+      }
+      const V dn = Cell::output_backward(tape, load_units(at.seen, unit, H), dh, L::zero(), da);
+      store_units(row.dgates + Cell::dn * H, unit, H, dn);
+      store_units(row.dgates + (Cell::da_first + G - 1) * H, unit, H, da[G - 1]);
+      store_units(at.dcarry, unit, H, dcarry);
+      store_units(at.past, unit, H, past);
+    }
+  }
+
+  // The other da from all of the gradient of the carry.
+  FR_INLINE static void through_update(const Row& row, const Places& at, int64_t H) {
+    for (int64_t unit = 0; unit < H; unit += N) {
+      V tape[G], da[G];
+      load_gates(row, unit, H, tape);
+      const V dc = load_units(at.dcarry, unit, H) + load_units(at.dmade, unit, H);
+      const V past = load_units(at.past, unit, H);
+      if (row.flow) store_units(row.flow + H, unit, H, dc + past);
+      const V dcarry = Cell::update_backward(tape, load_units(row.carry_prev, unit, H), dc, da);
+#pragma GCC unroll 8
+      for (int g = 0; g < G - 1; ++g) store_units(row.dgates + (Cell::da_first + g) * H, unit, H, da[g]);
+      store_units(row.dcarry_prev, unit, H, dcarry + past);
+    }
+  }
+
+  // From dy, the gradient of LN(x), that of x; `products` gets what dy adds to the gradient of its weight.
+  FR_INLINE static void through_norm(const T* x, const Moments& m, const T* dy, const T* weight, int64_t width, T* dx,
+                                     T* products) {
+    NormalRow<T>(x, m).backward(
+        width, [&](int64_t i, int64_t left) { return Wide::load(dy + i, left) * Wide::load(weight + i, left); },
+        [&](int64_t i, int64_t left, const Wide& d, const Wide& normal) {
+          Wide::store(dx + i, d, left);
+          Wide::store(products + i, Wide::load(dy + i, left) * normal, left);
+        });
+  }
+
+ public:
+  static constexpr BackwardKernels<E> kernels = {step, finish};
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
