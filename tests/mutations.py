@@ -272,6 +272,27 @@ MUTATIONS = [
         "test_lstm_peephole.py",
     ),
     Mutation(
+        "layer norm LSTM: h sees c as it is",
+        "sequence/normalised_forward.hpp",
+        "Cell::output(tape, load_units(seen, unit, H))",
+        "Cell::output(tape, load_units(made, unit, H))",
+        "test_lstm_layer_norm.py",
+    ),
+    Mutation(
+        "layer norm LSTM: the gradient through the variance is lost",
+        "layers/row_norm.hpp",
+        "rstd_ * (slope(i, left) - along - normal * across)",
+        "rstd_ * (slope(i, left) - along)",
+        "test_lstm_layer_norm.py test_layer_norm.py",
+    ),
+    Mutation(
+        "layer norm LSTM: the row group's threads all take the first row's share",
+        "sequence/normalised_backward.hpp",
+        "for (int64_t i = part.unit_group; i < active; i += part.unit_groups)",
+        "for (int64_t i = 0; i < active; i += part.unit_groups)",
+        "test_lstm_layer_norm.py test_regularisers.py",
+    ),
+    Mutation(
         "adam: bias correction lags a step",
         "optim/adam.hpp",
         "1 - power(a.scalar[S::beta2], a.step)",

@@ -173,7 +173,7 @@ def test_against_autograd(functions: Any, bias: bool) -> None:
 
 
 def test_a_large_offset_of_pre_activations_is_taken_out() -> None:
-    """What all pre-activations of a row share leaves no trace but rounding: the statistics take two passes."""
+    """What all pre-activations of a row share leaves no trace but rounding: statistics take two passes."""
     module = lstm()
     weights = drawn(module)
     x = np.concatenate([data(T, B, I - 1), np.ones((T, B, 1), np.float32)], axis=2)

@@ -173,7 +173,8 @@ class LayerNorm:
 
     def mean(self, a: Array) -> Array:
         """Of each row, as a column."""
-        return self.total(a) / a.dtype.type(a.shape[1])
+        mean: Array = self.total(a) / a.dtype.type(a.shape[1])
+        return mean
 
     def total(self, a: Array) -> Array:
         """The sum of each row, as a column."""
