@@ -19,6 +19,7 @@
 //   gate_names        their names in that order, divided by spaces
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   tape_names        their names, likewise
+//   row_values        values per row and step that backward needs besides: 0 but for a cell that normalises
 //   between_blocks    values per unit and row that the first part of a step leaves to the second (sequence/
 //                     forward_step.hpp): 0 for a cell that takes a step in one
 //   normalises        whether a step has a phase that normalises rows of units, see below

@@ -8,7 +8,7 @@ namespace fusedrnn {
 // Names as in cell.hpp.
 struct CellFacts {
   const char* family;
-  int32_t gates, tape_blocks, between_blocks, dgate_blocks, product_blocks, x_first, h_first;
+  int32_t gates, tape_blocks, row_values, between_blocks, dgate_blocks, product_blocks, x_first, h_first;
   const char *gate_names, *tape_names;
   bool has_cell_state;  // separate_carry: of a state c beside h
   bool carry_gradient;
@@ -41,6 +41,7 @@ constexpr CellFacts facts_of() {
   CellFacts f{Cell::family,
               Cell::gates,
               Cell::tape_blocks,
+              Cell::row_values,
               Cell::between_blocks,
               Cell::dgate_blocks,
               0,

@@ -13,6 +13,7 @@ struct Gru {
   static constexpr const char* gate_names = "r z n";
   static constexpr int tape_blocks = 4;
   static constexpr const char* tape_names = "r z n q";
+  static constexpr int row_values = 0;
   static constexpr int between_blocks = 0;
   static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);

@@ -27,6 +27,7 @@ struct Elman {
   static constexpr const char* gate_names = "h";
   static constexpr int tape_blocks = 0;
   static constexpr const char* tape_names = "";
+  static constexpr int row_values = 0;
   static constexpr int between_blocks = 0;
   static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);

@@ -31,19 +31,22 @@ class NormalRow {
 
   FR_INLINE Wide at(int64_t i, int64_t left) const { return (Wide::load(x_ + i, left) - mean_) * rstd_; }
 
-  // visit(i, left, rstd (g - mean(g) - n mean(g n)), n) for n = at(i, left): the gradient of x where g = slope(i, left)
-  // is that of n.
-  template <class Slope, class Visit>
-  FR_INLINE void backward(int64_t width, const Slope& slope, const Visit& visit) const {
-    const double n = static_cast<double>(width);
-    const Wide along = Wide::set(reduce(width, slope) / n);
-    const Wide across =
-        Wide::set(reduce(width, [&](int64_t i, int64_t left) { return slope(i, left) * at(i, left); }) / n);
-    for (int64_t i = 0; i < width; i += Wide::N) {
-      const int64_t left = width - i;
-      const Wide normal = at(i, left);
-      visit(i, left, rstd_ * (slope(i, left) - along - normal * across), normal);
-    }
+  // The means over the row of g and of g n, n = at(i, left): what the gradient of x, rstd (g - mean(g) - n mean(g n)),
+  // is made of where g = slope(i, left) is that of n.
+  struct Means {
+    double along, across;
+  };
+  template <class Slope>
+  FR_INLINE Means means(int64_t width, const Slope& slope) const {
+    double along, across;
+    reduce_two(
+        width,
+        [&](int64_t i, int64_t left, Wide& g, Wide& by_normal) {
+          g = slope(i, left);
+          by_normal = g * at(i, left);
+        },
+        along, across);
+    return {along / static_cast<double>(width), across / static_cast<double>(width)};
   }
 
  private:

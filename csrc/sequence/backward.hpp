@@ -50,7 +50,7 @@ class Backward {
     LayerGrads grads;
     Walk walk;
     Array3 input, h, c, dy, dx;  // h, c: as the tape keeps them, offset to the direction; dy likewise
-    const T* gates;
+    const T *gates, *row;
     int64_t inputs;
   };
 
@@ -82,6 +82,7 @@ class Backward {
                 d == 1 && plan_.direction_groups > 1 && dx_of(l).data ? dense(scratch_.dx_reverse, B, size_.inputs(l))
                                                                       : dx_of(l),
                 tape.gates,
+                tape.row,
                 size_.inputs(l)};
   }
 
@@ -278,12 +279,14 @@ class Backward {
       const T* zeros = f_.scratch_.zeros;
       const int64_t* const steps = f_.args_.steps;
       const Array3 gates = dense(pass.gates, desc.B, f_.cell_.tape_blocks * H);
+      const Array3 values = dense(pass.row, desc.B, f_.cell_.row_values);
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = pass.walk.order.batch[r], t = pass.walk.time(s, r);
         BackwardRow<T>& row = part_.row[i];
         row.dy = pass.dy.data ? at_step<T>(pass.dy, steps, t, b) : nullptr;
         row.start = nullptr;
         row.gates = at_step<T>(gates, steps, t, b);
+        row.values = at_step<T>(values, steps, t, b);
         row.dgates = dgates(s, r);
         row.dcarry_prev = carry_ + r * H;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);

@@ -180,6 +180,7 @@ class Forward {
           desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + position_.direction * desc.B * H, 0, H};
       const int64_t *const steps = f_.args_.steps, *const cell_steps = desc.train ? steps : nullptr;
       const Array3 gates = dense(tape.gates, desc.B, f_.cell_.tape_blocks * H);
+      const Array3 values = dense(tape.row, desc.B, f_.cell_.row_values);
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
         ForwardRow<T>& row = part_.row[i];
@@ -198,6 +199,7 @@ class Forward {
         row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * H : nullptr;
         row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
         row.gates = gates.data ? at_step<T>(gates, steps, t, b) : nullptr;
+        row.values = values.data ? at_step<T>(values, steps, t, b) : nullptr;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
         if (f_.cell_.has_cell_state) {
           row.carry_prev = state_before(walk, s, r, f_.args_.c0, index, cells, cell_steps, f_.scratch_.zeros);

@@ -113,6 +113,7 @@ struct TapeLayer {
   T* h;      // (T, B, D * H) of the layer, offset to this direction
   T* c;      // (T, B, H), only with a separate carry
   T* gates;  // (T, B, tape_blocks * H)
+  T* row;    // (T, B, row_values)
 };
 
 template <class T>
@@ -128,6 +129,7 @@ TapeLayer<T> tape_layer(const SequenceDesc& desc, const void* tape, int index, s
     layer.h = h ? h + d * desc.H : nullptr;
     layer.c = arena.take<T>(cell.has_cell_state ? cells : 0);
     layer.gates = arena.take<T>(cells * cell.tape_blocks);
+    layer.row = arena.take<T>(rows_of(desc) * cell.row_values);
   }
   if (bytes) *bytes = arena.used();
   return layer;
@@ -148,6 +150,7 @@ struct ForwardRow {
   T *h, *y, *hn;
   T *carry, *cn;
   T* gates;
+  T* values;   // row_values of the tape
   T* between;  // what the first part of a step leaves to the second, between_blocks * H
   const MaskRow<T>* masks;
 };
@@ -157,7 +160,7 @@ template <class T>
 struct BackwardRow {
   const T* dy;     // null: zeros
   const T* start;  // gradient of the final state where the row ends here, else unused
-  const T *carry_prev, *carry, *gates;
+  const T *carry_prev, *carry, *gates, *values;
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;

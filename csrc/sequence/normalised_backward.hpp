@@ -2,7 +2,8 @@
 // leaves dh = d(R h)(step after) R, each thread its units; the second, whole rows to a thread, goes back through the
 // cell's second half, LN_c, the first half, and LN_ih and LN_hh side by side.
 //
-// Statistics, n and the carry that the cell made are computed again, to the bits of forward.
+// The carry that the cell made, and what comes of it, are computed again to the bits of forward. Sums are `reduce`'s,
+// in double; all else is the element's own arithmetic.
 #pragma once
 
 #include "sequence/backward_step.hpp"
@@ -21,11 +22,11 @@ struct NormalisedBackward {
   // What a row has between its parts, and where the second part keeps what it will read again.
   struct Places {
     FR_INLINE Places(const Row& row, int64_t H)
-        : dh(row.between), carry(dh + H), dcarry(carry + H), past(dcarry + H), seen(past + H), dmade(seen + H) {}
+        : dh(row.between), carry(dh + H), dcarry(carry + H), past(dcarry + H), dmade(past + H) {}
 
-    T *dh, *carry, *dcarry, *past, *seen, *dmade;
+    T *dh, *carry, *dcarry, *past, *dmade;
   };
-  static_assert(Cell::between_blocks >= 6, "Places has these");
+  static_assert(Cell::between_blocks >= 5, "Places has these");
 
   static void step(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t continuing, int64_t active) {
     const int64_t H = part.H;
@@ -55,16 +56,16 @@ struct NormalisedBackward {
       load_gates(row, unit, H, tape);
       store_units(at.carry, unit, H, Cell::carry(tape, load_units(row.carry_prev, unit, H)));
     }
-    const Moments m = moments(at.carry, H, Cell::eps);
-    normalise(at.carry, m, own + Cell::weight_c * H, own + Cell::bias_c * H, H, at.seen);
-    through_output(row, at, H);
-    through_norm(at.carry, m, row.dgates + Cell::dn * H, own + Cell::weight_c * H, H, at.dmade,
+    const auto of_c = RoundedMoments<T>::of(at.carry, H, Cell::eps);
+    through_output(row, at, H, of_c, own);
+    through_norm(at.carry, of_c, row.dgates + Cell::dn * H, own + Cell::weight_c * H, H, at.dmade,
                  row.dgates + Cell::by_c * H);
     through_update(row, at, H);
     const T *const x = row.gates + G * H, *const h = x + G * H, *const da = row.dgates + Cell::da_first * H;
-    through_norm(x, moments(x, G * H, Cell::eps), da, own + Cell::weight_ih * H, G * H, row.dgates + Cell::x_first * H,
+    const T* const values = row.values;
+    through_norm(x, {values[0], values[1]}, da, own + Cell::weight_ih * H, G * H, row.dgates + Cell::x_first * H,
                  row.dgates + Cell::by_x_first * H);
-    through_norm(h, moments(h, G * H, Cell::eps), da, own + Cell::weight_hh * H, G * H, row.dgates + Cell::h_first * H,
+    through_norm(h, {values[2], values[3]}, da, own + Cell::weight_hh * H, G * H, row.dgates + Cell::h_first * H,
                  row.dgates + Cell::by_h_first * H);
   }
 
@@ -75,17 +76,22 @@ struct NormalisedBackward {
   }
 
   // The gradient of n from that of h, o's da, and the masks.
-  FR_INLINE static void through_output(const Row& row, const Places& at, int64_t H) {
+  FR_INLINE static void through_output(const Row& row, const Places& at, int64_t H, const RoundedMoments<T>& of_c,
+                                       const T* own) {
     for (int64_t unit = 0; unit < H; unit += N) {
       V tape[G], da[G], dh = load_units(at.dh, unit, H), dcarry = load_units(row.dcarry, unit, H), past = L::zero();
       load_gates(row, unit, H, tape);
       if (row.dy) dh = load_units(row.dy, unit, H) + dh;
       if (row.flow) store_units(row.flow, unit, H, dh);
       if (row.masks) {
+        V h = dh, c = dcarry;  // copies, so that the values themselves stay in registers
         const int count = static_cast<int>(H - unit < N ? H - unit : N);
-        past = UnitMasks<E>::template backward<Cell::separate_carry>(*row.masks, unit, count, dh, dcarry);
+        past = UnitMasks<E>::template backward<Cell::separate_carry>(*row.masks, unit, count, h, c);
+        dh = h;
+        dcarry = c;
       }
-      const V dn = Cell::output_backward(tape, load_units(at.seen, unit, H), dh, L::zero(), da);
+      const V seen = NormalisedForward<Cell, E>::seen(of_c.normal(load_units(at.carry, unit, H)), own, unit, H);
+      const V dn = Cell::output_backward(tape, seen, dh, L::zero(), da);
       store_units(row.dgates + Cell::dn * H, unit, H, dn);
       store_units(row.dgates + (Cell::da_first + G - 1) * H, unit, H, da[G - 1]);
       store_units(at.dcarry, unit, H, dcarry);
@@ -109,14 +115,19 @@ struct NormalisedBackward {
   }
 
   // From dy, the gradient of LN(x), that of x; `products` gets what dy adds to the gradient of its weight.
-  FR_INLINE static void through_norm(const T* x, const Moments& m, const T* dy, const T* weight, int64_t width, T* dx,
-                                     T* products) {
-    NormalRow<T>(x, m).backward(
-        width, [&](int64_t i, int64_t left) { return Wide::load(dy + i, left) * Wide::load(weight + i, left); },
-        [&](int64_t i, int64_t left, const Wide& d, const Wide& normal) {
-          Wide::store(dx + i, d, left);
-          Wide::store(products + i, Wide::load(dy + i, left) * normal, left);
-        });
+  FR_INLINE static void through_norm(const T* x, const RoundedMoments<T>& m, const T* dy, const T* weight,
+                                     int64_t width, T* dx, T* products) {
+    const auto means = NormalRow<T>(x, {m.mean, m.rstd}).means(width, [&](int64_t i, int64_t left) {
+      return Wide::load(dy + i, left) * Wide::load(weight + i, left);
+    });
+    const V along = L::set(static_cast<T>(means.along)), across = L::set(static_cast<T>(means.across));
+    const V rstd = L::set(m.rstd);
+    for (int64_t i = 0; i < width; i += N) {
+      const V d = load_units(dy, i, width), n = m.normal(load_units(x, i, width));
+      const V g = d * load_units(weight, i, width);
+      store_units(dx, i, width, rstd * L::fma(-n, across, g - along));
+      store_units(products, i, width, d * n);
+    }
   }
 
  public:

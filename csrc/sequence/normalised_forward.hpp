@@ -13,15 +13,19 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// n = LN(x), from x's moments.
+// A row's statistics, rounded: what all lanes normalise with, forward and backward.
 template <class T>
-FR_INLINE void normalise(const T* x, const Moments& m, const T* weight, const T* bias, int64_t width, T* n) {
-  const NormalRow<T> normal(x, m);
-  for (int64_t i = 0; i < width; i += Wide::N) {
-    const int64_t left = width - i;
-    Wide::store(n + i, normal.at(i, left) * Wide::load(weight + i, left) + Wide::load(bias + i, left), left);
+struct RoundedMoments {
+  using L = Lanes<T>;
+
+  FR_INLINE static RoundedMoments of(const T* x, int64_t width, double eps) {
+    const Moments m = moments(x, width, eps);
+    return {static_cast<T>(m.mean), static_cast<T>(m.rstd)};
   }
-}
+  FR_INLINE typename L::V normal(typename L::V x) const { return (x - L::set(mean)) * L::set(rstd); }
+
+  T mean, rstd;
+};
 
 template <class Cell, class E>
 struct NormalisedForward {
@@ -31,9 +35,10 @@ struct NormalisedForward {
   using Row = ForwardRow<T>;
   static constexpr int N = L::N, G = Cell::gates, NV = panel_vectors<E>(G);
   static_assert(panel_units<E>(G) == 1, "a panel has the gates of one vector of units");
-  static_assert(Cell::between_blocks == 2 * G && Cell::tape_blocks == 3 * G, "the rows below have these places");
+  static_assert(Cell::between_blocks == 2 * G && Cell::tape_blocks == 3 * G && Cell::row_values == 4,
+                "the rows below have these places");
 
-  // Where a row keeps its gates, W x and R h: on the tape, or without one from step to step; a is in the gates' place.
+  // Where a row keeps its gates, W x and R h: on the tape, or without one from step to step.
   FR_INLINE static T* gates(const Row& row) { return row.gates ? row.gates : row.between; }
   FR_INLINE static T* from_x(const Row& row, int64_t H) { return row.gates ? row.gates + G * H : row.between; }
   FR_INLINE static T* from_h(const Row& row, int64_t H) { return from_x(row, H) + G * H; }
@@ -59,50 +64,50 @@ struct NormalisedForward {
   }
 
   static void finish(const Row& row, int64_t H, const PackedLayer<E>& weights) {
-    pre_activations(row, H, weights);
-    // Behind W x and R h as far as they are not on the tape: both have been read.
-    T *const made = row.between + G * H, *const seen = made + H, *const at = gates(row);
+    const T *const x = from_x(row, H), *const h = from_h(row, H), *const own = weights.units;
+    const auto of_x = RoundedMoments<T>::of(x, G * H, Cell::eps), of_h = RoundedMoments<T>::of(h, G * H, Cell::eps);
+    if (row.values) {
+      const T values[] = {of_x.mean, of_x.rstd, of_h.mean, of_h.rstd};
+      copy_row<T>(row.values, values, Cell::row_values);
+    }
+    // Unit by unit into what has been read of the unit, where W x and R h are not on the tape.
+    T *const at = gates(row), *const made = row.between + G * H;
     for (int64_t unit = 0; unit < H; unit += N) {
       V a[G], tape[G];
 #pragma GCC unroll 8
-      for (int g = 0; g < G; ++g) a[g] = load_units(at + g * H, unit, H);
+      for (int g = 0; g < G; ++g) {
+        const auto load = [&](const T* from) { return load_units(from + g * H, unit, H); };
+        const V part_h = L::fma(of_h.normal(load(h)), load(own + Cell::weight_hh * H), load(weights.shift));
+        a[g] = L::fma(of_x.normal(load(x)), load(own + Cell::weight_ih * H), part_h);
+      }
       store_units(made, unit, H, Cell::update(a, load_units(row.carry_prev, unit, H), tape));
 #pragma GCC unroll 8
       for (int g = 0; g < G; ++g) store_units(at + g * H, unit, H, tape[g]);
     }
-    const T* const own = weights.units;
-    normalise(made, moments(made, H, Cell::eps), own + Cell::weight_c * H, own + Cell::bias_c * H, H, seen);
+    const auto of_c = RoundedMoments<T>::of(made, H, Cell::eps);
     for (int64_t unit = 0; unit < H; unit += N) {
-      V tape[G];
+      V tape[G], carry = load_units(made, unit, H);
 #pragma GCC unroll 8
       for (int g = 0; g < G; ++g) tape[g] = load_units(at + g * H, unit, H);
-      V h = Cell::output(tape, load_units(seen, unit, H)), carry = load_units(made, unit, H);
+      V out = Cell::output(tape, seen(of_c.normal(carry), own, unit, H));
       if (row.masks) {
+        V h_out = out, c = carry;  // copies, so that the values themselves stay in registers
         const int count = static_cast<int>(H - unit < N ? H - unit : N);
-        UnitMasks<E>::forward(*row.masks, unit, count, h, carry, load_units(row.carry_prev, unit, H));
+        UnitMasks<E>::forward(*row.masks, unit, count, h_out, c, load_units(row.carry_prev, unit, H));
+        out = h_out;
+        carry = c;
       }
-      store_units(row.h, unit, H, h);
-      if (row.y) store_units(row.y, unit, H, h);
-      if (row.hn) store_units(row.hn, unit, H, h);
+      store_units(row.h, unit, H, out);
+      if (row.y) store_units(row.y, unit, H, out);
+      if (row.hn) store_units(row.hn, unit, H, out);
       store_units(row.carry, unit, H, carry);
       if (row.cn) store_units(row.cn, unit, H, carry);
     }
   }
 
-  // a into the place of the gates, which may be that of W x.
-  FR_INLINE static void pre_activations(const Row& row, int64_t H, const PackedLayer<E>& weights) {
-    const int64_t width = G * H;
-    const T *const x = from_x(row, H), *const h = from_h(row, H);
-    const T *const weight_x = weights.units + Cell::weight_ih * H, *const weight_h =
-                                                                       weights.units + Cell::weight_hh * H;
-    const NormalRow<T> normal_x(x, moments(x, width, Cell::eps)), normal_h(h, moments(h, width, Cell::eps));
-    T* const a = gates(row);
-    for (int64_t i = 0; i < width; i += Wide::N) {
-      const int64_t left = width - i;
-      const Wide part_x = normal_x.at(i, left) * Wide::load(weight_x + i, left);
-      const Wide part_h = normal_h.at(i, left) * Wide::load(weight_h + i, left);
-      Wide::store(a + i, part_x + (part_h + Wide::load(weights.shift + i, left)), left);
-    }
+  // LN_c of the carry, from n.
+  FR_INLINE static V seen(V n, const T* own, int64_t unit, int64_t H) {
+    return L::fma(n, load_units(own + Cell::weight_c * H, unit, H), load_units(own + Cell::bias_c * H, unit, H));
   }
 
   static constexpr ForwardKernels<E> kernels = {input_product<E, NV>, step, finish};
