@@ -31,18 +31,31 @@ struct NormalisedBackward {
   static void step(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t continuing, int64_t active) {
     const int64_t H = part.H;
     Row* const rows = part.row;
-    multiply<E, NV>(part.table, continuing, weights.r_back, part.panels, G * H, part.first_panel, part.last_panel,
-                    part.memory, [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) {
-                      for (int r = 0; r < tall; ++r)
-                        for (int v = 0; v < wide; ++v, tile += N) {
-                          const int64_t unit = (begin + v) * N;
-                          store_units(rows[row + r].between, unit, H,
-                                      arriving<E>(rows[row + r], unit, H, L::load(tile)));
-                        }
-                    });
+    multiply<E, NV>(
+        part.table, continuing, weights.r_back, part.panels, G * H, part.first_panel, part.last_panel, part.memory,
+        [&](int64_t begin, int64_t row, int tall, int wide, int64_t prefetched, int64_t parts)
+            __attribute__((always_inline)) {
+              for (int64_t r = prefetched; r < tall; r += parts)
+                for (int v = 0; v < wide; ++v) prefetch_tape(rows[row + r], H, (begin + v) * N);
+            },
+        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
+          for (int r = 0; r < tall; ++r)
+            for (int v = 0; v < wide; ++v, tile += N) {
+              const int64_t unit = (begin + v) * N;
+              store_units(rows[row + r].between, unit, H, arriving<E>(rows[row + r], unit, H, L::load(tile)));
+            }
+        });
     for (int64_t i = continuing; i < active; ++i)
       for (int64_t v = part.panels.begin(part.first_panel); v < part.panels.begin(part.last_panel); ++v)
         store_units(rows[i].between, v * N, H, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero());
+  }
+
+  // What `finish` will read, all of a row's units in the end: it comes from memory.
+  FR_INLINE static void prefetch_tape(const Row& row, int64_t H, int64_t unit) {
+#pragma GCC unroll 12
+    for (int k = 0; k < Cell::tape_blocks; ++k) __builtin_prefetch(row.gates + k * H + unit);
+    __builtin_prefetch(row.carry_prev + unit);
+    if (row.dy) __builtin_prefetch(row.dy + unit);
   }
 
   static void finish(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t active) {
