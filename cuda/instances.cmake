@@ -10,7 +10,7 @@
 # list `instance_files` of the caller.
 function(fusedrnn_instances_of list row fields template file out_folder)
   file(READ ${list} text)
-  string(REGEX REPLACE "\n#define FUSEDRNN_HOST_CELLS.*" "" text "${text}")
+  string(REGEX REPLACE "\n#define FUSEDRNN_HOST.*" "" text "${text}")
   string(REGEX MATCHALL "\n  ${row}\\([A-Za-z0-9_, ]+\\)" lines "${text}")
   if(NOT lines)
     message(FATAL_ERROR "no line of ${list} begins like '  ${row}(${fields})'")

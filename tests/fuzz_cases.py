@@ -168,7 +168,7 @@ RECURRENT: dict[str, Any] = {
 }  # fmt: skip
 PLACE: dict[str, Any] = {"dtype": F32, "device": "cpu"}
 MODULES: dict[str, dict[str, Any]] = {
-    "LSTM": {**RECURRENT, "peephole": False, "proj_size": 0},
+    "LSTM": {**RECURRENT, "peephole": False, "proj_size": 0, "layer_norm": False},
     "GRU": {**RECURRENT, "reset_after": True},
     "RNN": {**RECURRENT, "nonlinearity": "tanh"},
     "Linear": {"in_features": 3, "out_features": 2, "bias": True, **PLACE, "precision": "ieee", "seed": 0},

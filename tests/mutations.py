@@ -43,15 +43,15 @@ MUTATIONS = [
     Mutation(
         "lstm: backward drops the path through tanh(c)",
         "cells/lstm.hpp",
-        "M::fma(dh * o, M::tanh_slope(t), dcarry)",
-        "M::fma(dh * o, t, dcarry)",
+        "M::fma(dh * o, M::tanh_slope(t), dseen)",
+        "M::fma(dh * o, t, dseen)",
         SEQUENCES,
     ),
     Mutation(
         "lstm: gates f and i swapped in the cell state",
         "cells/lstm.hpp",
-        "M::fma(f, carry_prev, i * g)",
-        "M::fma(i, carry_prev, f * g)",
+        "M::fma(tape[1], carry_prev, tape[0] * tape[2])",
+        "M::fma(tape[0], carry_prev, tape[1] * tape[2])",
         SEQUENCES,
     ),
     Mutation(
@@ -319,6 +319,27 @@ MUTATIONS = [
         "if (row.hn) store_units(row.hn, unit, P, h);",
         "",
         "test_lstm_projected.py",
+    ),
+    Mutation(
+        "layer norm LSTM: h sees c as it is",
+        "sequence/normalised_forward.hpp",
+        "Cell::output(tape, seen(of_c.normal(carry), own, unit, H))",
+        "Cell::output(tape, carry)",
+        "test_lstm_layer_norm.py",
+    ),
+    Mutation(
+        "layer norm LSTM: the gradient through the variance is lost",
+        "sequence/normalised_backward.hpp",
+        "rstd * L::fma(-n, across, g - along)",
+        "rstd * (g - along)",
+        "test_lstm_layer_norm.py",
+    ),
+    Mutation(
+        "layer norm LSTM: the row group's threads all take the first row's share",
+        "sequence/normalised_backward.hpp",
+        "for (int64_t i = part.unit_group; i < active; i += part.unit_groups)",
+        "for (int64_t i = 0; i < active; i += part.unit_groups)",
+        "test_lstm_layer_norm.py test_regularisers.py",
     ),
     Mutation(
         "adam: bias correction lags a step",

@@ -329,6 +329,8 @@ def test_a_projection_is_refused_on_a_device() -> None:
         lstm(proj_size=2)
 
 
-def test_peepholes_are_refused_on_a_device() -> None:
-    with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
-        lstm(peephole=True)
+@pytest.mark.parametrize("option", ["peephole", "layer_norm"])
+def test_cells_of_the_cpu_are_refused_on_a_device(option: str) -> None:
+    refused = f"{option} must be False on a CUDA device, it is True: it is not on CUDA yet"
+    with pytest.raises(ValueError, match=refused):
+        lstm(**{option: True})

@@ -42,7 +42,11 @@ def stack_weights(cell: str, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def moved_c(tape: Any, weights: dict[str, Any], t: int, step: Any) -> Any:
     """h behind step t of an LSTM whose c is moved there."""
-    o, c = tape.gates[0, t, :, 3 * H :], tape.cells[0, t] + step
+    o, c = tape.gates[0, t, :, 3 * H : 4 * H], tape.cells[0, t] + step
+    if "weight_ln_c_l0" in weights:
+        c = c - c.mean(axis=1, keepdims=True)
+        c = c / np.sqrt((c * c).mean(axis=1, keepdims=True) + 1e-5)
+        return o * np.tanh(weights["weight_ln_c_l0"] * c + weights["bias_ln_c_l0"])
     peephole = weights.get("weight_peephole_l0", np.zeros(3 * H))[2 * H :]
     h = 1 / (1 + (1 - o) / o * np.exp(-peephole * step)) * np.tanh(c)
     return h @ weights["weight_hr_l0"].T if "weight_hr_l0" in weights else h

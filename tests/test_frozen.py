@@ -92,6 +92,7 @@ def test_backward_does_not_touch_the_gradient() -> None:
         (nn.GRU(I, 3, 2, bidirectional=True, dtype=np.float64), X),
         (nn.GRU(I, 3, reset_after=False, dtype=np.float64), X),
         (nn.LSTM(I, 3, peephole=True, dtype=np.float64), X),
+        (nn.LSTM(I, 3, layer_norm=True, dtype=np.float64), X),
     ]
     for layer, x in layers:
         plain = copy.deepcopy(layer)

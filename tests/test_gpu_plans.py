@@ -417,7 +417,13 @@ def test_a_grid_of_threads_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: nn.LSTM(3, 4, peephole=True), lambda: nn.GRU(3, 4, reset_after=False)]
+    "make",
+    [
+        lambda: nn.LSTM(3, 4, peephole=True),
+        lambda: nn.LSTM(3, 4, layer_norm=True),
+        lambda: nn.LSTM(3, 4, proj_size=2),
+        lambda: nn.GRU(3, 4, reset_after=False),
+    ],
 )
 def test_a_cell_of_the_cpu_alone_is_refused(make: Any) -> None:
     module = make()

@@ -23,6 +23,7 @@ MODULES: dict[str, Any] = {
     "lstm": (fr.nn.LSTM, {}),
     "lstm_peephole": (fr.nn.LSTM, {"peephole": True}),
     "lstm_projected": (fr.nn.LSTM, {"proj_size": 7}),
+    "lstm_layer_norm": (fr.nn.LSTM, {"layer_norm": True}),
     "gru": (fr.nn.GRU, {}),
     "gru_reset_before": (fr.nn.GRU, {"reset_after": False}),
     "rnn_tanh": (fr.nn.RNN, {}),

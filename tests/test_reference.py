@@ -129,7 +129,8 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_of_sequences(cell: str, case: str) -> None:
     spec = {"layers": 1, "directions": 1, "bias": True, **CASES[case]}
-    T, B, I, H = 4, 3, 2, 2
+    T, B, I = 4, 3, 2
+    H = 4 if cell == "lstm_layer_norm" else 2  # two units that nearly agree leave few digits once normalised
     L, D = spec["layers"], spec["directions"]
     rng = np.random.default_rng(len(case) + 100 * CELLS.index(cell))
     weights = draw_stack(rng, cell, I=I, H=H, layers=L, directions=D, bias=spec["bias"])

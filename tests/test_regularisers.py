@@ -108,7 +108,7 @@ def test_the_same_bits_for_all_threads_and_instruction_sets(cell: str) -> None:
 
 @KERNELS
 @pytest.mark.parametrize("plan", ["2x1", "1x2", "3x1", "1x3", "2x2", "2x1x1", "2x2x2"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh"])
+@pytest.mark.parametrize("cell", ["lstm", "lstm_layer_norm", "gru", "gru_reset_before", "rnn_tanh"])
 def test_every_plan_gives_the_same_bits(cell: str, plan: str) -> None:
     given, threads = draw(everything(cell)), _native.get_num_threads()
     try:

@@ -35,7 +35,8 @@ constexpr bool consistent(const CellTraits& t) {
     if (i < kGateWeights && (static_cast<int32_t>(spec.role) != i || spec.blocks != t.gates)) return false;
     if (per_unit) units += spec.blocks;
   }
-  return t.weights.count >= kGateWeights && units == t.unit_values && begins_with(t.name, t.family);
+  return t.weights.count >= kGateWeights && units == t.unit_values && t.product_blocks <= kMaxDgateBlocks &&
+         begins_with(t.name, t.family);
 }
 
 constexpr bool all_consistent() {
@@ -45,7 +46,8 @@ constexpr bool all_consistent() {
 }
 static_assert(all_consistent(),
               "a cell's weights are the four of gate_weights, then those of its units and a projection; "
-              "unit_values counts the former; its name begins with its family");
+              "unit_values counts the former; at most kMaxDgateBlocks blocks of dgates meet weights; its name begins "
+              "with its family");
 
 constexpr bool is_cell(CellKind kind) {
   const auto i = static_cast<int32_t>(kind);

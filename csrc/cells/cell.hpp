@@ -22,8 +22,10 @@
 //                     0 for most
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   tape_names        their names, likewise
+//   row_values        values per row and step that backward needs besides: 0 but for a cell that normalises
 //   between_blocks    values per unit and row that the first part of a step leaves to the second (sequence/
 //                     forward_step.hpp): 0 for a cell that takes a step in one
+//   normalises        whether a step has a phase that normalises rows of units, see below
 //   weights           what a layer and direction has of weights: names, roles, shapes, in the order of Python's lists
 //   unit_values       values of its own that a unit reads besides gates, all per_unit weights together: 0 for most
 //
@@ -61,6 +63,14 @@
 // A cell whose weights have one of the role `projection` returns what is projected, u, and gets its gradient as dh;
 // time loops compute h = W_hr u of P units behind it, the second part of a step, and dW_hr. Backward reads u from
 //   output(tape, carry)   what forward returned, `carry` being as it made it
+//
+// A cell that normalises has no forward and backward of one unit: its two halves and the blocks of its dgates are
+// lstm_layer_norm.hpp's, the phase between them sequence/normalised_forward.hpp's. Its biases are added behind that
+// phase, so it says besides
+//
+//   product_blocks    the first of dgate_blocks, which meet weights; of the rest only the columns are summed
+//   bias_block(g)     the block whose sums are the gradients of gate g's biases
+//   unit_block(k)     likewise of the k-th of a unit's own values
 #pragma once
 
 #include <stdint.h>
@@ -93,7 +103,7 @@ struct WeightSpec {
 };
 
 // As many as any cell has; more do not compile.
-constexpr int32_t kMaxWeights = 6, kMaxGates = 4, kMaxDgateBlocks = 4;
+constexpr int32_t kMaxWeights = 10, kMaxGates = 4, kMaxDgateBlocks = 8, kMaxUnitValues = 18;
 
 struct WeightSpecs {
   int32_t count;
@@ -128,6 +138,11 @@ FR_FN constexpr int32_t projection_of(const WeightSpecs& weights) {
   for (int32_t i = 0; i < weights.count; ++i)
     if (weights.spec[i].role == WeightRole::projection) return i;
   return -1;
+}
+
+// And those of a normalisation of so many blocks of units.
+FR_FN constexpr WeightSpecs with_norm(WeightSpecs weights, const char* weight, const char* bias, int32_t blocks) {
+  return with_unit_weight(with_unit_weight(weights, weight, blocks), bias, blocks);
 }
 
 // A cell's forward and backward, with `units` where it takes them.

@@ -14,7 +14,9 @@ struct Gru {
   static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 4;
   static constexpr const char* tape_names = "r z n q";
+  static constexpr int row_values = 0;
   static constexpr int between_blocks = 0;
+  static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);
   static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;  // the carry is h

@@ -15,6 +15,8 @@ struct GruResetBefore {
   static constexpr int gated_gates = 1;  // n
   static constexpr int tape_blocks = 3;
   static constexpr const char* tape_names = "r z n";
+  static constexpr int row_values = 0;
+  static constexpr bool normalises = false;
   static constexpr int between_blocks = 3;  // r h, and r z where there is no tape
   static constexpr WeightSpecs weights = gate_weights(gates);
   static constexpr int unit_values = 0;

@@ -6,6 +6,7 @@
 #include "cells/gru.hpp"
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
+#include "cells/lstm_layer_norm.hpp"
 #include "cells/lstm_peephole.hpp"
 #include "cells/lstm_projected.hpp"
 #include "cells/rnn.hpp"
@@ -16,11 +17,15 @@
   X(gru, Gru)                  \
   X(lstm, Lstm)
 
-// Cells on the CPU alone.
-#define FUSEDRNN_HOST_CELLS(X)        \
+// Cells on the CPU alone: those that see one unit at a time, and those that normalise rows of units by themselves.
+#define FUSEDRNN_HOST_UNIT_CELLS(X)   \
   X(lstm_peephole, PeepholeLstm)      \
   X(gru_reset_before, GruResetBefore) \
   X(lstm_projected, ProjectedLstm)
+#define FUSEDRNN_NORMALISING_CELLS(X) X(lstm_layer_norm, LayerNormLstm)
+#define FUSEDRNN_HOST_CELLS(X) FUSEDRNN_HOST_UNIT_CELLS(X) FUSEDRNN_NORMALISING_CELLS(X)
+
+#define FUSEDRNN_UNIT_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_UNIT_CELLS(X)
 
 #define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 

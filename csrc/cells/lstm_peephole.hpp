@@ -15,7 +15,9 @@ struct PeepholeLstm {
   static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 4;  // tanh(c) is computed again
   static constexpr const char* tape_names = "i f g o";
+  static constexpr int row_values = 0;
   static constexpr int between_blocks = 0;
+  static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = with_unit_weight(gate_weights(gates), "weight_peephole", 3);  // i f o
   static constexpr int unit_values = 3;
   static constexpr bool separate_carry = true;  // the carry is c

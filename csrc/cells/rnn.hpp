@@ -28,7 +28,9 @@ struct Elman {
   static constexpr int gated_gates = 0;
   static constexpr int tape_blocks = 0;
   static constexpr const char* tape_names = "";
+  static constexpr int row_values = 0;
   static constexpr int between_blocks = 0;
+  static constexpr bool normalises = false;
   static constexpr WeightSpecs weights = gate_weights(gates);
   static constexpr int unit_values = 0;
   static constexpr bool separate_carry = false;

@@ -8,8 +8,8 @@
 #pragma once
 
 #include "gemm/parallel.hpp"
+#include "layers/row_norm.hpp"
 #include "simd/strided.hpp"
-#include "simd/wide.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -22,20 +22,13 @@ void run_layer_norm_forward(const LayerNormArgs& a, Team* team) {
     for (int64_t r = share(a.rows, threads, t); r < share(a.rows, threads, t + 1); ++r) {
       const T* x = row_of<T>(a.x, r);
       T* y = static_cast<T*>(a.y) + r * a.width;
-      const double n = static_cast<double>(a.width);
-      const double mean = reduce(a.width, [&](int64_t i, int64_t left) { return Wide::load(x + i, left); }) / n;
-      const Wide centre = Wide::set(mean);
-      const double squares = reduce(a.width, [&](int64_t i, int64_t left) {
-        const Wide d = Wide::load(x + i, left) - centre;
-        return d * d;
-      });
-      const double rstd = 1 / __builtin_sqrt(squares / n + a.eps);
-      a.mean[r] = mean;
-      static_cast<T*>(a.rstd)[r] = static_cast<T>(rstd);
-      const Wide factor = Wide::set(rstd);
+      const Moments m = moments(x, a.width, a.eps);
+      a.mean[r] = m.mean;
+      static_cast<T*>(a.rstd)[r] = static_cast<T>(m.rstd);
+      const NormalRow<T> normal(x, m);
       for (int64_t i = 0; i < a.width; i += Wide::N) {
         const int64_t left = a.width - i;
-        Wide value = (Wide::load(x + i, left) - centre) * factor;
+        Wide value = normal.at(i, left);
         if (weight) value = value * Wide::load(weight + i, left);
         if (bias) value = value + Wide::load(bias + i, left);
         Wide::store(y + i, value, left);
@@ -46,23 +39,20 @@ void run_layer_norm_forward(const LayerNormArgs& a, Team* team) {
 
 template <class T>
 void layer_norm_dx(const LayerNormArgs& a, int64_t r) {
-  const T* x = row_of<T>(a.x, r);
   const T* dy = row_of<T>(a.dy, r);
   const T* weight = static_cast<const T*>(a.weight);
   T* dx = static_cast<T*>(a.dx) + r * a.width;
-  const Wide mean = Wide::set(a.mean[r]), rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
-  const auto normal = [&](int64_t i, int64_t left) { return (Wide::load(x + i, left) - mean) * rstd; };
+  const NormalRow<T> normal(row_of<T>(a.x, r), {a.mean[r], static_cast<const T*>(a.rstd)[r]});
   const auto slope = [&](int64_t i, int64_t left) {
     const Wide g = Wide::load(dy + i, left);
     return weight ? g * Wide::load(weight + i, left) : g;
   };
-  const double n = static_cast<double>(a.width);
-  const Wide along = Wide::set(reduce(a.width, slope) / n);
-  const Wide across =
-      Wide::set(reduce(a.width, [&](int64_t i, int64_t left) { return slope(i, left) * normal(i, left); }) / n);
+  const auto means = normal.means(a.width, slope);
+  const Wide rstd = Wide::set(static_cast<const T*>(a.rstd)[r]);
+  const Wide along = Wide::set(means.along), across = Wide::set(means.across);
   for (int64_t i = 0; i < a.width; i += Wide::N) {
     const int64_t left = a.width - i;
-    Wide::store(dx + i, rstd * (slope(i, left) - along - normal(i, left) * across), left);
+    Wide::store(dx + i, rstd * (slope(i, left) - along - normal.at(i, left) * across), left);
   }
 }
 

@@ -50,7 +50,7 @@ class Backward {
     LayerGrads grads;
     Walk walk;
     Array3 input, h, c, dy, dx;  // h, c: as the tape keeps them, offset to the direction; dy likewise
-    const T* gates;
+    const T *gates, *row;
     int64_t inputs;
   };
 
@@ -80,6 +80,7 @@ class Backward {
                 d == 1 && plan_.direction_groups > 1 && dx_of(l).data ? dense(scratch_.dx_reverse, B, size_.inputs(l))
                                                                       : dx_of(l),
                 tape.gates,
+                tape.row,
                 size_.inputs(l)};
   }
 
@@ -97,7 +98,7 @@ class Backward {
           row_count_(rows_.count(all.desc_.B)),
           masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
                  all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
-                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), units()),
+                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), finished_units()),
           flow_(all.desc_, all.args_, all.scratch_.flow, position_.direction) {}
 
     void run() {
@@ -144,6 +145,12 @@ class Backward {
     static UnitRange range(const Panels& panels, int64_t first, int64_t last, int64_t units) {
       return {first < panels.count ? panels.begin(first) * N : units,
               last < panels.count ? panels.begin(last) * N : units};
+    }
+
+    FinishedUnits finished_units() const {
+      const UnitRange all{0, f_.desc_.H};
+      if (f_.cell_.normalises) return {all, all, unit_group_, f_.plan_.unit_groups};
+      return {states(), units()};
     }
 
     // The steps of a row are shared out among the threads that work on it.
@@ -284,12 +291,14 @@ class Backward {
       const T* zeros = f_.scratch_.zeros;
       const int64_t* const steps = f_.args_.steps;
       const Array3 gates = dense(pass.gates, desc.B, f_.cell_.tape_blocks * H);
+      const Array3 values = dense(pass.row, desc.B, f_.cell_.row_values);
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = pass.walk.order.batch[r], t = pass.walk.time(s, r);
         BackwardRow<T>& row = part_.row[i];
         row.dy = pass.dy.data ? at_step<T>(pass.dy, steps, t, b) : nullptr;
         row.start = nullptr;
         row.gates = at_step<T>(gates, steps, t, b);
+        row.values = at_step<T>(values, steps, t, b);
         row.dgates = dgates(s, r);
         row.dcarry_prev = carry_ + r * H;
         row.gated = f_.cell_.gated_gates > 0 ? gated(s, r) : nullptr;

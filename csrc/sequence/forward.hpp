@@ -59,7 +59,7 @@ class Forward {
           row_count_(rows_.count(all.desc_.B)),
           masks_(all.desc_, all.scratch_.masks, all.scratch_.order, rows_, position_.direction,
                  all.scratch_.masks.keep + thread * all.scratch_.group_rows * 2 * all.desc_.H,
-                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), units()),
+                 all.scratch_.masks.rows + thread * all.scratch_.group_rows, states(), finished_units()),
           steps_(row_count_ > 0 ? all.scratch_.order.length[rows_.row(0)] : 0) {}
 
     void run() {
@@ -111,6 +111,12 @@ class Forward {
         return panel < part_.state_panels.count ? part_.state_panels.begin(panel) * N : part_.P;
       };
       return f_.cell_.projection < 0 ? units() : UnitRange{at(part_.first_state_panel), at(part_.last_state_panel)};
+    }
+
+    FinishedUnits finished_units() const {
+      const UnitRange all{0, f_.desc_.H};
+      if (f_.cell_.normalises) return {all, all, unit_group_, f_.plan_.unit_groups};
+      return {states(), units()};
     }
 
     // The steps of a row are shared out among the threads that work on it.
@@ -189,6 +195,7 @@ class Forward {
           desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + position_.direction * desc.B * H, 0, H};
       const int64_t *const steps = f_.args_.steps, *const cell_steps = desc.train ? steps : nullptr;
       const Array3 gates = dense(tape.gates, desc.B, f_.cell_.tape_blocks * H);
+      const Array3 values = dense(tape.row, desc.B, f_.cell_.row_values);
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
         ForwardRow<T>& row = part_.row[i];
@@ -207,6 +214,7 @@ class Forward {
         row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * part_.P : nullptr;
         row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
         row.gates = gates.data ? at_step<T>(gates, steps, t, b) : nullptr;
+        row.values = values.data ? at_step<T>(values, steps, t, b) : nullptr;
         row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
         if (f_.cell_.has_cell_state) {
           row.carry_prev = state_before(walk, s, r, f_.args_.c0, index, cells, cell_steps, f_.scratch_.zeros);

@@ -26,13 +26,13 @@ void add_sums(const CellFacts& cell, int64_t H, const LayerGrads& grads, const C
       grad[part * H + unit] = grad[part * H + unit] + sums.total(block * H + unit);
   };
   for (int32_t gate = 0; gate < cell.gates; ++gate) {
-    add(kBiasIh, cell.x_gate[gate], cell.x_first + gate);
-    add(kBiasHh, cell.h_gate[gate], cell.h_first + gate);
+    add(kBiasIh, gate, cell.x_bias[gate]);
+    add(kBiasHh, gate, cell.h_bias[gate]);
   }
-  int32_t block = cell.dgate_blocks - cell.unit_values;
+  int32_t value = 0;
   for (int32_t w = kGateWeights; w < cell.weights.count; ++w)
     if (cell.weights.spec[w].role == WeightRole::per_unit)
-      for (int32_t i = 0; i < cell.weights.spec[w].blocks; ++i) add(w, i, block++);
+      for (int32_t i = 0; i < cell.weights.spec[w].blocks; ++i) add(w, i, cell.unit_block[value++]);
 }
 
 // Part `thread` of `threads` of the gradients of one layer and direction.
@@ -75,7 +75,7 @@ class ChunkGradients {
   void weights(const T* const* gate, const T* const* before, const T* const* gated, const T* const* input,
                int64_t pairs) const {
     if (first_ == last_) return;
-    const int blocks = cell_.dgate_blocks - cell_.unit_values, open = cell_.gates - cell_.gated_gates;
+    const int blocks = cell_.product_blocks, open = cell_.gates - cell_.gated_gates;
     OuterA tiles[kMaxDgateBlocks];
     for (int block = 0; block < blocks; ++block) {
       tiles[block] = engine_.outer(block * H_ + first_, block * H_ + last_,

@@ -102,6 +102,7 @@ struct PackedLayer {
   Storage* bias_x;   // as the panels' columns, zeros without bias
   Storage* bias_h;
   Storage* units;   // (unit_values, H)
+  Storage* shift;   // (G * H,) of a cell that normalises: all biases of its gates, which the panels' are not then
   Operand* w_back;  // plain panels: columns are inputs, k runs over the x part of a dgates row
   Operand* r_back;  // plain panels: columns are units of h, k runs over the h part of a dgates row, gated gates apart
   Operand* r_gated_back;
@@ -130,6 +131,7 @@ PackedLayer<E> packed_layer(const SequenceDesc& desc, const void* packed, int in
     layer.bias_x = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.bias_h = arena.take<Storage>(gates.vectors * Lanes<Storage>::N);
     layer.units = arena.take<Storage>(size.cell.unit_values * desc.H);
+    layer.shift = arena.take<Storage>(size.cell.normalises ? K_back : 0);
     layer.w_back = arena.take<Operand>(elements(plain_panels<E>(inputs), K_back));
     layer.r_back = arena.take<Operand>(elements(plain_panels<E>(P), size.open_gates() * desc.H));
     layer.r_gated_back = arena.take<Operand>(elements(plain_panels<E>(desc.H), size.cell.gated_gates * desc.H));
@@ -147,6 +149,7 @@ struct TapeLayer {
   T* h;      // (T, B, D * P) of the layer, offset to this direction
   T* c;      // (T, B, H), only with a separate carry
   T* gates;  // (T, B, tape_blocks * H)
+  T* row;    // (T, B, row_values)
 };
 
 template <class T>
@@ -162,6 +165,7 @@ TapeLayer<T> tape_layer(const SequenceDesc& desc, const void* tape, int index, s
     layer.h = h ? h + d * P : nullptr;
     layer.c = arena.take<T>(cell.has_cell_state ? cells : 0);
     layer.gates = arena.take<T>(cells * cell.tape_blocks);
+    layer.row = arena.take<T>(rows_of(desc) * cell.row_values);
   }
   if (bytes) *bytes = arena.used();
   return layer;
@@ -182,6 +186,7 @@ struct ForwardRow {
   T *h, *y, *hn;
   T *carry, *cn;
   T* gates;
+  T* values;   // row_values of the tape
   T* between;  // what the first part of a step leaves to the second, between_blocks * H
   const MaskRow<T>* masks;
 };
@@ -191,7 +196,7 @@ template <class T>
 struct BackwardRow {
   const T* dy;     // null: zeros
   const T* start;  // gradient of the final state where the row ends here, else unused
-  const T *carry_prev, *carry, *gates;
+  const T *carry_prev, *carry, *gates, *values;
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;
@@ -205,7 +210,7 @@ struct BackwardRow {
 // Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
 template <class E>
 int64_t gradient_operands(const EngineOf<E>& engine, const CellFacts& cell, int64_t units) {
-  return outer_panel<E>(engine) + (cell.dgate_blocks - cell.unit_values) * engine.outer_elements(units);
+  return outer_panel<E>(engine) + cell.product_blocks * engine.outer_elements(units);
 }
 
 // Elements of a thread's part of a block, so that no two threads write to one line.

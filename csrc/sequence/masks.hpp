@@ -38,6 +38,12 @@ struct UnitRange {
   int64_t first, last;
 };
 
+// Those that a thread finishes the step of: a part of the units of all its rows, or all units of one row in so many.
+struct FinishedUnits {
+  UnitRange h, c;
+  int64_t row = 0, rows = 1;
+};
+
 // What one thread does with masks: it makes and reads those of its rows and units alone.
 template <class E>
 class UnitMasks {
@@ -46,9 +52,9 @@ class UnitMasks {
   using V = typename L::V;
 
  public:
-  // `keep` and `rows` are the thread's own, `h` and `c` its units of h and of c.
+  // `keep` and `rows` are the thread's own, `h` its units of h.
   UnitMasks(const SequenceDesc& desc, const MaskScratch<T>& scratch, const RowOrder& order, const RowGroup& group,
-            int32_t direction, T* keep, MaskRow<T>* rows, const UnitRange& h, const UnitRange& c)
+            int32_t direction, T* keep, MaskRow<T>* rows, const UnitRange& h, const FinishedUnits& finished)
       : desc_(desc),
         scratch_(scratch),
         order_(order),
@@ -57,7 +63,7 @@ class UnitMasks {
         keep_(keep),
         rows_(rows),
         h_(h),
-        c_(c),
+        finished_(finished),
         any_(masks_units(desc)) {
     if (!any_ || !zoneout_is_mean(desc)) return;
     for (int64_t unit = 0; unit < desc.H; ++unit) {
@@ -178,9 +184,10 @@ class UnitMasks {
     const int64_t which = use == MaskUse::zoneout_c;
     if (zoneout_is_mean(desc_)) return keep_ + which * desc_.H;
     T* const row = keep_ + (2 * i + which) * desc_.H;
+    if (i % finished_.rows != finished_.row) return row;  // another thread reads its own
     Dropout mask = of(use, p);
     mask.step = static_cast<uint32_t>(desc_.first_step + t);
-    draw(mask, r, T(1), which ? c_ : h_, row);
+    draw(mask, r, T(1), which ? finished_.c : finished_.h, row);
     return row;
   }
 
@@ -191,7 +198,8 @@ class UnitMasks {
   const int64_t states_;  // rows of direction groups before mine
   T* const keep_;
   MaskRow<T>* const rows_;
-  const UnitRange h_, c_;
+  const UnitRange h_;
+  const FinishedUnits finished_;
   const bool any_;
   int64_t index_ = 0;  // layer * D + direction
 };

@@ -61,6 +61,22 @@ void pack_bias(T* packed, const T* bias, int gates, int64_t H, const Panels& pan
   }
 }
 
+// What is added to the gates of a cell that normalises, its units' biases and its own: all that has their gradient.
+template <class T>
+void pack_shift(const CellFacts& cell, int64_t H, const LayerWeights& from, T* shift) {
+  for (int64_t k = 0; k < cell.gates * H; ++k) {
+    double sum = 0;
+    int32_t value = 0;
+    for (int32_t w = kBiasIh; w < cell.weights.count; ++w) {
+      const bool added = w < kGateWeights || cell.unit_block[value] == cell.x_bias[0];
+      const T* const bias = static_cast<const T*>(from.weight[w].data);
+      if (added && bias) sum += static_cast<double>(bias[k]);
+      if (w >= kGateWeights) value += cell.weights.spec[w].blocks;
+    }
+    shift[k] = static_cast<T>(sum);
+  }
+}
+
 // Plain panels for a product with rows of dgates: k runs over the `gates` blocks of one part of the row, the rows of
 // weight that block b meets are those of gate_of[b].
 template <class E>
@@ -118,12 +134,14 @@ void pack_stack(const SequenceDesc& desc, const LayerWeights* weights, void* pac
       if (gated > 0)
         pack_gates<E>(engine, to.r_gated, hh + open * H * ld_hh, ld_hh, gated, H, H, gated_gates, first(gated_gates),
                       last(gated_gates));
-      pack_bias(to.bias_x, data(kBiasIh), cell.gates, H, gates, first(gates), last(gates));
-      pack_bias(to.bias_h, data(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
+      const auto bias = [&](int32_t which) { return cell.normalises ? nullptr : data(which); };
+      pack_bias(to.bias_x, bias(kBiasIh), cell.gates, H, gates, first(gates), last(gates));
+      pack_bias(to.bias_h, bias(kBiasHh), cell.gates, H, gates, first(gates), last(gates));
       T* own = to.units;
       for (int32_t w = kGateWeights; w < cell.weights.count && thread == 0; ++w)
         if (cell.weights.spec[w].role == WeightRole::per_unit)
           for (int64_t k = 0; k < cell.weights.spec[w].blocks * H; ++k) *own++ = data(w)[k];
+      if (cell.normalises && thread == 0) pack_shift(cell, H, from, to.shift);
       pack_back<E>(engine, to.w_back, data(kWeightIh), ld_ih, cell.gates, cell.x_gate, H, inputs, columns,
                    first(columns), last(columns));
       pack_back<E>(engine, to.r_back, hh, ld_hh, open, cell.h_gate, H, P, states, first(states), last(states));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "sequence/masks.hpp"
+#include "sequence/units.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -60,16 +61,6 @@ struct BackwardKernels {
   // The second part, when all threads of the row group have done the first: null for a cell that ends with it.
   void (*finish)(const BackwardPart<E>& part, const PackedLayer<E>& weights, int64_t active);
 };
-
-// A vector of a row's units, of which the last of H may be fewer.
-template <class T, class L = Lanes<T>>
-FR_INLINE typename L::V load_units(const T* from, int64_t unit, int64_t H) {
-  return H - unit >= L::N ? L::load(from + unit) : L::load(from + unit, static_cast<int>(H - unit));
-}
-template <class T, class L = Lanes<T>>
-FR_INLINE void store_units(T* to, int64_t unit, int64_t H, typename L::V v) {
-  H - unit >= L::N ? L::store(to + unit, v) : L::store(to + unit, v, static_cast<int>(H - unit));
-}
 
 // What the product of the step after hands to a row, of P units of h.
 template <class E, class L = Lanes<typename E::Accumulator>>

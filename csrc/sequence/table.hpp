@@ -5,16 +5,20 @@
 #include "sequence/backward.hpp"
 #include "sequence/forward.hpp"
 #include "sequence/gated_step.hpp"
+#include "sequence/normalised_backward.hpp"
+#include "sequence/normalised_forward.hpp"
 #include "sequence/pack.hpp"
 #include "sequence/recompute.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The step of a cell: in two parts where gates read a gated state.
+// What a cell and an element compute a step with: in two parts where gates read a gated state, or rows are normalised.
 template <class Cell, class E>
 constexpr const ForwardKernels<E>* forward_step() {
   if constexpr (Cell::gated_gates > 0)
     return &GatedForwardStep<Cell, E>::kernels;
+  else if constexpr (Cell::normalises)
+    return &NormalisedForward<Cell, E>::kernels;
   else
     return &ForwardStep<Cell, E>::kernels;
 }
@@ -22,11 +26,13 @@ template <class Cell, class E>
 constexpr const BackwardKernels<E>* backward_step() {
   if constexpr (Cell::gated_gates > 0)
     return &GatedBackwardStep<Cell, E>::kernels;
+  else if constexpr (Cell::normalises)
+    return &NormalisedBackward<Cell, E>::kernels;
   else
     return &BackwardStep<Cell, E>::kernels;
 }
 
-// What a cell and an element compute a step with; null for a kind that is no cell.
+// The same by a cell's kind; null for a kind that is none.
 template <class E>
 const ForwardKernels<E>* forward_kernels(CellKind kind) {
   using M = Math<typename E::Accumulator>;

@@ -132,4 +132,27 @@ FR_INLINE double reduce(int64_t count, const Term& term) {
   return total;
 }
 
+// Two of them in one pass: term(i, n, a, b) makes a of the first and b of the second.
+template <class Term>
+FR_INLINE void reduce_two(int64_t count, const Term& term, double& first, double& second) {
+  first = second = 0;
+  for (int64_t chunk = 0; chunk < count; chunk += kReduceChunk) {
+    const int64_t end = count - chunk < kReduceChunk ? count : chunk + kReduceChunk;
+    Wide a, b, sum_a = Wide::zero(), sum_b = Wide::zero();
+    int64_t i = chunk;
+    for (; i + Wide::N <= end; i += Wide::N) {
+      term(i, Wide::N, a, b);
+      sum_a = sum_a + a;
+      sum_b = sum_b + b;
+    }
+    if (i < end) {
+      term(i, end - i, a, b);
+      sum_a = sum_a + Wide::first(a, end - i);
+      sum_b = sum_b + Wide::first(b, end - i);
+    }
+    first += Wide::sum(sum_a);
+    second += Wide::sum(sum_b);
+  }
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA

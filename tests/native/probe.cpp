@@ -134,7 +134,7 @@ constexpr ProbeFunction kFunctions[] = {
     {"split", 1, 2, split<float>, split<double>},
     {"pow2", 1, 1, pow2<float>, pow2<double>},
 #define FUSEDRNN_PROBES(kind, Type) forward<Type>(#kind " forward"), backward<Type>(#kind " backward"),
-    FUSEDRNN_CELLS(FUSEDRNN_PROBES)
+    FUSEDRNN_UNIT_CELLS(FUSEDRNN_PROBES)
 #undef FUSEDRNN_PROBES
 };
 

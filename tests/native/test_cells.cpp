@@ -129,6 +129,38 @@ void prove(const char* name, uint64_t seed) {
   std::printf("%-28s complex step, worst difference %.2g\n", name, worst);
 }
 
+// The two halves of a cell that normalises, what h sees being an input of its own: every derivative of a random
+// functional a h' + b carry'.
+template <template <class> class Cell, class M>
+void prove_halves(const char* name, uint64_t seed) {
+  using C = Cell<M>;
+  constexpr int G = C::gates, inputs = G + 2;  // pre-activations, carry_prev, what h sees
+  constexpr double step = 0x1p-100;
+  Random random(seed);
+  for (int trial = 0; trial < 500; ++trial) {
+    Complex in[inputs], tape[G], da[G];
+    for (Complex& x : in) x = random.uniform(-2, 2);
+    const double dh = random.uniform(-1, 1), dcarry = random.uniform(-1, 1);
+    const auto functional = [&] {
+      const Complex carry = C::update(in, in[G], tape);
+      return dh * C::output(tape, in[G + 1]) + dcarry * carry;
+    };
+
+    functional();
+    const Complex dseen = C::output_backward(tape, in[G + 1], dh, 0, da);
+    const Complex dcarry_prev = C::update_backward(tape, in[G], dcarry, da);
+    for (int i = 0; i < inputs; ++i) {
+      in[i] += Complex(0, step);
+      const double derivative = functional().imag() / step;
+      in[i] = in[i].real();
+      const double expected = (i < G ? da[i] : i == G ? dcarry_prev : dseen).real();
+      require(std::fabs(derivative - expected) <= 1e-14, "%s: derivative %d is %.17g, backward says %.17g", name, i,
+              derivative, expected);
+      require(derivative != 0 || std::is_same_v<M, HardSigmoidMath>, "%s: derivative %d vanished", name, i);
+    }
+  }
+}
+
 // ------------------------------------------------------------------------------------------------ integer chains
 constexpr int kSteps = 50, kInput = 2, kHidden = 3;
 
@@ -290,7 +322,7 @@ void all_lanes(const char* type, double tolerance, uint64_t expected) {
   for (const Probe* probe : probes()) {
     Hash hash;
 #define FUSEDRNN_LANES(kind, Type) lanes<Type, T>(#kind, hash, *probe, tolerance);
-    FUSEDRNN_CELLS(FUSEDRNN_LANES)
+    FUSEDRNN_UNIT_CELLS(FUSEDRNN_LANES)
     require(hash.value() == expected, "%s, %s: the bits of the cells hash to 0x%016llx, pinned are 0x%016llx",
             probe->isa, type, static_cast<unsigned long long>(hash.value()), static_cast<unsigned long long>(expected));
   }
@@ -304,7 +336,11 @@ int main() {
   prove<Type, HardSigmoidMath>(#kind ", hard activations", 101 + static_cast<uint64_t>(CellKind::kind)); \
   if constexpr (Type<ComplexMath>::gated_gates == 0)                                                     \
     for (uint64_t seed = 0; seed < 20; ++seed) chain<Type>(#kind, seed);
-  FUSEDRNN_CELLS(FUSEDRNN_PROVE)
+  FUSEDRNN_UNIT_CELLS(FUSEDRNN_PROVE)
+#define FUSEDRNN_PROVE_HALVES(kind, Type)                                            \
+  prove_halves<Type, ComplexMath>(#kind, 1 + static_cast<uint64_t>(CellKind::kind)); \
+  prove_halves<Type, HardSigmoidMath>(#kind ", hard activations", 101 + static_cast<uint64_t>(CellKind::kind));
+  FUSEDRNN_NORMALISING_CELLS(FUSEDRNN_PROVE_HALVES)
   all_lanes<float>("float", 2e-6, 0xadba8d2bbb12c60au);
   all_lanes<double>("double", 4e-15, 0x86bf17e37af0e6d9u);
   return check::finish("test_cells");

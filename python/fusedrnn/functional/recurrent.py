@@ -104,8 +104,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM), r z n q with q = R_n h + b_hn (GRU), or r z n (GRU with the reset before
-        the product); None for an Elman cell.
+        Blocks are i f g o (LSTM), behind them W x and R h with layer normalisation, r z n q with
+        q = R_n h + b_hn (GRU), or r z n (GRU with the reset before the product); None for an Elman cell.
         """
         return self.native.gates
 
@@ -133,9 +133,10 @@ def pack_weights(
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "lstm_peephole", "lstm_projected", "gru", "gru_reset_before", "rnn_tanh"
-            or "rnn_relu", the last two being the same here. None tells it by the names of peepholes or
-            projections, else by G, the rows of weight_hh for each of its columns: with 3 it is "gru".
+        cell: whose they are: "lstm", "lstm_peephole", "lstm_projected", "lstm_layer_norm", "gru",
+            "gru_reset_before", "rnn_tanh" or "rnn_relu", the last two being the same here. None tells it by
+            the names of peepholes, projections or layer normalisation, else by G, the rows of weight_hh for
+            each of its columns: with 3 it is "gru".
         weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
             calls with this handle have the same mask, and gradients of weight_hh are masked by it.
         dropout_key: 64-bit key of that mask.
@@ -309,6 +310,10 @@ def lstm_forward(
 
     With ``weight_hr_l0`` (P, H) among them, W_hr, P being less than H (Sak et al. 2014), h' has P units, it
     is W_hr (o tanh(c')): weight_hh is (4 * H, P), y (T, B, D * P), h0 and hn are (L * D, B, P). On the CPU.
+
+    With ``weight_ln_ih_l0`` and the other five weights of layer normalisation (Ba et al. 2016; see
+    `fusedrnn.nn.LSTM`) pre-activations are LN_ih(W x) + LN_hh(R h) + b_ih + b_hh, and h' = o tanh(LN_c(c')).
+    On the CPU.
 
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.

@@ -169,7 +169,8 @@ def _recurrent_shapes(
         raise FormatError(f"{prefix}num_layers is {str(L)[:40]}, and there are {most} arrays")
     family = kind.__name__.lower()
     P = arguments.get("proj_size", 0)
-    variant = "projected" if P else "peephole" if arguments.get("peephole", False) else None
+    option = next((option for option in ("peephole", "layer_norm") if arguments.get(option, False)), None)
+    variant = "projected" if P else option
     weights = next(
         cell.weights
         for cell in CELLS.values()

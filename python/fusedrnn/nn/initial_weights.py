@@ -16,6 +16,10 @@ from fusedrnn.nn import init
 
 # The gate that says how much of the state goes on to the next step, by the family of a cell.
 KEEPS = {"lstm": "f", "gru": "z"}
+# What layer normalisation starts from, whatever the scheme: what it normalises as it is.
+NORMS = {
+    f"{kind}_ln_{of}": start for kind, start in (("weight", 1.0), ("bias", 0.0)) for of in ("ih", "hh", "c")
+}
 
 
 class Weight(NamedTuple):
@@ -49,7 +53,11 @@ def initialise(
         )
         raise ValueError(f"forget_bias must be None: {reason}")
     for weight in weights.values():
-        SCHEMES[name](weight, rng)
+        norm = NORMS.get(weight.spec.name)
+        if norm is None:
+            SCHEMES[name](weight, rng)
+        else:
+            init.constant_(weight.parameter, norm)
     if name == "chrono":
         if not biases:
             raise ValueError('init must not be "chrono" with bias=False: it is about biases')

@@ -15,6 +15,8 @@ from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
 Pair = tuple[Array | None, Array | None]
+# The cells that options choose, one of them at a time.
+_VARIANTS = {"layer_norm": "lstm_layer_norm", "peephole": "lstm_peephole", "proj_size": "lstm_projected"}
 
 
 class LSTM(Recurrent):
@@ -28,6 +30,10 @@ class LSTM(Recurrent):
     With a projection (Sak et al. 2014) h has P units, fewer than c: h' = W_hr (o tanh(c')). So R is
     (4 * H, P), y (T, B, D * P), which layers above read, and h0 and hn (L * D, B, P).
 
+    With layer normalisation (Ba et al. 2016, equations 20 to 22) i, f, o = sigmoid(LN_ih(W x) + LN_hh(R h) +
+    b_ih + b_hh), g = tanh(same), h' = o tanh(LN_c(c')), where LN(z) = weight (z - mean) / sqrt(var + 1e-5) +
+    bias. LN_ih and LN_hh take all gates of a row together, 4 H values; c' goes on to the next step as it is.
+
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
@@ -36,6 +42,11 @@ class LSTM(Recurrent):
         proj_size: P, 0 for no projection, else less than H; W_hr is ``weight_hr_l0`` (P, H); on the CPU, and
             not with peepholes.
         peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
+        layer_norm: whether there is layer normalisation, ``weight_ln_ih_l0``, ``bias_ln_ih_l0``,
+            ``weight_ln_hh_l0``, ``bias_ln_hh_l0``, each (4 * H,), ``weight_ln_c_l0`` and ``bias_ln_c_l0``,
+            each (H,); weights begin as 1 and biases as 0, whatever `init` is. ``bias=False`` leaves out b_ih
+            and b_hh alone, which add nothing to what the biases of LN_ih and LN_hh can do, but are where
+            `forget_bias` and `init` put theirs. Not with peephole; on the CPU.
 
     Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
     i f g o.
@@ -54,6 +65,7 @@ class LSTM(Recurrent):
 
     _cell = "lstm"
     peephole = False  # of pickles from before there were any
+    layer_norm = False
 
     def __init__(
         self,
@@ -67,6 +79,7 @@ class LSTM(Recurrent):
         *,
         proj_size: int = 0,
         peephole: bool = False,
+        layer_norm: bool = False,
         dropout_mode: str = "step",
         recurrent_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
@@ -81,27 +94,25 @@ class LSTM(Recurrent):
         seed: Seed = None,
     ) -> None:
         self.peephole = flag("peephole", peephole)
+        self.layer_norm = flag("layer_norm", layer_norm)
         self.proj_size = integer("proj_size", proj_size)
-        if self.proj_size:
-            if self.proj_size >= positive_int("hidden_size", hidden_size):
-                raise ValueError(
-                    f"proj_size must be less than hidden_size, {hidden_size}, it is {proj_size}: "
-                    "0 is no projection"
-                )
-            self._cell = "lstm_projected"
-            if self.peephole:
-                raise ValueError(
-                    f"proj_size must be 0 with peephole=True, it is {proj_size}: use one of the two"
-                )
+        if self.proj_size >= positive_int("hidden_size", hidden_size):
+            raise ValueError(
+                f"proj_size must be less than hidden_size, {hidden_size}, it is {proj_size}: "
+                "0 is no projection"
+            )
+        chosen = [option for option in _VARIANTS if getattr(self, option)]
+        for option in chosen:
+            must = f"{option} must be {getattr(LSTM, option)}"
+            value = getattr(self, option)
+            if option != chosen[0]:
+                other = f"{chosen[0]}={getattr(self, chosen[0])}"
+                raise ValueError(f"{must} with {other}, it is {value}: use one of the two")
+            self._cell = _VARIANTS[option]
             if resolve_device(device) != "cpu":
                 raise ValueError(
-                    f"proj_size must be 0 on a CUDA device, it is {proj_size}: "
-                    "it is not on CUDA yet, use device='cpu'"
+                    f"{must} on a CUDA device, it is {value}: it is not on CUDA yet, use device='cpu'"
                 )
-        if self.peephole:
-            self._cell = "lstm_peephole"
-            if resolve_device(device) != "cpu":
-                raise ValueError("peephole must be False on a CUDA device, it is True: use device='cpu'")
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             dropout_mode=dropout_mode, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
@@ -110,10 +121,8 @@ class LSTM(Recurrent):
         )  # fmt: skip
 
     def _describe(self) -> str:
-        text = super()._describe()
-        if self.proj_size:
-            text += f", proj_size={self.proj_size}"
-        return f"{text}, peephole=True" if self.peephole else text
+        options = [f"{option}={getattr(self, option)!r}" for option in _VARIANTS if getattr(self, option)]
+        return ", ".join([super()._describe(), *options])
 
     def forward(
         self,

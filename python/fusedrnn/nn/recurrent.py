@@ -232,9 +232,10 @@ class Recurrent(Module):
         """What the last training forward kept for backward, None without one.
 
         Opaque, except for ``nbytes``; ``cells``, the cell states (L * D, T, B, H) of an LSTM; and ``gates``
-        (L * D, T, B, blocks * H) after their activation, blocks i f g o (LSTM), r z n q with
-        q = R_n h + b_hn (GRU) or r z n (GRU with the reset before the product). Both are copies, None for
-        cells that have none; with `recompute` there are none, and they raise RuntimeError.
+        (L * D, T, B, blocks * H) after their activation, blocks i f g o (LSTM), behind them W x and R h with
+        layer normalisation, r z n q with q = R_n h + b_hn (GRU), or r z n (GRU with the reset before the
+        product). Both are copies, None for cells that have none; with `recompute` there are none, and they
+        raise RuntimeError.
         """
         call = self._calls.newest
         return None if call is None else call.tape

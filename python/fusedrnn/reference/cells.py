@@ -33,7 +33,8 @@ class Step(NamedTuple):
 class StepGradients(NamedTuple):
     """Gradients of one step, (N, G * H) for the first two and (N, H) for the others.
 
-    units has (N, blocks * H), of the values that units have of their own; None where they have none. whole is
+    units has (N, blocks * H), of the values that units have of their own, biases behind them where the cell
+    normalises; None where they have none. whole is
     all of the gradient of the new carry, what comes through the new state too; None where there is no carry.
     """
 
@@ -58,13 +59,16 @@ def gate_weights(gates: int) -> tuple[WeightSpec, ...]:
 class AnyCell(Protocol):
     """What the time loop asks of any cell.
 
-    units (blocks, H) are the weights of the role "per_unit", one behind the other; most cells have none.
+    units (blocks, H) are the weights of the role "per_unit", one behind the other; most cells have none. A
+    cell that normalises adds biases itself, behind that: then x and h come without them, and the last blocks
+    of units are b_ih + b_hh.
     """
 
     family: str  # of cells that share functions
     weights: tuple[WeightSpec, ...]
     tape_blocks: int  # values kept per unit and step
     has_carry: bool  # a second state travels beside h
+    normalises: bool  # rows of units
 
     def forward(
         self, x: Array, h: Array, units: Array, state: Array, carry: Array
@@ -114,6 +118,7 @@ class Lstm:
     weights = gate_weights(4)
     tape_blocks = 4
     has_carry = True
+    normalises = False
 
     def __init__(self, m: Arithmetic) -> None:
         self.m = m
@@ -149,6 +154,7 @@ class PeepholeLstm:
     weights = (*gate_weights(4), WeightSpec("weight_peephole", "per_unit", 3))
     tape_blocks = 4
     has_carry = True
+    normalises = False
 
     def __init__(self, m: Arithmetic) -> None:
         self.m = m
@@ -189,6 +195,100 @@ class ProjectedLstm(Lstm):
     weights = (*gate_weights(4), WeightSpec("weight_hr", "projection", 1))
 
 
+class LayerNorm:
+    """alpha (z - mu) / sigma + beta, sigma^2 the mean of (z - mu)^2 plus eps, row by row (Ba et al. 2016)."""
+
+    eps = 1e-5
+
+    def __init__(self, m: Arithmetic, z: Array, alpha: Array, beta: Array) -> None:
+        self.m, self.alpha = m, alpha
+        self.centred = z - self.mean(z)
+        self.sigma = np.sqrt(self.mean(self.centred * self.centred) + z.dtype.type(self.eps))
+        self.normal = self.centred / self.sigma
+        self.value = alpha * self.normal + beta
+
+    def mean(self, a: Array) -> Array:
+        """Of each row, as a column."""
+        mean: Array = self.total(a) / a.dtype.type(a.shape[1])
+        return mean
+
+    def total(self, a: Array) -> Array:
+        """The sum of each row, as a column."""
+        return self.m.add_product(a.dtype.type(0), a, np.ones((a.shape[1], 1), a.dtype))
+
+    def backward(self, dvalue: Array) -> tuple[Array, Array]:
+        """Gradients of z and, row by row, of alpha; that of beta is dvalue."""
+        dnormal = dvalue * self.alpha
+        dsigma = -self.total(dnormal * self.centred) / (self.sigma * self.sigma)
+        dcentred = dnormal / self.sigma + dsigma * self.centred / (self.sigma * dvalue.shape[1])
+        return dcentred - self.mean(dcentred), dvalue * self.normal
+
+
+class LayerNormLstm(Lstm):
+    """(i f g o) = LN(W x) + LN(R h) + b; c' = f c + i g; h' = o tanh(LN(c')): Ba et al. 2016, (20) to (22).
+
+    The tape has the gates after their activation, W x and R h.
+    """
+
+    weights = (
+        *gate_weights(4),
+        WeightSpec("weight_ln_ih", "per_unit", 4),
+        WeightSpec("bias_ln_ih", "per_unit", 4),
+        WeightSpec("weight_ln_hh", "per_unit", 4),
+        WeightSpec("bias_ln_hh", "per_unit", 4),
+        WeightSpec("weight_ln_c", "per_unit", 1),
+        WeightSpec("bias_ln_c", "per_unit", 1),
+    )
+    tape_blocks = 12
+    normalises = True
+
+    def of_gates(self, x: Array, h: Array, units: Array) -> tuple[LayerNorm, LayerNorm]:
+        """Those of W x and R h."""
+        alpha_x, beta_x, alpha_h, beta_h = (a.ravel() for a in np.split(units[:16], 4))
+        return LayerNorm(self.m, x, alpha_x, beta_x), LayerNorm(self.m, h, alpha_h, beta_h)
+
+    def of_carry(self, c: Array, units: Array) -> LayerNorm:
+        """That of c'."""
+        return LayerNorm(self.m, c, units[16], units[17])
+
+    def forward(
+        self, x: Array, h: Array, units: Array, state: Array, carry: Array
+    ) -> tuple[Array, Array, Array]:
+        norm_x, norm_h = self.of_gates(x, h, units)
+        i, f, g, o = np.split(norm_x.value + norm_h.value + units[18:].ravel(), 4, axis=1)
+        i, f, g, o = self.m.sigmoid(i), self.m.sigmoid(f), self.m.tanh(g), self.m.sigmoid(o)
+        c = f * carry + i * g
+        return o * self.m.tanh(self.of_carry(c, units).value), c, np.concatenate([i, f, g, o, x, h], axis=1)
+
+    def backward(self, step: Step, units: Array, dh: Array, dcarry: Array) -> StepGradients:
+        gates, x, h = np.split(step.tape, 3, axis=1)
+        i, f, g, o = np.split(gates, 4, axis=1)
+        norm_x, norm_h = self.of_gates(x, h, units)
+        norm_c = self.of_carry(step.new_carry, units)
+        tanh_c = self.m.tanh(norm_c.value)
+        dseen = dh * o * self.m.tanh_grad(tanh_c)
+        through, dalpha_c = norm_c.backward(dseen)
+        dc = dcarry + through
+        da = np.concatenate(
+            [
+                dc * g * self.m.sigmoid_grad(i),
+                dc * step.carry * self.m.sigmoid_grad(f),
+                dc * i * self.m.tanh_grad(g),
+                dh * tanh_c * self.m.sigmoid_grad(o),
+            ],
+            axis=1,
+        )
+        (dx, dalpha_x), (d_h, dalpha_h) = norm_x.backward(da), norm_h.backward(da)
+        return StepGradients(
+            x=dx,
+            h=d_h,
+            carry=dc * f,
+            direct=np.zeros_like(dh),
+            units=np.concatenate([dalpha_x, da, dalpha_h, da, dalpha_c, dseen, da], axis=1),
+            whole=dc,
+        )
+
+
 class Gru:
     """r z = sigma sigma; n = tanh(x_n + r q), q = h_n; h' = (1 - z) n + z h."""
 
@@ -196,6 +296,7 @@ class Gru:
     weights = gate_weights(3)
     tape_blocks = 4
     has_carry = False
+    normalises = False
 
     def __init__(self, m: Arithmetic) -> None:
         self.m = m
@@ -229,6 +330,7 @@ class GruResetBefore:
     weights = gate_weights(3)
     tape_blocks = 3
     has_carry = False
+    normalises = False
 
     def __init__(self, m: Arithmetic) -> None:
         self.m = m
@@ -267,6 +369,7 @@ class Elman:
     weights = gate_weights(1)
     tape_blocks = 0
     has_carry = False
+    normalises = False
     activation: Callable[[Array], Array]
     activation_backward: Callable[[Array, Array], Array]  # from the activation's value and its gradient
 
@@ -296,7 +399,7 @@ class ElmanRelu(Elman):
 
 
 # By their names in the native module.
-CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | GruResetBefore | ElmanTanh | ElmanRelu]] = {
+CELLS: dict[str, type[Lstm | PeepholeLstm | LayerNormLstm | Gru | GruResetBefore | ElmanTanh | ElmanRelu]] = {
     "lstm": Lstm,
     "gru": Gru,
     "rnn_tanh": ElmanTanh,
@@ -304,4 +407,5 @@ CELLS: dict[str, type[Lstm | PeepholeLstm | Gru | GruResetBefore | ElmanTanh | E
     "lstm_peephole": PeepholeLstm,
     "gru_reset_before": GruResetBefore,
     "lstm_projected": ProjectedLstm,
+    "lstm_layer_norm": LayerNormLstm,
 }

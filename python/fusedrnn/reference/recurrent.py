@@ -115,7 +115,7 @@ class _LayerWeights(NamedTuple):
     weight_hh: Array
     bias_ih: Array
     bias_hh: Array
-    units: Array  # (blocks, H): what units have of their own
+    units: Array  # (blocks, H): what units have of their own, and b_ih + b_hh of a cell that normalises
     projection: Array | None  # W_hr (P, H)
     own: list[str]  # the names of the weights that units consist of
 
@@ -170,6 +170,9 @@ class _Call:
         own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
         units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
         projection = arrays.get(f"weight_hr_{suffix}")
+        if self.cell.normalises:
+            units = np.concatenate([units, (bias_ih + bias_hh).reshape(-1, self.hidden)])
+            bias_ih = bias_hh = zeros
         weight_ih = arrays[f"weight_ih_{suffix}"]
         return _LayerWeights(weight_ih, weight_hh, bias_ih, bias_hh, units, projection, own)
 
@@ -240,8 +243,8 @@ class Tape:
     def gates(self) -> Array | None:
         """Gates after their activation (L * D, T, B, blocks * H), a copy.
 
-        Blocks are i f g o (LSTM), r z n q with q = R_n h + b_hn (GRU), or r z n (GRU with the reset before
-        the product); None for an Elman cell.
+        Blocks are i f g o (LSTM), behind them W x and R h with layer normalisation, r z n q with
+        q = R_n h + b_hn (GRU), or r z n (GRU with the reset before the product); None for an Elman cell.
         """
         return self.tapes.copy() if self.call.cell.tape_blocks else None
 
@@ -459,6 +462,8 @@ def _backward_layer(
         db_hh = column_sum(db_hh, ones, h_grad)
         if grads.units is not None:
             d_units = column_sum(d_units, ones, grads.units)
+    if call.cell.normalises:
+        db_ih = db_hh = d_units[:, -len(weight_ih) :]
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += call.weights.drop(index, d_hh)
     if projection is not None:

@@ -1,0 +1,140 @@
+"""What variants of a cell cost: training passes beside the plain cell's and PyTorch's composites, in turn.
+
+  python bench/bench_cells.py                             prints a table
+  python bench/bench_cells.py --threads 1 --seconds 5     longer, on one thread
+
+PyTorch has none of these cells. A user writes a step in its operations; it competes in a loop of Python, as
+TorchScript, and compiled. A row is a line of `VARIANTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import peers
+import torch
+from measure import OURS, Contender, compare
+from numpy.typing import NDArray
+
+import fusedrnn as fr
+
+Array = NDArray[Any]
+# T, B, I, H
+SHAPES = ((128, 16, 64, 64), (128, 32, 128, 128), (128, 32, 128, 256), (64, 64, 512, 512))
+CHECKED = 8  # steps over which all must agree: over many a normalised state's rounding errors grow
+
+
+def layer_norm_step(
+    h: torch.Tensor, c: torch.Tensor, x: torch.Tensor, w: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step, x being what the input's weights made of it, already normalised, biases included."""
+    a = x + torch.nn.functional.layer_norm(h @ w[1].t(), w[6].shape, w[6], w[7])
+    i, f, g, o = a.chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(torch.nn.functional.layer_norm(c, w[8].shape, w[8], w[9])), c
+
+
+def layer_norm_inputs(x: torch.Tensor, w: list[torch.Tensor]) -> torch.Tensor:
+    """The input's part of all steps at once."""
+    return torch.nn.functional.layer_norm(x @ w[0].t(), w[4].shape, w[4], w[5]) + (w[2] + w[3])
+
+
+class Variant(NamedTuple):
+    """A cell with options, the plain one, and PyTorch's composite: all steps' inputs, and a step."""
+
+    cell: str
+    options: dict[str, Any]
+    inputs: Callable[..., torch.Tensor]
+    step: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+
+VARIANTS = {"LSTM layer_norm": Variant("LSTM", {"layer_norm": True}, layer_norm_inputs, layer_norm_step)}
+
+
+def ours(module: Any, x: Array, dy: Array) -> Callable[[], Array]:
+    """Forward and backward, with weights that change every time."""
+    buffer = next(module.parameters())._buffer
+
+    def call() -> Array:
+        buffer.touch()
+        module.zero_grad()
+        module(x)
+        dx: Array = module.backward(dy)[0]
+        return dx
+
+    return call
+
+
+def composite(variant: Variant, step: Any, weights: dict[str, Array], x: Array, dy: Array) -> Any:
+    """The same in PyTorch, of steps that `step` makes."""
+    w = [torch.from_numpy(a.copy()).requires_grad_() for a in weights.values()]
+    inputs, upstream = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+
+    def call() -> Array:
+        for leaf in (inputs, *w):
+            leaf.grad = None
+        h = c = torch.zeros(dy.shape[1:])
+        outputs = []
+        for part in variant.inputs(inputs, w):
+            h, c = step(h, c, part, w)
+            outputs.append(h)
+        torch.stack(outputs).backward(upstream)
+        assert inputs.grad is not None
+        return inputs.grad.numpy()
+
+    return call
+
+
+def contenders(variant: Variant, shape: tuple[int, ...], threads: int, compiled: bool) -> list[Contender]:
+    """Ours, the plain cell, and PyTorch's ways."""
+    T, B, I, H = shape
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((T, B, I), np.float32), rng.standard_normal((T, B, H), np.float32)
+    kind = getattr(fr.nn, variant.cell)
+    module = kind(I, H, seed=0, **variant.options)
+    ways = {"loop": variant.step, "script": torch.jit.script(variant.step)}
+    if compiled:
+        ways["compile"] = torch.compile(variant.step)
+    found = [
+        Contender(OURS, ours(module, x, dy)),
+        Contender("plain", ours(kind(I, H, seed=0), x, dy), library="plain"),
+    ]
+    few = x[:CHECKED], dy[:CHECKED]
+    wanted = ours(module, *few)()
+    for way, step in ways.items():
+        checked = composite(variant, step, module.state_dict(), *few)()
+        np.testing.assert_allclose(checked, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max(), err_msg=way)
+        call = composite(variant, step, module.state_dict(), x, dy)
+        found += peers.with_threads(way, call, threads)
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=fr.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=2, help="of each contender (default: 2)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile competes too: needs a compiler")
+    parser.add_argument("--only", choices=VARIANTS, nargs="+", default=list(VARIANTS))
+    options = parser.parse_args()
+    fr.set_num_threads(options.threads)
+    print("| cell, T B I H | training pass, ms | times the plain cell's | PyTorch's best takes | which |")
+    print("|---|---:|---:|---:|---|")
+    for name in options.only:
+        for shape in SHAPES:
+            sides = contenders(VARIANTS[name], shape, options.threads, options.compile)
+            timings = compare(sides, options.seconds)
+            mine, plain = timings[OURS].median, timings["plain"].median
+            theirs = {s.name: timings[s.name].median for s in sides if s.library == peers.TORCH}
+            best = min(theirs, key=lambda n: theirs[n])
+            row = f"{name} {' '.join(map(str, shape))} | {1e3 * mine:.3f} | {mine / plain:.3f}"
+            print(f"| {row} | {theirs[best] / mine:.2f} times as long | {best} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
