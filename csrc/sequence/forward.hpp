@@ -141,11 +141,38 @@ class Forward {
       return dropped;
     }
 
+    // One direction of one layer, and where its results go.
+    struct Pass {
+      int index;
+      Walk walk;
+      Array3 h, y, c, gates, values;  // h, y: offset to the direction; absent: y where h goes there, what has no tape
+      const int64_t* steps_of_c;
+    };
+
+    Pass make_pass(int l, int d) const {
+      const SequenceDesc& desc = f_.desc_;
+      const int index = l * desc.directions + d;
+      const TapeLayer<T> tape = desc.train ? tape_layer<T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
+      Array3 h = f_.hidden(l), y = desc.train && l == desc.layers - 1 ? f_.args_.y : Array3{};
+      h.data = static_cast<T*>(h.data) + d * part_.P;
+      if (y.data) y.data = static_cast<T*>(y.data) + d * part_.P;
+      // Without a tape a row has one cell state, whatever the step.
+      T* const carry = f_.scratch_.carry + position_.direction * desc.B * desc.H;
+      return {index,
+              Walk{f_.scratch_.order, f_.args_.resets, f_.args_.resets_stride0, f_.args_.resets_stride1, d == 1},
+              h,
+              y,
+              desc.train ? dense(tape.c, desc.B, desc.H) : Array3{carry, 0, desc.H},
+              dense(tape.gates, desc.B, f_.cell_.tape_blocks * desc.H),
+              dense(tape.row, desc.B, f_.cell_.row_values),
+              desc.train ? f_.args_.steps : nullptr};
+    }
+
     void direction(int l, int d, const Array3& input) {
       const SequenceDesc& desc = f_.desc_;
       const int index = l * desc.directions + d;
       const PackedLayer<E> weights = packed_layer<E>(desc, f_.args_.packed, index);
-      const Walk walk{f_.scratch_.order, f_.args_.resets, f_.args_.resets_stride0, f_.args_.resets_stride1, d == 1};
+      const Pass pass = make_pass(l, d);
       if (masks_.any()) {
         masks_.begin(index);
         masks_.mask_initial(f_.args_.h0);
@@ -153,11 +180,11 @@ class Forward {
       }
       for (int64_t s = 0; s < steps_; s += f_.plan_.chunk_steps) {
         const int64_t end = s + f_.plan_.chunk_steps < steps_ ? s + f_.plan_.chunk_steps : steps_;
-        f_.kernels_.input(part_, weights, gather_inputs(walk, input, s, end), f_.size_.inputs(l), pre_);
+        f_.kernels_.input(part_, weights, gather_inputs(pass.walk, input, s, end), f_.size_.inputs(l), pre_);
         T* pre = pre_;
         for (int64_t step_at = s; step_at < end; ++step_at) {
           const int64_t active = rows_.count(f_.scratch_.order.active[step_at]);
-          gather_rows(l, d, walk, step_at, active);
+          gather_rows(pass, step_at, active);
           f_.kernels_.step(part_, weights, active, pre);
           if (f_.kernels_.finish) {
             barriers_.row_group();
@@ -182,24 +209,13 @@ class Forward {
       return rows;
     }
 
-    void gather_rows(int l, int d, const Walk& walk, int64_t s, int64_t active) {
-      const SequenceDesc& desc = f_.desc_;
-      const int index = l * desc.directions + d;
-      const int64_t H = desc.H;
-      Array3 h = f_.hidden(l);
-      h.data = static_cast<T*>(h.data) + d * part_.P;
-      const TapeLayer<T> tape = desc.train ? tape_layer<T>(desc, f_.args_.tape, index) : TapeLayer<T>{};
-      const bool copy_y = desc.train && l == desc.layers - 1;
-      // Without a tape a row has one cell state, whatever the step.
-      const Array3 cells =
-          desc.train ? dense(tape.c, desc.B, H) : Array3{f_.scratch_.carry + position_.direction * desc.B * H, 0, H};
-      const int64_t *const steps = f_.args_.steps, *const cell_steps = desc.train ? steps : nullptr;
-      const Array3 gates = dense(tape.gates, desc.B, f_.cell_.tape_blocks * H);
-      const Array3 values = dense(tape.row, desc.B, f_.cell_.row_values);
+    void gather_rows(const Pass& pass, int64_t s, int64_t active) {
+      const Walk& walk = pass.walk;
+      const int64_t* const steps = f_.args_.steps;
       for (int64_t i = 0; i < active; ++i) {
         const int64_t r = rows_.row(i), b = walk.order.batch[r], t = walk.time(s, r);
         ForwardRow<T>& row = part_.row[i];
-        const T* const before = state_before(walk, s, r, f_.args_.h0, index, h, steps, f_.scratch_.zeros);
+        const T* const before = state_before(walk, s, r, f_.args_.h0, pass.index, pass.h, steps, f_.scratch_.zeros);
         part_.operand[i] = before;
         row.masks = nullptr;
         if (masks_.any()) {
@@ -210,16 +226,17 @@ class Forward {
           }
           row.masks = &masks;
         }
-        row.h = at_step<T>(h, steps, t, b);
-        row.y = copy_y ? at_step<T>(f_.args_.y, steps, t, b) + d * part_.P : nullptr;
-        row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, index, b) : nullptr;
-        row.gates = gates.data ? at_step<T>(gates, steps, t, b) : nullptr;
-        row.values = values.data ? at_step<T>(values, steps, t, b) : nullptr;
-        row.between = between_row(f_.scratch_, f_.cell_, position_.direction, desc, r);
+        row.h = at_step<T>(pass.h, steps, t, b);
+        row.y = pass.y.data ? at_step<T>(pass.y, steps, t, b) : nullptr;
+        row.hn = walk.last(s, r) ? at<T>(f_.args_.hn, pass.index, b) : nullptr;
+        row.gates = pass.gates.data ? at_step<T>(pass.gates, steps, t, b) : nullptr;
+        row.values = pass.values.data ? at_step<T>(pass.values, steps, t, b) : nullptr;
+        row.between = between_row(f_.scratch_, f_.cell_, position_.direction, f_.desc_, r);
         if (f_.cell_.has_cell_state) {
-          row.carry_prev = state_before(walk, s, r, f_.args_.c0, index, cells, cell_steps, f_.scratch_.zeros);
-          row.carry = at_step<T>(cells, cell_steps, t, b);
-          row.cn = walk.last(s, r) ? at<T>(f_.args_.cn, index, b) : nullptr;
+          row.carry_prev =
+              state_before(walk, s, r, f_.args_.c0, pass.index, pass.c, pass.steps_of_c, f_.scratch_.zeros);
+          row.carry = at_step<T>(pass.c, pass.steps_of_c, t, b);
+          row.cn = walk.last(s, r) ? at<T>(f_.args_.cn, pass.index, b) : nullptr;
         } else {
           row.carry_prev = before;
         }

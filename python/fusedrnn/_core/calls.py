@@ -236,6 +236,7 @@ class _Unshared(threading.local):
 
 
 unshared = _Unshared()
+_REUSED_BYTES = 128 << 10  # copies from here on are in memory that a step before has used
 
 
 def kept(x: Any) -> Any:
@@ -246,8 +247,14 @@ def kept(x: Any) -> Any:
     """
     if unshared.array is x:
         return x
-    if not isinstance(x, np.ndarray) or x.flags.c_contiguous:
+    if not isinstance(x, np.ndarray):
         return x.copy()
+    if x.flags.c_contiguous:
+        if x.nbytes < _REUSED_BYTES:
+            return x.copy()
+        copy = np.ndarray(x.shape, x.dtype, _native.host_bytes(x.nbytes))
+        copy[...] = x
+        return copy
     if x.strides[-1] != x.itemsize or any(s <= 0 and n > 1 for s, n in zip(x.strides, x.shape, strict=True)):
         return x  # which kernels refuse
     strides = [0] * x.ndim
@@ -262,6 +269,6 @@ def kept(x: Any) -> Any:
         strides[axis] = extent if axis != x.ndim - 1 else x.itemsize
         extent = strides[axis] * x.shape[axis]
         end = x.strides[axis] * x.shape[axis]
-    copy = np.ndarray(x.shape, x.dtype, np.empty(max(extent, x.itemsize), np.uint8), 0, tuple(strides))
+    copy = np.ndarray(x.shape, x.dtype, _native.host_bytes(max(extent, x.itemsize)), 0, tuple(strides))
     copy[...] = x
     return copy
