@@ -41,11 +41,22 @@ struct ForwardStep {
         [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
           const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
           for (int r = 0; r < tall; ++r, x += part.pre_stride, tile += wide * N)
-            finish(part.row[row + r], part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
+            if (const ForwardRow<T>& to = part.row[row + r]; to.masks)
+              finish_masked(to, part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
+            else
+              finish<false>(to, part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
         });
   }
 
+  // `finish` of a row with masks. Not inlined: a look for masks at every vector takes a tenth of an Elman net's
+  // forward.
+  static __attribute__((noinline)) void finish_masked(const ForwardRow<T>& row, int64_t H, int64_t begin, int wide,
+                                                      const T* x, const T* h, const T* bias_h, const T* units) {
+    finish<true>(row, H, begin, wide, x, h, bias_h, units);
+  }
+
   // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.
+  template <bool Masked>
   FR_INLINE static void finish(const ForwardRow<T>& row, int64_t H, int64_t begin, int wide, const T* x, const T* h,
                                const T* bias_h, const T* units) {
     for (int u = 0; u < (U == 1 ? 1 : wide); ++u, x += N, h += N, bias_h += N) {
@@ -64,7 +75,7 @@ struct ForwardStep {
       for (int k = 0; k < Cell::unit_values; ++k) own[k] = load_units(units + k * H);
       const V carry_prev = load_units(row.carry_prev);
       V out = forward_of<Cell>(from_x, from_h, own, carry_prev, carry, tape);
-      if (row.masks) {
+      if constexpr (Masked) {
         V h = out, c = carry;  // copies, so that the values themselves stay in registers
         if (!projects) UnitMasks<E>::forward_h(*row.masks, unit, count, h);
         UnitMasks<E>::forward_carry(*row.masks, unit, count, c, carry_prev);
