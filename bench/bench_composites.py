@@ -1,7 +1,7 @@
 """What variants of a cell cost: training passes beside the plain cell's and PyTorch's composites, in turn.
 
-  python bench/bench_cells.py                             prints a table
-  python bench/bench_cells.py --threads 1 --seconds 5     longer, on one thread
+  python bench/bench_composites.py                             prints a table
+  python bench/bench_composites.py --threads 1 --seconds 5     longer, on one thread
 
 PyTorch has none of these cells. A user writes a step in its operations; it competes in a loop of Python, as
 TorchScript, and compiled. A row is a line of `VARIANTS`.
