@@ -103,13 +103,18 @@ def training_row(stack: Stack, limits: Limits, seconds: float) -> Row:
 
 
 def call_of(module: torch.nn.Module, x: Any, train: bool) -> Callable[[], Any]:
-    """Forward and backward of the sum without an optimizer, or inference."""
+    """Forward and backward from a gradient of y, without a loss and an optimizer, or inference."""
+
+    def outputs() -> torch.Tensor:
+        y = module(x)[0]
+        return y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
+
+    dy = torch.randn_like(outputs())
 
     def training() -> Any:
         module.zero_grad()
-        y = module(x)[0]
-        y = y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
-        y.sum().backward()
+        y = outputs()
+        y.backward(dy)
         return y.detach()
 
     def inference() -> Any:
