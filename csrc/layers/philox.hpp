@@ -38,9 +38,11 @@ struct Dropout {
   }
 };
 
+constexpr uint32_t kPhiloxFactor0 = 0xD2511F53u, kPhiloxFactor2 = 0xCD9E8D57u;
+
 // One of the ten rounds, on one block's counter c under the key of that round.
 FR_INLINE void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, uint32_t k0, uint32_t k1) {
-  const uint64_t a = static_cast<uint64_t>(c0) * 0xD2511F53u, b = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
+  const uint64_t a = static_cast<uint64_t>(c0) * kPhiloxFactor0, b = static_cast<uint64_t>(c2) * kPhiloxFactor2;
   c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0;
   c1 = static_cast<uint32_t>(b);
   c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
@@ -68,10 +70,45 @@ FR_INLINE uint32_t philox_word(const Dropout& d, uint64_t element) {
   return element & 2 ? high : low;
 }
 
-constexpr int kPhiloxBlocks = 16;  // blocks computed side by side, a loop that compilers turn into vectors
+constexpr int kPhiloxBlocks = 16;  // computed side by side
 constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
 
 // The words of elements [4 block, 4 block + kPhiloxWords), in the order of the elements.
+#if defined(FUSEDRNN_ISA_AVX512) || defined(FUSEDRNN_ISA_AVX2)
+// A product of 32-bit values is one instruction on lanes of 64 bits, whose high halves it does not read: so these hold
+// anything until the end. The same loop over 32-bit words, which compilers must unpack for it, takes 2 to 4 times as
+// long.
+inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
+  constexpr int N = sizeof(WordPairs) / sizeof(uint64_t), kVectors = kPhiloxBlocks / N;
+  WordPairs c0[kVectors], c1[kVectors], c2[kVectors], c3[kVectors];
+  uint64_t blocks[kPhiloxBlocks];
+  for (int j = 0; j < kPhiloxBlocks; ++j) blocks[j] = block + static_cast<uint64_t>(j);
+  for (int v = 0; v < kVectors; ++v) {
+    __builtin_memcpy(&c0[v], blocks + v * N, sizeof c0[v]);
+    c1[v] = c0[v] >> 32;
+    c2[v] = WordPairs{} + d.stream;
+    c3[v] = WordPairs{} + d.step;
+  }
+  const WordPairs factor0 = WordPairs{} + kPhiloxFactor0, factor2 = WordPairs{} + kPhiloxFactor2;
+  uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
+  for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
+    for (int v = 0; v < kVectors; ++v) {
+      const WordPairs a = multiply_low_words(c0[v], factor0), b = multiply_low_words(c2[v], factor2);
+      c0[v] = (b >> 32) ^ c1[v] ^ (WordPairs{} + k0);
+      c1[v] = b;
+      c2[v] = (a >> 32) ^ c3[v] ^ (WordPairs{} + k1);
+      c3[v] = a;
+    }
+  const WordPairs low = WordPairs{} + 0xffffffffu;
+  for (int v = 0; v < kVectors; ++v) {
+    const WordPairs first = (c0[v] & low) | (c1[v] << 32), second = (c2[v] & low) | (c3[v] << 32);
+    for (int i = 0; i < N; ++i) {
+      const uint64_t of_block[] = {first[i], second[i]};
+      __builtin_memcpy(words + 4 * (v * N + i), of_block, sizeof of_block);
+    }
+  }
+}
+#else
 inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
   uint32_t c0[kPhiloxBlocks], c1[kPhiloxBlocks], c2[kPhiloxBlocks], c3[kPhiloxBlocks];
   for (int j = 0; j < kPhiloxBlocks; ++j) {
@@ -90,17 +127,20 @@ inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
     words[4 * j + 3] = c3[j];
   }
 }
+#endif
 
 // visit(j, whether element first + j is kept) for j in [0, n).
 template <class Visit>
 void for_elements(const Dropout& d, int64_t n, uint64_t first, const Visit& visit) {
   uint32_t words[kPhiloxWords];
+  const bool keeps = d.threshold >> 32 == 0;  // or drops all: words are compared in 32 bits
+  const uint32_t least = static_cast<uint32_t>(d.threshold);
   for (int64_t j = 0; j < n;) {
     const uint64_t at = first + static_cast<uint64_t>(j);
     const int skip = static_cast<int>(at & 3);
     philox_words(d, at >> 2, words);
     const int64_t left = n - j, count = left < kPhiloxWords - skip ? left : kPhiloxWords - skip;
-    for (int64_t i = 0; i < count; ++i) visit(j + i, words[skip + i] >= d.threshold);
+    for (int64_t i = 0; i < count; ++i) visit(j + i, keeps && words[skip + i] >= least);
     j += count;
   }
 }

@@ -110,4 +110,10 @@ struct Lanes<double> {
   }
 };
 
+// Lanes of 64 bits, and the products of their low halves.
+typedef uint64_t WordPairs __attribute__((vector_size(32)));
+FR_INLINE WordPairs multiply_low_words(WordPairs a, WordPairs b) {
+  return reinterpret_cast<WordPairs>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA

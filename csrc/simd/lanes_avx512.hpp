@@ -115,4 +115,10 @@ struct Lanes<double> {
   FR_INLINE static __mmask8 first(int n) { return static_cast<__mmask8>(_bzhi_u32(0xffu, n)); }
 };
 
+// Lanes of 64 bits, and the products of their low halves.
+typedef uint64_t WordPairs __attribute__((vector_size(64)));
+FR_INLINE WordPairs multiply_low_words(WordPairs a, WordPairs b) {
+  return reinterpret_cast<WordPairs>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA
