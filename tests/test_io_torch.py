@@ -137,3 +137,11 @@ def test_other_things_are_refused() -> None:
         fr.io.to_torch(masked()["masked ids"])
     with pytest.raises(ValueError, match=r"names .* are not those of one recurrent layer"):
         fr.io.from_torch({"weight": np.zeros((2, 3), np.float32)})
+
+
+@pytest.mark.parametrize("kind", [torch.nn.GRU, torch.nn.RNN])
+def test_a_projection_of_another_cell_is_refused(kind: Any) -> None:
+    state = dict(kind(3, 6).state_dict())
+    state["weight_hr_l0"] = torch.zeros(2, 6)
+    with pytest.raises(fr.io.FormatError, match="weight_hr_l0 is an LSTM's"):
+        fr.io.from_torch(state)

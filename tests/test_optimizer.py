@@ -356,3 +356,11 @@ def test_an_option_that_changes_in_place_is_looked_at_again() -> None:
     with pytest.raises(ValueError, match="lr must be finite"):
         optimizer.step()
     assert group["step"] == 2
+
+
+def test_groups_that_are_replaced_leave_nothing_behind() -> None:
+    optimizer = optim.Adam([Parameter(np.ones(3, np.float32))], lr=0.1)
+    for i in range(30):
+        optimizer.param_groups[0] = dict(optimizer.param_groups[0], lr=0.1 + i)
+        optimizer.step()
+    assert len(optimizer._seen) <= 3

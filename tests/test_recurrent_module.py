@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -307,3 +308,30 @@ def test_weights_are_packed_again_for_another_instruction_set(kind: str) -> None
             assert module._packed[2].backend == name
     finally:
         _native.set_backend(before)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "other"),
+    [
+        (fr.nn.GRU(3, 5, seed=0), "reset_after", False),
+        (fr.nn.RNN(3, 5, seed=0), "nonlinearity", "relu"),
+        (fr.nn.LSTM(3, 5, seed=0), "layer_norm", True),
+        (fr.nn.LSTM(3, 5, seed=0), "proj_size", 2),
+        (fr.nn.LSTM(3, 5, seed=0), "hidden_size", 6),
+    ],
+)
+def test_what_a_module_was_made_with_stays(module: Any, name: str, other: Any) -> None:
+    """Kernels would go on with the old cell, while repr and files told the new one."""
+    setattr(module, name, getattr(module, name))
+    with pytest.raises(AttributeError, match=f"{name} is fixed when a {type(module).__name__} is made"):
+        setattr(module, name, other)
+    assert getattr(module, name) != other
+
+
+@pytest.mark.parametrize("kind", [fr.nn.LSTM, fr.nn.GRU, fr.nn.RNN])
+def test_zoneouts_expectation_of_no_rows(kind: Any) -> None:
+    """A batch of none has no memory for masks: nothing may be written there."""
+    module = kind(3, 2000, zoneout=0.3, seed=0).eval()
+    for _ in range(20):
+        assert module(np.zeros((2, 0, 3), np.float32))[0].shape == (2, 0, 2000)
+        assert [np.zeros(n).sum() for n in range(1, 3000, 70)] == [0.0] * 43

@@ -17,9 +17,7 @@
 //                     a cell's name ("rnn" has "rnn_tanh" and "rnn_relu")
 //   gates             pre-activations per unit, in PyTorch's order
 //   gate_names        their names in that order, divided by spaces
-//   gated_gates       how many gates, the last ones, read a gated h: their part is R (r h) + b_hh, which must wait for
-//   r.
-//                     0 for most
+//   gated_gates       how many gates, the last ones, read a gated h, R (r h) + b_hh, which must wait for r: 0 for most
 //   tape_blocks       values per unit and step that backward needs besides the carries
 //   tape_names        their names, likewise
 //   row_values        values per row and step that backward needs besides: 0 but for a cell that normalises
@@ -140,7 +138,7 @@ FR_FN constexpr int32_t projection_of(const WeightSpecs& weights) {
   return -1;
 }
 
-// And those of a normalisation of so many blocks of units.
+// The weights, and those of a normalisation of so many blocks of units behind them.
 FR_FN constexpr WeightSpecs with_norm(WeightSpecs weights, const char* weight, const char* bias, int32_t blocks) {
   return with_unit_weight(with_unit_weight(weights, weight, blocks), bias, blocks);
 }

@@ -200,7 +200,7 @@ struct BackwardRow {
   const T* dcarry;  // from the step after
   T* dcarry_prev;
   T* dgates;
-  T* between;      // as forward's
+  T* between;      // as forward's, of a cell that normalises
   T* gated;        // where a gated h goes, for the weight gradients of its chunk
   T *dh, *output;  // of a cell that projects h: the gradient of h (P), what was projected (H)
   const MaskRow<T>* masks;
@@ -270,7 +270,8 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.dropped = arena.take<T>(desc.train && desc.dropout > 0 && inner > 0 ? cells : 0);
   const bool carries = backward ? cell.carry_gradient : cell.has_cell_state && !desc.train;
   s.carry = arena.take<T>(carries ? plan.direction_groups * desc.B * desc.H : 0);
-  s.between = arena.take<T>(plan.direction_groups * desc.B * cell.between_blocks * desc.H);
+  const bool two_parts = !backward || cell.normalises;  // that leave something between them
+  s.between = arena.take<T>(two_parts ? plan.direction_groups * desc.B * cell.between_blocks * desc.H : 0);
   if (backward)
     for (T*& chunk : s.dgates) chunk = arena.take<T>(plan.direction_groups * chunk_rows * cell.dgate_blocks * desc.H);
   if (backward && cell.gated_gates > 0)

@@ -65,7 +65,7 @@ class UnitMasks {
         h_(h),
         finished_(finished),
         any_(masks_units(desc)) {
-    if (!any_ || !zoneout_is_mean(desc)) return;
+    if (!zoneout_is_mean(desc) || desc.B == 0 || (desc.zoneout_h <= 0 && desc.zoneout_c <= 0)) return;
     for (int64_t unit = 0; unit < desc.H; ++unit) {
       keep_[unit] = T(1 - desc.zoneout_h);
       keep_[desc.H + unit] = T(1 - desc.zoneout_c);

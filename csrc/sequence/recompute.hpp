@@ -82,7 +82,8 @@ class Pieces {
     if (backward) {
       const int64_t states = desc.layers * desc.B * desc.H, P = state_units(desc);
       y_ = arena.take<T>(steps_ * desc.B * P);
-      final_ = arena.take<T>(states);
+      final_h_ = arena.take<T>(desc.layers * desc.B * P);
+      final_c_ = arena.take<T>(states);
       for (T*& dh : dh_) dh = arena.take<T>(desc.layers * desc.B * P);
       for (T*& direct : direct_) direct = arena.take<T>(cell_.carry_gradient ? states : 0);
       grads_ = arena.take<LayerGrads>(desc.layers);
@@ -190,8 +191,8 @@ class Pieces {
     a.resets_stride1 = args.resets_stride1;
     cut(a, between, i);
     a.y = dense(y_, desc_.B, state_units(desc_));
-    a.hn = dense(final_, desc_.B, state_units(desc_));
-    a.cn = dense(final_, desc_.B, desc_.H);
+    a.hn = dense(final_h_, desc_.B, state_units(desc_));
+    a.cn = dense(final_c_, desc_.B, desc_.H);
     return a;
   }
 
@@ -232,11 +233,12 @@ class Pieces {
   int64_t* lengths_;       // (B,) of a piece
   char *tape_, *scratch_;  // of a piece
   // Of backward alone:
-  T *y_ = nullptr, *final_ = nullptr;  // (k, B, P) and (L, B, H) that forward writes for no reader
-  T *dh_[2] = {}, *direct_[2] = {};    // (L, B, P or H), pieces in turn: to h by the gates; to c, or to h past them
-  LayerGrads* grads_ = nullptr;        // (L,)
-  T* dropped_ = nullptr;               // (L, G * H, P)
-  T* sums_ = nullptr;                  // (L, 2, dgate_blocks * H)
+  // (k, B, P), (L, B, P) and (L, B, H) that forward writes for no reader
+  T *y_ = nullptr, *final_h_ = nullptr, *final_c_ = nullptr;
+  T *dh_[2] = {}, *direct_[2] = {};  // (L, B, P or H), pieces in turn: to h by the gates; to c, or to h past them
+  LayerGrads* grads_ = nullptr;      // (L,)
+  T* dropped_ = nullptr;             // (L, G * H, P)
+  T* sums_ = nullptr;                // (L, 2, dgate_blocks * H)
   size_t bytes_;
 };
 

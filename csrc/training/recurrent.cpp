@@ -30,7 +30,7 @@ size_t RecurrentLayer::fit(const View& x, const Sequence& sequence, int32_t thre
   check(backend_, backend_.sequence->sizes(&desc_, &sizes), "train_step");
   packed_.reserve(sizes.packed);
   tape_.reserve(sizes.tape);
-  states_.reserve(static_cast<size_t>(stacks() * desc_.B * desc_.H) * sizeof(double));
+  states_.reserve(static_cast<size_t>(stacks() * desc_.B * (state_units(desc_) + desc_.H)) * sizeof(double));
   return std::max(sizes.forward, sizes.backward);
 }
 
@@ -66,7 +66,9 @@ Status RecurrentLayer::forward(const View& x, void* y, const Sequence& sequence,
   a.resets_stride1 = 1;
   a.y = time_first(contiguous(output(x.shape), y).sequence);
   a.hn = Array3{hn_ ? hn_ : states_.data(), B * P, P};
-  if (traits(desc_.cell).has_cell_state) a.cn = Array3{cn_ ? cn_ : states_.data(), B * H, H};
+  // Threads write both at once: each has its own memory, of elements of whatever size.
+  char* const cells = static_cast<char*>(states_.data()) + stacks() * B * P * int64_t{sizeof(double)};
+  if (traits(desc_.cell).has_cell_state) a.cn = Array3{cn_ ? cn_ : cells, B * H, H};
   a.tape = tape_.data();
   return backend_.sequence->forward(&desc_, &a, workspace, stream);
 }

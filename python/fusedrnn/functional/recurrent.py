@@ -3,7 +3,8 @@
 Shapes: x (T, B, I), or (B, T, I) with ``batch_first``; states (L * D, B, H) for L layers and D directions;
 y (T, B, D * H). ``weights`` is a dict with PyTorch's names: ``weight_ih_l0`` (G * H, I), ``weight_hh_l0``
 (G * H, H), ``bias_ih_l0`` and ``bias_hh_l0`` (G * H), layers counted up from 0, ``_reverse`` appended for
-the second direction. G is 1 (Elman), 3 (GRU, gates r z n) or 4 (LSTM, gates i f g o).
+the second direction. G is 1 (Elman), 3 (GRU, gates r z n) or 4 (LSTM, gates i f g o). Where an LSTM projects
+its h to P units, P stands for H in h0, hn, y and the columns of weight_hh.
 """
 
 from __future__ import annotations

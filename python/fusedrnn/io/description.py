@@ -171,11 +171,12 @@ def _recurrent_shapes(
     P = arguments.get("proj_size", 0)
     option = next((option for option in ("peephole", "layer_norm") if arguments.get(option, False)), None)
     variant = "projected" if P else option
-    weights = next(
-        cell.weights
-        for cell in CELLS.values()
-        if cell.family == family and (variant is None or cell.variant == variant)
-    )
+    cells = (c for c in CELLS.values() if c.family == family and (variant is None or c.variant == variant))
+    cell = next(cells, None)
+    if cell is None:
+        option = "proj_size" if P else option
+        raise FormatError(f"{prefix}{option} must not be set, a {kind.__name__} has no such cell")
+    weights = cell.weights
     shapes = StackShape(L, 2 if arguments.get("bidirectional", False) else 1, bias=False)
     for name, shape in shapes.shapes(weights, I, H, P).items():
         yield prefix + name, shape

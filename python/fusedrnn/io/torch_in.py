@@ -15,7 +15,7 @@ from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
 Array = NDArray[Any]
 _MODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN_TANH": "RNN", "RNN_RELU": "RNN"}
-_RECURRENT_NAME = re.compile(r"(weight|bias)_(ih|hh|hr)_l(\d{1,5})(_reverse)?")
+_RECURRENT_NAME = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))_l(\d{1,5})(_reverse)?")
 _CELLS = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by gates
 
 
@@ -176,6 +176,11 @@ def _of_state_dict(
     if "weight_hr_l0" in arrays and arrays["weight_hr_l0"].ndim == 2:
         projected, H = arrays["weight_hr_l0"].shape
     cell = _CELLS.get(rows // H) if H and rows % H == 0 else None
+    if projected and cell != "LSTM":
+        raise FormatError(
+            f"weight_hr_l0 is an LSTM's, (P, H): weight_hh_l0 must have shape (4 H, P) with it, it has "
+            f"{arrays['weight_hh_l0'].shape}, and weight_hr_l0 {arrays['weight_hr_l0'].shape}"
+        )
     if cell is None or arrays["weight_ih_l0"].ndim != 2:
         raise FormatError(
             f"weight_hh_l0 must have shape (H, H), (3 H, H) or (4 H, H) and weight_ih_l0 two axes, they have "

@@ -39,14 +39,14 @@ class LSTM(Recurrent):
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
 
     Args:
-        proj_size: P, 0 for no projection, else less than H; W_hr is ``weight_hr_l0`` (P, H); on the CPU, and
-            not with peepholes.
+        proj_size: P, 0 for no projection, else less than H; W_hr is ``weight_hr_l0`` (P, H); on the CPU.
+            Of this, peephole and layer_norm one at a time.
         peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
         layer_norm: whether there is layer normalisation, ``weight_ln_ih_l0``, ``bias_ln_ih_l0``,
             ``weight_ln_hh_l0``, ``bias_ln_hh_l0``, each (4 * H,), ``weight_ln_c_l0`` and ``bias_ln_c_l0``,
             each (H,); weights begin as 1 and biases as 0, whatever `init` is. ``bias=False`` leaves out b_ih
             and b_hh alone, which add nothing to what the biases of LN_ih and LN_hh can do, but are where
-            `forget_bias` and `init` put theirs. Not with peephole; on the CPU.
+            `forget_bias` and `init` put theirs. On the CPU.
 
     Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
     i f g o.

@@ -37,6 +37,15 @@ def _plain_options(batch_first: bool, train: bool) -> SequenceOptions:
     return SequenceOptions(batch_first=batch_first, train=train)
 
 
+# What parameters and the cell were made by.
+_FIXED = frozenset(
+    {
+        "input_size", "hidden_size", "num_layers", "bias", "bidirectional",
+        "proj_size", "peephole", "layer_norm", "reset_after", "nonlinearity",
+    }
+)  # fmt: skip
+
+
 class Recurrent(Module):
     """What RNN, GRU and LSTM have in common.
 
@@ -44,7 +53,8 @@ class Recurrent(Module):
 
     Args:
         input_size: I, features of x.
-        hidden_size: H, features of a state.
+        hidden_size: H, features of a state. Where an LSTM projects its h to P units (`proj_size`), P stands
+            for H in h0, hn, y and the columns of weight_hh.
         num_layers: L; each layer but the first reads the y of the one before.
         bias: whether there are bias_ih and bias_hh.
         batch_first: x and y are (B, T, features), resets (B, T); states stay (L * D, B, H).
@@ -211,6 +221,14 @@ class Recurrent(Module):
         """`recompute`, which a user may have set since, as the native module has it."""
         steps = self._checked_recompute(self.recompute)
         return -1 if isinstance(steps, str) else steps
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__ and value != self.__dict__[name]:
+            raise AttributeError(
+                f"{name} is fixed when a {type(self).__name__} is made, here as {self.__dict__[name]!r}: "
+                f"make another with {name}={value!r}"
+            )
+        super().__setattr__(name, value)
 
     def _draws(self) -> bool:
         """Whether a call in training mode draws masks."""

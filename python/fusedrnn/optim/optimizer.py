@@ -121,6 +121,8 @@ class Optimizer:
             return seen[1]
         self._check(group)
         scalars = self._scalars(group)
+        if len(self._seen) > 2 * len(self.param_groups):  # of groups that were taken out
+            self._seen.clear()
         if all(_is_fixed(option) for option in options):
             self._seen[id(group)] = options, scalars
         return scalars
