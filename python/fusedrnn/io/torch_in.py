@@ -15,7 +15,7 @@ from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
 Array = NDArray[Any]
 _MODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN_TANH": "RNN", "RNN_RELU": "RNN"}
-_RECURRENT_NAME = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))_l(\d{1,5})(_reverse)?")
+_RECURRENT_NAME = re.compile(r"(weight|bias)_(ih|hh|(?<!bias_)hr)_l(\d{1,5})(_reverse)?")
 _CELLS = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by gates
 
 
