@@ -191,7 +191,7 @@ command=$(awk '/<!-- ci:test -->/ {marked = 1; next}
 printf '$ %s\\n' "$command"
 bash -euo pipefail -c "$command"
 """,
-        cost=1200,
+        cost=800,
         size="quick",
         after=("packages",),
     ),
@@ -221,7 +221,7 @@ cmake -S . -B "$WORK/build-simt" -G Ninja \
   -DFUSEDRNN_BUILD_PYTHON=OFF -DFUSEDRNN_SIMT=ON -DFUSEDRNN_WERROR=ON >/dev/null
 cmake --build "$WORK/build-simt" --target fusedrnn_simt
 """,
-        cost=160,
+        cost=90,
         size="quick",
         after=("tools",),
     ),
@@ -230,7 +230,7 @@ cmake --build "$WORK/build-simt" --target fusedrnn_simt
             f"simt-{seed}",
             f"parity through the CUDA sources on the emulator, order of threads {seed}",
             emulated(seed),
-            cost=450,
+            cost=420,
             size="plain" if seed <= 2 else "all",
             after=("readme", "emulator"),
         )
@@ -245,7 +245,7 @@ export FUSEDRNN_CUDA_PLUGIN={PLUGIN}
 "$PYTHON" bench/repeat_bits.py --runs 2 --sizes 3 4 5 6
 "$PYTHON" bench/bench_rnn.py --device cuda --rehearse --quick --only 'gru infer*bf16*'
 """,
-        cost=60,
+        cost=20,
         after=("readme", "emulator"),
     ),
     Check(
@@ -256,7 +256,7 @@ command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
 "$PYTHON" tests/cuda_budgets.py --launches "$WORK/launches-1" "$WORK/launches-2"
 "$PYTHON" bench/cuda_limits.py --build-only
 """,
-        cost=170,
+        cost=200,
         after=("simt-1", "simt-2"),
     ),
     Check(
@@ -268,7 +268,7 @@ rm -rf "$WORK/built"
 FUSEDRNN_WHEEL=$(echo "$WORK"/built/fusedrnn-*.whl) FUSEDRNN_BUILD_DIR=$WORK/build-objects \\
   "$PYTHON" -m pytest tests/test_packaging.py
 """,
-        cost=60,
+        cost=170,
         after=("readme",),
     ),
     Check(
@@ -295,7 +295,7 @@ FUSEDRNN_WHEEL=$(echo "$WORK"/wheel/*.whl) FUSEDRNN_BUILD_DIR=$WORK/build-wheel 
 "$PYTHON" tests/build_bits.py | cmp - "$WORK/bits-wheel"
 echo "$(wc -l <"$WORK/bits-wheel") results have the same bits by zig and by gcc"
 """,
-        cost=700,
+        cost=340,
         after=("readme", "wheel-tools"),
     ),
     *(
@@ -348,7 +348,7 @@ env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \\
             "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
             "'-DFUSEDRNN_ISAS=avx2;avx512'",
         ),
-        cost=700,
+        cost=1380,
         after=("tools",),
     ),
     # Threads run the same code on every instruction set: one is enough to look for races.
@@ -363,7 +363,7 @@ env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \\
             "-DFUSEDRNN_SIMT=ON",
             selection="^(test_(team|sequence|entries)|simt_.*)$",
         ),
-        cost=900,
+        cost=420,
         after=("tools",),
     ),
     Check(
@@ -377,7 +377,7 @@ env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \\
             "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
             "'-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu'",
         ),
-        cost=700,
+        cost=630,
         after=("tools",),
     ),
     # Where the processor lacks an instruction set the summary says so: such a run proves less.
@@ -392,7 +392,7 @@ else
   echo "not run: this processor has no {isa}"
 fi
 """,
-            cost=30,
+            cost=250,
             after=("readme",),
         )
         for isa in ("scalar", "avx2", "avx512")
@@ -405,7 +405,7 @@ fi
 "$PYTHON" -m sphinx -E -W --keep-going -b html -q docs "$WORK/site"
 echo "$(find "$WORK/site" -name '*.html' | wc -l) pages"
 """,
-        cost=40,
+        cost=20,
         after=("readme",),
     ),
     # Keras moves pins of others: an environment of its own, which sees the packages of $PYTHON.
@@ -419,7 +419,7 @@ site='import sysconfig; print(sysconfig.get_path("purelib"))'
 "$WORK/keras/bin/pip" install -q 'keras>=3.10'
 KERAS_BACKEND=torch "$WORK/keras/bin/python" -m pytest -q tests/test_io_keras.py
 """,
-        cost=60,
+        cost=20,
         after=("readme",),
     ),
     Check(
