@@ -17,7 +17,7 @@ namespace fusedrnn {
 
 void bind_device(py::module_& m);
 void bind_store(py::module_& m);
-void bind_results(py::module_& m);
+void bind_calls(py::module_& m);
 void bind_sequence(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_losses(py::module_& m);
@@ -95,7 +95,7 @@ PYBIND11_MODULE(_native, m) {
   fusedrnn::bind_runtime(m);
   fusedrnn::bind_device(m);
   fusedrnn::bind_store(m);
-  fusedrnn::bind_results(m);
+  fusedrnn::bind_calls(m);
   fusedrnn::bind_sequence(m);
   fusedrnn::bind_layers(m);
   fusedrnn::bind_losses(m);

@@ -116,6 +116,26 @@ Status host_copy(void* to, const void* from, size_t bytes, Stream) {
   return Status::ok;
 }
 
+void shared_copy(void* to, const void* from, size_t bytes, Team* team) {
+  struct Copy {
+    char* to;
+    const char* from;
+    size_t bytes, each;
+  };
+  const size_t threads = static_cast<size_t>(team->size), share = (bytes + threads - 1) / threads;
+  Copy all{static_cast<char*>(to), static_cast<const char*>(from), bytes,
+           (share + kAlignment - 1) / kAlignment * kAlignment};
+  team->parallel(
+      team, team->size,
+      [](void* context, int32_t index) {
+        const Copy& copy = *static_cast<const Copy*>(context);
+        const size_t first = copy.each * static_cast<size_t>(index);
+        const size_t left = first < copy.bytes ? copy.bytes - first : 0;
+        if (left > 0) std::memcpy(copy.to + first, copy.from + first, left < copy.each ? left : copy.each);
+      },
+      &all);
+}
+
 Status host_fill(void* to, int value, size_t bytes, Stream) {
   if (bytes != 0) std::memset(to, value, bytes);
   return Status::ok;

@@ -13,6 +13,7 @@ Status host_alloc(size_t bytes, void** memory);  // aligned to kAlignment; bytes
 void host_free(void* memory);                    // memory may be nullptr
 uint64_t host_allocations();                     // calls of host_alloc so far, for tests
 Status host_copy(void* to, const void* from, size_t bytes, Stream);
+void shared_copy(void* to, const void* from, size_t bytes, Team* team);  // each thread its part
 Status host_fill(void* to, int value, size_t bytes, Stream);
 Status host_synchronize(Stream);
 int32_t host_device();

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, resolve_device
-from fusedrnn._core.calls import kept
+from fusedrnn._core.inputs import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
 from fusedrnn.nn import init
 from fusedrnn.nn.module import LayerSpec, Module

@@ -55,7 +55,7 @@ class Last(Module):
                 x.shape[1 if self.batch_first else 0],
                 lengths.copy() if isinstance(lengths, _native.DeviceArray) else lengths,
             )
-            self._calls.record(0, tape, (given,), (y,)).unbatched = unbatched
+            self._calls.record(0, tape, (given,), (y,), (), unbatched)
         return y
 
     def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:

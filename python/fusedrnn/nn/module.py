@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.arrays import asarray
-from fusedrnn._core.calls import Call, Calls
 from fusedrnn._core.parameter import FlatBuffer, Parameter, storages, write
+from fusedrnn._native import Call, Calls
 from fusedrnn.nn.summary import summary
 
 Array = NDArray[Any]
@@ -132,7 +132,7 @@ class Module:
         raise NotImplementedError
 
     def _recorded(self, of: Any = None) -> Call:
-        """The call that backward means, see `fusedrnn._core.calls`.
+        """The call that backward means, see csrc/bindings/calls/calls.cpp.
 
         Raises:
             RuntimeError: there is none, another might be meant, or the weights were written to since.

@@ -13,8 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks, probabilities
 from fusedrnn._core.arrays import as_device_array, check_algo, check_precision, resolve_device
-from fusedrnn._core.calls import kept
 from fusedrnn._core.cells import CELLS
+from fusedrnn._core.inputs import kept
 from fusedrnn._core.parameter import FlatBuffer, float_dtype
 from fusedrnn._core.weight_names import StackShape
 from fusedrnn._native import SequenceOptions
@@ -365,7 +365,7 @@ class Recurrent(Module):
         if unbatched:
             y, hn, cn = without_batch(y, self._batch_axis()), without_batch(hn), without_batch(cn)
         if training:
-            self._calls.record(version, tape, given, (y, hn, cn)).unbatched = unbatched
+            self._calls.record(version, tape, given, (y, hn, cn), (), unbatched)
         return y, hn, cn
 
     def _batch_axis(self) -> int:

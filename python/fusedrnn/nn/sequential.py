@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fusedrnn._core import checks, provided
-from fusedrnn._core.calls import Call, unshared
 from fusedrnn._core.cells import CELLS
+from fusedrnn._core.inputs import unshared
+from fusedrnn._native import Call
 from fusedrnn.functional.recurrent import pair, single
 from fusedrnn.nn.module import Module
 from fusedrnn.nn.recurrent import Recurrent
