@@ -70,76 +70,75 @@ FR_INLINE uint32_t philox_word(const Dropout& d, uint64_t element) {
   return element & 2 ? high : low;
 }
 
-constexpr int kPhiloxBlocks = 16;  // computed side by side
-constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
+constexpr int kPhiloxWords = 128;  // made at a time
 
-// The words of elements [4 block, 4 block + kPhiloxWords), in the order of the elements.
+// The words of elements [4 block, 4 block + count), in the order of the elements, and some more up to kPhiloxWords.
 #if defined(FUSEDRNN_ISA_AVX512) || defined(FUSEDRNN_ISA_AVX2)
 // A product of 32-bit values is one instruction on lanes of 64 bits, whose high halves it does not read: so these hold
 // anything until the end. The same loop over 32-bit words, which compilers must unpack for it, takes 2 to 4 times as
-// long.
-inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
-  constexpr int N = sizeof(WordPairs) / sizeof(uint64_t), kVectors = kPhiloxBlocks / N;
-  WordPairs c0[kVectors], c1[kVectors], c2[kVectors], c3[kVectors];
-  uint64_t blocks[kPhiloxBlocks];
-  for (int j = 0; j < kPhiloxBlocks; ++j) blocks[j] = block + static_cast<uint64_t>(j);
-  for (int v = 0; v < kVectors; ++v) {
-    __builtin_memcpy(&c0[v], blocks + v * N, sizeof c0[v]);
-    c1[v] = c0[v] >> 32;
-    c2[v] = WordPairs{} + d.stream;
-    c3[v] = WordPairs{} + d.step;
-  }
+// long. Two vectors side by side stay in registers; a processor begins the next two while it waits for these.
+inline void philox_words(const Dropout& d, uint64_t block, int64_t count, uint32_t* words) {
+  constexpr int N = sizeof(WordPairs) / sizeof(uint64_t);
+  WordPairs lane;
+  for (int i = 0; i < N; ++i) lane[i] = static_cast<uint64_t>(i);
   const WordPairs factor0 = WordPairs{} + kPhiloxFactor0, factor2 = WordPairs{} + kPhiloxFactor2;
-  uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
-  for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
-    for (int v = 0; v < kVectors; ++v) {
-      const WordPairs a = multiply_low_words(c0[v], factor0), b = multiply_low_words(c2[v], factor2);
-      c0[v] = (b >> 32) ^ c1[v] ^ (WordPairs{} + k0);
-      c1[v] = b;
-      c2[v] = (a >> 32) ^ c3[v] ^ (WordPairs{} + k1);
-      c3[v] = a;
-    }
   const WordPairs low = WordPairs{} + 0xffffffffu;
-  for (int v = 0; v < kVectors; ++v) {
-    const WordPairs first = (c0[v] & low) | (c1[v] << 32), second = (c2[v] & low) | (c3[v] << 32);
-    for (int i = 0; i < N; ++i) {
-      const uint64_t of_block[] = {first[i], second[i]};
-      __builtin_memcpy(words + 4 * (v * N + i), of_block, sizeof of_block);
-    }
+  for (int64_t j = 0; j < count; j += 8 * N, block += 2 * N, words += 8 * N) {
+    WordPairs c0[] = {lane + block, lane + (block + N)}, c1[] = {c0[0] >> 32, c0[1] >> 32};
+    WordPairs c2[] = {WordPairs{} + d.stream, WordPairs{} + d.stream},
+              c3[] = {WordPairs{} + d.step, WordPairs{} + d.step};
+    uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) {
+        const WordPairs a = multiply_low_words(c0[v], factor0), b = multiply_low_words(c2[v], factor2);
+        c0[v] = (b >> 32) ^ c1[v] ^ (WordPairs{} + k0);
+        c1[v] = b;
+        c2[v] = (a >> 32) ^ c3[v] ^ (WordPairs{} + k1);
+        c3[v] = a;
+      }
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v)
+      store_in_turn(words + 4 * v * N, (c0[v] & low) | (c1[v] << 32), (c2[v] & low) | (c3[v] << 32));
   }
 }
 #else
-inline void philox_words(const Dropout& d, uint64_t block, uint32_t* words) {
-  uint32_t c0[kPhiloxBlocks], c1[kPhiloxBlocks], c2[kPhiloxBlocks], c3[kPhiloxBlocks];
-  for (int j = 0; j < kPhiloxBlocks; ++j) {
-    c0[j] = static_cast<uint32_t>(block + j);
-    c1[j] = static_cast<uint32_t>((block + j) >> 32);
-    c2[j] = d.stream;
-    c3[j] = d.step;
-  }
-  uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
-  for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
-    for (int j = 0; j < kPhiloxBlocks; ++j) philox_round(c0[j], c1[j], c2[j], c3[j], k0, k1);
-  for (int j = 0; j < kPhiloxBlocks; ++j) {
-    words[4 * j] = c0[j];
-    words[4 * j + 1] = c1[j];
-    words[4 * j + 2] = c2[j];
-    words[4 * j + 3] = c3[j];
+inline void philox_words(const Dropout& d, uint64_t block, int64_t count, uint32_t* words) {
+  constexpr int kBlocks = 16;  // side by side
+  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
+  for (int64_t i = 0; i < count; i += 4 * kBlocks, block += kBlocks, words += 4 * kBlocks) {
+    for (int j = 0; j < kBlocks; ++j) {
+      c0[j] = static_cast<uint32_t>(block + j);
+      c1[j] = static_cast<uint32_t>((block + j) >> 32);
+      c2[j] = d.stream;
+      c3[j] = d.step;
+    }
+    uint32_t k0 = static_cast<uint32_t>(d.key), k1 = static_cast<uint32_t>(d.key >> 32);
+    for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxKey0, k1 += kPhiloxKey1)
+      for (int j = 0; j < kBlocks; ++j) philox_round(c0[j], c1[j], c2[j], c3[j], k0, k1);
+    for (int j = 0; j < kBlocks; ++j) {
+      words[4 * j] = c0[j];
+      words[4 * j + 1] = c1[j];
+      words[4 * j + 2] = c2[j];
+      words[4 * j + 3] = c3[j];
+    }
   }
 }
 #endif
 
-// visit(j, whether element first + j is kept) for j in [0, n).
+// visit(j, whether element first + j is kept) for j in [0, n). What `visit` needs it must hold by value: compilers make
+// vectors of the loop only where they see that what it writes is not what it reads.
 template <class Visit>
-void for_elements(const Dropout& d, int64_t n, uint64_t first, const Visit& visit) {
-  uint32_t words[kPhiloxWords];
+__attribute__((noinline)) void for_elements(const Dropout& d, int64_t n, uint64_t first, Visit visit) {
+  alignas(64) uint32_t words[kPhiloxWords];
   const bool keeps = d.threshold >> 32 == 0;  // or drops all: words are compared in 32 bits
   const uint32_t least = static_cast<uint32_t>(d.threshold);
   for (int64_t j = 0; j < n;) {
     const uint64_t at = first + static_cast<uint64_t>(j);
     const int skip = static_cast<int>(at & 3);
-    philox_words(d, at >> 2, words);
     const int64_t left = n - j, count = left < kPhiloxWords - skip ? left : kPhiloxWords - skip;
+    philox_words(d, at >> 2, skip + count, words);
     for (int64_t i = 0; i < count; ++i) visit(j + i, keeps && words[skip + i] >= least);
     j += count;
   }
@@ -150,7 +149,7 @@ void for_elements(const Dropout& d, int64_t n, uint64_t first, const Visit& visi
 template <class T>
 void dropout_elements(const Dropout& d, const T* x, T* y, int64_t n, uint64_t first) {
   const T scale = static_cast<T>(d.scale);
-  for_elements(d, n, first, [&](int64_t j, bool kept) { y[j] = kept ? x[j] * scale : T(0); });
+  for_elements(d, n, first, [=](int64_t j, bool kept) { y[j] = kept ? x[j] * scale : T(0); });
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

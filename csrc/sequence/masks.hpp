@@ -175,8 +175,9 @@ class UnitMasks {
 
   // Those units of row r: `kept` where the mask keeps them, else 0.
   void draw(const Dropout& mask, int64_t r, T kept, const UnitRange& units, T* row) const {
+    T* const to = row + units.first;
     for_elements(mask, units.last - units.first, mask_row(desc_, order_.batch[r]) + static_cast<uint64_t>(units.first),
-                 [&](int64_t k, bool keeps) { row[units.first + k] = keeps ? kept : T(0); });
+                 [=](int64_t k, bool keeps) { to[k] = keeps ? kept : T(0); });
   }
 
   const T* keep(MaskUse use, double p, int64_t i, int64_t r, int64_t t) const {
@@ -226,7 +227,7 @@ void add_dropped_gradient(const SequenceDesc& desc, int64_t index, const T* drop
   const Dropout mask = weight_mask(desc, index);
   const T scale = static_cast<T>(mask.scale);
   const int64_t P = state_units(desc), begin = first * P;
-  for_elements(mask, (last - first) * P, static_cast<uint64_t>(begin), [&](int64_t k, bool kept) {
+  for_elements(mask, (last - first) * P, static_cast<uint64_t>(begin), [=](int64_t k, bool kept) {
     if (kept) grad[begin + k] = grad[begin + k] + dropped[begin + k] * scale;
   });
 }

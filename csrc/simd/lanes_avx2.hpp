@@ -116,4 +116,12 @@ FR_INLINE WordPairs multiply_low_words(WordPairs a, WordPairs b) {
   return reinterpret_cast<WordPairs>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 }
 
+// to = a[0], b[0], a[1], b[1] ...
+FR_INLINE void store_in_turn(uint32_t* to, WordPairs a, WordPairs b) {
+  const __m256i x = reinterpret_cast<__m256i>(a), y = reinterpret_cast<__m256i>(b);
+  const __m256i even = _mm256_unpacklo_epi64(x, y), odd = _mm256_unpackhi_epi64(x, y);  // 0 and 2, 1 and 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute2x128_si256(even, odd, 0x20));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), _mm256_permute2x128_si256(even, odd, 0x31));
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -121,4 +121,12 @@ FR_INLINE WordPairs multiply_low_words(WordPairs a, WordPairs b) {
   return reinterpret_cast<WordPairs>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 
+// to = a[0], b[0], a[1], b[1] ...
+FR_INLINE void store_in_turn(uint32_t* to, WordPairs a, WordPairs b) {
+  const __m512i x = reinterpret_cast<__m512i>(a), y = reinterpret_cast<__m512i>(b);
+  const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+  _mm512_storeu_si512(to, _mm512_permutex2var_epi64(x, low, y));
+  _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi64(x, high, y));
+}
+
 }  // namespace fusedrnn::FUSEDRNN_ISA
