@@ -30,12 +30,11 @@ struct BackwardStep {
         [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
           for (int r = 0; r < tall; ++r)
             for (int v = 0; v < wide; ++v, tile += N)
-              finish(weights, rows[row + r], H, (begin + v) * N,
-                     arriving<E>(rows[row + r], (begin + v) * N, H, L::load(tile)));
+              finish_row(weights, rows[row + r], H, (begin + v) * N, L::load(tile), true);
         });
     for (int64_t i = continuing; i < active; ++i)
       for (int64_t v = part.panels.begin(part.first_panel); v < part.panels.begin(part.last_panel); ++v)
-        finish(weights, rows[i], H, v * N, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero());
+        finish_row(weights, rows[i], H, v * N, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero(), false);
   }
 
   // The second part of a cell that projects h: the gradient of what is projected, and the cell.
@@ -53,7 +52,8 @@ struct BackwardStep {
             },
         [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
           for (int r = 0; r < tall; ++r)
-            for (int v = 0; v < wide; ++v, tile += N) finish(weights, rows[row + r], H, (begin + v) * N, L::load(tile));
+            for (int v = 0; v < wide; ++v, tile += N)
+              finish_row(weights, rows[row + r], H, (begin + v) * N, L::load(tile), false);
         });
   }
 
@@ -66,8 +66,23 @@ struct BackwardStep {
     if (!projects && row.dy) __builtin_prefetch(row.dy + unit);
   }
 
-  // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after, or all of the
-  // gradient of what is projected.
+  // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after, as a product
+  // left it with `product`, or all of the gradient of what is projected.
+  FR_INLINE static void finish_row(const PackedLayer<E>& weights, const Row& row, int64_t H, int64_t unit, V dh,
+                                   bool product) {
+    if (row.masks)
+      finish_masked(weights, row, H, unit, dh, product);
+    else
+      finish<false>(weights, row, H, unit, dh);
+  }
+
+  // `finish` of a row with masks. Not inlined: a look for masks in each of its parts takes time of all others.
+  static __attribute__((noinline)) void finish_masked(const PackedLayer<E>& weights, const Row& row, int64_t H,
+                                                      int64_t unit, V dh, bool product) {
+    finish<true>(weights, row, H, unit, product ? arriving<E>(row, unit, H, dh) : dh);
+  }
+
+  template <bool Masked>
   FR_INLINE static void finish(const PackedLayer<E>& weights, const Row& row, int64_t H, int64_t unit, V dh) {
     V tape[Cell::tape_blocks + 1], own[Cell::unit_values + 1], da[Cell::dgate_blocks];
 #pragma GCC unroll 8
@@ -80,7 +95,7 @@ struct BackwardStep {
     if (!projects && row.flow)
       store_units(row.flow, unit, H, Cell::carry_gradient && !Cell::separate_carry ? dh + from : dh);
     V past = L::zero(), whole = from;
-    if (row.masks) {
+    if constexpr (Masked) {
       V h = dh, c = from;  // copies, so that the values themselves stay in registers
       const int count = static_cast<int>(H - unit < N ? H - unit : N);
       if (!projects) UnitMasks<E>::backward_h(*row.masks, unit, count, h);
@@ -91,8 +106,8 @@ struct BackwardStep {
     }
     if constexpr (projects) store_units(row.output, unit, H, Cell::output(tape, carry));
     V dcarry = backward_of<Cell>(tape, own, carry_prev, carry, dh, from, da, &whole);
-    if (Cell::separate_carry && row.flow) store_units(row.flow + H, unit, H, whole + past);
-    if (row.masks) dcarry = dcarry + past;
+    if (Cell::separate_carry && row.flow) store_units(row.flow + H, unit, H, Masked ? whole + past : whole);
+    if constexpr (Masked) dcarry = dcarry + past;
 #pragma GCC unroll 8
     for (int k = 0; k < Cell::dgate_blocks; ++k) store_units(row.dgates + k * H, unit, H, da[k]);
     if (Cell::carry_gradient) store_units(row.dcarry_prev, unit, H, dcarry);

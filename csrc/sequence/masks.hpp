@@ -119,18 +119,17 @@ class UnitMasks {
   }
 
   // h as it was made becomes the state of the step.
-  static __attribute__((noinline)) void forward_h(const MaskRow<T>& row, int64_t unit, int count, V& h) {
+  FR_INLINE static void forward_h(const MaskRow<T>& row, int64_t unit, int count, V& h) {
     if (row.keep_h) h = zoned(load(row.keep_h, unit, count), h, load(row.h_prev, unit, count));
     if (row.masked) store(row.masked, unit, count, h * load(row.recurrent, unit, count));
   }
   // Likewise the carry.
-  static __attribute__((noinline)) void forward_carry(const MaskRow<T>& row, int64_t unit, int count, V& carry,
-                                                      const V& carry_prev) {
+  FR_INLINE static void forward_carry(const MaskRow<T>& row, int64_t unit, int count, V& carry, const V& carry_prev) {
     if (row.keep_c) carry = zoned(load(row.keep_c, unit, count), carry, carry_prev);
   }
 
   // dh as a product left it becomes the gradient of the state behind this step, as far as it comes from the next.
-  static __attribute__((noinline)) V arriving(const MaskRow<T>& row, int64_t unit, int count, const V& product) {
+  FR_INLINE static V arriving(const MaskRow<T>& row, int64_t unit, int count, const V& product) {
     V dh = product;
     if (row.recurrent) dh = dh * load(row.recurrent, unit, count);
     if (row.past_after) dh = dh + load(row.past_after, unit, count);
@@ -138,7 +137,7 @@ class UnitMasks {
   }
 
   // The gradient of a step's h becomes that of h as it was made.
-  static __attribute__((noinline)) void backward_h(const MaskRow<T>& row, int64_t unit, int count, V& dh) {
+  FR_INLINE static void backward_h(const MaskRow<T>& row, int64_t unit, int count, V& dh) {
     if (row.masked) store(row.masked, unit, count, load(row.h_prev, unit, count) * load(row.recurrent, unit, count));
     if (!row.keep_h) return;
     const V keep = load(row.keep_h, unit, count);
@@ -148,7 +147,7 @@ class UnitMasks {
   // Likewise that of the carry; returns what of it goes past the cell. A carry that is no state of its own is h, and
   // its gradient a part of h's.
   template <bool SeparateCarry>
-  static __attribute__((noinline)) V backward_carry(const MaskRow<T>& row, int64_t unit, int count, V& dcarry) {
+  FR_INLINE static V backward_carry(const MaskRow<T>& row, int64_t unit, int count, V& dcarry) {
     const T* const keeps = SeparateCarry ? row.keep_c : row.keep_h;
     if (!keeps) return L::zero();
     const V keep = load(keeps, unit, count), past = (L::set(1) - keep) * dcarry;
