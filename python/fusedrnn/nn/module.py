@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
-from fusedrnn._core import checks, torch_hints
+from fusedrnn._core import checks, keywords, torch_hints
 from fusedrnn._core.arrays import asarray
 from fusedrnn._core.calls import Call, Calls
 from fusedrnn._core.parameter import FlatBuffer, Parameter, storages, write
@@ -102,7 +102,7 @@ class Module:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
         if cls.__module__.startswith("fusedrnn."):
-            torch_hints.refuse(cls, kwargs, torch_hints.MODULE_OPTIONS)
+            keywords.refuse(cls, kwargs, torch_hints.MODULE_OPTIONS, Module)
         module = super().__new__(cls)
         module.__dict__.update(training=True, _parameters={}, _modules={}, _edits=0)
         module.__dict__["_calls"] = Calls(cls.__name__)
@@ -110,7 +110,12 @@ class Module:
 
     # ------------------------------------------------------------------------------------------ computation
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except TypeError:
+            if kwargs and type(self).__module__.startswith("fusedrnn."):
+                keywords.refuse_arguments(type(self).__name__, self.forward, kwargs)
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call of the module computes."""
@@ -261,7 +266,7 @@ class Module:
 
     def zero_grad(self, set_to_none: None = None) -> None:
         """Sets the gradient of every parameter to zero. There is no `set_to_none`: they are arrays."""
-        torch_hints.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
+        keywords.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
         for module in self.modules():
             for grad in module._grads:
                 grad.fill(0)
