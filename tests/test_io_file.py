@@ -204,7 +204,7 @@ def put(name: str, value: Any) -> Any:
         (put("bias", 3), "bias must be True or False"),
         (put("dtype", "float64"), "weight_ih_l0 must be float64"),
         (put("dropout", 7), "dropout must be between 0 and 1"),
-        (put("executable", "rm"), "unexpected keyword argument 'executable'"),
+        (put("executable", "rm"), "has no option 'executable'"),
         (lambda tree: {"kind": "Popen", "arguments": {}}, "unknown kind 'Popen'"),
         (lambda tree: {"kind": "Sequential", "arguments": {}, "layers": []}, "layers must be at least one"),
         (lambda tree: {"kind": "Sequential", "arguments": {}}, "KeyError"),

@@ -184,7 +184,10 @@ def test_weights_tell_that_h_is_projected() -> None:
 def test_a_plan_is_of_a_cell_that_projects() -> None:
     sizes = {"num_layers": 1, "num_directions": 1, "T": T, "B": B, "I": I, "H": H, "threads": 1}
     assert _native.sequence_plan(CELL, "float32", **sizes, proj_size=P)
-    for cell, size, must in (("lstm", P, "0: lstm projects no states"), (CELL, H, "at least 1 and less than")):
+    for cell, size, must in (
+        ("lstm", P, "0: lstm projects"),
+        (CELL, H, "at least 1 and less than"),
+    ):
         with pytest.raises(ValueError, match=f"proj_size must be {must}"):
             _native.sequence_plan(cell, "float32", **sizes, proj_size=size)
 

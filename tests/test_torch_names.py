@@ -294,7 +294,9 @@ def test_options_of_losses_pass_through_train_step() -> None:
         m = model()
         o = fr.optim.SGD(m.parameters(), lr=0.1)
         losses.append([m.train_step(X, target, loss, o, 1.0, **options) for _ in range(4)])
-        assert len(m.__dict__.get("_compiled", {})) == (not callable(loss) or loss is fr.losses.huber or not options)
+        assert len(m.__dict__.get("_compiled", {})) == (
+            not callable(loss) or loss is fr.losses.huber or not options
+        )
     assert losses[0] == losses[1] == losses[2] == losses[3]
     assert losses[0] != [m.train_step(X, target, "huber", o, 1.0) for _ in range(4)]
     for loss, options, text in (

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._core import checks
-from fusedrnn._core.arrays import as_device_array, asarray
+from fusedrnn._core.arrays import as_device_array, on_host
 from fusedrnn._core.keywords import hinted
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ def as_weights(name: str, value: Any) -> Array | None:
         return None
     checks.require_no_mask(name, value)
     try:
-        array = np.asarray(asarray(value, "cpu"))
+        array = on_host(value)
     except ValueError:  # a list of lists of unequal length, say
         raise TypeError(f"{name} must be numbers, it is a {type(value).__name__} of other things") from None
     if array.dtype.kind not in "fiu":

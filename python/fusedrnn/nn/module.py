@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from fusedrnn._core import checks, keywords, torch_hints
-from fusedrnn._core.arrays import asarray
+from fusedrnn._core.arrays import on_host
 from fusedrnn._core.calls import Call, Calls
 from fusedrnn._core.parameter import FlatBuffer, Parameter, storages, write
 from fusedrnn.nn.summary import summary
@@ -306,7 +306,7 @@ class Module:
             if name not in state_dict:
                 continue
             checks.require_no_mask(name, state_dict[name])
-            array = asarray(state_dict[name], "cpu").copy()  # it may be a view of a parameter written below
+            array = on_host(state_dict[name]).copy()  # it may be a view of a parameter written below
             if array.shape != parameter.shape:
                 problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
             elif array.dtype != parameter.dtype:
