@@ -116,7 +116,7 @@ def _on_disk(function: Any) -> Any:
 
 @case("io.save")
 def _save(rng: np.random.Generator) -> Call:
-    return Call(_written, {"model": _model(), "path": MODEL}, PLACES)
+    return Call(_written, {"model": _model(), "path": MODEL + ".saved"}, PLACES)
 
 
 @case("io.load")
@@ -130,7 +130,7 @@ def _from_torch(rng: np.random.Generator) -> Call:
     import torch
 
     given = {"source": torch.nn.GRU(3, 2), "model": None, "batch_first": False, "nonlinearity": None}
-    return Call(fr.io.from_torch, given, ("weight_ih_l0", "torch", "model"))
+    return Call(fr.io.from_torch, given, ("weight_ih_l0", "torch", "model", "float32"))
 
 
 @case("io.to_torch")
