@@ -55,7 +55,7 @@ def limited(words: list[str]) -> str:
     "222 checkpoints, each with a field of its contents changed, to sample and train --resume",
     "a line each, or done",
     needs=True,
-    seconds=120,
+    seconds=400,
     slow=True,
 )
 def _(run: Path) -> Found:

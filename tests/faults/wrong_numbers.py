@@ -120,6 +120,14 @@ for kind in ("GRU", "LSTM", "Linear", "LayerNorm", "Embedding"):
     )
 
 
+@fault("1.1", "GRU: gru(x) - gru(2 x), no result is kept, backward twice", "an error that says of=")
+def _() -> Found:
+    gru, x = layer(), data(T, B, H)
+    dy = gru(x)[0] - gru(2 * x)[0]
+    gru.backward(dy)
+    return refusal(lambda: gru.backward(-dy), "of=")
+
+
 @fault("1.1", "GRU: two inputs, backward(of=) for the first", "PyTorch's gradients of the first")
 def _() -> Found:
     gru, inputs = layer(), [data(T, B, H, seed=s) for s in (1, 2)]

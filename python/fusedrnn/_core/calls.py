@@ -4,7 +4,8 @@ A call that a module makes in training mode keeps what its backward reads, its t
 of its results does, or a later call whose input came from it; a module's newest call lives in any case.
 Backward takes the newest call that it has not taken yet. Where another one waits that the newest does not
 come from, it cannot be known which of them is meant: that raises, unless the caller says which (`of=`, a
-result of the call). What backward has taken stays for another backward until the module is called again.
+result of the call). What backward has taken stays for another backward until the module is called again,
+but where a call that backward never took has gone with its results: the other backward may be meant for it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Calls:
         owner: name of the module's class, for messages.
     """
 
-    __slots__ = ("_newest", "_owner", "_room", "_taken", "_waiting", "unfinished")
+    __slots__ = ("_made", "_newest", "_owner", "_room", "_taken", "_waiting", "unfinished")
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -97,6 +98,7 @@ class Calls:
         self._newest: Call | None = None
         self._waiting: list[weakref.ref[Call]] = []  # for backward, oldest first, the newest among them
         self._taken: list[weakref.ref[Call]] = []  # by backward since the newest was made, in that order
+        self._made = 0  # calls since backward last took one that was made before them
         self._room = 16  # references before those of calls that are gone are swept out
         self.unfinished = False  # whether the last call was begun and did not come to its end
 
@@ -126,6 +128,8 @@ class Calls:
             call = ref()
             if call is not None:
                 call.drop()
+        if self._taken:
+            self._made = 0
         self._taken = []
         self._newest = None
         self.unfinished = True
@@ -168,6 +172,7 @@ class Calls:
             else:
                 known.calls += (call,)
         self._newest = call
+        self._made += 1
         self._waiting.append(weakref.ref(call))
         self.unfinished = False
         return call
@@ -197,6 +202,12 @@ class Calls:
             raise RuntimeError(
                 f"{self._owner}.backward has taken every call of a loop, so it cannot be known which one is "
                 "meant: say which by of=, a result of that call"
+            )
+        if again is not None and self._made > len(self._taken):
+            raise RuntimeError(
+                f"{self._owner}.backward has taken its newest call, and another has gone with its results, "
+                "so it cannot be known which one is meant: keep the results of each, and say which by of=, a "
+                "result of that call; calls that need no backward belong in eval mode"
             )
         return again
 
