@@ -16,6 +16,7 @@ import fusedrnn as fr
 
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tests" / "faults" / "worker.py"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and streams are Linux's")
 LEAST = {"1": 60, "2": 4, "3": 12, "4": 60, "5": 2}  # of each kind: fewer mean that some were not collected
 
 
@@ -27,7 +28,6 @@ def found(*words: str, path: Path | None = None) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
 def test_every_input_gives_what_is_right() -> None:
     rows = found("--quick")
     without = [row for row in rows if str(row["gives"]).startswith("not computed without torch")]
@@ -45,7 +45,6 @@ def test_every_input_gives_what_is_right() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
 def test_a_build_that_is_wrong_is_seen(tmp_path: Path) -> None:
     """What a build gives is computed: one that accepts anything, crashes or hangs has rows that say so."""
     package = tmp_path / "fusedrnn"
