@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from fuzz_cases import CASES
+from fuzz_features import CASES
 
 import fusedrnn as fr
 

@@ -131,10 +131,13 @@ def _forward(rng: np.random.Generator, kind: str) -> Call:
     given = {
         "x": floats(rng, 4, 2, 3), "state": _state(rng, kind), "weights": _weights(rng, kind),
         "lengths": np.array([2, 4]), "resets": rng.random((4, 2)) < 0.2, "batch_first": False, "dropout": 0.0,
-        "dropout_key": 1, "train": True,
+        "dropout_key": 1, "train": True, "dropout_mode": "step", "recurrent_dropout": 0.1, "zoneout": 0.1,
+        "weight_dropout": 0.1, "first_row": 0,
     }  # fmt: skip
     if kind == "rnn":
         given["nonlinearity"] = "tanh"
+    if kind == "gru":
+        given["reset_after"] = True
     return Call(getattr(fr.functional, f"{kind}_forward"), given, STATES)
 
 
@@ -144,6 +147,7 @@ def _backward(rng: np.random.Generator, kind: str) -> Call:
     given = {
         "tape": tape, "dy": floats(rng, 4, 2, 2), "dstate": _state(rng, kind),
         "dweights": {n: np.zeros_like(w) for n, w in forward.arguments["weights"].items()}, "need_dx": True,
+        "flow": True,
     }  # fmt: skip
     return Call(getattr(fr.functional, f"{kind}_backward"), given, STATES)
 
@@ -155,7 +159,10 @@ for _kind in GATES:
 
 @case("functional.pack_weights")
 def _pack(rng: np.random.Generator) -> Call:
-    given = {"weights": _weights(rng, "gru"), "precision": "ieee", "algo": "auto", "cell": "gru"}
+    given = {
+        "weights": _weights(rng, "gru"), "precision": "ieee", "algo": "auto", "cell": "gru",
+        "weight_dropout": 0.1, "dropout_key": 1,
+    }  # fmt: skip
     return Call(fr.functional.pack_weights, given, ("weight",))
 
 
@@ -163,6 +170,7 @@ def _pack(rng: np.random.Generator) -> Call:
 SIZES: dict[str, Any] = {"input_size": 3, "hidden_size": 2}
 RECURRENT: dict[str, Any] = {
     **SIZES, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
+    "dropout_mode": "step", "recurrent_dropout": 0.1, "zoneout": 0.0, "weight_dropout": 0.1, "recompute": 0,
     "dtype": F32, "device": "cpu", "precision": "ieee", "algo": "auto", "init": "torch", "forget_bias": None,
     "seed": 0,
 }  # fmt: skip
@@ -202,7 +210,7 @@ def _module_backward(rng: np.random.Generator, kind: str) -> Call:
     y = y[0] if isinstance(y, tuple) else y
     given = {"dy": floats(rng, *y.shape), "of": y, "need_dx": True}
     if kind in ("LSTM", "GRU", "RNN"):
-        given["dstate"] = _state(rng, kind.lower())
+        given |= {"dstate": _state(rng, kind.lower()), "flow": True}
     return Call(module.backward, given, STATES)
 
 
@@ -251,7 +259,7 @@ def _train_step(rng: np.random.Generator) -> Call:
     given = {
         "x": x, "y": y, "loss": "mse", "optimizer": optimizer, "clip_norm": None, "clip_value": None,
         "skip_nonfinite": False, "lengths": None, "resets": None, "mask": None, "ignore_index": None,
-        "state": None, "return_state": False,
+        "state": None, "return_state": False, "flow": False,
     }  # fmt: skip
 
     def step(**options: Any) -> None:
@@ -287,7 +295,7 @@ def _random_state(rng: np.random.Generator) -> Call:
 
 @case("nn.Parameter")
 def _parameter(rng: np.random.Generator) -> Call:
-    return Call(fr.nn.Parameter, {"array": floats(rng, 3), "name": "w"})
+    return Call(fr.nn.Parameter, {"array": floats(rng, 3), "name": "w", "requires_grad": True})
 
 
 @case("nn.FlatBuffer")

@@ -576,10 +576,10 @@ def optimizer_cases(at: Host) -> Iterator[Case]:
     for function, rest in (("global_norm", ()), ("clip_by_global_norm", (1.0,)), ("clip_by_value", (1.0,))):
         for what, value, raises in at.spoilt_type(In(rng(2, 3), any_rank=True)):
             call = lambda f=function, v=value, r=rest: getattr(at.native, f)([v], *r)  # noqa: E731
-            yield Case(f"{function}: grads {what}", call, raises, "grads[0]")
+            yield Case(f"{function}: grads {what}", call, raises, "arrays[0]")
         if rest:
             call = lambda f=function, r=rest: getattr(at.native, f)([at.readonly(rng(5))], *r)  # noqa: E731
-            yield Case(f"{function}: grads read-only", call, ValueError, "grads[0]")
+            yield Case(f"{function}: grads read-only", call, ValueError, "arrays[0]")
 
 
 def scalar_cases() -> Iterator[Case]:

@@ -254,6 +254,30 @@ def test_what_lives_no_more_does_not_count() -> None:
     layer.backward(y)
 
 
+def test_a_second_backward_where_a_call_is_gone() -> None:
+    """It may be meant for that one: a model that calls a layer for two inputs, and keeps no result."""
+    layer = gru()
+    x = data(T, B, H)
+
+    def distance() -> np.ndarray:
+        return layer(x)[0] - layer(2 * x)[0]
+
+    dy = distance()
+    layer.backward(dy)
+    with pytest.raises(RuntimeError, match=r"GRU.backward has taken its newest call, and another.*of=.*eval"):
+        layer.backward(-dy)
+    y, _ = layer(x)  # and another backward of one call stays allowed
+    first = layer.backward(dy)[0]
+    assert np.array_equal(layer.backward(dy)[0], first)
+    assert np.array_equal(layer.backward(dy, of=y)[0], first)
+    layer.eval()
+    layer(x)
+    layer.train()
+    layer(x)
+    for _ in range(2):
+        layer.backward(dy)
+
+
 def test_a_tape_that_reads_a_result_keeps_its_call() -> None:
     """Two calls of a user's own model: the embedding's results are gone, the gru's tapes came from them."""
     embedding, layer = fr.nn.Embedding(9, H, dtype=np.float64, seed=0), gru()

@@ -112,7 +112,7 @@ def test_errors(bad: float) -> None:
         functional.clip_by_value_(arrays(), bad)
     fixed = np.ones(3)
     fixed.flags.writeable = False
-    with pytest.raises(ValueError, match=r"grads\[0\] must be writable"):
+    with pytest.raises(ValueError, match=r"arrays\[0\] must be writable"):
         functional.clip_by_global_norm_([fixed], 1.0)
 
 

@@ -308,8 +308,8 @@ def test_strided_and_foreign_arrays_are_read_in_place() -> None:
             lambda a, d: functional.sgd_(d(3), d(3), a(3), lr=0.1, momentum=0.5),
             "momentum_buffer must be a DeviceArray",
         ),
-        (lambda a, d: functional.global_norm([d(3), a(3)]), r"grads\[1\] must be a DeviceArray on"),
-        (lambda a, d: functional.global_norm([a(3), d(3)]), r"grads\[1\] must be a NumPy array"),
+        (lambda a, d: functional.global_norm([d(3), a(3)]), r"arrays\[1\] must be a DeviceArray on"),
+        (lambda a, d: functional.global_norm([a(3), d(3)]), r"arrays\[1\] must be a NumPy array"),
     ],
 )
 def test_arrays_of_two_places_are_refused(call: Any, message: str) -> None:

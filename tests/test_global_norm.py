@@ -57,9 +57,9 @@ def test_not_finite(bad: float) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"grads\[0\] must be C-contiguous"):
+    with pytest.raises(ValueError, match=r"arrays\[0\] must be C-contiguous"):
         functional.global_norm([np.zeros((4, 6))[:, :3]])
-    with pytest.raises(TypeError, match=r"grads\[0\] must be float32 or float64, it is int64"):
+    with pytest.raises(TypeError, match=r"arrays\[0\] must be float32 or float64, it is int64"):
         functional.global_norm([np.zeros(3, int)])
 
 

@@ -136,3 +136,18 @@ def test_errors_are_one_line(
     assert message in said
     assert said.count("\n") == 1
     assert not Path("a.onnx").exists()
+
+
+def test_the_checkpoint_of_a_run_is_not_replaced(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    book = str(write_book(Path()))
+    assert main(["train", book, "--output", "run", "--epochs", "0.1", *SMALL]) == 0
+    checkpoint = Path("run") / checkpoints.FILE_NAME
+    before = checkpoint.read_bytes()
+    capsys.readouterr()
+    assert main(["convert", "model.safetensors", str(checkpoint)]) == 1
+    assert "is the checkpoint of a run of fusedrnn train: choose another name" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before
+    for text in (b"", b"of another program"):
+        Path("other.safetensors").write_bytes(text)
+        assert main(["convert", "model.safetensors", "other.safetensors"]) == 0
+    assert main(["convert", "run", "other.safetensors"]) == 0

@@ -168,6 +168,17 @@ def test_objects_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("array", [np.zeros((9, 9), np.float32), np.zeros(3)], ids=["shape", "dtype"])
+def test_a_file_that_is_replaced_while_it_is_read(array: Any, tmp_path: Path) -> None:
+    """What was looked at is what is read: no other shapes come past a check of memory."""
+    path = tmp_path / "a.safetensors"
+    safetensors_file.write(path, {"a": np.zeros(3, np.float32)}, {})
+    with pytest.raises(fr.io.FormatError, match="'a' changed while the file was read"):
+        safetensors_file.read(path, lambda _: safetensors_file.write(path, {"a": array}, {}))
+    with pytest.raises(fr.io.FormatError, match=r"a\.safetensors is damaged"):
+        safetensors_file.read(path, lambda _: safetensors_file.write(path, {"b": array}, {}))
+
+
 def test_no_file_and_no_regular_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         fr.io.load(tmp_path / "none")
@@ -204,7 +215,7 @@ def put(name: str, value: Any) -> Any:
         (put("bias", 3), "bias must be True or False"),
         (put("dtype", "float64"), "weight_ih_l0 must be float64"),
         (put("dropout", 7), "dropout must be between 0 and 1"),
-        (put("executable", "rm"), "unexpected keyword argument 'executable'"),
+        (put("executable", "rm"), "has no option 'executable'"),
         (lambda tree: {"kind": "Popen", "arguments": {}}, "unknown kind 'Popen'"),
         (lambda tree: {"kind": "Sequential", "arguments": {}, "layers": []}, "layers must be at least one"),
         (lambda tree: {"kind": "Sequential", "arguments": {}}, "KeyError"),

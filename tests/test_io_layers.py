@@ -71,7 +71,11 @@ def test_ends_are_the_final_states(batch_first: bool, lengths: list[int] | None)
     picked = ends(y, lengths=counts)
     assert (picked == np.concatenate(list(hn), 1)).all()
     dy = rng.normal(size=picked.shape)
-    right = gradient(lambda z: io.Ends(batch_first)(z, lengths=counts), y, dy)
+    right = np.zeros_like(y)  # of a function that is linear: its values at unit vectors
+    for i in np.ndindex(y.shape):
+        unit = np.zeros_like(y)
+        unit[i] = 1
+        right[i] = (dy * io.Ends(batch_first)(unit, lengths=counts)).sum()
     assert (ends.backward(dy) == right).all()
 
 
@@ -134,7 +138,7 @@ def test_masked_in_training_and_copies() -> None:
 def test_what_the_layers_refuse() -> None:
     with pytest.raises(ValueError, match="function must be one of 'relu'"):
         io.Activation("gelu")
-    with pytest.raises(ValueError, match="fill must be 'previous' or 'zero', it is 'ones'"):
+    with pytest.raises(ValueError, match="fill must be one of 'previous', 'zero', it is 'ones'"):
         io.Masked(nn.Embedding(3, 2), fill="ones")
     with pytest.raises(ValueError, match="batch_first must be True in all layers"):
         io.Masked(nn.Embedding(3, 2), nn.GRU(2, 2))
@@ -143,7 +147,31 @@ def test_what_the_layers_refuse() -> None:
         model(draw_input(model), lengths=np.array([1, 2, 3, 4]))
     with pytest.raises(RuntimeError, match=r"Masked\.backward has no tape"):
         masked()["masked steps, ends"].backward(np.zeros((4, 10), np.float32))
-    with pytest.raises(ValueError, match="lengths must be between 0 and 5"):
+    with pytest.raises(ValueError, match=r"lengths must be \(1,\) numbers between 0 and T = 5"):
         io.Ends(True)(np.zeros((1, 5, 2)), lengths=np.array([6]))
+    with pytest.raises(TypeError, match="batch_first must be True or False, it is 'no'"):
+        io.Ends("no")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="x must be a NumPy array, it is list"):
         io.Activation("relu")([1.0])
+
+
+LAYERS: dict[str, Any] = {
+    **{name: lambda n=name: io.Activation(n) for name in io.Activation.FUNCTIONS},
+    "Ends": io.Ends,
+    "Masked": lambda: io.Masked(nn.GRU(6, 4, batch_first=True, dtype=np.float64, seed=0)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_another_shape_or_type_are_refused(name: str) -> None:
+    """They were cut, broadcast, or taken as they are."""
+    layer, x = LAYERS[name](), np.random.default_rng(0).normal(size=(5, 3, 6))
+    x[0, :2] = 0  # padding of Masked
+    y = layer(x)
+    for dy in (y[..., :1], np.concatenate([y, y]), np.concatenate([y, y], -1), np.float64(1)):
+        with pytest.raises((TypeError, ValueError), match="dy must "):
+            layer.backward(dy)
+    for dy in (y.astype(int), np.ma.masked_array(y), y.tolist()):
+        with pytest.raises(TypeError, match="dy must "):
+            layer.backward(dy)
+    layer.backward(y)

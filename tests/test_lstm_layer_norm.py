@@ -184,6 +184,40 @@ def test_a_large_offset_of_pre_activations_is_taken_out() -> None:
     np.testing.assert_allclose(offset, plain, atol=2e-3)
 
 
+@pytest.mark.parametrize("part", ["W x", "R h", "c"])
+def test_rows_far_from_zero_keep_their_digits(part: str) -> None:
+    """A mean rounded to float32 takes what differences from it are made of.
+
+    W x, R h or c are one thousand ulps around 8192, exact in float32: so both dtypes start from the same.
+    """
+    results = []
+    for dtype in (np.float32, np.float64):
+        module = fr.nn.LSTM(1, H, layer_norm=True, bias=False, dtype=dtype, seed=0)
+        state = {n: a.astype(np.float32).astype(dtype) for n, a in lstm_of_one().items()}
+        x, h0, c0 = np.ones((1, B, 1), dtype), np.zeros((1, B, H), dtype), np.zeros((1, B, H), dtype)
+        near = np.random.default_rng(1).integers(-1024, 1024, (4 * H, 1))
+        if part == "W x":
+            state["weight_ih_l0"] = (8192 + near / 1024).astype(dtype)
+        elif part == "R h":
+            state["weight_hh_l0"] = np.pad(8192 + near / 1024, ((0, 0), (0, H - 1))).astype(dtype)
+            h0[..., 0] = 1
+        else:
+            c0[...] = 8192 + near[:H, 0] / 1024
+        module.load_state_dict(state)
+        y, _ = module(x, (h0, c0))
+        dy = data(*y.shape, seed=2).astype(np.float32).astype(dtype)
+        _, dstate = module.backward(dy)
+        grads = [p.grad for n, p in module.named_parameters() if n != "weight_hh_l0" or part == "R h"]
+        # The gradient of what is summed over a normalised row is 0, as that of h0 by W x is not.
+        results.append([y, dstate[1], *grads])
+    for found, right in zip(*results, strict=True):
+        assert np.abs(found - right).max() <= 2e-6 * np.abs(right).max()
+
+
+def lstm_of_one() -> dict[str, np.ndarray]:
+    return fr.nn.LSTM(1, H, layer_norm=True, bias=False, seed=0).state_dict()
+
+
 def test_weights_tell_that_there_is_layer_norm() -> None:
     module = lstm()
     x, weights = data(T, B, I), drawn(module)

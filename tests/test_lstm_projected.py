@@ -160,7 +160,7 @@ def test_weights_tell_that_h_is_projected() -> None:
     for packed in (weights, functional.pack_weights(weights), functional.pack_weights(weights, cell=CELL)):
         assert (functional.lstm_forward(x, None, packed)[0] == y).all()
     assert (reference.lstm_forward(x, None, reference.pack_weights(weights))[0].shape) == y.shape
-    with pytest.raises(ValueError, match="weight_hr_l0"):
+    with pytest.raises(ValueError, match=r"weight_hr_l0 must be \(P, H\) = \(2, 6\)"):
         functional.lstm_forward(x, None, weights | {"weight_hr_l0": np.zeros((P, H + 1), np.float32)})
     with pytest.raises(ValueError, match="'weight_hr_l0_reverse' is missing"):
         functional.lstm_forward(
@@ -170,14 +170,26 @@ def test_weights_tell_that_h_is_projected() -> None:
         "weight_hh_l0": np.zeros((4 * H, H), np.float32),
         "weight_hr_l0": np.zeros((H, H), np.float32),
     }
-    with pytest.raises(ValueError, match=r"proj_size must be .* less than hidden_size, 6, it is 6"):
-        functional.lstm_forward(x, None, weights | square)
+    for functions in (functional, reference):
+        with pytest.raises(ValueError, match=r"proj_size must be .* less than hidden_size, 6, it is 6"):
+            functions.lstm_forward(x, None, weights | square)
     with pytest.raises(ValueError, match="'weight_hr_l0' is no weight"):
         functional.lstm_forward(x, None, weights | {"weight_peephole_l0": np.zeros(3 * H, np.float32)})
     with pytest.raises(ValueError, match="h0"):
         functional.lstm_forward(x, (np.zeros((1, B, H), np.float32), None), weights)
     with pytest.raises(ValueError, match="gru"):
         functional.gru_forward(x, None, functional.pack_weights(weights))
+
+
+def test_a_plan_is_of_a_cell_that_projects() -> None:
+    sizes = {"num_layers": 1, "num_directions": 1, "T": T, "B": B, "I": I, "H": H, "threads": 1}
+    assert _native.sequence_plan(CELL, "float32", **sizes, proj_size=P)
+    for cell, size, must in (
+        ("lstm", P, "0: lstm projects"),
+        (CELL, H, "at least 1 and less than"),
+    ):
+        with pytest.raises(ValueError, match=f"proj_size must be {must}"):
+            _native.sequence_plan(cell, "float32", **sizes, proj_size=size)
 
 
 def test_train_step_has_the_bits_of_the_separate_calls() -> None:
@@ -219,7 +231,7 @@ def test_the_module() -> None:
     with pytest.raises(ValueError, match="missing: weight_hr_l0"):
         module.load_state_dict(fr.nn.LSTM(I, H, 2).state_dict())
     for wrong, error, message in (
-        (-1, ValueError, "proj_size must be in 0"),
+        (-1, ValueError, "proj_size must be at least 0, it is -1"),
         (H, ValueError, "proj_size must be less than hidden_size, 6, it is 6"),
         (2.0, TypeError, "proj_size must be an int, it is float"),
     ):

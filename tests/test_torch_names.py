@@ -182,3 +182,128 @@ def test_set_to_none() -> None:
             ):
                 owner.zero_grad(set_to_none=given)
         owner.zero_grad()
+
+
+def lstm() -> fr.nn.LSTM:
+    return fr.nn.LSTM(3, 4, seed=0)
+
+
+X = np.ones((5, 2, 3), np.float32)
+OPTIONS: list[tuple[Any, str]] = [
+    (lambda: fr.nn.GRU(3, 4, layer_norm=True), "GRU has no option 'layer_norm': LSTM has it"),
+    (lambda: fr.nn.RNN(3, 4, reset_after=False), "RNN has no option 'reset_after': GRU has it"),
+    (lambda: fr.nn.LSTM(3, 4, nonlinearity="relu"), "LSTM has no option 'nonlinearity': RNN has it"),
+    (lambda: fr.nn.Linear(3, 4, dropout=0.5), "Linear has no option 'dropout': GRU, LSTM and RNN have it"),
+    (lambda: fr.nn.LSTM(3, 4, num_layer=2), "LSTM has no option 'num_layer': write num_layers"),
+    (lambda: fr.nn.LSTM(3, 4, return_sequences=True), "option 'return_sequences': y holds every step"),
+    (lambda: fr.nn.LSTM(3, 4, units=3), "option 'units': write hidden_size"),
+    (lambda: fr.nn.LayerNorm(normalized_shape=3), "option 'normalized_shape': write features"),
+    (lambda: fr.nn.Tanh(slope=3), "Tanh has no option 'slope': it takes none"),
+    (lambda: fr.nn.LSTM(3, 4, qwertz=3), "option 'qwertz': it takes input_size, hidden_size, num_layers, "),
+    (lambda: fr.optim.Adam(model().parameters(), momentum=0.9), "option 'momentum': RMSprop and SGD have it"),
+    (lambda: fr.optim.SGD(model().parameters(), betas=(0.9, 0.9)), "option 'betas': Adam and AdamW have it"),
+    (lambda: fr.optim.RMSprop(model().parameters(), rho=0.9), "option 'rho': write alpha"),
+    (lambda: fr.losses.MSE(weight=1.0), "option 'weight': CrossEntropy and NLL have it"),
+    (lambda: fr.losses.SmoothL1(delta=1.0), "option 'delta': Huber has it"),
+    (lambda: fr.losses.mse(input=X, target=X), "mse has no argument 'input': it is x, of losses pred"),
+    (lambda: fr.losses.mse(X, X, size_average=True), "argument 'size_average': write reduction"),
+    (lambda: fr.functional.softmax(X, dim=1), "argument 'dim': it is the last axis"),
+    (lambda: fr.functional.relu(X, inplace=True), "argument 'inplace': results are arrays of their own"),
+    (lambda: fr.functional.dropout(X, 0.5, training=True), "argument 'training': a module's mode"),
+    (
+        lambda: fr.optim.clip_grad_norm_(model().parameters(), 1.0, foreach=True),
+        "argument 'foreach': it is not",
+    ),
+    (lambda: lstm()(X, hx=None), "LSTM has no argument 'hx': write state"),
+    (lambda: lstm()(X, length=None), "LSTM has no argument 'length': write lengths"),
+    (lambda: fr.optim.Adam(model().parameters()).step(closure=lambda: 1), "option 'closure': compute loss"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(OPTIONS)))
+def test_unknown_keywords_say_what_to_write(number: int) -> None:
+    call, text = OPTIONS[number]
+    with pytest.raises(TypeError, match=re.escape(text)):
+        call()
+
+
+def test_a_models_own_errors_of_arguments_stay_as_they_are() -> None:
+    class Own(fr.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x + "text"
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'y'"):
+        Own()(x=1, y=2)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Own()(x=1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "names", "hint"),
+    [
+        (model(), "named_children apply add_module append register_forward_hook fit compile", ": "),
+        (lstm(), "reset_parameters all_weights register_buffer share_memory get_parameter", ": "),
+        (Parameter(np.zeros(3)), "view T clone zero_ fill_ add_ backward register_hook to mean dim", ": "),
+        (fr, "zeros randn cat float32 set_grad_enabled autograd jit device utils", ": "),
+        (fr.nn, "ModuleDict Conv2d RMSNorm MultiheadAttention Mish Dropout2d RNNBase EmbeddingBag", ": "),
+        (fr.nn.init, "xavier_uniform_ kaiming_normal_ zeros_ ones_ trunc_normal_", ": use "),
+        (fr.optim, "SparseAdam Adafactor Muon get_total_norm swa_utils", ": "),
+        (fr.optim.schedules, "StepLR CosineAnnealingLR OneCycleLR ReduceLROnPlateau", ": schedules are"),
+        (fr.losses, "bce CTCLoss", ": "),
+        (fr.functional, "pad interpolate scaled_dot_product_attention clip_grad_norm_", ": "),
+        (fr.data, "DataLoader TensorDataset pad_sequence", ": "),
+        (fr.io, "from_pytorch to_pytorch load_state_dict", ": use "),
+    ],
+    ids=[
+        "Sequential",
+        "LSTM",
+        "Parameter",
+        "",
+        "nn",
+        "init",
+        "optim",
+        "schedules",
+        "losses",
+        "f",
+        "data",
+        "io",
+    ],
+)
+def test_more_names_that_are_not_here(owner: Any, names: str, hint: str) -> None:
+    for name in names.split():
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'{hint}"):
+            getattr(owner, name)
+
+
+def test_a_parameter_may_be_frozen_from_the_start() -> None:
+    assert not Parameter(np.zeros(3), requires_grad=False).requires_grad
+    with pytest.raises(TypeError, match="requires_grad must be True or False, it is 0"):
+        Parameter(np.zeros(3), requires_grad=0)  # type: ignore[arg-type]
+
+
+def test_options_of_losses_pass_through_train_step() -> None:
+    """As an object with them, bit by bit, whether the loss is a name or a function."""
+    target, losses = np.ones((2, 1), np.float32), []
+    given: list[tuple[Any, dict[str, Any]]] = [
+        (fr.losses.Huber(0.1, reduction="sum"), {}),
+        ("huber", {"delta": 0.1, "reduction": "sum"}),
+        (fr.losses.huber, {"delta": 0.1, "reduction": "sum"}),
+        (lambda p, t, **options: fr.losses.huber(p, t, **options), {"delta": 0.1, "reduction": "sum"}),
+    ]
+    for loss, options in given:
+        m = model()
+        o = fr.optim.SGD(m.parameters(), lr=0.1)
+        losses.append([m.train_step(X, target, loss, o, 1.0, **options) for _ in range(4)])
+        assert len(m.__dict__.get("_compiled", {})) == (
+            not callable(loss) or loss is fr.losses.huber or not options
+        )
+    assert losses[0] == losses[1] == losses[2] == losses[3]
+    assert losses[0] != [m.train_step(X, target, "huber", o, 1.0) for _ in range(4)]
+    for loss, options, text in (
+        ("mse", {"weight": 1.0}, "MSE has no option 'weight': CrossEntropy and NLL have it"),
+        (fr.losses.MSE(), {"reduction": "sum"}, "train_step takes no reduction with MSE"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(text)):
+            m.train_step(X, target, loss, o, **options)
+    with pytest.raises(ValueError, match="loss must be a function or one of"):
+        m.train_step(X, target, "huge", o, delta=1.0)

@@ -213,3 +213,16 @@ def test_restore_names_what_it_cannot_take_back() -> None:
     torch.nn.utils.parametrizations.weight_norm(model[0], "weight_hh_l0")
     with pytest.raises(RuntimeError, match="0 has parametrizations"):
         ft.restore(model)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: ft.replace(3), "model must be a torch.nn.Module, it is int"),
+        (lambda: ft.restore(torch.nn.LSTM), "model must be a torch.nn.Module, it is type"),
+        (lambda: ft.replace(torch.nn.LSTM(3, 4), filter=3), "filter must be None or a function, it is int"),
+    ],
+)
+def test_wrong_arguments_are_named(call: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        call()

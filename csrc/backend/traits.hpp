@@ -63,26 +63,29 @@ inline bool share_weights(const CellTraits& a, const CellTraits& b) {
          a.gates == b.gates && a.gated_gates == b.gated_gates;
 }
 
-// Rows and columns of a weight of H units, P of h; one column of a vector.
+// Rows and columns of a weight of H units, P of h, and what errors call them; one column of a vector.
 struct WeightSize {
   bool matrix;
   int64_t rows, columns;
+  const char* row_words;
+  const char* column_words;
   int64_t count() const { return rows * columns; }
 };
 inline WeightSize weight_size(const WeightSpec& spec, int64_t inputs, int64_t H, int64_t P) {
   switch (spec.role) {
     case WeightRole::input:
-      return {true, spec.blocks * H, inputs};
+      return {true, spec.blocks * H, inputs, "G*H", "in"};
     case WeightRole::recurrent:
-      return {true, spec.blocks * H, P};
+      return {true, spec.blocks * H, P, "G*H", P == H ? "H" : "P"};
     case WeightRole::projection:
-      return {true, P, H};
+      return {true, P, H, "P", "H"};
     case WeightRole::input_bias:
     case WeightRole::recurrent_bias:
+      return {false, spec.blocks * H, 1, "G*H", ""};
     case WeightRole::per_unit:
       break;
   }
-  return {false, spec.blocks * H, 1};
+  return {false, spec.blocks * H, 1, spec.blocks == 1 ? "H" : "n*H", ""};
 }
 
 constexpr bool is_bias(const WeightSpec& spec) {

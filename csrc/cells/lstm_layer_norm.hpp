@@ -11,7 +11,7 @@ template <class M>
 struct LayerNormLstm : Lstm<M> {
   static constexpr int tape_blocks = 12;  // gates, and W x and R h before they are normalised
   static constexpr const char* tape_names = "i f g o x_i x_f x_g x_o h_i h_f h_g h_o";
-  static constexpr int row_values = 4;      // mean and 1 / s of W x, of R h
+  static constexpr int row_values = 6;      // mean, what its rounding left, and 1 / s of W x; of R h
   static constexpr int between_blocks = 8;  // W x, R h
   static constexpr bool normalises = true;
   static constexpr double eps = 1e-5;  // added to a variance

@@ -77,10 +77,10 @@ struct NormalisedBackward {
     through_update(row, at, H);
     const T *const x = row.gates + G * H, *const h = x + G * H, *const da = row.dgates + Cell::da_first * H;
     const T* const values = row.values;
-    through_norm(x, {values[0], values[1]}, da, own + Cell::weight_ih * H, G * H, row.dgates + Cell::x_first * H,
-                 row.dgates + Cell::by_x_first * H);
-    through_norm(h, {values[2], values[3]}, da, own + Cell::weight_hh * H, G * H, row.dgates + Cell::h_first * H,
-                 row.dgates + Cell::by_h_first * H);
+    through_norm(x, {values[0], values[1], values[2]}, da, own + Cell::weight_ih * H, G * H,
+                 row.dgates + Cell::x_first * H, row.dgates + Cell::by_x_first * H);
+    through_norm(h, {values[3], values[4], values[5]}, da, own + Cell::weight_hh * H, G * H,
+                 row.dgates + Cell::h_first * H, row.dgates + Cell::by_h_first * H);
   }
 
  private:
@@ -132,7 +132,7 @@ struct NormalisedBackward {
   // From dy, the gradient of LN(x), that of x; `products` gets what dy adds to the gradient of its weight.
   FR_INLINE static void through_norm(const T* x, const RoundedMoments<T>& m, const T* dy, const T* weight,
                                      int64_t width, T* dx, T* products) {
-    const auto means = NormalRow<T>(x, {m.mean, m.rstd}).means(width, [&](int64_t i, int64_t left) {
+    const auto means = NormalRow<T>(x, m.wide()).means(width, [&](int64_t i, int64_t left) {
       return Wide::load(dy + i, left) * Wide::load(weight + i, left);
     });
     const V along = L::set(static_cast<T>(means.along)), across = L::set(static_cast<T>(means.across));

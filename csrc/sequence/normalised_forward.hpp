@@ -13,18 +13,21 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// A row's statistics, rounded: what all lanes normalise with, forward and backward.
+// A row's statistics, rounded: what all lanes normalise with, forward and backward. The mean of a row far from zero
+// would lose the digits that x - mean has, so it keeps what rounding took from it.
 template <class T>
 struct RoundedMoments {
   using L = Lanes<T>;
 
   FR_INLINE static RoundedMoments of(const T* x, int64_t width, double eps) {
     const Moments m = moments(x, width, eps);
-    return {static_cast<T>(m.mean), static_cast<T>(m.rstd)};
+    const T mean = static_cast<T>(m.mean);
+    return {mean, static_cast<T>(m.mean - static_cast<double>(mean)), static_cast<T>(m.rstd)};
   }
-  FR_INLINE typename L::V normal(typename L::V x) const { return (x - L::set(mean)) * L::set(rstd); }
+  FR_INLINE typename L::V normal(typename L::V x) const { return (x - L::set(mean) - L::set(rest)) * L::set(rstd); }
+  FR_INLINE Moments wide() const { return {static_cast<double>(mean) + static_cast<double>(rest), rstd}; }
 
-  T mean, rstd;
+  T mean, rest, rstd;
 };
 
 template <class Cell, class E>
@@ -35,7 +38,7 @@ struct NormalisedForward {
   using Row = ForwardRow<T>;
   static constexpr int N = L::N, G = Cell::gates, NV = panel_vectors<E>(G);
   static_assert(panel_units<E>(G) == 1, "a panel has the gates of one vector of units");
-  static_assert(Cell::between_blocks == 2 * G && Cell::tape_blocks == 3 * G && Cell::row_values == 4,
+  static_assert(Cell::between_blocks == 2 * G && Cell::tape_blocks == 3 * G && Cell::row_values == 6,
                 "the rows below have these places");
 
   // Where a row keeps its gates, W x and R h: on the tape, or without one from step to step.
@@ -67,7 +70,7 @@ struct NormalisedForward {
     const T *const x = from_x(row, H), *const h = from_h(row, H), *const own = weights.units;
     const auto of_x = RoundedMoments<T>::of(x, G * H, Cell::eps), of_h = RoundedMoments<T>::of(h, G * H, Cell::eps);
     if (row.values) {
-      const T values[] = {of_x.mean, of_x.rstd, of_h.mean, of_h.rstd};
+      const T values[] = {of_x.mean, of_x.rest, of_x.rstd, of_h.mean, of_h.rest, of_h.rstd};
       copy_row<T>(row.values, values, Cell::row_values);
     }
     // Unit by unit into what has been read of the unit, where W x and R h are not on the tape.

@@ -33,7 +33,7 @@ def engine(precision: str = "ieee") -> str:
     True
     """
     offered = _native.cpu_precisions()
-    if precision not in offered:
+    if not isinstance(precision, str) or precision not in offered:
         raise ValueError(f"precision must be one of {', '.join(map(repr, offered))}, it is {precision!r}")
     if isa() != "amx":
         return f"fma-{isa()}"

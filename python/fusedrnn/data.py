@@ -12,12 +12,12 @@ for one step of training into chunks of steps, between which the state is carrie
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core import checks
+from fusedrnn._core import checks, torch_hints
 
 Array = NDArray[Any]
 __all__ = ["Batch", "Batches", "Chunk", "batches", "tbptt"]
@@ -303,3 +303,9 @@ def _arrays(name: str, arrays: Any) -> list[Array]:
                 f"{name}[0], it is {array.shape}"
             )
     return found
+
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        torch_hints.missing("module 'fusedrnn.data'", name, torch_hints.DATA)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from fusedrnn._core import checks, torch_hints
+from fusedrnn._core import checks, keywords, torch_hints
 from fusedrnn.functional.losses import (
     LossSpec,
     as_weights,
@@ -66,6 +66,10 @@ class Loss:
 
     _function: ClassVar[str]
     _threshold: ClassVar[str] = "threshold"  # what the option of that name is called here
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        keywords.refuse(cls, kwargs, torch_hints.ARGUMENTS, Loss)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         raise TypeError(

@@ -46,6 +46,8 @@ def gradient_flow(source: Module | Mapping[str, Any] | Sequence[Any], axes: Any 
         >>> axes = fr.plot.gradient_flow(rnn)
         >>> axes.figure.savefig("flow.png")
     """
+    if axes is not None and not (hasattr(axes, "plot") and hasattr(axes, "set_yscale")):
+        raise TypeError(f"axes must be matplotlib's or None, they are of type {type(axes).__name__}")
     flows = list(_measured(source))
     if not any(flows):
         raise ValueError("source has no gradient flow: call backward or train_step with flow=True first")

@@ -4,7 +4,8 @@
 // results does, or a later call whose input came from it; a module's newest call lives in any case. Backward takes the
 // newest call that it has not taken yet. Where another one waits that the newest does not come from, it cannot be known
 // which of them is meant: that raises, unless the caller says which (`of`, a result of the call). What backward has
-// taken stays for another backward until the module is called again.
+// taken stays for another backward until the module is called again, but where a call that backward never took has gone
+// with its results: the other backward may be meant for it.
 //
 // Native, so that nothing that Python is interrupted by comes between its parts, and because a loop of small steps
 // spends much of its time here.
@@ -26,6 +27,7 @@ struct Kept {
   py::object newest;              // a Call, or null
   std::vector<WeakCall> waiting;  // for backward, oldest first, the newest among them
   std::vector<WeakCall> taken;    // by backward since the newest was made, in that order
+  size_t made = 0;                // calls since backward last took one that was made before them
   size_t room = kRoom;
 
   // The last call that waits; null where none does.
@@ -95,6 +97,7 @@ PyObject* clear(PyObject* self, PyObject*) {
   const py::object newest = std::exchange(kept.newest, py::object());  // freed last: more may go with it
   kept.waiting.clear();
   kept.taken.clear();
+  kept.made = 0;
   kept.room = kRoom;
   calls_of(self)->unfinished = 0;
   Py_RETURN_NONE;
@@ -107,6 +110,7 @@ PyObject* make_room(PyObject* self, PyObject*) {
     calls_of(self)->unfinished = 1;
     const py::object newest = std::exchange(kept.newest, py::object());
     const std::vector<WeakCall> taken = std::exchange(kept.taken, {});
+    if (!taken.empty()) kept.made = 0;
     for (const py::object& call : kept.alive(taken, nullptr)) call_of(call)->drop();
     return py::none();
   });
@@ -144,6 +148,7 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
       if (!array.is_none()) returned(array, call);
     kept.waiting.emplace_back(call_of(call));
     kept.newest = call;
+    ++kept.made;
     calls_of(self)->unfinished = 0;
     return call;
   });
@@ -192,6 +197,11 @@ PyObject* select(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
         fail(PyExc_RuntimeError, owner_of(kept) +
                                      ".backward has taken every call of a loop, so it cannot be known which one is "
                                      "meant: say which by of=, a result of that call");
+    if (kept.made > kept.taken.size())
+      fail(PyExc_RuntimeError, owner_of(kept) +
+                                   ".backward has taken its newest call, and another has gone with its results, so it "
+                                   "cannot be known which one is meant: keep the results of each, and say which by "
+                                   "of=, a result of that call; calls that need no backward belong in eval mode");
     return again;
   });
 }

@@ -176,11 +176,11 @@ struct Listed {
   }
 };
 
-Listed listed(const py::list& grads, bool written) {
+Listed listed(const py::list& arrays, bool written) {
   Listed g;
-  if (!grads.empty()) g.device = device_of(grads[0]);
-  for (const py::handle value : grads) {
-    const std::string name = "grads[" + std::to_string(g.kept.size()) + "]";
+  if (!arrays.empty()) g.device = device_of(arrays[0]);
+  for (const py::handle value : arrays) {
+    const std::string name = "arrays[" + std::to_string(g.kept.size()) + "]";
     Argument grad = written ? output(name, value, any_float, {{"..."}}, g.device)
                             : input(name, value, any_float, {{"..."}}, g.device);
     grad.require_contiguous();
@@ -318,9 +318,9 @@ void bind_optim(py::module_& m) {
   m.def("optimizer_step", &optimizer_step, arg("segments"), arg("scalars"), arg("step"), arg("clip_factor"));
   m.def("clipped_update", &clipped_update, arg("updates"), arg("max_norm"), arg("skip_nonfinite"),
         arg("counted") = py::list());
-  m.def("global_norm", &global_norm, arg("grads"));
-  m.def("clip_by_global_norm", &clip_by_global_norm, arg("grads"), arg("max_norm"));
-  m.def("clip_by_value", &clip_by_value, arg("grads"), arg("limit"));
+  m.def("global_norm", &global_norm, arg("arrays"));
+  m.def("clip_by_global_norm", &clip_by_global_norm, arg("arrays"), arg("max_norm"));
+  m.def("clip_by_value", &clip_by_value, arg("arrays"), arg("limit"));
 }
 
 }  // namespace fusedrnn

@@ -76,7 +76,7 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
   desc.I = integer("I", I, 0, kMaxSize);
   desc.H = integer("H", H, 1, kMaxSize);
   const Backend* const on = device == "cuda" ? &device_backend() : nullptr;
-  desc.P = projected_units(desc, integer("proj_size", proj_size, 0, kMaxSize), on);
+  desc.P = projection_asked(desc, proj_size, on);
   desc.train = 1;
   const Backend& backend = backend_of(on);
   Plan plan;

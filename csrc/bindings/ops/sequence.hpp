@@ -24,6 +24,9 @@ std::vector<StackWeight> stack_weights(const SequenceDesc& desc);
 // project H units to so many, or the device cannot.
 int64_t projected_units(const SequenceDesc& desc, int64_t columns, const Backend* device);
 
+// The same of a caller's proj_size, which is 0 for a cell that projects nothing.
+int64_t projection_asked(const SequenceDesc& desc, py::handle proj_size, const Backend* device);
+
 // ValueError where the bytes of all sequences of a stack could overflow; before anything is laid out.
 void check_size(const SequenceDesc& desc, int64_t gates);
 

@@ -25,8 +25,9 @@ void check_size(const SequenceDesc& desc, int64_t gates) {
 Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
                          Place place, bool grad) {
   const auto checked = grad ? optional_output : input;
-  return size.matrix ? checked(name, value, element, {{"G*H", size.rows}, {"in", size.columns}}, place)
-                     : checked(name, value, element, {{"G*H", size.rows}}, place);
+  const Axis rows = {size.row_words, size.rows}, columns = {size.column_words, size.columns};
+  return size.matrix ? checked(name, value, element, {rows, columns}, place)
+                     : checked(name, value, element, {rows}, place);
 }
 
 // What a list of `count` arrays must be for the weights of a stack.
@@ -80,6 +81,14 @@ void require_regularisers(const SequenceDesc& desc, const Backend* device) {
   require_zero("weight_dropout", desc.weight_dropout);
   if (desc.dropout_per_sequence)
     bad_value("dropout_mode", "'step' on a CUDA device ('sequence' is not on CUDA yet)", "'sequence'");
+}
+
+int64_t projection_asked(const SequenceDesc& desc, py::handle proj_size, const Backend* device) {
+  const int64_t P = integer("proj_size", proj_size, 0, int64_t{1} << 62);
+  const CellTraits& its = traits(desc.cell);
+  if (its.projection < 0 && P > 0)
+    bad_value("proj_size", std::string("0: ") + its.name + " projects no states", std::to_string(P));
+  return projected_units(desc, P, device);
 }
 
 int64_t projected_units(const SequenceDesc& desc, int64_t columns, const Backend* device) {

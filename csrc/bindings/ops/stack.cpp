@@ -40,10 +40,7 @@ Stack make_stack(const std::string& cell, py::handle num_layers, py::handle num_
   desc.has_bias = bias;
   desc.I = integer("input_size", input_size, 0, int64_t{1} << 31);
   desc.H = integer("hidden_size", hidden_size, 1, int64_t{1} << 31);
-  const int64_t P = integer("proj_size", proj_size, 0, int64_t{1} << 31);
-  if (its.projection < 0 && P > 0)
-    bad_value("proj_size", std::string("0: ") + its.name + " projects no states", std::to_string(P));
-  desc.P = projected_units(desc, P, nullptr);
+  desc.P = projection_asked(desc, proj_size, nullptr);
   desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
   desc.precision = precision_named(precision);
   desc.weight_dropout = real("weight_dropout", weight_dropout, 0, 1);

@@ -102,13 +102,29 @@ def asarray(x: Any, device: str = "cuda") -> Any:
     if not isinstance(device, str) or device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', it is {device!r}")
     if device == "cpu":
-        x = as_device_array(x)
-        return x.numpy() if isinstance(x, _native.DeviceArray) else np.asarray(x)
+        return _numbers(x)
     reason = cuda.why_not()
     if reason is not None:
         raise RuntimeError(f"asarray: CUDA cannot be used: {reason}")
     x = as_device_array(x)
-    return x if isinstance(x, _native.DeviceArray) else _native.device_array(np.asarray(x))
+    return x if isinstance(x, _native.DeviceArray) else _native.device_array(_numbers(x))
+
+
+def on_host(x: Any) -> Any:
+    """x as a NumPy array, copied where it is on a device; ValueError where it is lists of no shape."""
+    x = as_device_array(x)
+    return x.numpy() if isinstance(x, _native.DeviceArray) else np.asarray(x)
+
+
+def _numbers(x: Any) -> np.ndarray[Any, Any]:
+    """x as a NumPy array of numbers."""
+    try:
+        array: np.ndarray[Any, Any] = on_host(x)
+    except ValueError:
+        raise ValueError("x must be an array or lists of one shape, its lists differ in length") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"x must be of numbers, it is of dtype {array.dtype}")
+    return array
 
 
 def zeros(shape: Any, dtype: Any, beside: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fusedrnn import _native
+from fusedrnn._core.probabilities import integer as integer
 from fusedrnn._core.probabilities import probability as probability
 from fusedrnn._core.probabilities import real as real
 
@@ -44,16 +45,6 @@ def positive(name: str, value: Any) -> float:
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} must be finite and greater than 0, it is {value}")
     return number
-
-
-def integer(name: str, value: Any, least: int = 0, most: int | float = 2**63 - 1) -> int:
-    """`value` as an int in a range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an int, it is {type(value).__name__}")
-    if not least <= int(value) <= most:
-        was = value if abs(int(value)) < 2**80 else f"of {int(value).bit_length()} bits"
-        raise ValueError(f"{name} must be in {least}..{most}, it is {was}")
-    return int(value)
 
 
 def text(name: str, value: Any) -> str:

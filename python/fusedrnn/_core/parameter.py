@@ -161,6 +161,7 @@ class Parameter:
         array: initial values, float32 or float64; copied into a buffer of the parameter's own, on the device
             if they are a `DeviceArray`.
         name: shown in messages; the attribute's name once the parameter is set on a module.
+        requires_grad: False freezes it.
 
     Example:
         >>> p = Parameter(np.zeros((2, 3), np.float32), "scale")
@@ -172,7 +173,7 @@ class Parameter:
 
     _flips: ClassVar[int] = 0  # of any requires_grad so far: what was made for some may not do any more
 
-    def __init__(self, array: Array, name: str = "") -> None:
+    def __init__(self, array: Array, name: str = "", *, requires_grad: bool = True) -> None:
         checks.require_no_mask("array", array)
         if not isinstance(array, (np.ndarray, _native.DeviceArray)):
             raise TypeError(f"array must be a NumPy array or a DeviceArray, it is {type(array).__name__}")
@@ -183,6 +184,7 @@ class Parameter:
         buffer = FlatBuffer(_padded(array.size, float_dtype(array.dtype).itemsize), array.dtype, device)
         self._place(buffer, 0, array.shape, name)
         store(self._writable(), array)
+        self.requires_grad = requires_grad
 
     @classmethod
     def _within(cls, buffer: FlatBuffer, offset: int, shape: tuple[int, ...], name: str) -> Parameter:

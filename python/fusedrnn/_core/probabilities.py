@@ -1,7 +1,8 @@
-"""Checks of probabilities, which the reference makes as well: they need nothing built."""
+"""Checks of numbers, which the reference makes as well: they need nothing built."""
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
@@ -18,6 +19,26 @@ def real(name: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} must be a number of float64, it is of {len(str(value))} digits") from None
+
+
+def integer(name: str, value: Any, least: int = 0, most: int | float = 2**63 - 1) -> int:
+    """`value` as an int in a range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, it is {type(value).__name__}")
+    if not least <= int(value) <= most:
+        was = value if abs(int(value)) < 2**80 else f"of {int(value).bit_length()} bits"
+        any_that_fits = most == 2**63 - 1 and int(value) < least
+        must = f"at least {least}" if any_that_fits else f"in {least}..{most}"
+        raise ValueError(f"{name} must be {must}, it is {was}")
+    return int(value)
+
+
+def clip_factor(value: Any) -> float:
+    """What gradients are scaled by, as a float."""
+    number = real("clip_factor", value)
+    if not (number >= 0 and math.isfinite(number)):
+        raise ValueError(f"clip_factor must be finite and >= 0, it is {value}")
+    return number
 
 
 def probability(name: str, value: Any) -> float:

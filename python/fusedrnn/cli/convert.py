@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fusedrnn as fr
@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         path = Path(arguments.input)
         model = character_model(path) if is_run(path) else read_model(path, arguments.weights)
     with command_errors(f"cannot write {arguments.output}"):
+        require_no_run(Path(arguments.output))
         write_model(model, arguments.output, lengths=arguments.lengths)
     count = sum(p.size for p in model.parameters())
     print(f"{model!r}\n{arguments.output}: {count:,} parameters")
@@ -63,6 +64,13 @@ def is_run(path: Path) -> bool:
     from fusedrnn.cli.checkpoint import FORMAT
 
     return fr.io.safetensors_file.read_header(path).metadata.get("format") == FORMAT
+
+
+def require_no_run(path: Path) -> None:
+    """CommandError where a file that would be replaced is a run's checkpoint."""
+    with suppress(fr.io.FormatError):  # what is damaged is none
+        if path.is_file() and is_run(path):
+            raise CommandError(f"{path} is the checkpoint of a run of fusedrnn train: choose another name")
 
 
 def character_model(path: Path) -> fr.nn.Sequential:

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn._core import checks
+from fusedrnn._core.keywords import hinted
 
 Array = NDArray[Any]
 
 
+@hinted
 def relu(x: Array) -> Array:
     """max(x, 0); NaN stays."""
     checks.require_float("x", x)
@@ -35,6 +37,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     return np.where(y == 0, dy.dtype.type(0), dy)
 
 
+@hinted
 def tanh(x: Array) -> Array:
     """tanh(x)."""
     checks.require_float("x", x)
@@ -49,6 +52,7 @@ def tanh_backward(dy: Array, y: Array) -> Array:
     return dx
 
 
+@hinted
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow."""
     checks.require_float("x", x)
@@ -63,6 +67,7 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
     return dx
 
 
+@hinted
 def softmax(x: Array) -> Array:
     """exp(x) / sum(exp(x)) over the last axis."""
     e = np.exp(_shifted(x))
@@ -78,6 +83,7 @@ def softmax_backward(dy: Array, y: Array) -> Array:
     return dx
 
 
+@hinted
 def log_softmax(x: Array) -> Array:
     """x - log(sum(exp(x))) over the last axis. For training, `cross_entropy` takes logits."""
     shifted = _shifted(x)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks
 from fusedrnn._core.arrays import as_device_array, zeros
+from fusedrnn._core.keywords import hinted
 
 Array = NDArray[Any]
 
@@ -141,6 +142,7 @@ def layer_norm_backward(
     return dx, dweight, dbias
 
 
+@hinted
 def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
     """x / (1 - p) where an element is kept, exactly 0 where it is dropped (Srivastava et al. 2014).
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._core import checks
-from fusedrnn._core.arrays import as_device_array, asarray
+from fusedrnn._core.arrays import as_device_array, on_host
+from fusedrnn._core.keywords import hinted
 
 Array = NDArray[Any]
 LossSpec = _native.LossSpec
@@ -44,7 +45,7 @@ def as_weights(name: str, value: Any) -> Array | None:
         return None
     checks.require_no_mask(name, value)
     try:
-        array = np.asarray(asarray(value, "cpu"))
+        array = on_host(value)
     except ValueError:  # a list of lists of unequal length, say
         raise TypeError(f"{name} must be numbers, it is a {type(value).__name__} of other things") from None
     if array.dtype.kind not in "fiu":
@@ -61,6 +62,7 @@ def evaluate(spec: LossSpec, pred: Array, target: Array, mask: Array | None = No
     return _native.loss(spec, as_device_array(pred), as_device_array(target), as_device_array(mask))
 
 
+@hinted
 def mse(
     pred: Array,
     target: Array,
@@ -72,6 +74,7 @@ def mse(
     return evaluate(LossSpec("mse", reduction, ignore_index), pred, target, mask)
 
 
+@hinted
 def l1(
     pred: Array,
     target: Array,
@@ -83,6 +86,7 @@ def l1(
     return evaluate(LossSpec("l1", reduction, ignore_index), pred, target, mask)
 
 
+@hinted
 def huber(
     pred: Array,
     target: Array,
@@ -102,6 +106,7 @@ def huber(
     return evaluate(spec, pred, target, mask)
 
 
+@hinted
 def smooth_l1(
     pred: Array,
     target: Array,
@@ -127,6 +132,7 @@ def smooth_l1_spec(beta: float, reduction: str, ignore_index: int | None) -> Los
     return LossSpec("smooth_l1", reduction, ignore_index, threshold=beta)
 
 
+@hinted
 def nll(
     pred: Array,
     target: Array,
@@ -149,6 +155,7 @@ def nll(
     return evaluate(spec, pred, target, mask)
 
 
+@hinted
 def cross_entropy(
     pred: Array,
     target: Array,
@@ -180,6 +187,7 @@ def cross_entropy(
     return evaluate(spec, pred, target, mask)
 
 
+@hinted
 def binary_cross_entropy(
     pred: Array,
     target: Array,

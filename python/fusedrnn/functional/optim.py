@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _native
 from fusedrnn._core import checks
-from fusedrnn._core.arrays import as_device_array, asarray
+from fusedrnn._core.arrays import as_device_array, asarray, on_host
 from fusedrnn.functional.rules import RULES, check_scalars
 
 Array = NDArray[Any]
@@ -48,7 +48,7 @@ def check_nesterov(nesterov: bool, momentum: float, dampening: float) -> None:
 
 def variance_of(square_avg: Array, grad_avg: Array) -> Array:
     """What `rmsprop_` keeps in grad_var where only the other two are known, on their device."""
-    square, mean = (asarray(a, "cpu") for a in (square_avg, grad_avg))
+    square, mean = (on_host(a) for a in (square_avg, grad_avg))
     variance: Array = np.maximum(square - mean * mean, square.dtype.type(0))
     return variance if isinstance(square_avg, np.ndarray) else asarray(variance)
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fusedrnn._core import torch_hints
+
 if TYPE_CHECKING:
     from fusedrnn.io import safetensors_file
     from fusedrnn.io.errors import FormatError, UnsupportedError
@@ -63,7 +65,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"fusedrnn.io.{_HOMES[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"fusedrnn.io.{name}")
-    raise AttributeError(f"module 'fusedrnn.io' has no attribute {name!r}")
+    return torch_hints.missing("module 'fusedrnn.io'", name, torch_hints.IO)
 
 
 def __dir__() -> list[str]:

@@ -46,12 +46,20 @@ def container(layers: list[Tree], kind: str = "Sequential", **arguments: Any) ->
     return {**node(kind, **arguments), "layers": layers}
 
 
+def require_module(model: Any) -> None:
+    """TypeError unless it is a module of `fusedrnn.nn`, or derives from one."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a module of fusedrnn.nn, it is {type(model).__name__}")
+
+
 def describe(module: nn.Module) -> Tree:
     """The tree of a module.
 
     Raises:
+        TypeError: it is no module.
         UnsupportedError: a module is of the caller's own type, or two share a parameter.
     """
+    require_module(module)
     names = [name for name, _ in module._all_parameters()]
     if len(names) != sum(1 for _ in module.parameters()):
         raise UnsupportedError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fusedrnn import nn
 from fusedrnn.io.description import build, container
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
-from fusedrnn.io.files import regular_size
+from fusedrnn.io.files import path_of, regular_size
 from fusedrnn.io.keras_chain import Layer, chain
 from fusedrnn.io.keras_files import MAX_TEXT, WeightsFile, parse, read_archive
 from fusedrnn.io.keras_layers import Reader, Weights
@@ -58,7 +58,7 @@ def from_keras(source: Any, weights: str | Path | None = None) -> nn.Sequential:
     if isinstance(config, Path):
         config, _, file = read_archive(config)
     elif weights is not None:
-        path = Path(weights)
+        path = path_of("weights", weights)
         file = WeightsFile(str(path), str(path), regular_size(path))
     else:
         return _model(config, _live_weights(live))

@@ -12,6 +12,7 @@ from fusedrnn import nn
 from fusedrnn.io import gates
 from fusedrnn.io.description import Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
+from fusedrnn.io.files import path_of
 from fusedrnn.io.keras_layers import CELLS
 
 Array = NDArray[Any]
@@ -40,6 +41,8 @@ def to_keras(model: nn.Module, path: str | Path | None = None) -> Any:
     Example:
         >>> keras_model = fr.io.to_keras(model, "model.keras")
     """
+    if path is not None:
+        path = path_of("path", path)
     if path is not None and not str(path).endswith((".keras", ".weights.h5")):
         raise ValueError(f"path must end in .keras or .weights.h5, it is {path}")
     keras = need("keras")

@@ -6,12 +6,14 @@ They run in host memory; a model that holds one trains by separate calls, not by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.nn import Module, Sequential
+from fusedrnn import nn
+from fusedrnn._core import checks
+from fusedrnn.nn import FinalState, Module, Sequential
 
 Array = NDArray[Any]
 
@@ -36,50 +38,37 @@ class Activation(Module):
         array([0., 2.], dtype=float32)
     """
 
-    FUNCTIONS = ("relu", "sigmoid", "tanh", "softmax")
+    _LIKE: ClassVar[dict[str, Any]] = {
+        "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax
+    }  # fmt: skip
+    FUNCTIONS = tuple(_LIKE)
 
     def __init__(self, function: str) -> None:
-        if function not in self.FUNCTIONS:
-            names = ", ".join(map(repr, self.FUNCTIONS))
-            raise ValueError(f"function must be one of {names}, it is {function!r}")
-        self.function = function
+        self.function = checks.choice("function", function, self.FUNCTIONS)
 
     def forward(self, x: Array) -> Array:
-        """y like x."""
+        """y like x.
+
+        Raises:
+            TypeError: x is no NumPy array of float32 or float64.
+        """
         _require_host(x)
         if self.training:
             self._calls.make_room()
-        if self.function == "relu":
-            y = np.maximum(x, 0)
-        elif self.function == "tanh":
-            y = np.tanh(x)
-        elif self.function == "sigmoid":
-            tail = np.exp(-np.abs(x))  # of the side that cannot overflow
-            y = np.where(x < 0, tail, 1) / (1 + tail)
-        else:
-            y = np.exp(x - x.max(-1, keepdims=True))
-            y /= y.sum(-1, keepdims=True)
+        y: Array = self._LIKE[self.function]._value(x)
         if self.training:
             self._calls.record(0, y.copy(), (x,), (y,))  # y itself is the caller's to write to
         return y
 
     def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
-        """dx like x from dy like y.
+        """dx like x.
 
         Raises:
             RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
+            TypeError, ValueError: dy has another dtype or shape than y.
         """
         call = self._recorded(of)
-        y: Array = call.tape
-        if self.function == "relu":
-            dx = np.where(y > 0, dy, 0)
-        elif self.function == "tanh":
-            dx = dy * (1 - y * y)
-        elif self.function == "sigmoid":
-            dx = dy * y * (1 - y)
-        else:
-            product = dy * y
-            dx = product - y * product.sum(-1, keepdims=True)
+        dx: Array = self._LIKE[self.function]._gradient(dy, call.tape)
         self._calls.took(call)
         return dx
 
@@ -87,7 +76,7 @@ class Activation(Module):
         return repr(self.function)
 
 
-class Ends(Module):
+class Ends(FinalState):
     """The final state of each direction, side by side, from the y of a bidirectional layer.
 
         y = ends(x, lengths=None)       # x (T, B, 2 H), y (B, 2 H)
@@ -99,51 +88,6 @@ class Ends(Module):
     Args:
         batch_first: x is (B, T, 2 H).
     """
-
-    sequence_arguments = ("lengths",)
-
-    def __init__(self, batch_first: bool = False) -> None:
-        self.batch_first = bool(batch_first)
-
-    def forward(self, x: Array, lengths: Array | None = None) -> Array:
-        """y (B, 2 H) of x (T, B, 2 H).
-
-        Raises:
-            ValueError: x has not three axes and an even number of features.
-        """
-        _require_host(x)
-        if self.training:
-            self._calls.make_room()
-        if x.ndim != 3 or x.shape[2] % 2:
-            raise ValueError(f"x must have three axes and both directions' features, its shape is {x.shape}")
-        rows = x if self.batch_first else x.swapaxes(0, 1)
-        half = x.shape[2] // 2
-        y = np.zeros((rows.shape[0], x.shape[2]), x.dtype)
-        at = _last_steps(rows.shape[0], rows.shape[1], lengths)
-        valid = np.flatnonzero(at >= 0)
-        y[valid, :half] = rows[valid, at[valid], :half]
-        y[valid, half:] = rows[valid, 0, half:]
-        if self.training:
-            self._calls.record(0, (rows.shape, at, valid), (x,), (y,))
-        return y
-
-    def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True) -> Array:
-        """dx (T, B, 2 H), zero everywhere but at the steps picked, from dy (B, 2 H).
-
-        Raises:
-            RuntimeError: there is no tape, or several calls wait and `of` does not say which is meant.
-        """
-        call = self._recorded(of)
-        shape, at, valid = call.tape
-        half = shape[2] // 2
-        rows = np.zeros(shape, dy.dtype)
-        rows[valid, at[valid], :half] = dy[valid, :half]
-        rows[valid, 0, half:] = dy[valid, half:]
-        self._calls.took(call)
-        return rows if self.batch_first else np.ascontiguousarray(rows.swapaxes(0, 1))
-
-    def _describe(self) -> str:
-        return "batch_first=True" if self.batch_first else ""
 
 
 class Masked(Sequential):
@@ -166,12 +110,11 @@ class Masked(Sequential):
     """
 
     def __init__(self, *layers: Module, value: float = 0.0, fill: str = "previous") -> None:
-        if fill not in ("previous", "zero"):
-            raise ValueError(f"fill must be 'previous' or 'zero', it is {fill!r}")
+        checks.choice("fill", fill, ("previous", "zero"))
         if not all(getattr(layer, "batch_first", True) for layer in layers):
             raise ValueError("batch_first must be True in all layers that a mask goes through")
         super().__init__(*layers)
-        self.value = float(value)
+        self.value = checks.real("value", value)
         self.fill = fill
 
     def forward(
@@ -191,6 +134,8 @@ class Masked(Sequential):
         if lengths is not None or resets is not None:
             raise ValueError("lengths and resets must be None: which steps count is read off x")
         _require_host(x)
+        if x.dtype.kind not in "iuf":
+            raise TypeError(f"x must be of numbers, it is {x.dtype}")
         if self.training:
             self._calls.make_room()
         given = x
@@ -216,7 +161,7 @@ class Masked(Sequential):
         if self.training:
             part = body._calls.newest
             parts = () if part is None else (part,)
-            self._calls.record(0, (order, source, body, part), (given,), (y,), parts)
+            self._calls.record(0, (order, source, body, part, y.shape), (given,), (y,), parts)
         return (y, final) if return_state else y
 
     def backward(self, dy: Array, *, of: Any = None, need_dx: bool = True, flow: bool = False) -> Any:
@@ -227,7 +172,10 @@ class Masked(Sequential):
                 the layers raise.
         """
         call = self._recorded(of)
-        order, source, body, part = call.tape
+        order, source, body, part, shape = call.tape
+        checks.require_float("dy", dy)
+        if dy.shape != shape:
+            raise ValueError(f"dy must have shape {shape}, it has {dy.shape}")
         if source is not None:
             moved = np.zeros_like(dy)
             rows, steps = np.nonzero(source >= 0)
@@ -242,18 +190,6 @@ class Masked(Sequential):
         out = np.empty_like(dx)
         np.put_along_axis(out, order[..., None], dx, 1)
         return out
-
-
-def _last_steps(batch: int, steps: int, lengths: Array | None) -> Array:
-    """The index of each row's last valid step, -1 of a row without one."""
-    if lengths is None:
-        return np.full(batch, steps - 1)
-    lengths = np.asarray(lengths)
-    if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
-        raise ValueError(f"lengths must be {batch} ints, they are {lengths.dtype} of shape {lengths.shape}")
-    if ((lengths < 0) | (lengths > steps)).any():
-        raise ValueError(f"lengths must be between 0 and {steps}, they are {lengths.tolist()}")
-    return lengths.astype(np.int64) - 1
 
 
 def _require_host(x: Any) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 
 from fusedrnn import nn
 from fusedrnn.io import safetensors_file
-from fusedrnn.io.description import build, describe
+from fusedrnn.io.description import build, describe, require_module
 from fusedrnn.io.errors import FormatError, UnsupportedError
+from fusedrnn.io.files import path_of
 
 FORMAT = "fusedrnn-model"
 FORMAT_VERSION = "1"
@@ -41,6 +42,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         >>> fr.io.save(model, "model.safetensors")
         >>> fr.io.load("model.safetensors")
     """
+    path = path_of("path", path)
     try:
         tree = describe(model)
     except UnsupportedError:
@@ -77,7 +79,9 @@ def load(
         ImportError: safetensors is not installed; OSError: the file cannot be read; RuntimeError: device
             cannot be used.
     """
-    arrays, metadata = safetensors_file.read(path)
+    if model is not None:
+        require_module(model)
+    arrays, metadata = safetensors_file.read(path_of("path", path))
     tree, state = configuration(path, metadata)
     if model is None:
         if "class" in tree:

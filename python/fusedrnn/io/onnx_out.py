@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import __version__, nn
+from fusedrnn._core import checks
 from fusedrnn.io import gates
 from fusedrnn.io.description import Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
-from fusedrnn.io.files import write_atomically
+from fusedrnn.io.files import path_of, write_atomically
 from fusedrnn.io.onnx_graph import MAX_BYTES
 
 Array = NDArray[Any]
@@ -59,6 +60,13 @@ def to_onnx(
         >>> session = onnxruntime.InferenceSession("model.onnx")
         >>> y, hn, cn = session.run(None, {"x": x, "h0": h0, "c0": c0})
     """
+    if path is not None:
+        path = path_of("path", path)
+    checks.flag("lengths", lengths)
+    checks.flag("states", states)
+    for name, size in (("batch", batch), ("time", time)):
+        if size is not None:
+            checks.positive_int(name, size, 2**63 - 1)
     onnx = need("onnx")
     tree = describe(model)
     arrays = model.state_dict()
@@ -71,7 +79,7 @@ def to_onnx(
     proto = graph.model()
     if path is not None:
         data = proto.SerializeToString()
-        write_atomically(Path(path), lambda file: file.write(data))
+        write_atomically(path, lambda file: file.write(data))
     return proto
 
 

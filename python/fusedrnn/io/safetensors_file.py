@@ -114,10 +114,19 @@ def read(
             )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
+            _require_unchanged(path, file, header)
             arrays = {name: file.get_tensor(name) for name in header.entries}
     except safetensors.SafetensorError as error:
         _bad(path, str(error))
     return arrays, header.metadata
+
+
+def _require_unchanged(path: str | Path, file: Any, header: Header) -> None:
+    """FormatError where the file that is open is another one than that whose header was looked at."""
+    for name, entry in header.entries.items():
+        there = file.get_slice(name)
+        if (there.get_dtype(), tuple(there.get_shape())) != (entry.dtype, entry.shape):
+            _bad(path, f"{_shown(name)} changed while the file was read")
 
 
 def write(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:

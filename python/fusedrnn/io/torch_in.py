@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import nn
-from fusedrnn.io.description import Tree, build, container, node
+from fusedrnn._core import checks
+from fusedrnn.io.description import Tree, build, container, node, require_module
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
 Array = NDArray[Any]
@@ -53,6 +54,11 @@ def from_torch(
         >>> lstm = fr.io.from_torch(torch.nn.LSTM(3, 5, batch_first=True))
         >>> lstm = fr.io.from_torch(torch.load("lstm.pt", weights_only=True))
     """
+    checks.flag("batch_first", batch_first)
+    if nonlinearity is not None:
+        checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+    if model is not None:
+        require_module(model)
     if isinstance(source, Mapping):
         arrays = {str(name): _array(name, value) for name, value in source.items()}
         if model is not None:

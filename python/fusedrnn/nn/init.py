@@ -9,12 +9,12 @@ A wrong type raises TypeError, a wrong value or shape ValueError; the message na
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core import checks
+from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.parameter import Parameter
 
 
@@ -93,3 +93,9 @@ def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> NDArray[n
     q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # else QR prefers some matrices
     return q if rows >= columns else q.T
+
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        torch_hints.missing("module 'fusedrnn.nn.init'", name, torch_hints.INIT)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
-from fusedrnn._core import checks, torch_hints
-from fusedrnn._core.arrays import asarray
+from fusedrnn._core import checks, keywords, torch_hints
+from fusedrnn._core.arrays import on_host
 from fusedrnn._core.parameter import FlatBuffer, Parameter, storages, write
 from fusedrnn._native import Call, Calls
 from fusedrnn.nn.summary import summary
@@ -72,7 +72,8 @@ class Module:
             dx, dh = gru.backward(2 * y, dh)                  # newest first
 
     A tape lives as long as a result of its call, or a tape that reads one, does; the newest in any case.
-    Backward may be called again until the layer is called again. `eval` drops all tapes. RuntimeError if
+    Backward may be called again until the layer is called again, but where another call's results were
+    dropped before backward took it: it may be meant for that one. `eval` drops all tapes. RuntimeError if
     there is no tape, or if a parameter was written to since the tape was made.
 
     **Threads.** A module serves one thread at a time in training; in eval mode any number of threads may call
@@ -102,7 +103,7 @@ class Module:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that a subclass need not call it before it sets attributes.
         if cls.__module__.startswith("fusedrnn."):
-            torch_hints.refuse(cls, kwargs, torch_hints.MODULE_OPTIONS)
+            keywords.refuse(cls, kwargs, torch_hints.MODULE_OPTIONS, Module)
         module = super().__new__(cls)
         module.__dict__.update(training=True, _parameters={}, _modules={}, _edits=0)
         module.__dict__["_calls"] = Calls(cls.__name__)
@@ -110,7 +111,12 @@ class Module:
 
     # ------------------------------------------------------------------------------------------ computation
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except TypeError:
+            if kwargs and type(self).__module__.startswith("fusedrnn."):
+                keywords.refuse_arguments(type(self).__name__, self.forward, kwargs)
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call of the module computes."""
@@ -261,7 +267,7 @@ class Module:
 
     def zero_grad(self, set_to_none: None = None) -> None:
         """Sets the gradient of every parameter to zero. There is no `set_to_none`: they are arrays."""
-        torch_hints.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
+        keywords.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
         for module in self.modules():
             for grad in module._grads:
                 grad.fill(0)
@@ -301,7 +307,7 @@ class Module:
             if name not in state_dict:
                 continue
             checks.require_no_mask(name, state_dict[name])
-            array = asarray(state_dict[name], "cpu").copy()  # it may be a view of a parameter written below
+            array = on_host(state_dict[name]).copy()  # it may be a view of a parameter written below
             if array.shape != parameter.shape:
                 problems.append(f"{name} must have shape {parameter.shape}, it has {array.shape}")
             elif array.dtype != parameter.dtype:

@@ -97,9 +97,9 @@ class Recurrent(Module):
 
     A call takes x, the initial state (None: zeros), and
 
-        lengths: int (B,), valid steps of each row, 0 to T, in any order. Past them x is not read and y is
-            exactly 0; the final state is that at the length; the second direction starts at the last valid
-            step.
+        lengths: int (B,), of any integer type or a list, valid steps of each row, 0 to T, in any order. Past
+            them x is not read and y is exactly 0; the final state is that at the length; the second direction
+            starts at the last valid step.
         resets: bool, shaped like x without its features; True at (t, b) cuts the link between steps t - 1
             and t of row b, for states and gradients, in both directions. At t = 0 it cuts the initial state
             of the forward direction.

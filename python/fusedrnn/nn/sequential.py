@@ -216,6 +216,7 @@ class Sequential(Module):
         state: Sequence[Any] | None = None,
         return_state: bool = False,
         flow: bool = False,
+        **loss_options: Any,
     ) -> Any:
         """One step of training, with the very bits of the separate calls:
 
@@ -235,6 +236,7 @@ class Sequential(Module):
             loss: a function like those of `fusedrnn.losses`, or the name of one, "mse" say; it returns the
                 loss and its gradient. It gets mask and ignore_index only where they are not None. Or one of
                 the objects there, which have more options: ``fr.losses.CrossEntropy(label_smoothing=0.1)``.
+            loss_options: further options of a loss that is a function or a name: ``label_smoothing=0.1``.
             optimizer: of this model's parameters.
             clip_norm: gradients are scaled down to this global norm if theirs is larger.
             clip_value: gradients are clamped to [-clip_value, clip_value]; not with clip_norm.
@@ -279,6 +281,7 @@ class Sequential(Module):
             state=state,
             return_state=return_state,
             flow=flow,
+            **loss_options,
         )
 
     def _stateful(self) -> list[Module]:

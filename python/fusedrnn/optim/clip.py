@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from fusedrnn._core import checks
+from fusedrnn._core.keywords import hinted
 from fusedrnn._core.parameter import Parameter
 from fusedrnn.functional.optim import clip_by_global_norm_, clip_by_value_, global_norm
 from fusedrnn.optim.segment_table import unique_parameters
 
 
+@hinted
 def clip_grad_norm_(
     params: Iterable[Parameter] | Parameter,
     max_norm: float,
@@ -71,6 +73,7 @@ def _clip_by(kind: float, grads: list[Any], max_norm: float, error_if_nonfinite:
     return norm
 
 
+@hinted
 def clip_grad_value_(params: Iterable[Parameter] | Parameter, clip_value: float) -> None:
     """Clamps every element of the gradients to [-clip_value, clip_value]; NaN stays.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _native
-from fusedrnn._core import checks, torch_hints
+from fusedrnn._core import checks, keywords, torch_hints
 from fusedrnn._core.parameter import Parameter, host_copy, on_host, storages, store, zeros_for
 from fusedrnn.functional.optim import clip_by_value_
 from fusedrnn.functional.rules import RULES, check_count, check_scalars
@@ -66,7 +66,7 @@ class Optimizer:
     _added: ClassVar[Mapping[str, Any]] = {}  # options that old files lack, and what those then mean
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        torch_hints.refuse(cls, kwargs, torch_hints.OPTIMIZER_OPTIONS)
+        keywords.refuse(cls, kwargs, torch_hints.OPTIMIZER_OPTIONS, Optimizer)
         return super().__new__(cls)
 
     def __init__(
@@ -194,7 +194,7 @@ class Optimizer:
     # ----------------------------------------------------------------------------------------------- step
     def zero_grad(self, set_to_none: None = None) -> None:
         """Sets the gradients of all parameters to zero. There is no `set_to_none`: they are arrays."""
-        torch_hints.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
+        keywords.refuse_option("zero_grad", "set_to_none", set_to_none, torch_hints.ZERO_GRAD)
         for grad in storages(p for group in self.param_groups for p in group["params"])[1]:
             grad.fill(0)
 
@@ -204,6 +204,7 @@ class Optimizer:
         skip_nonfinite: bool = False,
         *,
         clip_value: float | None = None,
+        closure: None = None,
     ) -> Any:
         """Updates every parameter from its gradient, in one pass; the gradients stay as they are.
 
@@ -222,6 +223,7 @@ class Optimizer:
             ValueError: clip_norm or clip_value is negative or NaN, both are given, or an option of a group is
                 out of its range; nothing is changed then.
         """
+        keywords.refuse_option("step", "closure", closure, torch_hints.CLOSURE)
         self._check_clip(clip_norm, clip_value)
         checks.flag("skip_nonfinite", skip_nonfinite)
         for group in self.param_groups:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn._core import checks
-from fusedrnn._core.arrays import asarray
+from fusedrnn._core.arrays import on_host
 from fusedrnn._core.parameter import Parameter
 from fusedrnn.functional.optim import one_history, variance_of
 from fusedrnn.optim.optimizer import Optimizer
@@ -67,7 +67,7 @@ class RMSprop(Optimizer):
         for key, entry in states.items():
             if not isinstance(entry, Mapping):
                 continue
-            three = [asarray(entry[n], "cpu") for n in ("square_avg", "grad_avg", "grad_var") if n in entry]
+            three = [on_host(entry[n]) for n in ("square_avg", "grad_avg", "grad_var") if n in entry]
             if len(three) == 3 and not one_history(*three, epsilon=float(np.finfo(three[0].dtype).eps)):
                 states[key] = {name: array for name, array in entry.items() if name != "grad_var"}
         super().load_state_dict({**state_dict, "state": states if states else known})

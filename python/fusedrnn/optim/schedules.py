@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from fusedrnn._core import checks
+from fusedrnn._core import checks, torch_hints
 from fusedrnn.functional.rules import check_range
 
 Schedule = Callable[[int], float]
@@ -74,3 +75,9 @@ def warmup(schedule: Schedule | float, steps: int) -> Schedule:
             return lr
 
     return lambda step: after(0) * (step + 1) / steps if step < steps else after(step - steps)
+
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> Any:
+        torch_hints.missing("module 'fusedrnn.optim.schedules'", name, torch_hints.SCHEDULES)

@@ -1,7 +1,8 @@
 """Optimizer updates, norm and clipping in NumPy, in place, by PyTorch 2.13's rules.
 
 Every update scales the gradient by clip_factor first (None: not), then adds weight_decay times the parameter
-to it (AdamW: shrinks the parameter instead). States start as zeros. ``step`` counts from 1.
+to it (AdamW: shrinks the parameter instead). States start as zeros. ``step`` counts from 1. A step or
+clip_factor that cannot be raises TypeError or ValueError, before anything is written.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn._core import probabilities
+
 Array = NDArray[Any]
 
 
 def _gradient(param: Array, grad: Array, weight_decay: float, clip_factor: float | None) -> Array:
     if clip_factor is not None:
-        grad = grad * param.dtype.type(clip_factor)
+        grad = grad * param.dtype.type(probabilities.clip_factor(clip_factor))
     return grad + param.dtype.type(weight_decay) * param if weight_decay else grad
 
 
@@ -54,6 +57,8 @@ def sgd_(
     step 2 on.
     """
     scalar = param.dtype.type
+    if step is not None:
+        probabilities.integer("step", step, 1)
     g = _gradient(param, grad, weight_decay, clip_factor)
     if momentum_buffer is not None:
         new = scalar(1 - dampening) * g if dampening and step != 1 else g
@@ -79,6 +84,7 @@ def adagrad_(
     s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps).
     """
     scalar = param.dtype.type
+    probabilities.integer("step", step, 1)
     g = _gradient(param, grad, weight_decay, clip_factor)
     sum += g * g
     param -= scalar(lr / (1 + (step - 1) * lr_decay)) * g / (np.sqrt(sum) + scalar(eps))
@@ -145,6 +151,7 @@ def adam_(
     largest v' so far stands for v'.
     """
     scalar = param.dtype.type
+    probabilities.integer("step", step, 1)
     beta1, beta2 = betas
     g = _gradient(param, grad, 0.0 if decoupled else weight_decay, clip_factor)
     if decoupled:

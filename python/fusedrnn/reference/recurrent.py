@@ -297,6 +297,11 @@ def _forward(
     cell = CELLS[kind](options.arithmetic)
     state = packed.arrays["weight_hh_l0"].shape[-1]
     hidden = packed.arrays["weight_hr_l0"].shape[-1] if "weight_hr_l0" in packed.arrays else state
+    if "weight_hr_l0" in packed.arrays and not 1 <= state < hidden:
+        raise ValueError(
+            f"proj_size must be at least 1 and less than hidden_size, {hidden}, it is {state}: "
+            "it is the columns of weight_hh_l0"
+        )
     L, D, _ = packed.shape
     for name, shape in packed.shape.shapes(cell.weights, width, hidden, state).items():
         _check(name, packed.arrays[name], shape, x.dtype)

@@ -52,6 +52,11 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
+def _require_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, it is {type(model).__name__}")
+
+
 def replace(
     model: nn.Module,
     filter: Callable[[str, nn.Module], bool] | None = None,
@@ -81,9 +86,13 @@ def replace(
 
     Raises:
         NotImplementedError: a module cannot be replaced, and unsupported is "raise".
+        TypeError: model is no module, or filter is nothing that can be called.
         ValueError: unsupported or precision is unknown.
         RuntimeError: verify found a difference beyond rounding; the model is as it was before.
     """
+    _require_module(model)
+    if filter is not None and not callable(filter):
+        raise TypeError(f"filter must be None or a function, it is {type(filter).__name__}")
     if unsupported not in ("raise", "keep"):
         raise ValueError(f"unsupported must be 'raise' or 'keep', it is {unsupported!r}")
     if precision is not None and precision not in PRECISIONS:
@@ -127,6 +136,7 @@ def restore(model: nn.Module) -> tuple[str, ...]:
 
     ft.restore(model)
     """
+    _require_module(model)
     ours = {name: module for name, module in model.named_modules() if type(module) in _THEIRS}
     for name, module in model.named_modules():
         if isinstance(module, KeepsPacking) and is_parametrized(module):

@@ -16,6 +16,7 @@ Loss = Callable[..., tuple[Any, Array]]
 
 _SPECS = {name: LossSpec(name) for name in _native.losses()}
 _NAMES = {id(getattr(losses, name)): name for name in _SPECS}
+_OBJECTS = {cls._function: cls for cls in losses.Loss.__subclasses__()}
 
 
 def resolved(loss: Loss | str | LossSpec, ignore_index: int | None) -> Loss | LossSpec:
@@ -49,6 +50,25 @@ def resolved(loss: Loss | str | LossSpec, ignore_index: int | None) -> Loss | Lo
     if type(ignore_index) is not int:
         return LossSpec(name, ignore_index=ignore_index)  # which looks at what it is
     return _ignoring(name, ignore_index)
+
+
+def with_options(
+    loss: Loss | str | LossSpec, ignore_index: int | None, options: dict[str, Any]
+) -> Loss | losses.Loss | LossSpec:
+    """A loss with more options than ignore_index: an object of `fusedrnn.losses`, or the caller's function.
+
+    Raises:
+        TypeError: the loss has no such option, or is an object, whose options do not change.
+    """
+    if ignore_index is not None:
+        options = {**options, "ignore_index": ignore_index}
+    if isinstance(loss, (LossSpec, losses.Loss, type)):
+        name = next(iter(options))
+        raise TypeError(f"train_step takes no {name} with {loss!r}: give it to the loss itself")
+    cls = _OBJECTS.get(loss if isinstance(loss, str) else _NAMES.get(id(loss), ""))
+    if cls is not None:
+        return cls(**options)
+    return partial(loss, **options) if callable(loss) else resolved(loss, None)
 
 
 @lru_cache(maxsize=64)

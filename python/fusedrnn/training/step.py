@@ -18,7 +18,7 @@ from fusedrnn.nn.sequential import Sequential, defined_here, flat_states, nested
 from fusedrnn.optim.optimizer import Optimizer
 from fusedrnn.optim.segment_table import storage_key
 from fusedrnn.training.compiled import CompiledStep
-from fusedrnn.training.loss import Loss, evaluate, resolved
+from fusedrnn.training.loss import Loss, evaluate, resolved, with_options
 from fusedrnn.training.structure import Inputs, structure_of
 
 Array = NDArray[Any]
@@ -43,6 +43,7 @@ def train_step(
     state: Sequence[Any] | None = None,
     return_state: bool = False,
     flow: bool = False,
+    **loss_options: Any,
 ) -> Any:
     """What `fusedrnn.nn.Sequential.train_step` does, and says."""
     checks.flag("skip_nonfinite", skip_nonfinite)
@@ -51,6 +52,8 @@ def train_step(
         require_flow(model)
     with model.__dict__.get("_turn") or model.__dict__.setdefault("_turn", _native.Turn()):
         x = _settled(x) if _takes_ids(model) else x
+        if loss_options:
+            loss, ignore_index = with_options(loss, ignore_index, loss_options), None
         whole = resolved(loss, ignore_index)
         given = Inputs(x, _settled(y), mask, _settled(lengths), resets, whole, state)
         clip = (clip_norm, clip_value)
@@ -125,7 +128,9 @@ def separate_calls(
         if defined_here(model, "backward"):
             told = {"of": model._calls.newest, "flow": flow}
         model.backward(gradient, **told, need_dx=False)
-        by_value = {} if clip[1] is None else {"clip_value": clip[1]}  # which a step of a user's may lack
+        by_value: dict[str, Any] = (
+            {} if clip[1] is None else {"clip_value": clip[1]}
+        )  # which a step of a user's may lack
         norm = optimizer.step(clip_norm=clip[0], skip_nonfinite=skip_nonfinite, **by_value)
     return value, norm, final
 
