@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from fusedrnn.torch.flow import Flow
 from fusedrnn.torch.masks import NONE, Masks
 from fusedrnn.torch.packing import Packing
 from fusedrnn.torch.stack import Call
@@ -17,6 +18,9 @@ class KeepsPacking(nn.Module):
     precision: str | None = None
     _packing: Packing | None = None
     _plain_call: tuple[Any, Call] | None = None
+    _flow: Flow | None = None
+    recompute: int | str = 0
+    collect_flow: bool = False
 
     def beyond_torch(self) -> dict[str, Any]:
         """The options that torch.nn's module has not and that do something."""
@@ -50,6 +54,6 @@ class KeepsPacking(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         parent = getattr(super(), "__getstate__", None)
         state: dict[str, Any] = dict(self.__dict__ if parent is None else parent())
-        for name in ("_packing", "_plain_call"):
+        for name in ("_packing", "_plain_call", "_flow"):
             state.pop(name, None)
         return state

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from fusedrnn import _native
+from fusedrnn._core.checks import steps_between
 from fusedrnn.torch import dispatch, functorch, masks, on_cuda, ops
+from fusedrnn.torch.flow import NOT_TRANSFORMED, Flow
 from fusedrnn.torch.packing import packed
 from fusedrnn.torch.precision import precision_of, require_on_cpu
 from fusedrnn.torch.stack import NO_MARKS, Call, Marks, infer, readable, stack_of
@@ -34,6 +36,8 @@ def run(
     """y, hn and cn (None without cell states) of x with three axes, or with batch_sizes packed."""
     weights = module._weights()
     in_graph = dispatch.in_graph()
+    if module.collect_flow and dispatch.transformed() and torch.is_grad_enabled():
+        raise NotImplementedError(NOT_TRANSFORMED)
     if not in_graph:
         x, h0, c0, batch_sizes = map(dispatch.outlived, (x, h0, c0, batch_sizes))
         weights = [w if type(w) is Parameter else dispatch.outlived(w) for w in weights]
@@ -132,9 +136,12 @@ def _elsewhere(
         bool(module.bias),
         module.batch_first,
         precision,
+        steps_between(module.recompute),
         regularised,
     )
     if x.is_cuda and not dispatch.in_graph():
+        if module.collect_flow:
+            raise NotImplementedError(on_cuda.missing("collect_flow=True", "set it to False"))
         key = _dropout_key() if draws else 0
         return on_cuda.run(settings, key, x, h0, c0, ends.lengths, ends.resets, weights, wants or draws)
     tensor_key = torch.randint(_KEYS, ()) if draws else None
@@ -173,7 +180,8 @@ def plain_call(
     module: Recurrent | Cell, dtype: torch.dtype, precision: str, regularised: masks.Masks
 ) -> Call:
     """A call of the module's stack without a key of masks, described once while the module stays the same."""
-    sort = (dtype, precision, module.batch_first, _native.backend(), regularised)
+    more = module.recompute, module.collect_flow
+    sort = (dtype, precision, module.batch_first, _native.backend(), regularised, *more)
     known = module._plain_call
     if known is not None and known[0] == sort:
         return known[1]
@@ -191,7 +199,9 @@ def plain_call(
         regularised.weight,
         projected_of(module),
     )
-    call = Call(stack, module.batch_first, regularised)
+    place = module.__dict__.setdefault("_flow", Flow()) if module.collect_flow else None
+    recompute = steps_between(module.recompute)
+    call = Call(stack, module.batch_first, regularised, recompute=recompute, flow=place)
     module.__dict__["_plain_call"] = (sort, call)
     return call
 
