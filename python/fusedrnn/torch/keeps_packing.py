@@ -18,9 +18,6 @@ class KeepsPacking(nn.Module):
     precision: str | None = None
     _packing: Packing | None = None
     _plain_call: tuple[Any, Call] | None = None
-    _flow: Flow | None = None
-    recompute: int | str = 0
-    collect_flow: bool = False
 
     def beyond_torch(self) -> dict[str, Any]:
         """The options that torch.nn's module has not and that do something."""
@@ -29,6 +26,14 @@ class KeepsPacking(nn.Module):
     def _masks(self) -> Masks:
         """What the next call is told of masks."""
         return NONE
+
+    def _steps_between(self) -> int:
+        """Steps of the pieces that the next call's backward computes again, -1: the root of T, 0: none."""
+        return 0
+
+    def _flow_place(self) -> Flow | None:
+        """Where the next call's backward puts the norms of states' gradients."""
+        return None
 
     def repack(self) -> None:
         """Forgets packed weights: to be called after a write that PyTorch does not note.

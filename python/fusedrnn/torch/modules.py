@@ -15,7 +15,7 @@ from fusedrnn._core.variants import LSTM_OPTIONS, lstm_cell
 from fusedrnn._core.weight_names import NORMS, StackShape
 from fusedrnn.torch import beyond, dispatch, masks, packed_sequence, recurrence
 from fusedrnn.torch.dispatch import require_dense
-from fusedrnn.torch.flow import NOT_IN_GRAPH
+from fusedrnn.torch.flow import NOT_IN_GRAPH, Flow
 from fusedrnn.torch.keeps_packing import KeepsPacking
 
 _NAMES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
@@ -66,6 +66,9 @@ class Recurrent(KeepsPacking, nn.RNNBase):
     recurrent_dropout: float = beyond.SETTABLE["recurrent_dropout"]
     zoneout: float | tuple[float, float] = beyond.SETTABLE["zoneout"]
     weight_dropout: float = beyond.SETTABLE["weight_dropout"]
+    recompute: int | str = beyond.SETTABLE["recompute"]
+    collect_flow: bool = beyond.SETTABLE["collect_flow"]
+    _flow: Flow | None = None
 
     def __init__(self, mode: str, *args: Any, precision: str | None = None, **options: Any) -> None:
         _check_types(dict(zip(_NAMES, args, strict=False)) | options)
@@ -135,14 +138,23 @@ class Recurrent(KeepsPacking, nn.RNNBase):
             y[-1].sum().backward()
             lstm.flow["h"]  # (1, 1, 7)
         """
-        place = self.__dict__.get("_flow")
-        return None if place is None else place.norms
+        return None if self._flow is None else self._flow.norms
 
     def beyond_torch(self) -> dict[str, Any]:
         """The options that torch.nn's module has not and that do something."""
         defaults = {**beyond.SETTABLE, **self._variants}
         values = {name: getattr(self, name) for name in defaults}
         return {name: value for name, value in values.items() if value != defaults[name]}
+
+    def _steps_between(self) -> int:
+        return checks.steps_between(self.recompute)
+
+    def _flow_place(self) -> Flow | None:
+        if not self.collect_flow:
+            return None
+        if self._flow is None:
+            self.__dict__["_flow"] = Flow()
+        return self._flow
 
     def _masks(self) -> masks.Masks:
         return masks.of(self)

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from fusedrnn import _native
-from fusedrnn._core.checks import steps_between
 from fusedrnn.torch import dispatch, functorch, masks, on_cuda, ops
-from fusedrnn.torch.flow import NOT_TRANSFORMED, Flow
+from fusedrnn.torch.flow import NOT_TRANSFORMED
 from fusedrnn.torch.packing import packed
 from fusedrnn.torch.precision import precision_of, require_on_cpu
 from fusedrnn.torch.stack import NO_MARKS, Call, Marks, infer, readable, stack_of
@@ -36,7 +35,7 @@ def run(
     """y, hn and cn (None without cell states) of x with three axes, or with batch_sizes packed."""
     weights = module._weights()
     in_graph = dispatch.in_graph()
-    if module.collect_flow and dispatch.transformed() and torch.is_grad_enabled():
+    if dispatch.transformed() and torch.is_grad_enabled() and module._flow_place() is not None:
         raise NotImplementedError(NOT_TRANSFORMED)
     if not in_graph:
         x, h0, c0, batch_sizes = map(dispatch.outlived, (x, h0, c0, batch_sizes))
@@ -136,11 +135,11 @@ def _elsewhere(
         bool(module.bias),
         module.batch_first,
         precision,
-        steps_between(module.recompute),
+        module._steps_between(),
         regularised,
     )
     if x.is_cuda and not dispatch.in_graph():
-        if module.collect_flow:
+        if module._flow_place() is not None:
             raise NotImplementedError(on_cuda.missing("collect_flow=True", "set it to False"))
         key = _dropout_key() if draws else 0
         return on_cuda.run(settings, key, x, h0, c0, ends.lengths, ends.resets, weights, wants or draws)
@@ -180,8 +179,8 @@ def plain_call(
     module: Recurrent | Cell, dtype: torch.dtype, precision: str, regularised: masks.Masks
 ) -> Call:
     """A call of the module's stack without a key of masks, described once while the module stays the same."""
-    more = module.recompute, module.collect_flow
-    sort = (dtype, precision, module.batch_first, _native.backend(), regularised, *more)
+    steps, place = module._steps_between(), module._flow_place()
+    sort = (dtype, precision, module.batch_first, _native.backend(), regularised, steps, place)
     known = module._plain_call
     if known is not None and known[0] == sort:
         return known[1]
@@ -199,9 +198,7 @@ def plain_call(
         regularised.weight,
         projected_of(module),
     )
-    place = module.__dict__.setdefault("_flow", Flow()) if module.collect_flow else None
-    recompute = steps_between(module.recompute)
-    call = Call(stack, module.batch_first, regularised, recompute=recompute, flow=place)
+    call = Call(stack, module.batch_first, regularised, recompute=steps, flow=place)
     module.__dict__["_plain_call"] = (sort, call)
     return call
 
