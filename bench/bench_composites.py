@@ -2,21 +2,24 @@
 
   python bench/bench_composites.py                             prints a table
   python bench/bench_composites.py --threads 1 --seconds 5     longer, on one thread
+  python bench/bench_composites.py --keras                     beside Keras too, in an environment of its own
 
 PyTorch has none of these cells and masks. A user writes a step in its operations; it competes in a loop of
-Python, as TorchScript, and compiled. A row is a line of `VARIANTS`.
+Python, as TorchScript, and compiled. A row is a line of `VARIANTS`. Keras has recurrent dropout of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras_pass
 import numpy as np
 import peers
 import torch
-from measure import OURS, Contender, compare
+from measure import OURS, Contender, Timed, compare
 from numpy.typing import NDArray
 
 import fusedrnn as fr
@@ -85,13 +88,14 @@ class Variant(NamedTuple):
     inputs: Callable[..., torch.Tensor]
     step: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     draws: bool = False
+    in_keras: bool = False
     weights: Callable[..., list[torch.Tensor]] | None = None
 
 
 VARIANTS = {
     "LSTM layer_norm": Variant("LSTM", {"layer_norm": True}, layer_norm_inputs, layer_norm_step),
     "LSTM recurrent_dropout": Variant(
-        "LSTM", {"recurrent_dropout": 0.25}, lstm_inputs, recurrent_dropout_step, True, with_mask
+        "LSTM", {"recurrent_dropout": 0.25}, lstm_inputs, recurrent_dropout_step, True, True, with_mask
     ),
     "LSTM zoneout": Variant("LSTM", {"zoneout": 0.1}, lstm_inputs, zoneout_step, True),
 }
@@ -158,6 +162,23 @@ def contenders(variant: Variant, shape: tuple[int, ...], threads: int, compiled:
     return found
 
 
+def keras_contenders(variant: Variant, shape: tuple[int, ...], threads: int) -> list[keras_pass.KerasPass]:
+    """Keras's ways, once they agree with ours about a pass without masks."""
+    T, B, I, H = shape
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((T, B, I), np.float32), rng.standard_normal((T, B, H), np.float32)
+    module = fr.nn.LSTM(I, H, seed=0)
+    expected = float(np.abs(ours(module, x, dy)()).sum())
+    dropout = variant.options["recurrent_dropout"]
+    found = []
+    for setting in keras_pass.SETTINGS:
+        for n in peers.thread_counts(threads):
+            child = keras_pass.KerasPass(setting, n, x, dy, module.state_dict(), dropout)
+            np.testing.assert_allclose(child.first(), expected, rtol=1e-3, err_msg=child.name)
+            found.append(child)
+    return found
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -166,20 +187,37 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=fr.get_num_threads())
     parser.add_argument("--seconds", type=float, default=2, help="of each contender (default: 2)")
     parser.add_argument("--compile", action="store_true", help="torch.compile competes too: needs a compiler")
+    parser.add_argument(
+        "--keras", action="store_true", help="Keras competes too: $FUSEDRNN_KERAS_PYTHON, or one is made"
+    )
     parser.add_argument("--only", choices=VARIANTS, nargs="+", default=list(VARIANTS))
     options = parser.parse_args()
     fr.set_num_threads(options.threads)
-    print("| cell, T B I H | training pass, ms | times the plain cell's | PyTorch's best takes | which |")
-    print("|---|---:|---:|---:|---|")
+    if options.keras and "FUSEDRNN_KERAS_PYTHON" not in os.environ:
+        os.environ["FUSEDRNN_KERAS_PYTHON"] = keras_pass.environment()
+    libraries = [peers.TORCH, *([keras_pass.KERAS] if options.keras else [])]
+    columns = "".join(f" {library}'s best takes | which |" for library in libraries)
+    print(f"| cell, T B I H | training pass, ms | times the plain cell's |{columns}")
+    print("|---|---:|---:|" + "---:|---|" * len(libraries))
     for name in options.only:
         for shape in SHAPES:
-            sides = contenders(VARIANTS[name], shape, options.threads, options.compile)
-            timings = compare(sides, options.seconds)
+            sides: list[Timed] = [*contenders(VARIANTS[name], shape, options.threads, options.compile)]
+            of_keras = options.keras and VARIANTS[name].in_keras
+            children = keras_contenders(VARIANTS[name], shape, options.threads) if of_keras else []
+            timings = compare([*sides, *children], options.seconds)
+            for child in children:
+                child.close()
             mine, plain = timings[OURS].median, timings["plain"].median
-            theirs = {s.name: timings[s.name].median for s in sides if s.library == peers.TORCH}
-            best = min(theirs, key=lambda n: theirs[n])
-            row = f"{name} {' '.join(map(str, shape))} | {1e3 * mine:.3f} | {mine / plain:.3f}"
-            print(f"| {row} | {theirs[best] / mine:.2f} times as long | {best} |", flush=True)
+            row = f"| {name} {' '.join(map(str, shape))} | {1e3 * mine:.3f} | {mine / plain:.3f} |"
+            for library in libraries:
+                theirs = {s.name: timings[s.name].median for s in (*sides, *children) if s.library == library}
+                best = min(theirs, key=lambda n: theirs[n], default=None)
+                row += (
+                    " has none | |"
+                    if best is None
+                    else f" {theirs[best] / mine:.2f} times as long | {best} |"
+                )
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

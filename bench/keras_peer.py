@@ -37,42 +37,43 @@ class KerasError(RuntimeError):
     """The child could not be started; the message says why."""
 
 
-class KerasStep:
+class KerasChild:
     """A contender (see `measure.Timed`) in a child process, which starts at once; `close` ends it.
 
     Args:
-        setting: of `SETTINGS`.
-        threads: of TensorFlow, within and between operations.
-        x, target: (T, B, I) and (B, 1).
-        weights: of our Sequential of two LSTMs, Last and Linear.
-        lr: of Adam.
+        library: what counts at its best settings.
+        setting: of those the child knows.
+        threads: of what it computes with.
+        program: a file, which `serve_calls` in the end.
+        backend: of Keras.
+        arrays: what the child is given, as a file of NumPy's.
     """
 
     def __init__(
-        self, setting: str, threads: int, x: Array, target: Array, weights: Mapping[str, Array], lr: float
+        self, library: str, setting: str, threads: int, program: str, backend: str, arrays: dict[str, Any]
     ) -> None:
-        self.library = LIBRARIES[setting.split()[0]]
+        self.library = library
         self.name = f"Keras {setting}, {threads} thread{'s' if threads > 1 else ''}"
         environment = {
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",
-            "KERAS_BACKEND": "tensorflow",
+            "KERAS_BACKEND": backend,
             "OMP_NUM_THREADS": str(threads),
         }
         self._folder = tempfile.TemporaryDirectory()
         self._errors = Path(self._folder.name) / "errors"
         data = Path(self._folder.name) / "data.npz"
-        np.savez(data, x=x, target=target, lr=lr, **{f"weights/{name}": w for name, w in weights.items()})
+        np.savez(data, **arrays)
         python = os.environ.get("FUSEDRNN_KERAS_PYTHON", sys.executable)
         with self._errors.open("w") as log:
             self._child = subprocess.Popen(
-                [python, __file__, setting, str(threads), str(data)],
+                [python, program, setting, str(threads), str(data)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
             )  # fmt: skip
 
-    def first_loss(self) -> float:
-        """Waits until the child is ready; the loss of its first step.
+    def first(self) -> float:
+        """Waits until the child is ready; what it made of its first call.
 
         Raises:
             KerasError: it could not start, say because TensorFlow is not installed.
@@ -99,10 +100,43 @@ class KerasStep:
         self._folder.cleanup()
 
 
-def serve(setting: str, threads: int, data: str) -> None:
-    """The child: answers every line of standard input, a number of seconds, with a list of times."""
+class KerasStep(KerasChild):
+    """Training steps of the two-layer example.
+
+    Args:
+        setting: of `SETTINGS`.
+        threads: of TensorFlow, within and between operations.
+        x, target: (T, B, I) and (B, 1).
+        weights: of our Sequential of two LSTMs, Last and Linear.
+        lr: of Adam.
+    """
+
+    def __init__(
+        self, setting: str, threads: int, x: Array, target: Array, weights: Mapping[str, Array], lr: float
+    ) -> None:
+        named = {f"weights/{name}": w for name, w in weights.items()}
+        library = LIBRARIES[setting.split()[0]]
+        arrays = {"x": x, "target": target, "lr": lr, **named}
+        super().__init__(library, setting, threads, __file__, "tensorflow", arrays)
+
+
+def own_output() -> Any:
+    """Standard output of a child for its answers; whatever libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever the libraries print
+    os.dup2(2, 1)
+    return answers
+
+
+def serve_calls(call: Callable[[], Any], first: float, answers: Any) -> None:
+    """The child: answers every line of standard input, a number of seconds, with a list of times."""
+    print(first, file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(timed_block(call, float(line))), file=answers, flush=True)
+
+
+def serve(setting: str, threads: int, data: str) -> None:
+    """The child that makes training steps."""
+    answers = own_output()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -111,9 +145,7 @@ def serve(setting: str, threads: int, data: str) -> None:
         arrays = dict(file)
     x = np.ascontiguousarray(arrays["x"].swapaxes(0, 1))  # Keras has the batch first
     call = step(setting, x, arrays["target"], arrays, float(arrays["lr"]))
-    print(call(), file=answers, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(timed_block(call, float(line))), file=answers, flush=True)
+    serve_calls(call, call(), answers)
 
 
 def step(

@@ -18,10 +18,12 @@ from runs import SMALL, metrics, small_training, write_book
 
 import fusedrnn.cli.plot
 from fusedrnn.cli import main
-from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.errors import CommandError, UsageError
 from fusedrnn.cli.metrics import MetricsLog, Row
+from fusedrnn.cli.options import RunOptions
 from fusedrnn.cli.plot import plot_training
 from fusedrnn.cli.text import Streams, Text, read_files, split
+from fusedrnn.cli.train import _training
 from fusedrnn.cli.training import Training
 from fusedrnn.cli.vocabulary import Characters, Words, saved, vocabulary_of
 
@@ -92,6 +94,26 @@ def test_gradient_flow_is_a_panel_of_the_picture(tmp_path: Path, monkeypatch: py
     assert (out / "training.png").exists()
     assert panels[-1][0]["h"].ndim == 3
     assert (panels[-1][0]["h"] > 0).all()
+
+
+@pytest.mark.parametrize("flow", ["--flow", "--no-flow"])
+def test_gradient_flow_may_be_left_out(flow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(fusedrnn.cli.plot, "_drawn", lambda *given: drawn.append(given[-1]) or b"")
+    book, out = str(write_book(tmp_path)), tmp_path / "out"
+    assert main(["train", book, "--output", str(out), "--epochs", "0.2", flow, *SMALL]) == 0
+    assert (drawn[-1] is None) == (flow == "--no-flow")
+
+
+def test_gradient_flow_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = RunOptions(flow=True)
+    training = small_training()
+    training.device = "cuda"
+    monkeypatch.setattr("fusedrnn.cli.train.Training", lambda *_: training)
+    with pytest.raises(UsageError, match="--flow: gradient flow is not on CUDA yet: leave it out"):
+        _training(training.config, training.text, options)
+    for flow in (None, False):
+        assert _training(training.config, training.text, RunOptions(flow=flow)) is training
 
 
 def test_a_picture_that_cannot_be_drawn_ends_no_run(

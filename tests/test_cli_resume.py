@@ -34,6 +34,11 @@ CASES: list[dict[str, Any]] = [
     {"cell": "gru", "layers": 2, "dropout": 0.3},
     {"recurrent_dropout": 0.3, "zoneout": 0.1, "weight_dropout": 0.2},
     {"cell": "rnn", "dtype": "float64"},
+    {"layer_norm": True, "zoneout": 0.1, "init": "orthogonal", "forget_bias": 1.0},
+    {"proj_size": 5, "layers": 2, "dropout": 0.3, "dropout_mode": "sequence"},
+    {"peephole": True, "init": "chrono:20", "weight_dropout": 0.2},
+    {"cell": "gru", "reset_after": False, "recompute": "auto", "recurrent_dropout": 0.3},
+    {"cell": "rnn", "nonlinearity": "relu", "init": "identity", "recompute": 4},
     *({"optimizer": name} for name in LEARNING_RATES if name != "adam"),
 ]
 

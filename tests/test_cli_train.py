@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import fusedrnn as fr
 from fusedrnn.cli import main
 from fusedrnn.cli.checkpoint import load
 from fusedrnn.cli.config import TrainConfig
+from fusedrnn.cli.fields import spelled
 from fusedrnn.cli.text import Text
 
 
@@ -140,9 +142,11 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["train", "--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for name, value in TrainConfig().to_json().items():
-        assert f"--{name.replace('_', '-')} " in text
-        assert f"(default: {'by optimizer' if name == 'lr' else value})" in text
+    for item in fields(TrainConfig):
+        flag = spelled(item.name, item.default)
+        value = flag if isinstance(item.default, bool) else item.metadata.get("shown", item.default)
+        assert f"{flag.split()[0]} " in text
+        assert f"(default: {value})" in text.replace("- ", "-")  # where a line ends
     for words in ("examples:", "--resume runs/001", "checkpoint.safetensors", "bits per character"):
         assert words in text
 

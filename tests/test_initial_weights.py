@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from variants import VARIANTS
 
 import fusedrnn as fr
+from fusedrnn._core.cells import CELLS as CELL_FACTS
+from fusedrnn._core.weight_names import NORMS
+from fusedrnn.nn.initial_weights import SCHEMES
 
 I, H = 30, 20
 CELLS = {"LSTM": (fr.nn.LSTM, 4), "GRU": (fr.nn.GRU, 3), "RNN": (fr.nn.RNN, 1)}
@@ -113,6 +117,69 @@ def test_chrono(cell: str, keeps: int) -> None:
     assert 1 <= found.min() < 100
     assert 900 < found.max() <= steps - 1
     assert len(np.unique(found)) == 4 * H  # each layer and direction has its own
+
+
+def assert_orthonormal(matrix: Any) -> None:
+    """Columns, or rows where there are fewer of them."""
+    small = matrix.T @ matrix if len(matrix) >= matrix.shape[1] else matrix @ matrix.T
+    np.testing.assert_allclose(small, np.eye(len(small)), atol=1e-13)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("cell", VARIANTS)
+def test_every_scheme_of_every_cell(cell: str, scheme: str) -> None:
+    """Weights by what they are to a cell; of a projection R has fewer columns than a gate has rows."""
+    H = 120  # so that the few columns of a projection's R have enough values to tell a distribution by
+    kind, options = VARIANTS[cell]
+    facts = CELL_FACTS[cell]
+    init = ("chrono", 50) if scheme == "chrono" else scheme
+
+    def make() -> Any:
+        return getattr(fr.nn, kind)(
+            I, H, 2, bidirectional=True, dtype=np.float64, seed=1, init=init, **options
+        )
+
+    if (scheme == "identity" and kind != "RNN") or (scheme == "chrono" and kind == "RNN"):
+        with pytest.raises(ValueError, match=f'init must not be "{scheme}" for a cell {cell}'):
+            make()
+        return
+    module = make()
+    gates, P = len(facts.gates), VARIANTS[cell].units(H)
+    for name, (_, spec) in module._stack().weights(facts.weights).items():
+        w = getattr(module, name).data
+        if spec.name in NORMS:
+            assert (w == NORMS[spec.name]).all()
+        elif scheme in ("torch", "chrono"):
+            assert (scheme == "chrono" and spec.is_bias) or abs(w).max() <= H**-0.5
+            assert w.std() > 0
+        elif spec.is_bias:
+            keras_keeps = scheme == "keras" and kind == "LSTM" and spec.role == "input_bias"
+            wanted = np.zeros((gates, H))
+            wanted[gates // 4] = 1.0 if keras_keeps else 0.0  # f of i f g o
+            np.testing.assert_array_equal(w, wanted[: len(w) // H].ravel())
+        elif spec.role == "per_unit":
+            assert not w.any()
+        elif spec.role == "projection":
+            assert_uniform(w, np.sqrt(6 / (P + H)))
+        elif spec.role == "input" and scheme != "identity":
+            for block in [w] if scheme == "keras" else np.split(w, gates):
+                assert_uniform(block, np.sqrt(6 / sum(block.shape)))
+        elif spec.role == "recurrent":
+            for block in [w] if scheme == "keras" else np.split(w, gates):
+                if scheme == "glorot":
+                    assert_uniform(block, np.sqrt(6 / sum(block.shape)))
+                elif scheme == "identity":
+                    np.testing.assert_array_equal(block, np.eye(H))
+                else:
+                    assert_orthonormal(block)
+
+
+@pytest.mark.parametrize("cell", [cell for cell in VARIANTS if cell.startswith("lstm")])
+def test_forget_bias_of_every_lstm(cell: str) -> None:
+    module = fr.nn.LSTM(I, H, 2, forget_bias=2.5, init=("chrono", 9), seed=0, **VARIANTS[cell].options)
+    for layer in (0, 1):
+        ih, hh = (getattr(module, f"bias_{of}_l{layer}").data for of in ("ih", "hh"))
+        assert ((ih + hh)[H : 2 * H] == 2.5).all()
 
 
 @pytest.mark.parametrize("init", ["torch", "keras", "orthogonal", ("chrono", 50)])

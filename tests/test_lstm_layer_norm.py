@@ -1,21 +1,16 @@
-"""The LSTM with layer normalisation: the kernels against the reference and autograd, modules, files."""
+"""The LSTM with layer normalisation: sizes of its own, autograd, weights. More in `test_variants.py`."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from sequences import Stack, bits, check, check_again, draw, named, run, stacks
-from steps import adam, data, twins
-from steps import run as run_steps
+from sequences import Stack, check
+from steps import data
 
 import fusedrnn as fr
-from fusedrnn import _native, cpu, functional, reference
+from fusedrnn import cpu, functional, reference
 
 CELL = "lstm_layer_norm"
 T, B, I, H = 5, 3, 4, 6
@@ -35,13 +30,6 @@ def drawn(module: fr.nn.LSTM) -> dict[str, np.ndarray]:
 
 
 # ------------------------------------------------------------------------------------------- the kernels
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=60)
-@given(stack=stacks("lstm", [CELL]))
-def test_against_the_reference(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
 
 
 @KERNELS
@@ -50,80 +38,13 @@ def test_against_the_reference(dtype: Any, stack: Stack) -> None:
 @pytest.mark.parametrize(
     "stack",
     [
-        Stack(CELL, T=40, B=3, I=5, H=7, dy=False, spread=0.3),  # gradients from states alone
-        Stack(CELL, T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
-        Stack(CELL, T=2, B=600, I=3, H=5),  # more rows than a chunk of the weight gradients' sums
         Stack(CELL, T=2, B=2, I=3, H=1030),  # more units than a chunk of the statistics' sums
-        Stack(CELL, T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dhn=False),  # through c alone
         Stack(CELL, T=6, B=3, I=4, H=9, layers=2, flow=True, bias=False),
     ],
     ids=str,
 )
 def test_chosen_sizes(dtype: Any, stack: Stack) -> None:
     check(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=20)
-@given(stack=stacks("lstm", [CELL]))
-def test_again(dtype: Any, stack: Stack) -> None:
-    check_again(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@pytest.mark.parametrize("precision", ["bf16", "bf16x3", "bf16x6"])
-def test_other_precisions(precision: str) -> None:
-    check(
-        Stack(CELL, T=7, B=9, I=12, H=19, layers=2, directions=2, lengths=True, resets=True),
-        np.float32,
-        precision,
-    )
-
-
-@KERNELS
-@pytest.mark.parametrize("plan", ["2x1", "1x2", "1x3", "2x2", "2x1x1", "2x2x2"])
-@DTYPES
-def test_every_grid_gives_the_same_bits(dtype: Any, plan: str) -> None:
-    """Rows that are one thread's behind a barrier, of batches that unit groups do not divide."""
-    given = draw(Stack(CELL, T=12, B=5, I=6, H=70, layers=2, directions=2, lengths=True, resets=True))
-    threads = _native.get_num_threads()
-    try:
-        _native.set_num_threads(8)
-        results = []
-        for which in ("1x1", plan):
-            _native.force_plan(which)
-            results.append(bits(run(given, dtype, None)))
-        assert results[0] == results[1]
-    finally:
-        _native.force_plan("")
-        _native.set_num_threads(threads)
-
-
-@KERNELS
-@DTYPES
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_row_has_the_bits_that_it_has_alone(dtype: Any, threads: int) -> None:
-    before = _native.get_num_threads()
-    module = lstm(num_layers=2, bidirectional=True, dtype=dtype)
-    weights, rng = drawn(module), np.random.default_rng(5)
-    x, dy = (rng.normal(size=(T, 19, n)).astype(dtype) for n in (I, 2 * H))
-    state, dstate = (tuple(rng.normal(size=(2, 4, 19, H)).astype(dtype)) for _ in range(2))
-
-    def rows(first: int, last: int) -> dict[str, bytes]:
-        part = [np.ascontiguousarray(a[:, first:last]) for a in (x, *state, dy, *dstate)]
-        y, final, tape = functional.lstm_forward(part[0], (part[1], part[2]), weights)
-        dx, dstart, _ = functional.lstm_backward(tape, part[3], (part[4], part[5]))
-        return bits(named((y[:, :1], [s[:, :1] for s in final], dx[:, :1], [s[:, :1] for s in dstart])))
-
-    try:
-        _native.set_num_threads(threads)
-        for b in (0, 7, 18):
-            assert rows(b, 19) == rows(b, b + 1)
-    finally:
-        _native.set_num_threads(before)
 
 
 # ------------------------------------------------------------------------------------------- what it is
@@ -239,74 +160,3 @@ def test_weights_tell_that_there_is_layer_norm() -> None:
 
 
 # ------------------------------------------------------------------------------------------- the module
-@pytest.mark.parametrize("init", ["torch", "keras", "glorot", "orthogonal", ("chrono", 20)])
-def test_initial_weights(init: Any) -> None:
-    """Norms begin as none; the forget gate's bias is that of the gate, behind them."""
-    module = lstm(num_layers=2, bidirectional=True, init=init, forget_bias=2.0)
-    for name, parameter in module.named_parameters():
-        if "_ln_" in name:
-            assert (parameter.numpy() == name.startswith("weight")).all()
-        elif name.startswith("bias"):
-            assert (parameter.numpy()[H : 2 * H] == (2.0 if "_ih_" in name else 0.0)).all()
-
-
-def test_train_step_has_the_bits_of_the_separate_calls() -> None:
-    model = fr.nn.Sequential(
-        lstm(num_layers=2, bidirectional=True, dropout=0.3), fr.nn.Linear(2 * H, 2, seed=1)
-    )
-    steps = [
-        {
-            "x": data(T, B, I, seed=s),
-            "y": data(T, B, 2, seed=s + 9),
-            "lengths": np.array([5, 2, 3]),
-            "resets": np.random.default_rng(s).random((T, B)) < 0.3,
-        }
-        for s in range(3)
-    ]
-    run_steps(twins(model, adam), "mse", steps)
-    assert all(np.abs(p.grad).max() > 0 for name, p in model.named_parameters() if "_ln_" in name)
-
-
-def test_the_module() -> None:
-    module = lstm(num_layers=2)
-    assert repr(module) == "LSTM(4, 6, num_layers=2, layer_norm=True)"
-    x = data(T, B, I)
-    again = pickle.loads(pickle.dumps(module))
-    assert again.layer_norm
-    assert (again(x)[0] == module(x)[0]).all()
-    assert (copy.deepcopy(module)(x)[0] == module(x)[0]).all()
-    one, _ = module(x[:, 0])  # without a batch
-    assert (one == module(x[:, :1])[0][:, 0]).all()
-    first = lstm(batch_first=True)
-    first.load_state_dict(lstm().state_dict())
-    assert (first(x.swapaxes(0, 1).copy())[0] == lstm()(x)[0].swapaxes(0, 1)).all()
-    with pytest.raises(ValueError, match="missing: weight_ln_ih_l0"):
-        module.load_state_dict(fr.nn.LSTM(I, H, 2).state_dict())
-    with pytest.raises(TypeError, match="layer_norm must be True or False, it is 'yes'"):
-        fr.nn.LSTM(I, H, layer_norm="yes")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="peephole must be False with layer_norm=True, it is True"):
-        lstm(peephole=True)
-    plain = fr.nn.LSTM(I, H)
-    del plain.__dict__["layer_norm"]  # as pickles from before there was any
-    assert not pickle.loads(pickle.dumps(plain)).layer_norm
-
-
-def test_in_our_own_files(tmp_path: Path) -> None:
-    model = fr.nn.Sequential(lstm(num_layers=2, bidirectional=True), fr.nn.Linear(2 * H, 2)).eval()
-    fr.io.save(model, tmp_path / "model.safetensors")
-    back = fr.io.load(tmp_path / "model.safetensors")
-    assert repr(back) == repr(model)
-    x = data(T, B, I)
-    assert (back(x) == model(x)).all()
-
-
-@pytest.mark.peer
-def test_other_formats_refuse_it_by_name(tmp_path: Path) -> None:
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(layer_norm=True\) has no equal in PyTorch"):
-        fr.io.to_torch(lstm())
-    pytest.importorskip("onnx", reason="onnx, of the extra io, is what the rest is about")
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(layer_norm=True\) has no equal in ONNX"):
-        fr.io.to_onnx(lstm(), tmp_path / "model.onnx")
-    pytest.importorskip("keras", reason="keras is what the rest is about")
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(layer_norm=True\) has no equal in Keras"):
-        fr.io.to_keras(lstm(batch_first=True), tmp_path / "model.keras")

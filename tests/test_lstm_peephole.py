@@ -1,63 +1,22 @@
-"""The LSTM with peepholes: the kernels against the reference, ONNX's own model of it, modules, files."""
+"""The LSTM with peepholes: ONNX's own model of it, weights. More in `test_variants.py`."""
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from sequences import CUDA_CELLS, Stack, check, check_again, stacks
-from steps import adam, data, run, twins
+from steps import data
 
 import fusedrnn as fr
-from fusedrnn import cpu, functional, reference
+from fusedrnn import functional, reference
 
 CELL = "lstm_peephole"
 T, B, I, H = 5, 3, 4, 6
-KERNELS = pytest.mark.skipif(cpu.isa() in ("cuda", "simt"), reason="CUDA refuses the cell")
-DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def lstm(**options: Any) -> fr.nn.LSTM:
     return fr.nn.LSTM(I, H, peephole=True, seed=0, **options)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=60)
-@given(stack=stacks("lstm", [CELL]))
-def test_against_the_reference(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@pytest.mark.parametrize(
-    "stack",
-    [
-        Stack(CELL, T=40, B=3, I=5, H=7, dy=False, spread=0.3),  # gradients from states alone
-        Stack(CELL, T=9, B=33, I=12, H=65, directions=2, lengths=True, resets=True),
-        Stack(CELL, T=2, B=600, I=3, H=5),  # more rows than a chunk of the weight gradients' sums
-        Stack(CELL, T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dhn=False),  # through c alone
-    ],
-    ids=str,
-)
-def test_chosen_sizes(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=20)
-@given(stack=stacks("lstm", [CELL]))
-def test_again(dtype: Any, stack: Stack) -> None:
-    check_again(stack, dtype)
 
 
 @pytest.mark.peer
@@ -121,59 +80,3 @@ def test_weights_tell_that_there_are_peepholes() -> None:
         )
     with pytest.raises(ValueError, match="gru"):
         functional.gru_forward(x, None, functional.pack_weights(weights))
-
-
-def test_train_step_has_the_bits_of_the_separate_calls() -> None:
-    model = fr.nn.Sequential(
-        lstm(num_layers=2, bidirectional=True, dropout=0.3), fr.nn.Linear(2 * H, 2, seed=1)
-    )
-    steps = [
-        {
-            "x": data(T, B, I, seed=s),
-            "y": data(T, B, 2, seed=s + 9),
-            "lengths": np.array([5, 2, 3]),
-            "resets": np.random.default_rng(s).random((T, B)) < 0.3,
-        }
-        for s in range(3)
-    ]
-    run(twins(model, adam), "mse", steps)
-    assert all(np.abs(p.grad).max() > 0 for name, p in model.named_parameters() if "peephole" in name)
-
-
-def test_the_module() -> None:
-    module = lstm(num_layers=2)
-    assert repr(module) == "LSTM(4, 6, num_layers=2, peephole=True)"
-    x = data(T, B, I)
-    again = pickle.loads(pickle.dumps(module))
-    assert again.peephole
-    assert (again(x)[0] == module(x)[0]).all()
-    with pytest.raises(ValueError, match="missing: weight_peephole_l0"):
-        module.load_state_dict(fr.nn.LSTM(I, H, 2).state_dict())
-    with pytest.raises(TypeError, match="peephole must be True or False, it is 'yes'"):
-        fr.nn.LSTM(I, H, peephole="yes")  # type: ignore[arg-type]
-    plain = fr.nn.LSTM(I, H)
-    del plain.__dict__["peephole"]  # as pickles from before there were any
-    assert not pickle.loads(pickle.dumps(plain)).peephole
-
-
-def test_in_our_own_files(tmp_path: Path) -> None:
-    model = fr.nn.Sequential(lstm(num_layers=2, bidirectional=True), fr.nn.Linear(2 * H, 2)).eval()
-    fr.io.save(model, tmp_path / "model.safetensors")
-    back = fr.io.load(tmp_path / "model.safetensors")
-    assert repr(back) == repr(model)
-    x = data(T, B, I)
-    assert (back(x) == model(x)).all()
-
-
-@pytest.mark.peer
-def test_other_formats_refuse_it_by_name(tmp_path: Path) -> None:
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(peephole=True\) has no equal in PyTorch"):
-        fr.io.to_torch(lstm())
-    pytest.importorskip("keras", reason="keras is what the rest is about")
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(peephole=True\) has no equal in Keras"):
-        fr.io.to_keras(lstm(batch_first=True), tmp_path / "model.keras")
-
-
-def test_all_other_cells_run_on_a_gpu() -> None:
-    others = {"gru_reset_before", "lstm_projected", "lstm_layer_norm"}
-    assert {CELL, *others, *CUDA_CELLS} == set(reference.cells.CELLS)

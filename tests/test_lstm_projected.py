@@ -1,28 +1,21 @@
-"""The LSTM whose h is projected: the kernels against the reference, PyTorch's numbers, modules, files."""
+"""The LSTM whose h is projected: PyTorch's numbers and modules, weights. More in `test_variants.py`."""
 
 from __future__ import annotations
 
 import json
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bits import assert_same_bits
-from hypothesis import given, settings
-from parity import cast
 from projection_oracles import FILE
-from sequences import Masks, Stack, bits, check, check_again, draw, run, stacks
-from steps import adam, data, twins
-from steps import run as run_steps
+from steps import data
 
 import fusedrnn as fr
-from fusedrnn import _native, cpu, functional, reference
+from fusedrnn import functional, reference
 
 CELL = "lstm_projected"
 T, B, I, H, P = 5, 3, 4, 6, 2
-KERNELS = pytest.mark.skipif(cpu.isa() in ("cuda", "simt"), reason="CUDA refuses the cell")
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 CASES = json.loads(FILE.read_text())["cases"]
 
@@ -32,39 +25,6 @@ def lstm(**options: Any) -> fr.nn.LSTM:
 
 
 # ---------------------------------------------------------------------------------------------- numbers
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=60)
-@given(stack=stacks("lstm", [CELL]))
-def test_against_the_reference(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@pytest.mark.parametrize(
-    "stack",
-    [
-        Stack(CELL, T=40, B=3, I=5, H=7, dy=False, spread=0.3),  # gradients from states alone
-        Stack(CELL, T=9, B=33, I=12, H=130, directions=2, lengths=True, resets=True),
-        Stack(CELL, T=2, B=600, I=3, H=5),  # more rows than a chunk of the weight gradients' sums
-        Stack(CELL, T=6, B=3, I=4, H=9, layers=2, directions=2, dy=False, dhn=False),  # through c alone
-    ],
-    ids=str,
-)
-def test_chosen_sizes(dtype: Any, stack: Stack) -> None:
-    check(stack, dtype)
-
-
-@KERNELS
-@pytest.mark.parity
-@DTYPES
-@settings(max_examples=20)
-@given(stack=stacks("lstm", [CELL]))
-def test_again(dtype: Any, stack: Stack) -> None:
-    check_again(stack, dtype)
 
 
 @pytest.mark.parametrize("functions", [functional, reference])
@@ -99,52 +59,6 @@ def test_a_projection_that_selects_is_an_lstm_of_which_some_units_are_seen(funct
 
 
 # ------------------------------------------------------------------------------------------------- bits
-@KERNELS
-@pytest.mark.parametrize("plan", ["2x1", "1x2", "1x3", "1x7", "2x2", "2x1x1", "2x2x2"])
-def test_every_plan_gives_the_same_bits(plan: str) -> None:
-    """More unit groups than there are panels of h, too."""
-    masks = Masks("sequence", 0.4, 0.3, 0.2, 0.3)
-    given = draw(
-        Stack(CELL, 30, 9, 6, 75, 2, 2, lengths=True, resets=True, dropout=0.3, masks=masks, flow=True)
-    )
-    threads = _native.get_num_threads()
-    try:
-        _native.set_num_threads(8)
-        results = []
-        for which in ("1x1", plan):
-            _native.force_plan(which)
-            results.append(bits(run(given, np.float32, None)))
-        assert results[0] == results[1]
-    finally:
-        _native.force_plan("")
-        _native.set_num_threads(threads)
-
-
-@KERNELS
-@DTYPES
-def test_the_same_bits_for_all_threads_and_instruction_sets(dtype: Any) -> None:
-    given = draw(Stack(CELL, 20, 17, 6, 75, 2, 2, lengths=True, resets=True))
-    assert_same_bits(lambda: tuple(run(given, dtype, None).values()))
-
-
-@KERNELS
-@pytest.mark.parametrize("precision", ["ieee", "bf16"])
-def test_a_row_has_the_bits_that_it_has_alone(precision: str) -> None:
-    given = draw(Stack(CELL, 12, 9, 6, 75, 2, 2, resets=True))
-    x, h0, c0, weights, dy = cast((given.x, given.h0, given.c0, given.weights, given.dy), np.float32)
-    packed = functional.pack_weights(weights, precision=precision)
-
-    def rows(first: int, last: int) -> dict[str, Any]:
-        part = slice(first, last)
-        state = (h0[:, part], c0[:, part])
-        y, final, tape = functional.lstm_forward(x[:, part], state, packed, resets=given.resets[:, part])
-        dx, dstate, _ = functional.lstm_backward(tape, dy[:, part])
-        return dict(enumerate((y, *final, dx, *dstate)))
-
-    whole = rows(0, 9)
-    for first, last in ((0, 1), (4, 9), (8, 9)):
-        for name, part in rows(first, last).items():
-            assert part.tobytes() == whole[name][:, first:last].tobytes(), name
 
 
 # ---------------------------------------------------------------------------------------------- modules
@@ -192,34 +106,6 @@ def test_a_plan_is_of_a_cell_that_projects() -> None:
             _native.sequence_plan(cell, "float32", **sizes, proj_size=size)
 
 
-def test_train_step_has_the_bits_of_the_separate_calls() -> None:
-    model = fr.nn.Sequential(
-        lstm(num_layers=2, bidirectional=True, dropout=0.3, zoneout=(0.2, 0.1), weight_dropout=0.2),
-        fr.nn.Linear(2 * P, 2, seed=1),
-    )
-    steps = [
-        {
-            "x": data(T, B, I, seed=s),
-            "y": data(T, B, 2, seed=s + 9),
-            "lengths": np.array([5, 2, 3]),
-            "resets": np.random.default_rng(s).random((T, B)) < 0.3,
-        }
-        for s in range(3)
-    ]
-    run_steps(twins(model, adam), "mse", steps)
-    assert all(np.abs(p.grad).max() > 0 for name, p in model.named_parameters() if "_hr_" in name)
-
-
-def test_states_go_from_step_to_step() -> None:
-    model = fr.nn.Sequential(lstm(), fr.nn.Linear(P, 2, seed=1))
-    optimizer, state = fr.optim.SGD(model.parameters(), lr=0.1), None
-    for s in range(3):
-        *_, state = model.train_step(
-            data(T, B, I, seed=s), data(T, B, 2, seed=s + 9), "mse", optimizer, state=state, return_state=True
-        )
-        assert [a.shape for a in state[0]] == [(1, B, P), (1, B, H)]
-
-
 def test_the_module() -> None:
     module = lstm(num_layers=2)
     assert repr(module) == "LSTM(4, 6, num_layers=2, proj_size=2)"
@@ -242,32 +128,6 @@ def test_the_module() -> None:
     plain = fr.nn.LSTM(I, H)
     del plain.__dict__["proj_size"]  # as pickles from before there were any
     assert pickle.loads(pickle.dumps(plain)).proj_size == 0
-
-
-@pytest.mark.parametrize("init", ["torch", "keras", "glorot", "orthogonal", ("chrono", 9)])
-def test_initial_weights(init: Any) -> None:
-    weights = fr.nn.LSTM(30, 20, proj_size=10, seed=0, init=init).state_dict()
-    bound = 1 / np.sqrt(20) if init == "torch" or isinstance(init, tuple) else np.sqrt(6 / 30)
-    assert 0.9 * bound < np.abs(weights["weight_hr_l0"]).max() <= bound
-
-
-def test_in_our_own_files(tmp_path: Path) -> None:
-    model = fr.nn.Sequential(lstm(num_layers=2, bidirectional=True), fr.nn.Linear(2 * P, 2)).eval()
-    fr.io.save(model, tmp_path / "model.safetensors")
-    back = fr.io.load(tmp_path / "model.safetensors")
-    assert repr(back) == repr(model)
-    x = data(T, B, I)
-    assert (back(x) == model(x)).all()
-
-
-@pytest.mark.peer
-def test_other_formats_refuse_it_by_name(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is what this is about")
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(proj_size=2\) has no equal in ONNX"):
-        fr.io.to_onnx(lstm(), tmp_path / "model.onnx")
-    pytest.importorskip("keras", reason="keras is what the rest is about")
-    with pytest.raises(fr.io.UnsupportedError, match=r"LSTM\(proj_size=2\) has no equal in Keras"):
-        fr.io.to_keras(lstm(batch_first=True), tmp_path / "model.keras")
 
 
 # ---------------------------------------------------------------------------------------------- PyTorch

@@ -12,6 +12,7 @@ from bits import assert_same_bits
 from steps import I as INPUTS
 from steps import adam, assert_tree, data, sequences, twins
 from steps import run as run_steps
+from variants import VARIANTS
 
 import fusedrnn as fr
 from fusedrnn import _native, cpu
@@ -19,16 +20,6 @@ from fusedrnn._core.cells import CELLS
 
 T, B, I, H = 50, 40, 5, 19  # 6 steps of 40 rows are a chunk, of which pieces are made
 KERNELS = pytest.mark.skipif(cpu.isa() in ("cuda", "simt"), reason="not on CUDA yet")
-MODULES: dict[str, Any] = {
-    "lstm": (fr.nn.LSTM, {}),
-    "lstm_peephole": (fr.nn.LSTM, {"peephole": True}),
-    "lstm_projected": (fr.nn.LSTM, {"proj_size": 7}),
-    "lstm_layer_norm": (fr.nn.LSTM, {"layer_norm": True}),
-    "gru": (fr.nn.GRU, {}),
-    "gru_reset_before": (fr.nn.GRU, {"reset_after": False}),
-    "rnn_tanh": (fr.nn.RNN, {}),
-    "rnn_relu": (fr.nn.RNN, {"nonlinearity": "relu"}),
-}
 MASKS = {"dropout": 0.3, "recurrent_dropout": 0.4, "zoneout": 0.2, "weight_dropout": 0.3}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -43,8 +34,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def module(cell: str, recompute: int | str = 0, **options: Any) -> Any:
-    kind, own = MODULES[cell]
-    return kind(I, H, seed=3, recompute=recompute, **own, **options)
+    kind, own = VARIANTS[cell]
+    return getattr(fr.nn, kind)(I, H, seed=3, recompute=recompute, **own, **options)
 
 
 def one_pass(m: Any, steps: int = T, flow: bool = True, **inputs: Any) -> dict[str, Any]:
@@ -77,7 +68,7 @@ def rows(batch_first: bool = False) -> dict[str, Any]:
 
 @KERNELS
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("cell", MODULES)
+@pytest.mark.parametrize("cell", VARIANTS)
 def test_the_same_bits(cell: str, option: str) -> None:
     options = OPTIONS[option]
     for inputs in ({}, rows(options.get("batch_first", False))):
@@ -136,8 +127,8 @@ def test_a_training_step(cell: str, option: str) -> None:
     """Native steps have the bits of the separate calls, and of a model that keeps all steps."""
 
     def model(recompute: int | str) -> fr.nn.Sequential:
-        kind, own = MODULES[cell]
-        made = kind(INPUTS, H, seed=3, recompute=recompute, **own, **OPTIONS[option])
+        kind, own = VARIANTS[cell]
+        made = getattr(fr.nn, kind)(INPUTS, H, seed=3, recompute=recompute, **own, **OPTIONS[option])
         return fr.nn.Sequential(made, fr.nn.Last(), fr.nn.Linear(H, 2, seed=1))
 
     steps = [{"x": data(T, B, INPUTS, seed=s), "y": data(B, 2, seed=s + 50), "clip": 1.0} for s in range(3)]

@@ -142,7 +142,7 @@ def test_block_size_is_the_formula(cell: str, dtype: Any) -> None:
                 asked = needed(described, stack, dtype)
             formula = fixed + steps * rows * each
             assert packed <= asked <= formula
-            assert formula - asked <= 3 * 64 * layers * directions
+            assert formula - asked <= 4 * 64 * layers * directions
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -286,3 +286,12 @@ def test_an_unknown_precision_or_one_of_other_devices_is_refused() -> None:
         _native.Stack("lstm", 1, 1, True, 3, 5, "float32", "fp4")
     with pytest.raises((ValueError, RuntimeError, NotImplementedError), match="precision"):
         _native.Stack("lstm", 1, 1, True, 3, 5, "float32", "tf32")
+
+
+def test_room_for_all_four_pieces_of_a_layer_norm_tape() -> None:
+    """Their rounding up takes more than three lines together."""
+    stack = Stack("lstm_layer_norm", 1, 13, 3, 15)
+    described = native(stack, np.float32)
+    packed, fixed, each = described.block_bytes
+    asked = needed(described, stack, np.float32)
+    assert packed + 13 * each + 3 * 64 < asked <= fixed + 13 * each

@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from steps import data
+from variants import VARIANTS
 
 import fusedrnn as fr
 
 T, B, I, H = 23, 5, 3, 6
-KINDS: dict[str, Any] = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
 LENGTHS = np.array([23, 4, 17, 0, 8])
 
 
-def model(kind: str, dtype: Any = np.float32, first: bool = False) -> fr.nn.Sequential:
-    layer = KINDS[kind](I, H, 2, batch_first=first, dtype=dtype, seed=0)
-    return fr.nn.Sequential(layer, fr.nn.Linear(H, 2, dtype=dtype, seed=1))
+def model(cell: str, dtype: Any = np.float32, first: bool = False) -> fr.nn.Sequential:
+    variant = VARIANTS[cell]
+    layer = getattr(fr.nn, variant.kind)(I, H, 2, batch_first=first, dtype=dtype, seed=0, **variant.options)
+    return fr.nn.Sequential(layer, fr.nn.Linear(variant.units(H), 2, dtype=dtype, seed=1))
 
 
 def arrays(first: bool = False, dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray]:
@@ -27,9 +28,9 @@ def arrays(first: bool = False, dtype: Any = np.float32) -> tuple[np.ndarray, np
 
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("steps", [1, 7, 23, 100])
-@pytest.mark.parametrize("kind", KINDS)
-def test_outputs_and_states_are_the_whole_ones(kind: str, steps: int, first: bool) -> None:
-    m, (x, _) = model(kind, first=first).eval(), arrays(first)
+@pytest.mark.parametrize("cell", VARIANTS)
+def test_outputs_and_states_are_the_whole_ones(cell: str, steps: int, first: bool) -> None:
+    m, (x, _) = model(cell, first=first).eval(), arrays(first)
     whole, end = m(x, lengths=LENGTHS, return_state=True)
     state, parts = None, []
     for chunk in fr.data.tbptt(x, steps=steps, lengths=LENGTHS, batch_first=first):
@@ -44,8 +45,8 @@ def flat(states: Any) -> list[np.ndarray]:
     return [a for s in states for a in flat(s)] if isinstance(states, (list, tuple)) else [states]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_add_up_where_resets_cut(kind: str) -> None:
+@pytest.mark.parametrize("cell", VARIANTS)
+def test_gradients_add_up_where_resets_cut(cell: str) -> None:
     """A reset at every chunk's begin: no gradient of the whole sequence crosses there either."""
     steps, (x, y) = 6, arrays(dtype=np.float64)
     resets = np.zeros((T, B), bool)
@@ -54,7 +55,7 @@ def test_gradients_add_up_where_resets_cut(kind: str) -> None:
     lengths = np.array([23, 4, 17, 1, 8])
     mask = np.arange(T)[:, None] < lengths
     loss = fr.losses.MSE(reduction="sum")
-    whole, cut = model(kind, np.float64), model(kind, np.float64)
+    whole, cut = model(cell, np.float64), model(cell, np.float64)
     still = [fr.optim.SGD(m.parameters(), lr=0.0) for m in (whole, cut)]
     expected, _ = whole.train_step(x, y, loss, still[0], lengths=lengths, resets=resets, mask=mask)
     total, state = 0.0, None

@@ -33,7 +33,7 @@ def stack_arguments(
         x, marks = torch.randn(6, 3, dtype=dtype), (None, None, torch.tensor([2, 2, 1, 1]))
     key = torch.tensor(5)
     masks = Masks(0.25, True, 0.5, 0.2 if kind == "LSTM" else 0.0, 0.1, 0.3)
-    settings = (module._cell, layers, directions, True, batch_first, "ieee", *masks)
+    settings = (module._cell, layers, directions, True, batch_first, "ieee", 0, *masks)
     return (x, h0, c0, *marks, key, list(module.parameters())), settings
 
 

@@ -295,7 +295,7 @@ def test_cuda_tensors_without_kernels_say_why() -> None:
     reason = fr.cuda.why_not()
     if reason is None:
         pytest.skip("this package's CUDA kernels run here")
-    settings = ops.Settings("lstm", 1, 1, True, False, "ieee", masks.NONE)
+    settings = ops.Settings("lstm", 1, 1, True, False, "ieee", 0, masks.NONE)
     with pytest.raises(RuntimeError, match="cannot compute") as error:
         on_cuda.run(settings, 0, torch.zeros(1, 1, 4), None, None, None, None, [], False)
     assert reason in str(error.value)

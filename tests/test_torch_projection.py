@@ -111,7 +111,7 @@ def test_opcheck(packed: bool) -> None:
         x, marks = torch.randn(14, I), (None, None, torch.tensor([4, 3, 3, 2, 1, 1]))
     weights = list(module.parameters())
     inputs = (x, h0, c0, *marks, None, weights)
-    settings = (module._cell, 2, 2, True, False, "ieee", *module._masks())
+    settings = (module._cell, 2, 2, True, False, "ieee", 0, *module._masks())
     for train in (True, False):
         torch.library.opcheck(torch.ops.fusedrnn.forward.default, (*inputs, *settings, train))
     y, hn, cn, block = torch.ops.fusedrnn.forward(*inputs, *settings, True)

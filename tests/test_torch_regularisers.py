@@ -221,6 +221,6 @@ def test_what_cannot_be(options: dict[str, Any]) -> None:
     assert torch.equal(cell(torch.ones(B, I)), cell(torch.ones(B, I)))
     with pytest.raises(NotImplementedError, match=r"vmap of a recurrent module that draws masks"):
         torch.func.vmap(m)(torch.zeros(2, T, B, I))
-    settings = ops.Settings("gru", 1, 1, True, False, "ieee", masks.of(m))
+    settings = ops.Settings("gru", 1, 1, True, False, "ieee", 0, masks.of(m))
     with pytest.raises(NotImplementedError, match="not on CUDA yet"):
         on_cuda.run(settings, 0, torch.zeros(1, 1, I), None, None, None, None, [], True)

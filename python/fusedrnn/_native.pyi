@@ -173,6 +173,10 @@ class Stack:
         """Bytes of packed weights, and a, b: a block for T steps of B rows has at most a + T * B * b."""
 
     @property
+    def chunk_rows(self) -> int:
+        """Recomputed pieces are whole chunks of max(1, this // B) steps, or the sequence."""
+
+    @property
     def names(self) -> list[str]: ...
     def pack(self, weights: list[Any], block: Any) -> None: ...
     def forward_into(
@@ -205,8 +209,9 @@ class Stack:
         dweights: list[Any],
         options: SequenceOptions,
         batch_sizes: Any = None,
-    ) -> None:
-        """Writes the gradients that are not None."""
+        flow: bool = False,
+    ) -> Flow | None:
+        """Writes the gradients that are not None; with flow measures that of the states."""
 
 # ---- cells, precisions and plans (csrc/bindings/ops/plan.cpp)
 def cells() -> dict[str, dict[str, Any]]: ...

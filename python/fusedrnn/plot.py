@@ -24,9 +24,9 @@ def gradient_flow(source: Module | Mapping[str, Any] | Sequence[Any], axes: Any 
     A line for each layer, direction and state: h drawn through, c dashed. What is exactly zero is left out.
 
     Args:
-        source: a recurrent module or `Sequential` after a backward or train_step with ``flow=True``; or its
-            `flow`: a dict of "h" (and "c"), each (L, D, T), or a list of these. None in a list counts as one
-            layer without lines.
+        source: a recurrent module or `Sequential` after a backward or train_step with ``flow=True``, or a
+            layer of `fusedrnn.torch` with ``collect_flow`` after a backward; or its `flow`: a dict of "h"
+            (and "c"), each (L, D, T), or a list of these. None in a list counts as one layer without lines.
         axes: matplotlib's, to draw on; None makes a figure of its own.
 
     Returns:
@@ -77,7 +77,7 @@ def gradient_flow(source: Module | Mapping[str, Any] | Sequence[Any], axes: Any 
 
 def _measured(source: Any) -> Iterator[Mapping[str, Any] | None]:
     """What `gradient_flow` is given as dicts, layers in order; None of one where nothing was measured."""
-    if isinstance(source, Module):
+    if isinstance(source, Module) or hasattr(source, "flow"):
         source = getattr(source, "flow", None)
     if source is None or (isinstance(source, Mapping) and "h" in source):
         yield source

@@ -3,7 +3,7 @@
 //   hard sigmoids     the same proof with another pair of activations
 //   integers mod 2^64 whole sequences, T = 50, forward differentiation against the backward pass,
 //                     with no rounding at all; not of a cell whose step has a product between its halves, whose
-//                     sequences tests/test_gru_reset_before.py proves
+//                     sequences tests/test_variants.py proves
 // and over lanes: the same bits on every ISA, close to double, and pinned by a hash.
 #include <cmath>
 #include <complex>

@@ -61,7 +61,7 @@ SequenceSizes sizes_of(const SequenceDesc& desc) {
 // Bytes of packed weights, and a, b: the block of T steps of B rows has at most a + T * B * b. Every piece of the tape
 // has so many elements for each step and row, and is rounded up to a line: with a line of steps nothing is.
 py::tuple block_bytes(const Stack& stack) {
-  constexpr int64_t pieces = 3;  // of a layer and direction: states, cell states, gates
+  constexpr int64_t pieces = 4;  // of a layer and direction: states, cell states, gates, values of rows
   SequenceDesc desc = stack.desc;
   desc.train = 1;
   desc.B = 1;
@@ -70,6 +70,17 @@ py::tuple block_bytes(const Stack& stack) {
   const auto packed = static_cast<int64_t>(sizes.packed);
   return py::make_tuple(packed, packed + pieces * kLine * desc.layers * desc.directions,
                         static_cast<int64_t>(sizes.tape) / kLine);
+}
+
+// (step, row) pairs of a chunk, in which recomputation counts: a piece is whole chunks of max(1, this / B) steps.
+int64_t chunk_rows(const Stack& stack) {
+  const Backend& backend = backend_of(nullptr);
+  SequenceDesc desc = stack.desc;
+  desc.B = 1;
+  desc.T = int64_t{1} << 40;  // a chunk has no more steps than the sequence
+  Plan plan;
+  check(backend, backend.sequence->plan(&desc, &plan), "Stack");
+  return plan.chunk_steps;
 }
 
 // The sequences of a call.
@@ -166,6 +177,9 @@ StackCall call_of(const Stack& stack, py::handle x_object, const SequenceOptions
   }
   check_size(desc, call.its.gates);
   options.describe(desc);
+  require_recompute(desc, nullptr);
+  if (call.packed() && desc.recompute != 0)
+    bad_value("recompute", "0 with batch_sizes", std::to_string(desc.recompute));
   if (!call.its.has_cell_state && desc.zoneout_c > 0) bad_value("zoneout_c", "0: no cell states", "greater");
   desc.weight_key = desc.dropout_key;
   return call;
@@ -260,13 +274,14 @@ void forward_into(const Stack& stack, py::handle given, py::handle block_object,
   on.finish();
 }
 
-void backward_into(const Stack& stack, py::handle block_object, py::handle x_object, py::handle h0_object,
-                   py::handle c0_object, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
-                   py::handle dx_object, py::handle dh0_object, py::handle dc0_object, const py::list& dweights,
-                   const SequenceOptions& options, py::handle batch_sizes) {
+py::object backward_into(const Stack& stack, py::handle block_object, py::handle x_object, py::handle h0_object,
+                         py::handle c0_object, py::handle dy_object, py::handle dhn_object, py::handle dcn_object,
+                         py::handle dx_object, py::handle dh0_object, py::handle dc0_object, const py::list& dweights,
+                         const SequenceOptions& options, py::handle batch_sizes, py::handle wants_flow) {
   const Backend& backend = backend_of(nullptr);
   const StackCall call = call_of(stack, x_object, options, batch_sizes);
   SequenceDesc desc = call.desc;
+  desc.flow = flag("flow", wants_flow);
   if (desc.zoneout_mean && desc.zoneout_h > 0 && call.its.tape_blocks == 0)
     bad_value("zoneout", std::string("0 for gradients of ") + call.its.name + " in eval mode",
               std::to_string(desc.zoneout_h) + ", and its tape does not tell a new state from the mean");
@@ -306,15 +321,22 @@ void backward_into(const Stack& stack, py::handle block_object, py::handle x_obj
   if (dc0.present()) args.dc0 = dc0.array3();
   args.dweights = layers.data();
   call.set_marks(args);
-  const GilRelease release;
-  for (const Argument& grad : grads)
-    if (grad.present() && grad.count() > 0)
-      std::memset(grad.data(), 0, static_cast<size_t>(grad.count() * bytes_of(call.element)));
-  CallStream on(nullptr);
-  on.offer(desc);
-  const Memory workspace(backend, sizes_of(desc).backward, "workspace of backward");
-  check(backend, backend.sequence->backward(&desc, &args, workspace.data(), on.stream()), "backward");
-  on.finish();
+  const Flow flow = desc.flow ? fresh_flow(desc, desc.T) : Flow{};
+  args.flow_h = flow.h;
+  args.flow_c = flow.c;
+  args.flow_stride = desc.T;
+  {
+    const GilRelease release;
+    for (const Argument& grad : grads)
+      if (grad.present() && grad.count() > 0)
+        std::memset(grad.data(), 0, static_cast<size_t>(grad.count() * bytes_of(call.element)));
+    CallStream on(nullptr);
+    on.offer(desc);
+    const Memory workspace(backend, sizes_of(desc).backward, "workspace of backward");
+    check(backend, backend.sequence->backward(&desc, &args, workspace.data(), on.stream()), "backward");
+    on.finish();
+  }
+  return flow.arrays;
 }
 
 }  // namespace
@@ -330,6 +352,7 @@ void bind_stack(py::module_& m) {
        arg("hidden_size"), arg("dtype") = "float32", arg("precision") = "ieee", arg("weight_dropout") = 0.0,
        arg("proj_size") = 0);
   stack.def_property_readonly("block_bytes", &block_bytes)
+      .def_property_readonly("chunk_rows", &chunk_rows)
       .def_property_readonly("names",
                              [](const Stack& stack) {
                                std::vector<std::string> names;
@@ -341,7 +364,7 @@ void bind_stack(py::module_& m) {
            arg("hn"), arg("cn"), arg("options"), arg("batch_sizes") = py::none())
       .def("backward_into", &backward_into, arg("block"), arg("x"), arg("h0"), arg("c0"), arg("dy"), arg("dhn"),
            arg("dcn"), arg("dx"), arg("dh0"), arg("dc0"), arg("dweights"), arg("options"),
-           arg("batch_sizes") = py::none());
+           arg("batch_sizes") = py::none(), arg("flow") = false);
 }
 
 }  // namespace fusedrnn

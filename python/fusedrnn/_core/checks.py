@@ -47,6 +47,27 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def recompute(value: Any, bidirectional: bool) -> int | str:
+    """`value` as the number of steps, or "auto", of what recomputes; 0 with two directions."""
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"recompute must be a number of steps or 'auto', it is {value!r}")
+    else:
+        value = integer("recompute", value, 0, 2**31)
+    if value and bidirectional:
+        raise ValueError(
+            f"recompute must be 0 with bidirectional=True, it is {value!r}: "
+            "each direction starts where the other ends"
+        )
+    found: int | str = value
+    return found
+
+
+def steps_between(recompute: int | str) -> int:
+    """A checked `recompute` as the native module has it."""
+    return -1 if isinstance(recompute, str) else recompute
+
+
 def text(name: str, value: Any) -> str:
     """`value` as the text that it must be."""
     if not isinstance(value, str):

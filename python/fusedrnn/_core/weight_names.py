@@ -9,6 +9,10 @@ from typing import NamedTuple, Protocol
 _NAME = re.compile(r"(\w+)_l(\d+)(_reverse)?", re.ASCII)
 
 
+#: What layer normalisation starts from, whatever else weights do: what it normalises as it is.
+NORMS = {
+    f"{kind}_ln_{of}": start for kind, start in (("weight", 1.0), ("bias", 0.0)) for of in ("ih", "hh", "c")
+}
 #: Roles of weights that not all cells have, by whose names a cell is told.
 BESIDE_GATES = ("per_unit", "projection")
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from fusedrnn._core.files import open_regular
 from fusedrnn.cli import memory
-from fusedrnn.cli.config import shortened
 from fusedrnn.cli.contents import Checkpoint, from_json, to_json
 from fusedrnn.cli.errors import CommandError, file_errors, need
+from fusedrnn.cli.fields import shortened
 from fusedrnn.io import safetensors_file
 from fusedrnn.io.errors import FormatError
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
+from fusedrnn._core.variants import LSTM_OPTIONS
 from fusedrnn.cli.errors import CommandError, UsageError
+from fusedrnn.cli.fields import (
+    LARGE,
+    MANY,
+    init_problem,
+    layer_option,
+    option,
+    out_of_range,
+    recompute_problem,
+    shortened,
+    spelled,
+)
 from fusedrnn.reference.cells import CELLS
 from fusedrnn.reference.rounding import PRECISIONS
 
@@ -17,16 +28,6 @@ LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2,
 LEVELS = ("char", "word")
 SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_EPOCHS = 10.0
-MANY = 2**31 - 1  # of anything that is counted: what exists is bounded by text and memory before that
-LARGE = 1e30  # of any rate: float32 ends soon after
-
-
-def option(group: str, text: str, default: Any, **extra: Any) -> Any:
-    """A field that is also a command-line option: its help group, help text and argparse extras.
-
-    `later=True` marks one that checkpoints of earlier versions lack: their runs had its default.
-    """
-    return field(default=default, metadata={"group": group, "help": text, **extra})
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,74 @@ class TrainConfig:
     dropout: float = option(
         "model", "share of activations dropped between layers and before the output", 0.0, low=0, below=1
     )
-    recurrent_dropout: float = option(
-        "model",
+    nonlinearity: str = layer_option(
+        "of --cell rnn: what the state goes through at every step; relu does not saturate, and can explode",
+        "tanh",
+        choices=("tanh", "relu"),
+        cell="rnn",
+    )
+    reset_after: bool = layer_option(
+        "of --cell gru: the reset gate acts on the product with the recurrent weights, as in PyTorch; "
+        "without, on the state before it, as published",
+        True,
+        cell="gru",
+    )
+    peephole: bool = layer_option(
+        "of --cell lstm: gates also see the cell's state, a weight for each unit, which helps to count steps",
+        False,
+        cell="lstm",
+    )
+    layer_norm: bool = layer_option(
+        "of --cell lstm: normalise what gates see and the cell's state over each layer's units, which "
+        "steadies training at high learning rates",
+        False,
+        cell="lstm",
+    )
+    proj_size: int = layer_option(
+        "of --cell lstm: project the state to so many units, fewer than --hidden, for fewer weights and "
+        "multiplications; 0 does not",
+        0,
+        low=0,
+        high=MANY,
+        cell="lstm",
+    )
+    init: str = layer_option(
+        "initial weights of the recurrent layers: torch (all uniform), keras (as there), glorot, orthogonal "
+        "(keeps the gradient's size over many steps), identity (of --cell rnn), or chrono:STEPS (gates that "
+        "remember for up to so many steps, of lstm and gru)",
+        "torch",
+        check=init_problem,
+        metavar="SCHEME",
+    )
+    forget_bias: float | None = layer_option(
+        "of --cell lstm: what forget gates start from; 1 lets gradients through from the first update on",
+        None,
+        low=-LARGE,
+        high=LARGE,
+        cell="lstm",
+        shown="by --init",
+    )
+    dropout_mode: str = layer_option(
+        "--dropout between layers drops other units at every step, or the same ones in a row of --seq-len",
+        "step",
+        choices=("step", "sequence"),
+    )
+    recurrent_dropout: float = layer_option(
         "share of the state's units dropped before the recurrent weights, for a whole row of --seq-len",
         0.0,
         low=0,
         below=1,
-        later=True,
     )
-    zoneout: float = option(
-        "model", "share of units that keep their state for a step", 0.0, low=0, below=1, later=True
+    zoneout: float = layer_option("share of units that keep their state for a step", 0.0, low=0, below=1)
+    weight_dropout: float = layer_option(
+        "share of recurrent weights dropped in each update", 0.0, low=0, below=1
     )
-    weight_dropout: float = option(
-        "model",
-        "share of recurrent weights dropped in each update",
-        0.0,
-        low=0,
-        below=1,
-        later=True,
+    recompute: int | str = layer_option(
+        "for a long --seq-len in little memory: keep states every N steps, or with auto every root of "
+        "--seq-len, and compute the steps between again in backward, to the same bits; 0 keeps all",
+        0,
+        check=recompute_problem,
+        metavar="N",
     )
 
     seq_len: int = option(
@@ -117,10 +168,47 @@ class TrainConfig:
             )
         if self.precision != "ieee" and self.dtype != "float32":
             raise UsageError(f"--precision {self.precision} rounds float32, and --dtype is {self.dtype}")
+        for name, requirement in self._conflicts():
+            raise UsageError(f"{spelled(name, getattr(self, name))} {requirement}")
         if self.lr is not None:
             return self
         rate = LEARNING_RATES[self.optimizer]
         return TrainConfig(**{**asdict(self), "lr": rate})
+
+    def _conflicts(self) -> Iterator[tuple[str, str]]:
+        """Options of the recurrent layer that do not go together: the name of one, and what it must do."""
+        for item in fields(self):
+            cell = item.metadata.get("cell")
+            if cell not in (None, self.cell) and getattr(self, item.name) != item.default:
+                yield item.name, f"goes with --cell {cell}, and --cell is {self.cell}"
+        first, *others = [name for name in LSTM_OPTIONS if getattr(self, name)] or [""]
+        for name in others:
+            yield name, f"does not go with {spelled(first, getattr(self, first))}: use one of the two"
+        if self.proj_size >= self.hidden:
+            yield "proj_size", f"must be less than --hidden, which is {self.hidden}"
+        scheme = self.init.partition(":")[0]
+        if scheme in ("identity", "chrono") and (scheme == "identity") != (self.cell == "rnn"):
+            cells = "--cell rnn" if scheme == "identity" else "--cell lstm and gru"
+            yield "init", f"goes with {cells}, and --cell is {self.cell}"
+
+    def layer_arguments(self) -> dict[str, Any]:
+        """The options that the recurrent layer takes by their names."""
+        of_layer = [item for item in fields(self) if item.metadata.get("layer")]
+        given = {
+            item.name: getattr(self, item.name)
+            for item in of_layer
+            if item.metadata.get("cell") in (None, self.cell)
+        }
+        scheme, colon, steps = self.init.partition(":")
+        return given | {"init": (scheme, int(steps)) if colon else scheme}
+
+    @property
+    def stack_text(self) -> str:
+        """The recurrent layers in a few words."""
+        of_cell = [item for item in fields(self) if item.metadata.get("cell") == self.cell]
+        told = [(item.name, getattr(self, item.name), item.default) for item in of_cell]
+        more = "".join(f", {name}={value}" for name, value, default in told if value != default)
+        return f"{self.layers} x {self.cell}({self.hidden}{more})"
 
     def to_json(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -143,7 +231,7 @@ class TrainConfig:
             raise CommandError(f"its configuration has {what} option {shortened(name)}")
         for name, value in values.items():
             accepted = types[name] | int if types[name] in (float, float | None) else types[name]
-            if isinstance(value, bool) or not isinstance(value, accepted):
+            if isinstance(value, bool) != (types[name] is bool) or not isinstance(value, accepted):
                 raise CommandError(f"its configuration says {name} = {shortened(value)}")
         for item in fields(cls):
             value = values[item.name]
@@ -154,30 +242,7 @@ class TrainConfig:
             raise CommandError("its configuration says lr = None: it must be a number")
         if values["epochs"] is None and values["schedule"] != "constant":
             raise CommandError(f"its configuration says schedule = {values['schedule']!r} without epochs")
-        return cls(**values)
-
-
-def out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
-    """What a value must be and is not: finite, low <=, high >=, above <, below >, one of the choices."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "must be finite"
-    if limits.get("choices") and value not in limits["choices"]:
-        return f"must be one of {', '.join(limits['choices'])}"
-    if "low" in limits and value < limits["low"]:
-        return f"must be at least {limits['low']:.10g}"
-    if "high" in limits and value > limits["high"]:
-        return f"must be at most {limits['high']:.10g}"
-    if "above" in limits and value <= limits["above"]:
-        return f"must be above {limits['above']:.10g}"
-    if "below" in limits and value >= limits["below"]:
-        return f"must be below {limits['below']:.10g}"
-    return None
-
-
-def shortened(value: object) -> str:
-    """A value as Python writes it, of at most 60 characters."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or nested as deep
-        text = f"a {type(value).__name__} too long to be shown"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        config = cls(**values)
+        for name, requirement in config._conflicts():
+            raise CommandError(f"its configuration says {name} = {shortened(values[name])}: it {requirement}")
+        return config

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.cli.config import TrainConfig, shortened
+from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.fields import shortened
 from fusedrnn.cli.model import parameter_shapes, state_shapes
 from fusedrnn.cli.trees import give_arrays, take_arrays
 from fusedrnn.cli.vocabulary import Vocabulary, saved

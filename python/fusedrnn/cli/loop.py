@@ -50,13 +50,14 @@ def loop(run: Run, options: RunOptions, stop: Stop, streams: Streams) -> None:
     every = options.every or min(max(training.streams.windows, EVERY[0]), EVERY[1])
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     last = False
+    measures = options.flow is not False and training.device == "cpu"
     with Progress(
         training.total_steps, training.step_count, training.characters_per_step, streams
     ) as progress:
         while not last and stop.signum is None:
             start = time.perf_counter()
             try:
-                update = training.step(flow=(training.step_count + 1) % every == 0)
+                update = training.step(flow=measures and _is_shown(training, every))
                 spent = time.perf_counter() - start
                 run.seconds += spent
                 last = training.finished or time.monotonic() >= deadline
@@ -72,6 +73,12 @@ def loop(run: Run, options: RunOptions, stop: Stop, streams: Streams) -> None:
                 progress.report(report(training, bits, length, run.directory.path / SAMPLES_FILE))
     if run.saved_step != training.step_count:
         _save(run, streams)
+
+
+def _is_shown(training: Training, every: int) -> bool:
+    """Whether a picture is known to be drawn behind the next update."""
+    number = training.step_count + 1
+    return number % every == 0 or number == training.total_steps
 
 
 def _row(run: Run, update: Update, validation_bits: float | None, spent: float) -> metrics.Row:
@@ -94,7 +101,7 @@ def _save(run: Run, streams: Streams) -> None:
     checkpoints.save(directory / checkpoints.FILE_NAME, run.training.checkpoint(run.seconds))
     run.saved_step = run.training.step_count
     config = run.training.config
-    title = f"{config.layers} x {config.cell}({config.hidden}) on {run.training.text.title}"
+    title = f"{config.stack_text} on {run.training.text.title}"
     picture, flow = directory / plot.FILE_NAME, run.training.flow
     problem = plot.plot_training(picture, run.log.rows, title, config.clip_norm, flow)
     if problem is not None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
-from fusedrnn.cli.config import MANY, TrainConfig, out_of_range, shortened
+from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import UsageError
+from fusedrnn.cli.fields import MANY, out_of_range, shortened, spelled
 
 TRAIN_EPILOG = """\
 examples:
@@ -16,13 +17,15 @@ examples:
   fusedrnn train book.txt --cell gru --hidden 512 --layers 2 --dropout 0.2 --epochs 20
   fusedrnn train book.txt --level word        words instead of characters
   fusedrnn train notes/*.txt --minutes 30 --schedule constant
+  fusedrnn train book.txt --layer-norm --recurrent-dropout 0.2 --zoneout 0.1
+  fusedrnn train book.txt --seq-len 2000 --recompute auto --init chrono:2000
   fusedrnn train --resume runs/001            carry on after Ctrl-C, to the same bits
   fusedrnn sample runs/001 --prompt "The "    let the model write
 
 A run writes into its own directory:
   checkpoint.safetensors  the model and all it takes to resume, replaced as a whole or not at all
   metrics.csv             one line per update: loss, gradient norm, learning rate, speed
-  training.png            loss and gradient norm
+  training.png            loss, gradient norm, and how the gradient flows through time
   samples.txt             what the model wrote along the way
 
 What the numbers mean: bits per character is the loss in base 2; 6.3 is guessing blindly among 80
@@ -50,6 +53,7 @@ class RunOptions:
     minutes: float | None = None
     every: int | None = None
     device: str = "cpu"
+    flow: bool | None = None  # whether to measure gradient flow; None: where the device can
     config: TrainConfig = field(default_factory=TrainConfig)
     given: frozenset[str] = frozenset()  # names of the configuration's options that were on the command line
 
@@ -66,6 +70,19 @@ def number(kind: type, **limits: float) -> Callable[[str], Any]:
         wrong = out_of_range(value, limits)
         if wrong is not None:
             raise argparse.ArgumentTypeError(f"{wrong}, it is {shortened(text)[1:-1]}")
+        return value
+
+    return parse
+
+
+def word(check: Callable[[Any], str | None]) -> Callable[[str], Any]:
+    """An argparse type for what is a whole number or a word, of which `check` says what is wrong."""
+
+    def parse(text: str) -> Any:
+        value = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
+        wrong = check(value)
+        if wrong is not None:
+            raise argparse.ArgumentTypeError(f"{wrong}, it is {shortened(text)}")
         return value
 
     return parse
@@ -118,6 +135,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads (default: one per physical core)",
     )
+    run.add_argument(
+        "--flow",
+        action=argparse.BooleanOptionalAction,
+        help="measure, at updates that are validated, the norm of the gradient of every step's state, and "
+        "draw it into training.png: a line that falls towards the first step is a gradient that vanishes; no "
+        "number of the run is another for it (default: on the CPU, where kernels can)",
+    )
     add_device(run, "where to compute; checkpoints are the same everywhere")
     groups = {name: parser.add_argument_group(name) for name in ("model", "training")}
     types = get_type_hints(TrainConfig)
@@ -125,11 +149,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         extra = dict(item.metadata)
         text, group, choices = extra.pop("help"), extra.pop("group"), extra.pop("choices", None)
         shown = extra.pop("shown", item.default)
-        extra.pop("later", None)
-        kind = int if types[item.name] is int else str if types[item.name] is str else float
-        keywords: dict[str, Any] = {"choices": choices}
-        if not choices:
-            keywords = {"type": number(kind, **extra), "metavar": "N" if kind is int else "X"}
+        for name in ("later", "layer", "cell"):
+            extra.pop(name, None)
+        kind = types[item.name]
+        keywords: dict[str, Any]
+        if kind is bool:
+            keywords = {"action": argparse.BooleanOptionalAction}
+            shown = spelled(item.name, shown)
+        elif choices:
+            keywords = {"choices": choices}
+        elif "check" in extra:
+            keywords = {"type": word(extra["check"]), "metavar": extra["metavar"]}
+        else:
+            whole = kind is int
+            keywords = {"type": number(int if whole else float, **extra), "metavar": "N" if whole else "X"}
         groups[group].add_argument(
             "--" + item.name.replace("_", "-"),
             dest=item.name,
@@ -168,6 +201,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         minutes=arguments.minutes,
         every=arguments.every,
         device=arguments.device,
+        flow=arguments.flow,
         config=config,
         given=frozenset(given),
     )
@@ -182,8 +216,9 @@ def resumed_config(saved: TrainConfig, options: RunOptions) -> TrainConfig:
     for name in sorted(options.given - {"epochs"}):
         old, new = getattr(saved, name), getattr(options.config, name)
         if old != new:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} {new} does not fit the run to resume, which has {flag} {old}")
+            raise UsageError(
+                f"{spelled(name, new)} does not fit the run to resume, which has {spelled(name, old)}"
+            )
     return replace(saved, epochs=options.config.epochs) if "epochs" in options.given else saved
 
 

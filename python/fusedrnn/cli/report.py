@@ -26,7 +26,7 @@ def description(training: Training, directory: Path) -> str:
     return (
         f"text    {training.text.title}: {len(training.text.characters):,} characters, "
         f"{len(training.vocabulary):,} different{pieces}, the last {config.validation:.0%} held out\n"
-        f"model   {config.layers} x {config.cell}({config.hidden}), {size:,} parameters\n"
+        f"model   {config.stack_text}, {size:,} parameters\n"
         f"run     {steps} of {config.batch} x {config.seq_len} {training.unit}, "
         f"{config.optimizer} {config.lr}, {_machine(training.device)}\n"
         f"output  {printable(str(directory))}\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fusedrnn.cli import checkpoint as checkpoints
 from fusedrnn.cli import metrics
+from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.contents import check_training
 from fusedrnn.cli.directory import RUN_FILES, claim_existing, claim_new, claim_next
 from fusedrnn.cli.errors import CommandError, Interrupted, UsageError, need
@@ -48,9 +49,16 @@ def train(options: RunOptions, streams: Streams) -> None:
     streams.out.write(f"to let it write: {program()} sample {quoted(run.directory.path)}\n")
 
 
+def _training(config: TrainConfig, text: Text, options: RunOptions) -> Training:
+    training = Training(config, text, options.device)
+    if options.flow and training.device != "cpu":
+        raise UsageError("--flow: gradient flow is not on CUDA yet: leave it out, or use --device cpu")
+    return training
+
+
 def _start(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
     text = read_files(options.files) if options.files else default_text()
-    training = Training(options.config, text, options.device)
+    training = _training(options.config, text, options)
 
     def notify(message: str) -> None:
         streams.note("train", message)
@@ -84,7 +92,7 @@ def _resume(options: RunOptions, streams: Streams, stack: ExitStack) -> Run:
     text = _text_of(saved, options)
     try:
         check_text(saved, text)
-        training = Training(config, text, options.device)
+        training = _training(config, text, options)
         training.restore(saved)
     except UsageError:
         raise

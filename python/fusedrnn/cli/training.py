@@ -99,7 +99,7 @@ class Training:
         return math.log(len(self.vocabulary)) * self.bits
 
     def step(self, flow: bool = False) -> Update:
-        """Does one update; with `flow` it measures the model's, where the device can.
+        """Does one update; with `flow` it measures the model's, on the CPU.
 
         Raises:
             ExplodedError: gradient or loss have been out of bounds for many updates.
@@ -108,7 +108,6 @@ class Training:
         window = self.step_count % self.streams.windows
         inputs, targets = moved(self.streams.window(window), self.device)
         rate = self.schedule(self.step_count)
-        measured = (flow or self.step_count + 1 == self.total_steps) and self.device == "cpu"
         self.optimizer.lr = rate
         loss, norm, self.state = self.model.train_step(
             inputs,
@@ -119,9 +118,9 @@ class Training:
             skip_nonfinite=True,
             state=None if window == 0 else self.state,
             return_state=True,
-            flow=measured,
+            flow=flow,
         )
-        if measured:
+        if flow:
             self.flow = self.model.flow
         self.step_count += 1
         update = Update(rate, float(loss) * self.bits, float(norm))
@@ -218,7 +217,8 @@ def check_text(checkpoint: Checkpoint, text: Text) -> None:
 
 def _least_bytes(config: TrainConfig, pieces: int) -> int:
     """What a run needs at least: parameters, gradients, packed weights and states, one update's values."""
-    cells = config.layers * config.hidden * (len(cell_of(config).gates) + 1)
+    kept = len(cell_of(config).gates) + 1 if not config.recompute else 0  # of each step
+    cells = config.layers * config.hidden * kept
     values = config.batch * config.seq_len * (cells + config.embedding + 2 * pieces)
     rule = RULES[config.optimizer]
     states = rule.kept({name: scalar.default for name, scalar in rule.scalars.items()})

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.cli.config import shortened
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.fields import shortened
 
 
 def take_arrays(tree: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn.cli.config import shortened
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.fields import shortened
 
 Ids = NDArray[np.int64]
 # A word with the blank before it, punctuation alike, and what blanks are left: together they are the text.

@@ -141,7 +141,7 @@ def _of_recurrent(module: Any, prefix: str, at: str, arrays: dict[str, Array]) -
     if getattr(module, "proj_size", 0):
         options["proj_size"] = module.proj_size
     if hasattr(module, "beyond_torch"):  # this package's
-        options |= module.beyond_torch()
+        options |= {n: v for n, v in module.beyond_torch().items() if n != "collect_flow"}
     return node(
         _MODES[module.mode], input_size=module.input_size, hidden_size=module.hidden_size,
         num_layers=module.num_layers, bias=bool(module.bias), batch_first=bool(module.batch_first),

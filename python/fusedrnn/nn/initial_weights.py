@@ -11,15 +11,11 @@ import numpy as np
 from fusedrnn._core import checks
 from fusedrnn._core.cells import Cell
 from fusedrnn._core.parameter import Parameter
-from fusedrnn._core.weight_names import WeightSpec
+from fusedrnn._core.weight_names import NORMS, WeightSpec
 from fusedrnn.nn import init
 
 # The gate that says how much of the state goes on to the next step, by the family of a cell.
 KEEPS = {"lstm": "f", "gru": "z"}
-# What layer normalisation starts from, whatever the scheme: what it normalises as it is.
-NORMS = {
-    f"{kind}_ln_{of}": start for kind, start in (("weight", 1.0), ("bias", 0.0)) for of in ("ih", "hh", "c")
-}
 
 
 class Weight(NamedTuple):

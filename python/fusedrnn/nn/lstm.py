@@ -10,13 +10,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn._core.arrays import resolve_device
 from fusedrnn._core.checks import Seed, flag, integer, positive_int
+from fusedrnn._core.variants import LSTM_OPTIONS, lstm_cell
 from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
 Array = NDArray[Any]
 Pair = tuple[Array | None, Array | None]
-# The cells that options choose, one of them at a time.
-_VARIANTS = {"layer_norm": "lstm_layer_norm", "peephole": "lstm_peephole", "proj_size": "lstm_projected"}
 
 
 class LSTM(Recurrent):
@@ -101,17 +100,13 @@ class LSTM(Recurrent):
                 f"proj_size must be less than hidden_size, {hidden_size}, it is {proj_size}: "
                 "0 is no projection"
             )
-        chosen = [option for option in _VARIANTS if getattr(self, option)]
-        for option in chosen:
-            must = f"{option} must be {getattr(LSTM, option)}"
-            value = getattr(self, option)
-            if option != chosen[0]:
-                other = f"{chosen[0]}={getattr(self, chosen[0])}"
-                raise ValueError(f"{must} with {other}, it is {value}: use one of the two")
-            self._cell = _VARIANTS[option]
-            if resolve_device(device) != "cpu":
+        options = {option: getattr(self, option) for option in LSTM_OPTIONS}
+        self._cell = lstm_cell(options)
+        for option, value in options.items():
+            if value and resolve_device(device) != "cpu":
                 raise ValueError(
-                    f"{must} on a CUDA device, it is {value}: it is not on CUDA yet, use device='cpu'"
+                    f"{option} must be {LSTM_OPTIONS[option][0]} on a CUDA device, it is {value}: "
+                    "it is not on CUDA yet, use device='cpu'"
                 )
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
@@ -121,7 +116,7 @@ class LSTM(Recurrent):
         )  # fmt: skip
 
     def _describe(self) -> str:
-        options = [f"{option}={getattr(self, option)!r}" for option in _VARIANTS if getattr(self, option)]
+        options = [f"{option}={getattr(self, option)!r}" for option in LSTM_OPTIONS if getattr(self, option)]
         return ", ".join([super()._describe(), *options])
 
     def forward(

@@ -199,28 +199,17 @@ class Recurrent(Module):
 
     def _checked_recompute(self, recompute: Any) -> int | str:
         """`recompute`; TypeError or ValueError where it is none, or not for such a module."""
-        if isinstance(recompute, str):
-            if recompute != "auto":
-                raise ValueError(f"recompute must be a number of steps or 'auto', it is {recompute!r}")
-        else:
-            recompute = checks.integer("recompute", recompute, 0, 2**31)
-        if recompute and self.device != "cpu":
+        steps = checks.recompute(recompute, self.bidirectional and self.device == "cpu")
+        if steps and self.device != "cpu":
             raise ValueError(
-                f"recompute must be 0 on a CUDA device, it is {recompute!r}: "
+                f"recompute must be 0 on a CUDA device, it is {steps!r}: "
                 "it is not on CUDA yet, use device='cpu'"
             )
-        if recompute and self.bidirectional:
-            raise ValueError(
-                f"recompute must be 0 with bidirectional=True, it is {recompute!r}: "
-                "each direction starts where the other ends"
-            )
-        value: int | str = recompute
-        return value
+        return steps
 
     def _steps_between(self) -> int:
         """`recompute`, which a user may have set since, as the native module has it."""
-        steps = self._checked_recompute(self.recompute)
-        return -1 if isinstance(steps, str) else steps
+        return checks.steps_between(self._checked_recompute(self.recompute))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in self.__dict__ and value != self.__dict__[name]:

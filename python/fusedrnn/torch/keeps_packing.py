@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from fusedrnn.torch.flow import Flow
 from fusedrnn.torch.masks import NONE, Masks
 from fusedrnn.torch.packing import Packing
 from fusedrnn.torch.stack import Call
@@ -25,6 +26,14 @@ class KeepsPacking(nn.Module):
     def _masks(self) -> Masks:
         """What the next call is told of masks."""
         return NONE
+
+    def _steps_between(self) -> int:
+        """Steps of the pieces that the next call's backward computes again, -1: the root of T, 0: none."""
+        return 0
+
+    def _flow_place(self) -> Flow | None:
+        """Where the next call's backward puts the norms of states' gradients."""
+        return None
 
     def repack(self) -> None:
         """Forgets packed weights: to be called after a write that PyTorch does not note.
@@ -50,6 +59,6 @@ class KeepsPacking(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         parent = getattr(super(), "__getstate__", None)
         state: dict[str, Any] = dict(self.__dict__ if parent is None else parent())
-        for name in ("_packing", "_plain_call"):
+        for name in ("_packing", "_plain_call", "_flow"):
             state.pop(name, None)
         return state

@@ -5,15 +5,20 @@ from __future__ import annotations
 import numbers
 from typing import Any, ClassVar, NoReturn
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fusedrnn.torch import masks, packed_sequence, recurrence
+from fusedrnn._core import checks
+from fusedrnn._core.cells import CELLS
+from fusedrnn._core.variants import LSTM_OPTIONS, lstm_cell
+from fusedrnn._core.weight_names import NORMS, StackShape
+from fusedrnn.torch import beyond, dispatch, masks, packed_sequence, recurrence
 from fusedrnn.torch.dispatch import require_dense
+from fusedrnn.torch.flow import NOT_IN_GRAPH, Flow
 from fusedrnn.torch.keeps_packing import KeepsPacking
 
 _NAMES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
-_CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 
 
 class Recurrent(KeepsPacking, nn.RNNBase):
@@ -42,8 +47,12 @@ class Recurrent(KeepsPacking, nn.RNNBase):
         precision: None for "ieee", and "bf16" in a bfloat16 autocast where kernels have that; or the name
             of a precision.
         dropout_mode, recurrent_dropout, zoneout, weight_dropout: keywords of the constructor beyond
-            torch.nn's, which `fusedrnn.nn.LSTM` explains; they may be set on a module that `replace` has
-            made. Cells, which make one step, have none.
+            torch.nn's, which `fusedrnn.nn.LSTM` explains; these and the two below may be set on a module that
+            `replace` has made. Cells, which make one step, have none of them.
+        recompute: for long sequences in little memory: what is kept for backward are states every so many
+            steps, or with "auto" every root of T, and backward computes the steps between again, to the same
+            bits. Not with bidirectional. A PackedSequence is padded for it.
+        collect_flow: whether backward also measures how the gradient flows through time, see `flow`.
 
     Raises:
         ValueError, RuntimeError: what torch.nn raises for wrong shapes, devices and dtypes.
@@ -52,26 +61,100 @@ class Recurrent(KeepsPacking, nn.RNNBase):
     """
 
     _pair: ClassVar[bool] = False  # whether the state is (h, c)
-    dropout_mode: str = masks.DEFAULTS["dropout_mode"]  # these four of modules that torch.nn has made
-    recurrent_dropout: float = masks.DEFAULTS["recurrent_dropout"]
-    zoneout: float | tuple[float, float] = masks.DEFAULTS["zoneout"]
-    weight_dropout: float = masks.DEFAULTS["weight_dropout"]
+    _variants: ClassVar[dict[str, Any]] = {}  # options that choose the cell, and their defaults
+    dropout_mode: str = beyond.SETTABLE["dropout_mode"]  # these of modules that torch.nn has made
+    recurrent_dropout: float = beyond.SETTABLE["recurrent_dropout"]
+    zoneout: float | tuple[float, float] = beyond.SETTABLE["zoneout"]
+    weight_dropout: float = beyond.SETTABLE["weight_dropout"]
+    recompute: int | str = beyond.SETTABLE["recompute"]
+    collect_flow: bool = beyond.SETTABLE["collect_flow"]
+    _flow: Flow | None = None
 
     def __init__(self, mode: str, *args: Any, precision: str | None = None, **options: Any) -> None:
         _check_types(dict(zip(_NAMES, args, strict=False)) | options)
-        beyond = {name: options.pop(name) for name in masks.DEFAULTS if name in options}
+        settable = {name: options.pop(name) for name in beyond.SETTABLE if name in options}
+        variant = {name: checks.flag(name, options.pop(name)) for name in self._variants if name in options}
         super().__init__(mode, *args, **options)
         self.precision = precision
-        for name, value in beyond.items():
+        self.__dict__.update(variant)
+        for name, value in settable.items():
             setattr(self, name, value)
+        if variant:
+            self._make_weights()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, masks.checked(self._cell, name, value) if name in masks.DEFAULTS else value)
+        if name in beyond.SETTABLE:
+            value = beyond.checked(self, name, value)
+        elif name in self._variants and value != getattr(self, name):
+            raise AttributeError(
+                f"{name} is fixed when a {type(self).__name__} is made, here as {getattr(self, name)!r}: "
+                f"make another with {name}={value!r}"
+            )
+        super().__setattr__(name, value)
+
+    def _make_weights(self) -> None:
+        """Adds those that the cell has beside torch.nn's, behind them of each layer and direction."""
+        stack = StackShape(self.num_layers, 2 if self.bidirectional else 1, self.bias)
+        weights = CELLS[self._cell].weights
+        shapes = stack.shapes(weights, self.input_size, self.hidden_size, self.proj_size)
+        if shapes.keys() == self._parameters.keys():
+            return
+        made, like = dict(self._parameters), self.weight_ih_l0.detach()
+        self._parameters.clear()
+        for name, shape in shapes.items():
+            own = made[name] if name in made else nn.Parameter(like.new_empty(shape))
+            self.register_parameter(name, own)
+        names = list(shapes)
+        each = len(names) // (stack.num_layers * stack.num_directions)
+        self._flat_weights_names = names
+        self._all_weights = [names[i : i + each] for i in range(0, len(names), each)]
+        self._init_flat_weights()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As torch.nn's; layer normalisation begins as it is in `torch.nn.LayerNorm`."""
+        super().reset_parameters()
+        for name in self._flat_weights_names:
+            start = NORMS.get(name.rpartition("_l")[0])
+            if start is not None:
+                nn.init.constant_(getattr(self, name), start)
+
+    def flatten_parameters(self) -> None:
+        """As torch.nn's, for cells that cuDNN has."""
+        if CELLS[self._cell].on_cuda:
+            super().flatten_parameters()
+
+    @property
+    def flow(self) -> dict[str, Tensor] | None:
+        """How the gradient flowed through time in the newest backward with `collect_flow`, None before one.
+
+        "h", and "c" of an LSTM, each float64 (L, D, T): of each step, the 2-norm over rows and units of the
+        whole gradient of the loss with respect to h (c), as it is behind the step.
+        `fusedrnn.plot.gradient_flow` draws it.
+
+            lstm = ft.LSTM(3, 5)
+            lstm.collect_flow = True
+            y, _ = lstm(torch.randn(7, 2, 3))
+            y[-1].sum().backward()
+            lstm.flow["h"]  # (1, 1, 7)
+        """
+        return None if self._flow is None else self._flow.norms
 
     def beyond_torch(self) -> dict[str, Any]:
         """The options that torch.nn's module has not and that do something."""
-        values = {name: getattr(self, name) for name in masks.DEFAULTS}
-        return {name: value for name, value in values.items() if value != masks.DEFAULTS[name]}
+        defaults = {**beyond.SETTABLE, **self._variants}
+        values = {name: getattr(self, name) for name in defaults}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+    def _steps_between(self) -> int:
+        return checks.steps_between(self.recompute)
+
+    def _flow_place(self) -> Flow | None:
+        if not self.collect_flow:
+            return None
+        if self._flow is None:
+            self.__dict__["_flow"] = Flow()
+        return self._flow
 
     def _masks(self) -> masks.Masks:
         return masks.of(self)
@@ -92,6 +175,10 @@ class Recurrent(KeepsPacking, nn.RNNBase):
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, resets: Any = None) -> Any:
         """Output and the final state; see the class."""
+        if self.collect_flow and dispatch.in_graph() and torch.is_grad_enabled():
+            if not torch.compiler.is_dynamo_compiling():
+                raise RuntimeError(NOT_IN_GRAPH)
+            return _outside(self, input, hx, lengths, resets)
         if isinstance(input, PackedSequence):
             if lengths is not None or resets is not None:
                 raise ValueError(
@@ -148,7 +235,7 @@ class Recurrent(KeepsPacking, nn.RNNBase):
 
     @property
     def _cell(self) -> str:
-        return "lstm_projected" if self.proj_size else _CELLS[self.mode]
+        return self.mode.lower()
 
     def _refuse(
         self,
@@ -187,13 +274,24 @@ class LSTM(Recurrent):
             `torch.nn.LSTM`, in that order.
         proj_size: P, units of h where it is projected (Sak et al. 2014), on the CPU: h' = W_hr (o tanh(c')),
             output (T, B, D * P), h0 and hn (L * D, B, P); 0: h' itself.
-        precision: see `Recurrent`.
+        peephole, layer_norm: the LSTM with peepholes (Gers & Schmidhuber 2000) or layer normalisation (Ba et
+            al. 2016), with the equations, names and shapes of weights that `fusedrnn.nn.LSTM` has; on the
+            CPU, and of these and proj_size one at a time. They are fixed when a module is made.
+        precision, dropout_mode, recurrent_dropout, ...: see `Recurrent`.
     """
 
     _pair = True
+    _variants = beyond.VARIANTS["LSTM"]
+    peephole: bool = _variants["peephole"]
+    layer_norm: bool = _variants["layer_norm"]
 
     def __init__(self, *args: Any, precision: str | None = None, **options: Any) -> None:
+        _ = lstm_cell({name: options.get(name, default) for name, (default, _) in LSTM_OPTIONS.items()})
         super().__init__("LSTM", *args, precision=precision, **options)
+
+    @property
+    def _cell(self) -> str:
+        return lstm_cell({name: getattr(self, name) for name in LSTM_OPTIONS})
 
 
 class GRU(Recurrent):
@@ -208,12 +306,21 @@ class GRU(Recurrent):
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as of
             `torch.nn.GRU`, in that order.
-        precision: see `Recurrent`.
+        reset_after: False is the GRU as published, n = tanh(W x + b_in + R (r h) + b_hn), on the CPU; fixed
+            when a module is made.
+        precision, dropout_mode, recurrent_dropout, ...: see `Recurrent`.
     """
+
+    _variants = beyond.VARIANTS["GRU"]
+    reset_after: bool = _variants["reset_after"]
 
     def __init__(self, *args: Any, precision: str | None = None, **options: Any) -> None:
         _no_projection(options)
         super().__init__("GRU", *args, precision=precision, **options)
+
+    @property
+    def _cell(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
 
 
 class RNN(Recurrent):
@@ -226,7 +333,7 @@ class RNN(Recurrent):
 
     Args:
         input_size, hidden_size, ...: as of `torch.nn.RNN`, in its order, which has nonlinearity fourth.
-        precision: see `Recurrent`.
+        precision, dropout_mode, recurrent_dropout, ...: see `Recurrent`.
     """
 
     def __init__(
@@ -252,6 +359,12 @@ class RNN(Recurrent):
             **options,
         )
         self.nonlinearity = nonlinearity
+
+
+@torch.compiler.disable
+def _outside(module: Recurrent, input: Any, hx: Any, lengths: Any, resets: Any) -> Any:
+    """A call of a module whose gradients are measured, which breaks a compiled graph."""
+    return module.forward(input, hx, lengths=lengths, resets=resets)
 
 
 def _no_projection(options: dict[str, Any]) -> None:

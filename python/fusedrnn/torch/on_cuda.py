@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 from fusedrnn import _native, cuda
 from fusedrnn._core.arrays import as_device_array
+from fusedrnn._core.cells import CELLS
 from fusedrnn.torch.function import NO_DOUBLE_BACKWARD
 from fusedrnn.torch.ops import Settings
 
@@ -72,6 +73,11 @@ class Recurrence(Function):
         return (None, None, *found, None, None, *dweights)
 
 
+def missing(what: str, fix: str) -> str:
+    """What is wrong with what CUDA has no kernel for."""
+    return f"{what} is not on CUDA yet: {fix}, or move the model to the CPU"
+
+
 def run(
     settings: Settings,
     key: int,
@@ -86,9 +92,13 @@ def run(
     """y, hn and cn (None without cell states).
 
     Raises:
-        NotImplementedError: the module is regularised by what has no CUDA kernel.
+        NotImplementedError: the module has a cell or an option that has no CUDA kernel.
         RuntimeError: this package's CUDA kernels cannot run; the message says why.
     """
+    if not CELLS[settings.cell].on_cuda:
+        raise NotImplementedError(missing(f"the cell {settings.cell}", "make a plain one"))
+    if settings.recompute:
+        raise NotImplementedError(missing("recompute", "set it to 0"))
     if any(settings.masks[1:]):
         raise NotImplementedError(
             "recurrent_dropout, zoneout, weight_dropout and dropout_mode='sequence' are not on CUDA yet: set "

@@ -7,7 +7,6 @@ then h0 must be given, from which a graph has B.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -32,8 +31,9 @@ from fusedrnn.torch.stack import (
     train_forward,
 )
 
-_SETTINGS = "str cell, int layers, int directions, bool bias, bool batch_first, str precision, " + ", ".join(
-    f"{type(value).__name__} {name}" for name, value in Masks()._asdict().items()
+_SETTINGS = (
+    "str cell, int layers, int directions, bool bias, bool batch_first, str precision, int recompute, "
+    + ", ".join(f"{type(value).__name__} {name}" for name, value in Masks()._asdict().items())
 )
 _INPUTS = (
     "Tensor x, Tensor? h0, Tensor? c0, Tensor? lengths, Tensor? resets, Tensor? batch_sizes, Tensor? key, "
@@ -58,13 +58,14 @@ class Settings(NamedTuple):
     bias: bool
     batch_first: bool
     precision: str
+    recompute: int
     masks: Masks
 
     @classmethod
     def of(cls, given: tuple[Any, ...]) -> Settings:
         """From what an op is given."""
-        cell, layers, directions, bias, batch_first, precision, *masks = given
-        return cls(cell, layers, directions, bias, batch_first, precision, Masks(*masks))
+        cell, layers, directions, bias, batch_first, precision, recompute, *masks = given
+        return cls(cell, layers, directions, bias, batch_first, precision, recompute, Masks(*masks))
 
     @property
     def given(self) -> tuple[Any, ...]:
@@ -93,7 +94,8 @@ def _stack(settings: Settings, weights: list[Tensor]) -> Stack:
 
 def _call(settings: Settings, weights: list[Tensor], key: Tensor | None) -> Call:
     stack = _stack(settings, weights)
-    return Call(stack, settings.batch_first, settings.masks, None if key is None else int(key))
+    keyed = None if key is None else int(key)
+    return Call(stack, settings.batch_first, settings.masks, keyed, settings.recompute)
 
 
 def _forward(
@@ -153,6 +155,14 @@ def _rows(settings: Settings, x: Tensor, h0: Tensor | None, batch_sizes: Tensor 
     return h0.shape[1]
 
 
+def _block_bytes(settings: Settings, stack: Stack, steps: list[Any]) -> Any:
+    """Of a graph: symbols; of packed rows, as `Call.block_bytes` has it."""
+    if len(steps) == 1:
+        return stack.block_bytes(steps[0], 1, 0)
+    T, B = reversed(steps) if settings.batch_first else steps
+    return stack.block_bytes(T, B, settings.recompute)
+
+
 def _forward_fake(
     x: Tensor,
     h0: Tensor | None,
@@ -174,7 +184,7 @@ def _forward_fake(
         x.new_empty((*steps, stack.width)),
         x.new_empty((stacks, rows, units)),
         x.new_empty((stacks, rows, stack.cells) if cells else (0,)),
-        x.new_empty(stack.fixed + math.prod(steps) * stack.each if train else 0, dtype=torch.uint8),
+        x.new_empty(_block_bytes(settings, stack, steps) if train else 0, dtype=torch.uint8),
     )
 
 

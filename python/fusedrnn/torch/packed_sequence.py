@@ -20,16 +20,23 @@ def forward(module: Recurrent, packed: PackedSequence, hx: Any) -> Any:
     A graph takes its number of rows from hx or the indices of sorting. A compiled one breaks where there are
     neither: it would have to read the number, which is data.
     """
+    if dispatch.in_graph() and _is_padded(module):
+        return _outside(module, packed, hx)
     if dispatch.in_graph() and hx is None:
         if packed.sorted_indices is None:
-            return _outside(module, packed)
+            return _outside(module, packed, None)
         hx = _zeros(module, packed.data, packed.sorted_indices.shape[0])
     return _forward(module, packed, hx)
 
 
 @torch.compiler.disable
-def _outside(module: Recurrent, packed: PackedSequence) -> Any:
-    return _forward(module, packed, None)
+def _outside(module: Recurrent, packed: PackedSequence, hx: Any) -> Any:
+    return _forward(module, packed, hx)
+
+
+def _is_padded(module: Recurrent) -> bool:
+    """Whether pieces of the sequences are computed again, which needs all rows at all steps."""
+    return bool(module.recompute) and (module.training or torch.is_grad_enabled())
 
 
 def _zeros(module: Recurrent, data: Tensor, rows: int) -> Any:
@@ -48,7 +55,13 @@ def _forward(module: Recurrent, packed: PackedSequence, hx: Any) -> Any:
         return pack_padded_sequence(y, lengths, module.batch_first, enforce_sorted=False), end
     states = (None, None) if hx is None else hx if module._pair else (hx, None)
     h0, c0 = (_permuted(state, sorted_indices) for state in states)
-    y, hn, cn = recurrence.run(module, data, h0, c0, batch_sizes=batch_sizes)
+    if _is_padded(module):
+        sequences = PackedSequence(data, batch_sizes)  # in the order of the packed rows
+        padded, lengths = pad_packed_sequence(sequences, batch_first=module.batch_first)
+        y, hn, cn = recurrence.run(module, padded, h0, c0, lengths)
+        y = pack_padded_sequence(y, lengths, module.batch_first).data
+    else:
+        y, hn, cn = recurrence.run(module, data, h0, c0, batch_sizes=batch_sizes)
     hn, cn = _permuted(hn, unsorted_indices), _permuted(cn, unsorted_indices)
     y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
     return y, (hn, cn) if module._pair else hn

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from fusedrnn import _native
 from fusedrnn.torch import dispatch, functorch, masks, on_cuda, ops
+from fusedrnn.torch.flow import NOT_TRANSFORMED
 from fusedrnn.torch.packing import packed
 from fusedrnn.torch.precision import precision_of, require_on_cpu
 from fusedrnn.torch.stack import NO_MARKS, Call, Marks, infer, readable, stack_of
@@ -34,6 +35,8 @@ def run(
     """y, hn and cn (None without cell states) of x with three axes, or with batch_sizes packed."""
     weights = module._weights()
     in_graph = dispatch.in_graph()
+    if dispatch.transformed() and torch.is_grad_enabled() and module._flow_place() is not None:
+        raise NotImplementedError(NOT_TRANSFORMED)
     if not in_graph:
         x, h0, c0, batch_sizes = map(dispatch.outlived, (x, h0, c0, batch_sizes))
         weights = [w if type(w) is Parameter else dispatch.outlived(w) for w in weights]
@@ -132,9 +135,12 @@ def _elsewhere(
         bool(module.bias),
         module.batch_first,
         precision,
+        module._steps_between(),
         regularised,
     )
     if x.is_cuda and not dispatch.in_graph():
+        if module._flow_place() is not None:
+            raise NotImplementedError(on_cuda.missing("collect_flow=True", "set it to False"))
         key = _dropout_key() if draws else 0
         return on_cuda.run(settings, key, x, h0, c0, ends.lengths, ends.resets, weights, wants or draws)
     tensor_key = torch.randint(_KEYS, ()) if draws else None
@@ -173,7 +179,8 @@ def plain_call(
     module: Recurrent | Cell, dtype: torch.dtype, precision: str, regularised: masks.Masks
 ) -> Call:
     """A call of the module's stack without a key of masks, described once while the module stays the same."""
-    sort = (dtype, precision, module.batch_first, _native.backend(), regularised)
+    steps, place = module._steps_between(), module._flow_place()
+    sort = (dtype, precision, module.batch_first, _native.backend(), regularised, steps, place)
     known = module._plain_call
     if known is not None and known[0] == sort:
         return known[1]
@@ -191,7 +198,7 @@ def plain_call(
         regularised.weight,
         projected_of(module),
     )
-    call = Call(stack, module.batch_first, regularised)
+    call = Call(stack, module.batch_first, regularised, recompute=steps, flow=place)
     module.__dict__["_plain_call"] = (sort, call)
     return call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from fusedrnn import _native
 from fusedrnn._core.cells import CELLS
 from fusedrnn.torch import masks, threads
+from fusedrnn.torch.flow import Flow
 from fusedrnn.torch.masks import Masks
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -29,6 +31,8 @@ class Stack(NamedTuple):
         width: D * P, features of y.
         packed: bytes of its weights as kernels read them.
         fixed, each: a block for training takes at most fixed + T * B * each bytes.
+        between: bytes of a row's states, which are kept between pieces that are computed again.
+        chunk_rows: such pieces are whole chunks of max(1, chunk_rows // B) steps.
     """
 
     native: _native.Stack
@@ -39,6 +43,22 @@ class Stack(NamedTuple):
     packed: int
     fixed: int
     each: int
+    between: int
+    chunk_rows: int
+
+    def block_bytes(self, T: Any, B: Any, recompute: int) -> Any:
+        """What a block for training takes, of symbols where a graph is made.
+
+        Args:
+            recompute: steps of a piece, -1: the root of T, 0: the whole sequence is kept.
+        """
+        if recompute:
+            chunk = torch.sym_max(self.chunk_rows // B, 1) if B > 0 else 1
+            steps = recompute if recompute > 0 else math.ceil(torch.sym_sqrt(T))
+            steps = (steps + chunk - 1) // chunk * chunk
+            if steps < T:
+                return self.packed + (-(-T // steps) - 1) * B * self.between
+        return self.fixed + T * B * self.each
 
 
 @lru_cache(maxsize=256)
@@ -71,7 +91,11 @@ def stack_of(
     )
     cell_state = CELLS[cell].cell_state
     stacks, units = layers * directions, projected or hidden
-    return Stack(native, cell_state, (stacks, units), hidden, directions * units, *native.block_bytes)
+    between = layers * (units + hidden * cell_state) * dtype.itemsize
+    return Stack(
+        native, cell_state, (stacks, units), hidden, directions * units, *native.block_bytes, between,
+        native.chunk_rows,
+    )  # fmt: skip
 
 
 @cache
@@ -101,15 +125,17 @@ class Call(NamedTuple):
     batch_first: bool
     masks: Masks = masks.NONE
     key: int | None = None  # of the masks; without one zoneout is its expectation
+    recompute: int = 0  # steps of the pieces that backward computes again, -1: the root of T
+    flow: Flow | None = None  # where backward puts the norms of states' gradients
 
     def options(self, marks: Marks, train: bool) -> _native.SequenceOptions:
         """The native form."""
         m = self.masks
-        if marks.lengths is None and marks.resets is None and m == masks.NONE:
+        if marks.lengths is None and marks.resets is None and m == masks.NONE and not self.recompute:
             return plain_options(self.batch_first, train)
         return _native.SequenceOptions(
             marks.lengths, marks.resets, self.batch_first, m.dropout, self.key or 0, train, m.recurrent,
-            m.zoneout_c, m.zoneout_h, m.per_sequence, zoneout_mean=self.key is None,
+            m.zoneout_c, m.zoneout_h, m.per_sequence, recompute=self.recompute, zoneout_mean=self.key is None,
         )  # fmt: skip
 
     def rows(self, x: Tensor, marks: Marks) -> int:
@@ -117,6 +143,13 @@ class Call(NamedTuple):
         if marks.batch_sizes is not None:
             return int(marks.batch_sizes[0])
         return x.shape[0 if self.batch_first else 1]
+
+    def block_bytes(self, x: Tensor, marks: Marks) -> int:
+        """What a block for training on x takes."""
+        rows = x.shape[0], 1  # packed ones, which are not computed again: as many sequences of a step
+        T, B = rows if marks.batch_sizes is not None else x.shape[1::-1] if self.batch_first else x.shape[:2]
+        found: int = self.stack.block_bytes(T, B, self.recompute)
+        return found
 
 
 def new_block(bytes_: int) -> Tensor:
@@ -172,7 +205,7 @@ def train_forward(
     """
     threads.follow()
     y, hn, cn = _outputs(call, x, marks)
-    block = new_block(call.stack.fixed + x.shape[:-1].numel() * call.stack.each)
+    block = new_block(call.block_bytes(x, marks))
     if repeatable and block.numel() < _KEPT_BYTES:
         block.zero_()
     options = call.options(marks, True)
@@ -214,9 +247,12 @@ def backward(
         block = new_block(block.numel()).copy_(block)
     options = call.options(marks, True)
     dy, dhn, dcn = (readable(g) for g in gradients)
-    call.stack.native.backward_into(
-        block, x, h0, c0, dy, dhn, dcn, dx, dh0, dc0, dweights, options, marks.batch_sizes
+    wants_flow = call.flow is not None
+    norms = call.stack.native.backward_into(
+        block, x, h0, c0, dy, dhn, dcn, dx, dh0, dc0, dweights, options, marks.batch_sizes, wants_flow
     )
+    if call.flow is not None:
+        call.flow.keep(norms)
     return dx, dh0, dc0, dweights
 
 

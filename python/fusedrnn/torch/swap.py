@@ -12,9 +12,8 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
-from fusedrnn.torch import cells, modules
+from fusedrnn.torch import beyond, cells, modules
 from fusedrnn.torch.keeps_packing import KeepsPacking
-from fusedrnn.torch.masks import DEFAULTS
 from fusedrnn.torch.precision import PRECISIONS
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {
@@ -146,9 +145,14 @@ def restore(model: nn.Module) -> tuple[str, ...]:
             )
     for name, module in ours.items():
         for option, value in module.beyond_torch().items():
+            fix = (
+                f"set it to {beyond.SETTABLE[option]!r} first"
+                if option in beyond.SETTABLE
+                else "no module of torch.nn computes that"
+            )
             raise RuntimeError(
-                f"{name or 'the model'} has {option}={value!r}, which torch.nn's module has not: set it to "
-                f"{DEFAULTS[option]!r} first. Nothing was restored"
+                f"{name or 'the model'} has {option}={value!r}, which torch.nn's module has not: {fix}. "
+                "Nothing was restored"
             )
     _restore(ours.values())
     return tuple(ours)
@@ -156,7 +160,8 @@ def restore(model: nn.Module) -> tuple[str, ...]:
 
 def _restore(ours: Any) -> None:
     for module in ours:
-        for name in ("_packing", "_plain_call", "precision", *DEFAULTS):
+        variants = getattr(module, "_variants", ())
+        for name in ("_packing", "_plain_call", "_flow", "precision", *beyond.SETTABLE, *variants):
             module.__dict__.pop(name, None)
         module.__class__ = _THEIRS[type(module)]
         if isinstance(module, nn.RNNBase):
