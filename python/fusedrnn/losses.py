@@ -63,6 +63,10 @@ class Loss:
 
     Attributes:
         spec: the options as native calls take them.
+
+    Raises:
+        TypeError, ValueError: an option is wrong where a loss is made; a dtype, shape, stride or class where
+            it is called. The message names the argument.
     """
 
     _function: ClassVar[str]
