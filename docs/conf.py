@@ -14,7 +14,7 @@ author = "The fusedrnn developers"
 project_copyright = "The fusedrnn developers, Apache-2.0"
 version = release = fusedrnn.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 # Links to files that are no page lead to the repository.

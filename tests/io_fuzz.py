@@ -174,12 +174,12 @@ def safe_json(tree: Any) -> bytes:
 def sound_files(form: str) -> list[bytes]:
     """Files as they should be."""
     key = {"keras": "model.keras", "h5": "model.weights.h5", "onnx": "model.onnx"}.get(form)
-    from io_models import zoo
+    from io_models import taken, zoo
 
     if key is not None:
         name = "io_onnx.json" if form == "onnx" else "io_keras.json"
         cases = json.loads((ORACLES / name).read_text())["cases"]
-        ours = zoo().values() if form == "onnx" else ()
+        ours = [zoo()[name] for name in taken("onnx")] if form == "onnx" else ()
         made = [bytes(fr.io.to_onnx(model, lengths=True).SerializeToString()) for model in ours]
         return [unpacked(case[key]) for case in cases] + made
     found = []

@@ -43,10 +43,53 @@ def zoo(batch_first: bool = False) -> dict[str, nn.Module]:
         "GRU, reset before, both ways": nn.GRU(
             I, H, bidirectional=True, bias=False, reset_after=False, seed=19, **recurrent
         ),
+        "LSTM, peepholes, both ways": nn.LSTM(
+            I, H, 2, bidirectional=True, peephole=True, seed=20, **recurrent
+        ),
+        "LSTM, projected, both ways": nn.LSTM(
+            I, H, 2, bidirectional=True, proj_size=2, seed=21, **recurrent
+        ),
+        "LSTM, layer norm": nn.LSTM(I, H, layer_norm=True, seed=22, **recurrent),
+        "GRU, recurrent dropout": nn.GRU(I, H, recurrent_dropout=0.3, seed=23, **recurrent),
+        "LSTM, zoneout": nn.LSTM(I, H, zoneout=(0.1, 0.2), seed=24, **recurrent),
+        "LSTM, weight dropout": nn.LSTM(
+            I, H, 2, dropout=0.2, dropout_mode="sequence", weight_dropout=0.3, seed=25, **recurrent
+        ),
     }  # fmt: skip
     for seed, model in enumerate(models.values()):
         scatter(model, seed)
     return models
+
+
+# The models of the zoo that a format has no equal of, with the option that its refusal names.
+NO_EQUAL = {
+    "torch": {
+        "GRU, reset before": "reset_after=False",
+        "GRU, reset before, both ways": "reset_after=False",
+        "LSTM, peepholes, both ways": "peephole=True",
+        "LSTM, layer norm": "layer_norm=True",
+        "GRU, recurrent dropout": "recurrent_dropout=0.3",
+        "LSTM, zoneout": "zoneout=(0.1, 0.2)",
+        "LSTM, weight dropout": "dropout_mode='sequence'",
+    },
+    "onnx": {
+        "LSTM, projected, both ways": "proj_size=2",
+        "LSTM, layer norm": "layer_norm=True",
+        "LSTM, zoneout": "zoneout=(0.1, 0.2)",
+    },
+    "keras": {
+        "LSTM, peepholes, both ways": "peephole=True",
+        "LSTM, projected, both ways": "proj_size=2",
+        "LSTM, layer norm": "layer_norm=True",
+        "LSTM, zoneout": "zoneout=(0.1, 0.2)",
+        "LSTM, weight dropout": "dropout_mode='sequence'",
+    },
+}
+
+
+def taken(form: str) -> list[str]:
+    """Names of the models of the zoo that a format has an equal of."""
+    return [name for name in zoo() if name not in NO_EQUAL[form]]
 
 
 def masked() -> dict[str, nn.Module]:
@@ -124,6 +167,7 @@ def forward(
         kind = type(module).__name__.lower()
         options: dict[str, Any] = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
         options |= {"reset_after": module.reset_after} if isinstance(module, nn.GRU) else {}
+        options |= {"train": False, "zoneout": module.zoneout}
         state = None if state is None else _cast_state(state, dtype)
         run = getattr(reference, f"{kind}_forward")
         options |= {"lengths": lengths, "batch_first": module.batch_first, "arithmetic": arithmetic}

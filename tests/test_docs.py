@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -50,6 +51,58 @@ def test_every_public_name_has_an_example(page: str) -> None:
     text = "".join(block for name, block in BLOCKS.items() if name.startswith(f"api/{page}.md"))
     names = [name for name in module.__all__ if name not in ("reference", *REFERENCE)]
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+def public() -> dict[str, object]:
+    """Every function and class of the reference by its page and name; exceptions say what they are for."""
+    found = {}
+    for page in REFERENCE:
+        module = importlib.import_module("fusedrnn" if page == "fusedrnn" else f"fusedrnn.{page}")
+        for name in module.__all__:
+            thing = getattr(module, name)
+            error = inspect.isclass(thing) and issubclass(thing, Exception)
+            if (inspect.isclass(thing) or inspect.isfunction(thing)) and not error:
+                found[f"{page}.{name}"] = thing
+    return found
+
+
+def documented(thing: object) -> str:
+    """What the reference says of a function, or of a class: its own text, its members' and its bases'."""
+    if not inspect.isclass(thing):
+        return inspect.getdoc(thing) or ""
+    ours = [kind for kind in thing.__mro__ if kind.__module__.startswith("fusedrnn.")]
+    parts = [part for kind in ours for name, part in vars(kind).items() if not name.startswith("_")]
+    return "\n".join(inspect.getdoc(part) or "" for part in (*ours, *parts))
+
+
+# Plain records of what a function returned: their attributes are all there is to say.
+RECORDS = {"data.Batch", "data.Chunk", "nn.KeyDifference", "torch.Report"}
+# A shape in letters, or the words that stand for one.
+SHAPE = re.compile(r"\((T|B|N|L|P|I|H|\d|\.\.\.)\b[^)]*[,)]|\bshapes?\b|\blike (x|dy|pred|p|an array)\b")
+# What has a paper, and must name it by its year.
+PUBLISHED = {
+    "functional": "lstm_forward gru_forward rnn_forward layer_norm_forward dropout adagrad_ rmsprop_ adam_",
+    "losses": "huber smooth_l1 Huber SmoothL1",
+    "nn": "LSTM GRU RNN LayerNorm Dropout",
+    "optim": "SGD Adagrad Adam AdamW RMSprop clip_grad_norm_",
+    "torch": "LSTM GRU RNN",
+}
+
+
+def test_every_public_name_has_a_docstring_of_shapes_and_errors() -> None:
+    names = public()
+    assert len(names) > 80
+    assert [name for name, thing in names.items() if not inspect.getdoc(thing)] == []
+    said = {name: documented(thing) for name, thing in names.items() if name not in RECORDS}
+    assert [name for name, text in said.items() if "Raises:" not in text] == []
+    arrays = [name for name in said if name.split(".")[0] in ("functional", "losses", "nn", "data")]
+    assert [name for name in arrays if not SHAPE.search(said[name])] == []
+
+
+@pytest.mark.parametrize("name", [f"{page}.{n}" for page, names in PUBLISHED.items() for n in names.split()])
+def test_what_was_published_names_its_source(name: str) -> None:
+    text = inspect.getdoc(public()[name]) or ""
+    assert re.search(r"\b(19|20)\d\d\b", text)
 
 
 def test_links_lead_somewhere() -> None:

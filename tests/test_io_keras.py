@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from io_models import assert_agrees, draw_input, masked, outputs, zoo
+from io_models import NO_EQUAL, assert_agrees, draw_input, masked, outputs, taken, zoo
 from io_oracles import ORACLES, unpacked
 
 import fusedrnn as fr
@@ -260,7 +261,7 @@ def predict(model: Any, x: Any) -> Any:
 
 @PEER
 @KERAS_WARNS
-@pytest.mark.parametrize("name", [*zoo(), *masked()])
+@pytest.mark.parametrize("name", [*taken("keras"), *masked()])
 def test_out_and_back(keras: Any, name: str, tmp_path: Path) -> None:
     model = (zoo(True) | masked())[name]
     x = draw_input(model)
@@ -303,5 +304,8 @@ def test_what_keras_has_no_equal_of(keras: Any) -> None:
     ):
         with pytest.raises(fr.io.UnsupportedError, match=message):
             fr.io.to_keras(model)
+    for name, option in NO_EQUAL["keras"].items():
+        with pytest.raises(fr.io.UnsupportedError, match=re.escape(option)):
+            fr.io.to_keras(zoo(True)[name])
     with pytest.raises(ValueError, match=r"path must end in \.keras or \.weights\.h5"):
         fr.io.to_keras(fr.nn.Linear(3, 2), "m.h5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from io_models import B, H, I, T, assert_agrees, draw_input, forward, in_dtype, masked, outputs, zoo
+from io_models import (
+    NO_EQUAL,
+    B,
+    H,
+    I,
+    T,
+    assert_agrees,
+    draw_input,
+    forward,
+    in_dtype,
+    masked,
+    outputs,
+    taken,
+    zoo,
+)  # fmt: skip
 from test_oracles import How, array, assert_printed, cases
 
 import fusedrnn as fr
@@ -19,7 +34,7 @@ from fusedrnn.reference.arithmetic import Arithmetic
 onnx: Any = pytest.importorskip("onnx", reason="onnx, of the extra io, is what these tests are about")
 onnxruntime: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is what these tests compare with")
 pytestmark = pytest.mark.peer
-MODELS = list(zoo())
+MODELS = taken("onnx")
 LENGTHS = np.array([T, 2, 0, 3])
 
 
@@ -77,6 +92,12 @@ def test_out_and_back(name: str, batch_first: bool, tmp_path: Path) -> None:
     kinds = [type(m) for m in model.modules() if not isinstance(m, (fr.nn.Sequential, fr.nn.Dropout))]
     assert [type(m) for m in back.modules() if not isinstance(m, fr.nn.Sequential)] == kinds
     assert [m.num_layers for m in recurrent(back)] == [m.num_layers for m in recurrent(model)]
+
+
+@pytest.mark.parametrize("name", NO_EQUAL["onnx"])
+def test_what_onnx_has_no_equal_of(name: str) -> None:
+    with pytest.raises(fr.io.UnsupportedError, match=re.escape(NO_EQUAL["onnx"][name])):
+        fr.io.to_onnx(zoo()[name])
 
 
 def test_inputs_and_outputs_are_as_they_are_said_to_be() -> None:

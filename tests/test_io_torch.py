@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
-from io_models import H, I, assert_agrees, draw_input, masked, outputs, zoo
+from io_models import NO_EQUAL, H, I, assert_agrees, draw_input, masked, outputs, taken, zoo
 
 import fusedrnn as fr
 
 torch: Any = pytest.importorskip("torch", reason="torch is what these tests compare with")
 pytestmark = pytest.mark.peer
-MODELS = [name for name in zoo() if "reset before" not in name]  # which PyTorch has not
 
 
 def run(module: Any, x: Any) -> Any:
@@ -21,8 +21,9 @@ def run(module: Any, x: Any) -> Any:
     return (y[0] if isinstance(y, tuple) else y).numpy()
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time first", "batch first"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", taken("torch"))
 def test_out_and_back(name: str, batch_first: bool) -> None:
     model = zoo(batch_first)[name]
     x = draw_input(model)
@@ -33,6 +34,12 @@ def test_out_and_back(name: str, batch_first: bool) -> None:
     back = fr.io.from_torch(module)
     assert repr(back) == repr(model)
     assert (outputs(back, x) == y).all()
+
+
+@pytest.mark.parametrize("name", NO_EQUAL["torch"])
+def test_what_torch_has_no_equal_of(name: str) -> None:
+    with pytest.raises(fr.io.UnsupportedError, match=re.escape(NO_EQUAL["torch"][name])):
+        fr.io.to_torch(zoo()[name])
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -1,6 +1,5 @@
 #include "device/plugin.hpp"
 
-#include <cstdlib>
 #include <fstream>
 
 #include "runtime/os.hpp"
@@ -19,8 +18,7 @@ std::string this_module() { return os_file_of(here); }
 Plugin refused(const std::string& path, const std::string& why) { return {nullptr, why, path}; }
 
 Plugin open_cuda_plugin() {
-  // Not from the environment of a program with more rights than its caller: it names code to run.
-  const char* forced = secure_getenv("FUSEDRNN_CUDA_PLUGIN");
+  const char* forced = os_trusted_environment("FUSEDRNN_CUDA_PLUGIN");  // it names code to run
   if (forced != nullptr && *forced != '\0')
     return open_plugin(forced, "the CUDA plugin", "see what FUSEDRNN_CUDA_PLUGIN names");
   // Built with the package, or installed as a package of its own, whose name cuda/pyproject.toml states.

@@ -31,6 +31,11 @@ struct Bf16Fma {
   void pack_columns(float* panel, int wide, int64_t vector, int64_t K, const ColumnOf& column_of) const {
     const float* from[N];
     for (int lane = 0; lane < N; ++lane) from[lane] = column_of(lane);
+    pack_lanes(panel, wide, vector, K, from);
+  }
+  // A function of its own: unrolled it is 49 KB, and each way to find the columns would have a copy of it.
+  __attribute__((noinline)) void pack_lanes(float* panel, int wide, int64_t vector, int64_t K,
+                                            const float* const* from) const {
     with_count<kMostParts>(parts, [&](auto count) __attribute__((always_inline)) {
       constexpr int P = decltype(count)::count;
       for (int64_t k = 0; k < whole_blocks(K); k += N) {

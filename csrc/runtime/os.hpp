@@ -28,6 +28,9 @@ void os_nap();
 void* os_allocate(size_t alignment, size_t bytes, bool huge);
 void os_free(void* memory);
 
+// A variable of the environment; nullptr where there is none, or where the program has more rights than its caller.
+const char* os_trusted_environment(const char* name);
+
 // A library's file by the address of a function in it; empty where that is unknown.
 std::string os_file_of(void (*function)());
 // Opens a library and keeps it open until the process ends; nullptr and why where that fails.

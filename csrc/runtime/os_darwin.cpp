@@ -2,6 +2,7 @@
 #if defined(__APPLE__)
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -61,6 +62,8 @@ void* os_allocate(size_t alignment, size_t bytes, bool /*huge*/) {
   void* memory = nullptr;
   return posix_memalign(&memory, alignment, bytes) == 0 ? memory : nullptr;
 }
+
+const char* os_trusted_environment(const char* name) { return issetugid() != 0 ? nullptr : std::getenv(name); }
 
 }  // namespace fusedrnn
 #endif

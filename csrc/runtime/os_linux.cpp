@@ -39,5 +39,7 @@ void* os_allocate(size_t alignment, size_t bytes, bool huge) {
   return memory;
 }
 
+const char* os_trusted_environment(const char* name) { return secure_getenv(name); }
+
 }  // namespace fusedrnn
 #endif

@@ -114,7 +114,11 @@ def set_flush_denormal(mode: bool) -> bool:
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use."""
+    """How many threads a call may use.
+
+    Raises:
+        RuntimeError: FUSEDRNN_NUM_THREADS is set, and not to a number of threads.
+    """
     from fusedrnn import _native
 
     return _native.get_num_threads()

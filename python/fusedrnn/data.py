@@ -62,7 +62,13 @@ class Chunk(NamedTuple):
 
 
 class Batches:
-    """What `batches` returns: each iteration over it is an epoch; ``len`` is the batches of one."""
+    """What `batches` returns: each iteration over it is an epoch; ``len`` is the batches of one.
+
+    An iteration gives `Batch` after `Batch`, whose x has shape (T, B, ...), T the longest of its rows.
+
+    Raises:
+        TypeError, ValueError: as `batches`.
+    """
 
     def __init__(
         self,

@@ -58,10 +58,15 @@ class Loss:
 
     Called with ``(pred, target, mask=None)`` it returns the loss and its gradient, as the functions do, and
     `train_step` takes it for a loss. Two of them are equal where all options are. Options do not change, and
-    weights are copied.
+    weights are copied. pred has any leading axes; `fusedrnn.functional` says which shape target and mask
+    have.
 
     Attributes:
         spec: the options as native calls take them.
+
+    Raises:
+        TypeError, ValueError: an option is wrong where a loss is made; a dtype, shape, stride or class where
+            it is called. The message names the argument.
     """
 
     _function: ClassVar[str]
@@ -84,7 +89,12 @@ class Loss:
         return LossSpec(self._function, **options)
 
     def __call__(self, pred: Array, target: Array, mask: Array | None = None) -> tuple[Any, Array]:
-        """The loss and its gradient; see `fusedrnn.functional` for shapes and errors."""
+        """The loss, and its gradient like pred.
+
+        Raises:
+            TypeError: a dtype is wrong; ValueError: a shape, stride or class is. The message names the
+                argument.
+        """
         return evaluate(self.spec, pred, target, mask)
 
     def __eq__(self, other: object) -> bool:
@@ -144,7 +154,7 @@ class L1(Loss):
 
 
 class Huber(Loss):
-    """Huber's loss, as `huber`; PyTorch's ``HuberLoss``.
+    """Huber's loss (1964), as `huber`; PyTorch's ``HuberLoss``.
 
     Args:
         delta: the error, finite and greater than 0, from which on the loss is a line.
@@ -170,7 +180,7 @@ class Huber(Loss):
 
 
 class SmoothL1(Loss):
-    """Smooth absolute error, as `smooth_l1`; PyTorch's ``SmoothL1Loss``.
+    """Smooth absolute error (Girshick 2015), as `smooth_l1`; PyTorch's ``SmoothL1Loss``.
 
     Args:
         beta: the error, finite and >= 0, from which on the loss is a line; with 0 it is `L1`.

@@ -231,20 +231,40 @@ void DeviceArray::fill(double value) {
   mark_uses(*backend_);
 }
 
+constexpr const char* kDescription = R"(An array in the memory of a CUDA device.
+
+What `fusedrnn.asarray` makes and modules with ``device="cuda"`` take and return. Other libraries read and write it
+without a copy, through ``__dlpack__`` (``torch.from_dlpack``, ``cupy.from_dlpack``) or ``__cuda_array_interface__``.
+What a call returns may still be in the making: `numpy` and, without axes, ``float()`` wait for it;
+`fusedrnn.cuda.stream` says who waits for what. It is made by these calls alone, never by its class.
+
+Raises:
+    RuntimeError: by `numpy` and ``float()``: what went wrong on the device. TypeError: NumPy is given it, which
+        copies nothing unasked.
+)";
+
 void bind_device(py::module_& m) {
-  py::class_<DeviceArray> array(m, "DeviceArray");
+  py::class_<DeviceArray> array(m, "DeviceArray", kDescription);
   seal(array);
-  array.def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); })
-      .def_property_readonly("dtype", [](const DeviceArray& a) { return numpy_of(a.element()); })
-      .def_property_readonly("device", [](const DeviceArray& a) { return place_of(a.backend(), a.device()); })
-      .def_property_readonly("ndim", [](const DeviceArray& a) { return a.sizes().size(); })
-      .def_property_readonly("size", &DeviceArray::count)
-      .def_property_readonly("nbytes", [](const DeviceArray& a) { return a.count() * bytes_of(a.element()); })
-      .def_property_readonly("readonly", &DeviceArray::readonly)
+  array
+      .def_property_readonly(
+          "shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.sizes())); }, "Sizes of the axes.")
+      .def_property_readonly(
+          "dtype", [](const DeviceArray& a) { return numpy_of(a.element()); }, "Type of the elements, a NumPy dtype.")
+      .def_property_readonly(
+          "device", [](const DeviceArray& a) { return place_of(a.backend(), a.device()); },
+          "Where it is: \"cuda:0\", say.")
+      .def_property_readonly(
+          "ndim", [](const DeviceArray& a) { return a.sizes().size(); }, "How many axes it has.")
+      .def_property_readonly("size", &DeviceArray::count, "How many elements it has.")
+      .def_property_readonly(
+          "nbytes", [](const DeviceArray& a) { return a.count() * bytes_of(a.element()); }, "Bytes of its elements.")
+      .def_property_readonly("readonly", &DeviceArray::readonly, "Whether writing to it raises.")
       .def_property_readonly("__cuda_array_interface__", &cuda_array_interface)
-      .def("numpy", &DeviceArray::numpy)
-      .def("copy", &DeviceArray::copy)
-      .def("fill", &DeviceArray::fill, py::arg("value"))
+      .def("numpy", &DeviceArray::numpy, "A copy as a NumPy array; waits for what is still to write it.")
+      .def("copy", &DeviceArray::copy, "A copy on the same device.")
+      .def("fill", &DeviceArray::fill, py::arg("value"),
+           "Sets every element. Raises ValueError where the array is read-only.")
       .def("_assign", &DeviceArray::assign, py::arg("source"))
       .def("_piece", &DeviceArray::piece, py::arg("offset"), py::arg("shape"), py::arg("readonly"))
       .def("__dlpack__", &dlpack, py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),

@@ -92,6 +92,10 @@ class FlatBuffer:
 
     Each parameter starts at a multiple of 64 bytes. The padding between parameters is zero in data and grad,
     and every update rule leaves it zero, so that a whole buffer may be treated as one contiguous piece.
+
+    Raises:
+        ValueError: size is negative, or device another than "cpu" and "cuda"; TypeError: dtype is neither
+            float32 nor float64; RuntimeError: the device cannot be used.
     """
 
     def __init__(self, size: int, dtype: DTypeLike, device: str = "cpu") -> None:
@@ -162,6 +166,10 @@ class Parameter:
             if they are a `DeviceArray`.
         name: shown in messages; the attribute's name once the parameter is set on a module.
         requires_grad: False freezes it.
+
+    Raises:
+        TypeError: array is no NumPy array or `DeviceArray` of float32 or float64. ValueError: what is
+            assigned to data has another shape, or data is written to in place.
 
     Example:
         >>> p = Parameter(np.zeros((2, 3), np.float32), "scale")

@@ -25,28 +25,56 @@ Array = NDArray[Any]
 
 @hinted
 def relu(x: Array) -> Array:
-    """max(x, 0); NaN stays."""
+    """max(x, 0); NaN stays.
+
+    Args:
+        x: any shape; the result is like x.
+
+    Raises:
+        TypeError: x is no array of float32 or float64.
+    """
     checks.require_float("x", x)
     y: Array = np.asarray(np.maximum(x, x.dtype.type(0)))  # also where there is one number
     return y
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
-    """dx from dy and y = `relu`; 0 where y is 0."""
+    """dx from dy and y = `relu`; 0 where y is 0.
+
+    Args:
+        dy, y: any one shape; the result is like dy.
+
+    Raises:
+        TypeError: one is no array of float32 or float64, or they differ; ValueError: their shapes differ.
+    """
     _require_like(dy, y)
     return np.where(y == 0, dy.dtype.type(0), dy)
 
 
 @hinted
 def tanh(x: Array) -> Array:
-    """tanh(x)."""
+    """tanh(x).
+
+    Args:
+        x: any shape; the result is like x.
+
+    Raises:
+        TypeError: x is no array of float32 or float64.
+    """
     checks.require_float("x", x)
     y: Array = np.asarray(np.tanh(x))
     return y
 
 
 def tanh_backward(dy: Array, y: Array) -> Array:
-    """dx from dy and y = `tanh`."""
+    """dx from dy and y = `tanh`.
+
+    Args:
+        dy, y: any one shape; the result is like dy.
+
+    Raises:
+        TypeError: one is no array of float32 or float64, or they differ; ValueError: their shapes differ.
+    """
     _require_like(dy, y)
     dx: Array = np.asarray(dy * (1 - y * y))
     return dx
@@ -54,14 +82,28 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 @hinted
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow."""
+    """1 / (1 + exp(-x)), without overflow.
+
+    Args:
+        x: any shape; the result is like x.
+
+    Raises:
+        TypeError: x is no array of float32 or float64.
+    """
     checks.require_float("x", x)
     z = np.exp(-np.abs(x))  # never more than 1
     return np.asarray(np.where(x >= 0, 1 / (1 + z), z / (1 + z)), x.dtype)
 
 
 def sigmoid_backward(dy: Array, y: Array) -> Array:
-    """dx from dy and y = `sigmoid`."""
+    """dx from dy and y = `sigmoid`.
+
+    Args:
+        dy, y: any one shape; the result is like dy.
+
+    Raises:
+        TypeError: one is no array of float32 or float64, or they differ; ValueError: their shapes differ.
+    """
     _require_like(dy, y)
     dx: Array = np.asarray(dy * (y * (1 - y)))
     return dx
@@ -69,14 +111,29 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
 
 @hinted
 def softmax(x: Array) -> Array:
-    """exp(x) / sum(exp(x)) over the last axis."""
+    """exp(x) / sum(exp(x)) over the last axis.
+
+    Args:
+        x: (..., N); the result is like x.
+
+    Raises:
+        TypeError: x is no array of float32 or float64; ValueError: it has no last axis with elements.
+    """
     e = np.exp(_shifted(x))
     y: Array = e / e.sum(-1, keepdims=True)
     return y
 
 
 def softmax_backward(dy: Array, y: Array) -> Array:
-    """dx from dy and y = `softmax`."""
+    """dx from dy and y = `softmax`.
+
+    Args:
+        dy, y: (..., N), of one shape; the result is like dy.
+
+    Raises:
+        TypeError: one is no array of float32 or float64, or they differ; ValueError: their shapes differ, or
+            there is no last axis with elements.
+    """
     _require_like(dy, y)
     _require_last_axis("y", y)
     dx: Array = y * (dy - (dy * y).sum(-1, keepdims=True))
@@ -85,14 +142,29 @@ def softmax_backward(dy: Array, y: Array) -> Array:
 
 @hinted
 def log_softmax(x: Array) -> Array:
-    """x - log(sum(exp(x))) over the last axis. For training, `cross_entropy` takes logits."""
+    """x - log(sum(exp(x))) over the last axis. For training, `cross_entropy` takes logits.
+
+    Args:
+        x: (..., N); the result is like x.
+
+    Raises:
+        TypeError: x is no array of float32 or float64; ValueError: it has no last axis with elements.
+    """
     shifted = _shifted(x)
     y: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return y
 
 
 def log_softmax_backward(dy: Array, y: Array) -> Array:
-    """dx from dy and y = `log_softmax`."""
+    """dx from dy and y = `log_softmax`.
+
+    Args:
+        dy, y: (..., N), of one shape; the result is like dy.
+
+    Raises:
+        TypeError: one is no array of float32 or float64, or they differ; ValueError: their shapes differ, or
+            there is no last axis with elements.
+    """
     _require_like(dy, y)
     _require_last_axis("y", y)
     dx: Array = dy - np.exp(y) * dy.sum(-1, keepdims=True)

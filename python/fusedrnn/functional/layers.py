@@ -32,10 +32,11 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None, *, precis
             CPU "bf16", "bf16x3" or "bf16x6".
 
     Returns:
-        y (..., out).
+        y (..., out), of x's dtype.
 
     Raises:
-        ValueError: precision is unknown; RuntimeError: it is not that of arrays of this dtype, or device.
+        TypeError: a dtype is wrong; ValueError: a shape or stride is, or precision is unknown; RuntimeError:
+            precision is not that of arrays of this dtype, or device.
     """
     checks.text("precision", precision)
     return _native.linear_forward(
@@ -98,6 +99,9 @@ def embedding_backward(dy: Array, ids: Array, num_embeddings: int) -> Array:
 
     Returns:
         dweight (num_embeddings, width).
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape or stride is, or an id is out of range.
     """
     dy = as_device_array(dy)
     checks.require_axes("dy", dy, 1)
@@ -123,7 +127,11 @@ def layer_norm_forward(
 
     Returns:
         y like x, mean in float64 and rstd = 1 / sqrt(variance + eps) in x's dtype, both (...), for backward.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     return _native.layer_norm_forward(as_device_array(x), as_device_array(weight), as_device_array(bias), eps)
 
 
@@ -134,7 +142,11 @@ def layer_norm_backward(
 
     Returns:
         dx like x, dweight (width,), dbias (width,).
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     dy, x, weight, mean, rstd = map(as_device_array, (dy, x, weight, mean, rstd))
     checks.require_array("x", x)
     dweight, dbias = zeros(x.shape[-1:], x.dtype, x), zeros(x.shape[-1:], x.dtype, x)
@@ -154,7 +166,11 @@ def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
         p: probability of dropping an element, 0..1.
         key: 64 bits.
         stream: 32 bits; masks of different streams under one key are independent.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     return _native.dropout(as_device_array(x), p, key, stream)
 
 
@@ -167,7 +183,11 @@ def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = Fal
 
     Returns:
         y (B, N), 0 where the length is 0.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     return _native.last_forward(as_device_array(x), as_device_array(lengths), batch_first)
 
 
@@ -175,5 +195,9 @@ def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: 
     """Gradient of `last_forward`: dy (B, N) -> dx (T, B, N), or (B, T, N) with batch_first.
 
     dx is 0 but at each row's last step.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     return _native.last_backward(as_device_array(dy), T, as_device_array(lengths), batch_first)

@@ -70,7 +70,11 @@ def mse(
     mask: Array | None = None,
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
-    """Squared error (pred - target)^2; target has pred's shape and dtype."""
+    """Squared error (pred - target)^2; target has pred's shape and dtype.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
+    """
     return evaluate(LossSpec("mse", reduction, ignore_index), pred, target, mask)
 
 
@@ -82,7 +86,11 @@ def l1(
     mask: Array | None = None,
     ignore_index: int | None = None,
 ) -> tuple[Any, Array]:
-    """Absolute error abs(pred - target), whose gradient is 0 where both are equal; target is like pred."""
+    """Absolute error abs(pred - target), whose gradient is 0 where both are equal; target is like pred.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
+    """
     return evaluate(LossSpec("l1", reduction, ignore_index), pred, target, mask)
 
 
@@ -100,7 +108,8 @@ def huber(
     It is e^2 / 2 up to abs(e) = delta and the line delta (abs(e) - delta / 2) from there on, as PyTorch's.
 
     Raises:
-        ValueError: delta is not finite and greater than 0.
+        TypeError: a dtype is wrong; ValueError: a shape or stride is, or delta is not finite and greater
+            than 0. The message names the argument.
     """
     spec = LossSpec("huber", reduction, ignore_index, threshold=checks.positive("delta", delta))
     return evaluate(spec, pred, target, mask)
@@ -117,10 +126,11 @@ def smooth_l1(
 ) -> tuple[Any, Array]:
     """`huber` with delta = beta, divided by beta: abs(e) - beta / 2 where abs(e) >= beta (Girshick 2015).
 
-    As PyTorch's. With beta 0 it is `l1`.
+    As PyTorch's; target has pred's shape and dtype. With beta 0 it is `l1`.
 
     Raises:
-        ValueError: beta is not finite and >= 0.
+        TypeError: a dtype is wrong; ValueError: a shape or stride is, or beta is not finite and >= 0. The
+            message names the argument.
     """
     return evaluate(smooth_l1_spec(checks.real("beta", beta), reduction, ignore_index), pred, target, mask)
 
@@ -143,13 +153,14 @@ def nll(
 ) -> tuple[Any, Array]:
     """Negative log-likelihood -pred[target] of log-probabilities pred (..., classes), as `log_softmax` gives.
 
-    target is int64 (...), a class in [0, classes) wherever the entry counts. weight has a number >= 0 for
-    each class, which its terms are multiplied by; a mean then divides by the sum of the targets' weights, and
-    is 0 where that is 0 (PyTorch's is NaN).
-    `cross_entropy` does both at once, from logits, and loses no digits between.
+    target is int64 of shape (...), a class in [0, classes) wherever the entry counts. weight has a number >=
+    0 for each class, which its terms are multiplied by; a mean then divides by the sum of the targets'
+    weights, and is 0 where that is 0 (PyTorch's is NaN). `cross_entropy` does both at once, from logits, and
+    loses no digits between.
 
     Raises:
-        ValueError: a class is out of range; the message says which and where.
+        TypeError: a dtype is wrong; ValueError: a shape or stride is, or a class is out of range; the
+            message says which and where.
     """
     spec = LossSpec("nll", reduction, ignore_index, weight=as_weights("weight", weight))
     return evaluate(spec, pred, target, mask)
@@ -181,7 +192,8 @@ def cross_entropy(
     row whose largest logit is infinite, of either sign, is NaN, as PyTorch's is.
 
     Raises:
-        ValueError: a class is out of range; the message says which and where. Or an option is.
+        TypeError: a dtype is wrong; ValueError: a shape, stride or option is, or a class is out of range;
+            the message says which and where.
     """
     spec = LossSpec("cross_entropy", reduction, ignore_index, label_smoothing, as_weights("weight", weight))
     return evaluate(spec, pred, target, mask)
@@ -201,7 +213,11 @@ def binary_cross_entropy(
     pos_weight, a number or one for each place of the last axis, multiplies the loss of a positive target, as
     PyTorch's does: pos_weight target log(1 + exp(-pred)) + (1 - target) log(1 + exp(pred)). A mean divides by
     the number of entries all the same.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     weight = as_weights("pos_weight", pos_weight)
     return evaluate(
         LossSpec("binary_cross_entropy", reduction, ignore_index, weight=weight), pred, target, mask

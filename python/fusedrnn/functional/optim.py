@@ -100,7 +100,11 @@ def sgd_(
 
     With momentum (Polyak 1964) v' = momentum v + g, p' = p - lr v'; Nesterov: p' = p - lr (g + momentum v').
     dampening has v' = momentum v + (1 - dampening) g from step 2 on, for which step must be given.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     check_nesterov(nesterov, momentum, dampening)
     if step is None and dampening != 0:
         raise ValueError("step must be given with dampening, for step 1 is not dampened; it is None")
@@ -125,7 +129,11 @@ def adagrad_(
     """Adagrad (Duchi et al. 2011).
 
     s' = s + g^2, p' = p - lr / (1 + (step - 1) lr_decay) g / (sqrt(s') + eps).
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     _step(
         "adagrad", param, grad, [sum], clip_factor, step,
         lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
@@ -154,7 +162,11 @@ def rmsprop_(
     same number and does not cancel where gradients vary little. Without grad_var it is found anew from
     square_avg and grad_avg at every call, as exactly as they tell it. With momentum the fraction is summed up
     as in `sgd_`.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     if grad_avg is not None and grad_var is None and np.shape(square_avg) == np.shape(grad_avg):
         grad_var = variance_of(square_avg, grad_avg)
     _step(
@@ -185,7 +197,11 @@ def adam_(
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
     c = 1 - b^step, or 1 without bias_correction. Decoupled weight decay first shrinks p by 1 - lr
     weight_decay. With max_exp_avg_sq it is AMSGrad (Reddi et al. 2018): the largest v' so far stands for v'.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
+
     beta1, beta2 = check_betas(betas)
     kind = "adamw" if checks.flag("decoupled", decoupled) else "adam"
     _step(
@@ -196,17 +212,40 @@ def adam_(
 
 
 def global_norm(arrays: Sequence[Array]) -> Any:
-    """Square root of the sum of all squares, summed in float64; 0.0 of nothing."""
+    """Square root of the sum of all squares, summed in float64; 0.0 of nothing.
+
+    Args:
+        arrays: float32 or float64 of any shapes, each contiguous.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
+    """
     return _native.global_norm(_listed(arrays))
 
 
 def clip_by_global_norm_(arrays: Sequence[Array], max_norm: float) -> Any:
-    """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN."""
+    """Scales all arrays by min(1, max_norm / (norm + 1e-6)), returns the norm before; NaN makes all NaN.
+
+    Args:
+        arrays: float32 or float64 of any shapes, each contiguous; they are written.
+        max_norm: >= 0.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
+    """
     return _native.clip_by_global_norm(_listed(arrays), max_norm)
 
 
 def clip_by_value_(arrays: Sequence[Array], limit: float) -> None:
-    """Clamps every element to [-limit, limit]; NaN stays."""
+    """Clamps every element to [-limit, limit]; NaN stays.
+
+    Args:
+        arrays: float32 or float64 of any shapes, each contiguous; they are written.
+        limit: >= 0.
+
+    Raises:
+        TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
+    """
     _native.clip_by_value(_listed(arrays), limit)
 
 

@@ -445,7 +445,10 @@ def gru_forward(
     r, z = sigmoid(W x + b_ih + R h + b_hh), n = tanh(W x + b_ih + r (R h + b_hh)), h' = (1 - z) n + z h: the
     form of PyTorch and cuDNN. Without ``reset_after`` n = tanh(W x + b_ih + R (r h) + b_hh), on the CPU, as
     published; weights packed for that are packed with cell="gru_reset_before".
-    Other arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H).
+    Other arguments and results as `lstm_forward`, with one state h0 (L * D, B, H).
+
+    Raises:
+        TypeError, ValueError: as `lstm_forward`.
     """
     cell = "gru" if checks.flag("reset_after", reset_after) else "gru_reset_before"
     h0 = single("state", "h0", state)
@@ -497,7 +500,11 @@ def gru_backward(
     need_dx: bool = True,
     flow: bool = False,
 ) -> Any:
-    """Back-propagation through time of `gru_forward`; as `lstm_backward` with one state."""
+    """Back-propagation through time of `gru_forward`; as `lstm_backward`, with one dstate (L * D, B, H).
+
+    Raises:
+        TypeError, ValueError: as `lstm_backward`.
+    """
     dhn = single("dstate", "dhn", dstate)
     dx, dh0, _, grads, norms = backward("gru", tape, dy, dhn, None, dweights, need_dx, flow)
     return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)
@@ -523,8 +530,11 @@ def rnn_forward(
 ) -> tuple[Array, Array, Tape | None]:
     """Elman network over whole sequences (Elman 1990): h' = tanh or relu of W x + b_ih + R h + b_hh.
 
-    Arguments, results and errors as `lstm_forward`, with one state h0 (L * D, B, H); nonlinearity is
-    "tanh" or "relu".
+    Arguments and results as `lstm_forward`, with one state h0 (L * D, B, H); nonlinearity is "tanh" or
+    "relu".
+
+    Raises:
+        TypeError, ValueError: as `lstm_forward`.
     """
     cell = variant_named("rnn", "nonlinearity", nonlinearity)
     h0 = single("state", "h0", state)
@@ -576,7 +586,11 @@ def rnn_backward(
     need_dx: bool = True,
     flow: bool = False,
 ) -> Any:
-    """Back-propagation through time of `rnn_forward`; as `lstm_backward` with one state."""
+    """Back-propagation through time of `rnn_forward`; as `lstm_backward`, with one dstate (L * D, B, H).
+
+    Raises:
+        TypeError, ValueError: as `lstm_backward`.
+    """
     dhn = single("dstate", "dhn", dstate)
     dx, dh0, _, grads, norms = backward("rnn", tape, dy, dhn, None, dweights, need_dx, flow)
     return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)

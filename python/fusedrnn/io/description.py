@@ -199,6 +199,8 @@ _COMMON = {
     "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional",
     "nonlinearity", "dtype", "precision",
 }  # fmt: skip
+# Options of a recurrent layer that change nothing in eval mode.
+TRAINING_ONLY = ("recurrent_dropout", "weight_dropout", "dropout_mode")
 
 
 def common_arguments(tree: Tree, target: str, *more: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fusedrnn import __version__, nn
 from fusedrnn._core import checks
 from fusedrnn.io import gates
-from fusedrnn.io.description import Tree, common_arguments, describe
+from fusedrnn.io.description import TRAINING_ONLY, Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
 from fusedrnn.io.files import path_of, write_atomically
 from fusedrnn.io.onnx_graph import MAX_BYTES
@@ -32,7 +32,7 @@ def to_onnx(
     batch: int | None = None,
     time: int | None = None,
 ) -> Any:
-    """The model, as it computes in eval mode, as an ONNX graph.
+    """The model, as it computes in eval mode, without dropout of any kind, as an ONNX graph.
 
     Inputs are ``x``, shaped as the model takes it (ids are int64), then for each recurrent module its initial
     states ``h0`` and, of an LSTM, ``c0`` (L * D, B, H), then ``lengths``, int64 (B,), if asked for. Outputs
@@ -51,7 +51,8 @@ def to_onnx(
         The ``onnx.ModelProto``.
 
     Raises:
-        UnsupportedError: a layer has no equal in ONNX, or is of the caller's own type, or the model is larger
+        UnsupportedError: a layer has no equal in ONNX (`Masked`, and an LSTM with projections, layer
+            normalisation or zoneout), or is of the caller's own type, or the model is larger
             than the 2 GiB of an ONNX file. ValueError: lengths=True, and no layer takes them.
         ImportError: onnx is not installed; OSError: the file cannot be written.
 
@@ -267,7 +268,7 @@ class _Graph:
         return self._node("Where", [valid, value, other])
 
     def _rnn(self, value: str, prefix: str, tree: Tree) -> str:
-        given = common_arguments(tree, "ONNX", "peephole", "reset_after")
+        given = common_arguments(tree, "ONNX", "peephole", "reset_after", *TRAINING_ONLY)
         kind, H = tree["kind"], given["hidden_size"]
         both = given["bidirectional"]
         D = 2 if both else 1

@@ -134,6 +134,10 @@ def restore(model: nn.Module) -> tuple[str, ...]:
     """Makes a model's modules torch.nn's again, in place; returns their names.
 
     ft.restore(model)
+
+    Raises:
+        RuntimeError: a module has parametrizations, or an option that torch.nn has not; its name is in the
+            message.
     """
     _require_module(model)
     ours = {name: module for name, module in model.named_modules() if type(module) in _THEIRS}
@@ -175,7 +179,10 @@ def patched() -> Iterator[None]:
         with ft.patched():
             model = build()
 
-    It holds for all threads of the process.
+    It holds for all threads of the process. What these modules refuse raises where it is built.
+
+    Raises:
+        NotImplementedError, ValueError: by ``build``, as `LSTM`, `GRU` and `RNN` do.
     """
     names = {theirs.__name__: ours for theirs, ours in _OURS.items()}
     places = (nn, nn.modules, nn.modules.rnn)
