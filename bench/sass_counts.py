@@ -4,6 +4,8 @@
   python bench/sass_counts.py --cell gru --shapes bf16:64:256 tf32:1:512     others: arithmetic:B:H
   python bench/sass_counts.py --phases --loops       also the parts of a step, and its loops
   python bench/sass_counts.py --latency              instead how long a warp takes through a step
+  python bench/sass_counts.py --budgets              of the shapes in sass/budgets.json: status 1 if one is
+                                                     above its budget
 
 Needs nvcc, nvdisasm (pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm) and a C++ compiler, no GPU. README.md
 says how it counts and what the columns mean.
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
+BUDGETS = HERE / "sass" / "budgets.json"
 sys.path.insert(0, str(HERE / "sass"))
 from latency import latencies  # noqa: E402
 from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
@@ -179,11 +182,34 @@ def build_shapes(folder: Path, plan: str) -> Path:
     return program
 
 
+def polls_that_invalidate(kernel: Kernel) -> list[str]:
+    """Loops that wait for others and throw the first-level cache away each time."""
+    found = []
+    for loop in kernel.loops:
+        text, _ = line_of(kernel, loop)
+        code = [i for b in loop.blocks for i in kernel.blocks[b].instructions]
+        if re.search(r"posted - value", text) and any(i.opcode.startswith("CCTL") for i in code):
+            found.append(f"{kernel.name} invalidates the cache in each turn of a poll: {text}")
+    return found
+
+
+def above_budget(clocks: Mapping[str, float], budgets: Mapping[str, float]) -> list[str]:
+    """What is wrong with the latencies of shapes, a line each."""
+    wrong = [
+        f"{title} takes {clocks[title]:.0f} clocks, its budget is {budgets[title]}"
+        for title in budgets
+        if title in clocks and clocks[title] > budgets[title]
+    ]
+    wrong += [f"{title} has a budget and no kernel" for title in budgets if title not in clocks]
+    return wrong + [f"{title} has no budget in {BUDGETS.name}" for title in clocks if title not in budgets]
+
+
 def report(
     kernels: Mapping[str, Kernel], plans: Mapping[str, Mapping[str, Shape]], cell: str, shape_text: str,
     options: argparse.Namespace,
-) -> None:  # fmt: skip
-    """Prints a shape's rows."""
+) -> dict[str, float]:  # fmt: skip
+    """Prints a shape's rows; returns the clocks of each latency."""
+    clocks_of: dict[str, float] = {}
     element = ELEMENTS[shape_text.split(":")[0]][0]
     template = f"{CELLS[cell][0]}<Math<float>>"
     for plan, shapes in plans.items():
@@ -199,7 +225,8 @@ def report(
             if options.latency:
                 parts = latencies(kernels[name], shape, phase_of)
                 cells = "".join(f"{parts.get(phase, 0):9.0f}" for phase in LATENT)
-                print(f"{title:28}{cells}{sum(parts.get(phase, 0) for phase in LATENT):9.0f}  {shape.text}")
+                clocks_of[title] = sum(parts.get(phase, 0) for phase in LATENT)
+                print(f"{title:28}{cells}{clocks_of[title]:9.0f}  {shape.text}")
                 continue
             parts, loops = count(kernels[name], shape)
             total = Counts()
@@ -213,6 +240,7 @@ def report(
                     print(row(f"  {phase}", counts, f"{most:8.0f}          {unit}"))
             if options.loops:
                 print("\n".join(loops))
+    return clocks_of
 
 
 def row(title: str, counts: Counts, end: str) -> str:
@@ -232,10 +260,16 @@ def main() -> int:
     parser.add_argument("--phases", action="store_true", help="a line for each part of a step")
     parser.add_argument("--loops", action="store_true", help="a line for each loop of a step")
     parser.add_argument("--latency", action="store_true", help="clocks of a warp from the wait to the end")
+    parser.add_argument("--budgets", action="store_true", help="of the shapes that have a budget")
     parser.add_argument(
         "--cubin", type=Path, nargs="+", help="the cell's, made before with -lineinfo, instead of compiling"
     )
     options = parser.parse_args()
+    budgets: dict[str, float] = json.loads(BUDGETS.read_text())[options.cell] if options.budgets else {}
+    if options.budgets:
+        options.latency = True
+        options.shapes = list(dict.fromkeys(title.split()[0] for title in budgets))
+    clocks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         programs = {plan: build_shapes(folder, plan) for plan in options.plans if plan != "step"}
@@ -262,8 +296,13 @@ def main() -> int:
                 plans[plan] = plan_shapes(program, options.cell, arithmetic, int(B), int(H))
             if "step" in options.plans:
                 plans["step"] = step_shapes(gates, ELEMENTS[arithmetic][1], int(H))
-            report(kernels, plans, options.cell, text, options)
-    return 0
+            clocks |= report(kernels, plans, options.cell, text, options)
+    if not options.budgets:
+        return 0
+    wrong = above_budget(clocks, budgets)
+    wrong += [line for kernel in kernels.values() for line in polls_that_invalidate(kernel)]
+    print(*wrong, f"{len(clocks)} latencies, {len(wrong) or 'nothing'} wrong", sep="\n")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-from sass_counts import Kernel, count, kind_of, width  # isort: skip, it makes the next two known
+from sass_counts import Kernel, above_budget, count, kind_of, polls_that_invalidate, width  # isort: skip, it makes the next two known
 from latency import LATENCY, Warp
 from machine_code import Instruction, kernel
 from step_loops import Shape
@@ -140,3 +140,31 @@ def test_control_bits_are_read() -> None:
     lines += ["                                                  /* 0x004e220000000800 */"]
     (instruction,) = kernel("a", lines).blocks[0].instructions
     assert (instruction.stall, instruction.result, instruction.read, instruction.waits) == (1, 0, None, 4)
+
+
+def test_a_latency_above_its_budget_is_wrong() -> None:
+    budgets = {"bf16:32:256 step forward": 100.0}
+    assert above_budget({"bf16:32:256 step forward": 100.0}, budgets) == []
+    assert above_budget({"bf16:32:256 step forward": 101.0}, budgets) == [
+        "bf16:32:256 step forward takes 101 clocks, its budget is 100.0"
+    ]
+    assert above_budget({}, budgets) == ["bf16:32:256 step forward has a budget and no kernel"]
+    assert above_budget({"bf16:1:1 step forward": 1.0}, {}) == [
+        "bf16:1:1 step forward has no budget in budgets.json"
+    ]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_poll_that_invalidates_the_cache_is_wrong(tmp_path: Path, inside: bool) -> None:
+    file = tmp_path / "poll.cuh"
+    file.write_text("if (static_cast<int32_t>(posted - value) >= 0) break;\n")
+    texts = [
+        "LDG.E.STRONG.GPU R1, [R2]",
+        *["CCTL.IVALL"] * inside,
+        "@!P0 BRA `(.L_x_1)",
+        "CCTL.IVALL",
+        "EXIT",
+    ]
+    lines = [".L_x_1:", f'\t//## File "{file}", line 1']
+    lines += [f"        /*{16 * i:04x}*/                   {text} ;" for i, text in enumerate(texts)]
+    assert bool(polls_that_invalidate(kernel("grid_forward<Cell>", lines))) == inside

@@ -52,7 +52,8 @@ def test_dropout(dtype: Any, count: int) -> None:
 
 @DTYPES
 @pytest.mark.parametrize(
-    ("count", "rows", "width"), [(3000, 1, 130), (1025, 5, 3), (2500, 2300, 131), (4000, 1057, 1)]
+    ("count", "rows", "width"),
+    [(3000, 1, 130), (1025, 5, 3), (2500, 2300, 131), (4000, 1057, 1), (9001, 70, 3)],
 )
 def test_gradient_of_an_embedding(dtype: Any, count: int, rows: int, width: int) -> None:
     """Each sum is one chain over the ids in order, whatever a block has to look for and to list."""

@@ -137,6 +137,7 @@ def plan_of(cell: str, sizes: dict[str, Any], precision: str = "ieee", layers: i
         ("cluster:8x1", {"T": 5, "B": 9, "H": 37}, 1),
         ("cluster:8x2", {"T": 4, "B": 8, "H": 32}, 2),
         ("cluster:8x4", {"T": 6, "B": 11, "H": 61}, 4),
+        ("cluster:16x2", {"T": 4, "B": 19, "H": 34}, 2),
         ("cluster:32x3", {"T": 3, "B": 33, "H": 34}, 3),
     ],
 )

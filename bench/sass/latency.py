@@ -17,7 +17,7 @@ from machine_code import Instruction, Kernel, Loop, source
 from step_loops import Shape, executions, weight
 
 # Clocks of sm_90 from issue to release, as published measurements have them; none is ours.
-LATENCY = {"LDS": 30, "MUFU": 24, "LDC": 40, "S2R": 25, "SHFL": 25, "LDG": 600, "LD": 600}
+LATENCY = {"LDS": 30, "LDSM": 33, "MUFU": 24, "LDC": 40, "S2R": 25, "SHFL": 25, "LDG": 600, "LD": 600}
 OTHER = 20  # of everything else, and until operands have been read
 L2 = 600  # of a copy on its way to shared memory
 BARRIER = 20

@@ -91,7 +91,7 @@ RULES = (
     Rule(r"for \(int f = held\(job\)", lambda shape, outer: shape.resident / 512 / 4),
     Rule(r"i < shape_\.splits", lambda shape, outer: outer * (shape.splits - 1)),
     Rule(r"i < \(shape_\.blocks - 1\) \* vectors", lambda shape, outer: _warps(shape.sent)),
-    Rule(r"while \(|\(ended != 0\)", lambda shape, outer: outer),  # a wait that is over at once
+    Rule(r"while \(|\(ended != 0\)|posted - value", lambda shape, outer: outer),  # over at once
     Rule(r"q < shape_\.blocks", lambda shape, outer: outer),
     Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),

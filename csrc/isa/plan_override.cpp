@@ -40,8 +40,8 @@ bool parse(const std::string& text, uint32_t& packed) {
   if (!(two || three || cluster || grid) || d < (any_layers ? 0 : 1) || r < 1 || u < 1 || d >= kMost || r >= kMost ||
       u >= kMost)
     return false;
-  if (cluster && ((r != 8 && r != 32) || u > 16)) return false;
-  if (grid && r != 8 && r != 16 && r != 32) return false;
+  if ((cluster || grid) && r != 8 && r != 16 && r != 32) return false;
+  if (cluster && u > 16) return false;
   packed = static_cast<uint32_t>(d << 16 | r << 8 | u);
   if (cluster) packed |= static_cast<uint32_t>(PlanKind::cluster) << kKindShift;
   if (grid) packed |= static_cast<uint32_t>(PlanKind::grid) << kKindShift;
@@ -53,7 +53,8 @@ std::string must_be(const std::string& what, const std::string& was) {
   for (const char* name : kPlanNames)
     if (name != std::string("auto")) names += std::string(name) + ", ";
   return what + " must be ROWSxUNITS or DIRECTIONSxROWSxUNITS, like 2x1, " + names +
-         "cluster:ROWSxBLOCKS with 8 or 32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, or "
+         "cluster:ROWSxBLOCKS with 8, 16 or 32 rows and at most 16 blocks and, for one layer at a time, x1 behind it, "
+         "or "
          "grid:ROWSxBLOCKS with 8, 16 or 32 rows, it is '" +
          was + "'";
 }

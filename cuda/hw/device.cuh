@@ -102,6 +102,8 @@ template <class T>
 FR_DEVICE T shuffle_xor(T value, int mask);
 template <class T>
 FR_DEVICE T shuffle(T value, int from);
+FR_DEVICE uint32_t ballot(bool yes);  // bit i is what lane i said
+FR_DEVICE int ones(uint32_t bits);    // how many bits are set
 
 // ---------------------------------------------------------------------------------------------------- shared memory
 // The block's dynamic shared memory from `byte_offset` on, which must suit T's alignment; not initialised. `count`, if
@@ -184,9 +186,6 @@ template <class T>
 FR_DEVICE void copy_async4(Shared<T> to, const T* from, int bytes_valid = 4);
 template <class T>
 FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid = 16);
-// 16 bytes or as many zeros: as copy_async16 with 16 or 0, in fewer instructions.
-template <class T>
-FR_DEVICE void copy_async16_if(Shared<T> to, const T* from, bool there);
 FR_DEVICE void commit_copies();
 
 // Waits until at most N of this thread's latest groups are under way. Other threads see the bytes after a barrier.
@@ -235,8 +234,11 @@ FR_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 FR_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
-FR_DEVICE uint32_t pair(Bf16 low, Bf16 high) { return low.bits | static_cast<uint32_t>(high.bits) << 16; }
-FR_DEVICE uint32_t pair(Fp16 low, Fp16 high) { return low.bits | static_cast<uint32_t>(high.bits) << 16; }
+// Four matrices of 8 rows of 16 bytes by one warp; all 32 lanes call it. Lane i says where row i % 8 of matrix i / 8
+// begins, at 16 bytes. words[m] is word t of row g of matrix m, or, transposed, 16-bit values 2t and 2t + 1 of its
+// column g: what an operand above wants of rows, or of columns, that lie side by side.
+template <bool transposed, class T>
+FR_DEVICE void load_matrices(Shared<T> row, uint32_t (&words)[4]);
 
 // ------------------------------------------------------------------------------------------------------------- host
 struct Blocks {

@@ -38,6 +38,9 @@ FR_DEVICE T shuffle(T value, int from) {
   return __shfl_sync(0xffffffffu, value, from);
 }
 
+FR_DEVICE uint32_t ballot(bool yes) { return __ballot_sync(~0u, yes); }
+FR_DEVICE int ones(uint32_t bits) { return __popc(bits); }
+
 extern __shared__ __align__(128) unsigned char dynamic_shared[];
 
 template <class T>
@@ -75,18 +78,6 @@ FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
   asm volatile(
       "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
       "l"(__cvta_generic_to_global(from)), "r"(bytes_valid)
-      : "memory");
-}
-
-template <class T>
-FR_DEVICE void copy_async16_if(Shared<T> to, const T* from, bool there) {
-  asm volatile(
-      "{\n\t"
-      ".reg .pred absent;\n\t"
-      "setp.eq.u32 absent, %2, 0;\n\t"
-      "cp.async.cg.shared.global [%0], [%1], 16, absent;\n\t"
-      "}" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-      "l"(__cvta_generic_to_global(from)), "r"(static_cast<uint32_t>(there))
       : "memory");
 }
 
@@ -377,6 +368,21 @@ FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
       "{%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+template <bool transposed, class T>
+FR_DEVICE void load_matrices(Shared<T> row, uint32_t (&words)[4]) {
+  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(at)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(at)
+                 : "memory");
 }
 
 // ------------------------------------------------------------------------------------------------------------- host

@@ -1,9 +1,10 @@
 // Rows of a table by index, and the gradient of the table.
 //
 // Backward without atomics, in one kernel: a block owns some rows of the table and 128 columns, a thread one of these.
-// Blocks look through all ids, 1024 at a time, and list those of their rows in order. A thread then walks the list:
-// each sum is one chain over the ids in order, from what the gradient held before, as on a CPU. Ids are read by every
-// block, but from the second-level cache: dy, which is `width` times as large, is read once.
+// It goes through the ids in two passes, 4096 at a time: warps look through a run each, many ids on their way at once,
+// and list those of the block's rows in order; then a thread walks the lists. Each sum is one chain over the ids in
+// order, from what the gradient held before, as on a CPU. Ids are read by every block, but from the second-level cache:
+// dy, which is `width` times as large, is read once.
 #include "dtype.hpp"
 #include "entries.hpp"
 #include "products/elements.cuh"
@@ -23,8 +24,8 @@ FR_KERNEL void embedding_forward_kernel(const FR_CONSTANT EmbeddingArgs a) {
   for (int64_t k = hw::lane(); k < a.width; k += hw::kWarp) to[k] = there ? from[k] : nan_of<T>();
 }
 
-constexpr int kThreads = 128, kWarps = kThreads / hw::kWarp, kEach = 8, kAtOnce = kThreads * kEach;
-constexpr int kInFlight = 8;             // rows of dy asked for before the first is added
+constexpr int kThreads = 128, kWarps = kThreads / hw::kWarp, kAtOnce = 4096, kOfWarp = kAtOnce / kWarps;
+constexpr int kInFlight = 8;             // ids, or rows of dy, asked for before the first is used
 constexpr int64_t kWantedBlocks = 1056;  // eight for each multiprocessor of an H100
 
 struct EmbeddingTask {
@@ -46,37 +47,47 @@ struct Lists {
   }
 };
 
-// Lists the ids [first, first + kAtOnce) in [row0, row0 + rows) in order; returns how many.
-FR_DEVICE int find(const EmbeddingArgs& a, int64_t first, int64_t row0, int64_t rows, const Lists& lists) {
-  int32_t row[kEach], mine = 0;
-  FR_UNROLL
-  for (int j = 0; j < kEach; ++j) {
-    const int64_t i = first + hw::thread() * kEach + j;
-    const int64_t id = i < a.count ? element_of<int64_t>(a.ids, i) : -1;
-    const bool ours = id >= row0 && id < row0 + rows;
-    row[j] = ours ? static_cast<int32_t>(id - row0) : -1;
-    mine += ours;
+// Lists the ids [first, first + kAtOnce) in [row0, row0 + rows) in order, each warp those of its run from the run's
+// place in `found` on. ends[w] is how many the warps up to w have found.
+FR_DEVICE void find(const EmbeddingArgs& a, int64_t first, int64_t row0, int64_t rows, const Lists& lists,
+                    int (&ends)[kWarps]) {
+  const int run = hw::shuffle(hw::warp(), 0) * kOfWarp;  // of a lane: so a compiler knows that the warp has one
+  int32_t count = 0;
+  hw::barrier();  // the lists before have been read
+  for (int at = run; at < run + kOfWarp && first + at < a.count; at += kInFlight * hw::kWarp) {
+    int64_t row[kInFlight];
+    FR_UNROLL
+    for (int j = 0; j < kInFlight; ++j) {
+      const int64_t i = first + at + j * hw::kWarp + hw::lane();
+      row[j] = (i < a.count ? element_of<int64_t>(a.ids, i) : -1) - row0;
+    }
+    FR_UNROLL
+    for (int j = 0; j < kInFlight; ++j) {
+      const bool ours = row[j] >= 0 && row[j] < rows;
+      const uint32_t all = hw::ballot(ours), before = all & ((1u << hw::lane()) - 1);
+      if (ours)
+        lists.found[run + count + hw::ones(before)] =
+            Found{at + j * hw::kWarp + hw::lane(), static_cast<int32_t>(row[j])};
+      count += hw::ones(all);
+    }
   }
-  int32_t through = mine;  // of this warp, this lane's among them
-  FR_UNROLL
-  for (int step = 1; step < hw::kWarp; step *= 2) {
-    const int lane = hw::lane();
-    const int32_t other = hw::shuffle(through, lane >= step ? lane - step : lane);
-    if (lane >= step) through += other;
-  }
-  if (hw::lane() == hw::kWarp - 1) lists.of_warp[hw::warp()] = through;
+  if (hw::lane() == 0) lists.of_warp[hw::warp()] = count;
   hw::barrier();
-  int32_t to = through - mine, total = 0;
+  int total = 0;
+  FR_UNROLL
   for (int w = 0; w < kWarps; ++w) {
-    const int32_t count = lists.of_warp[w];
-    if (w < hw::warp()) to += count;
-    total += count;
+    total += lists.of_warp[w];
+    ends[w] = total;
   }
+}
+
+// Where the i-th of all that have been found is.
+FR_DEVICE int place_of_found(int i, const int (&ends)[kWarps]) {
+  int place = i;
   FR_UNROLL
-  for (int j = 0; j < kEach; ++j)
-    if (row[j] >= 0) lists.found[to++] = Found{hw::thread() * kEach + j, row[j]};
-  hw::barrier();
-  return total;
+  for (int w = 0; w + 1 < kWarps; ++w)
+    if (i >= ends[w]) place = (w + 1) * kOfWarp + i - ends[w];
+  return place;
 }
 
 template <class T>
@@ -90,7 +101,9 @@ FR_KERNEL void embedding_backward_kernel(const FR_CONSTANT EmbeddingTask task) {
   int32_t row = -1;  // whose sum this is
   T sum = 0;
   for (int64_t first = 0; first < a.count; first += kAtOnce) {
-    const int total = find(a, first, row0, rows, lists);
+    int ends[kWarps];
+    find(a, first, row0, rows, lists, ends);
+    const int total = ends[kWarps - 1];
     if (column >= a.width) continue;
     for (int start = 0; start < total; start += kInFlight) {
       Found found[kInFlight];
@@ -98,7 +111,7 @@ FR_KERNEL void embedding_backward_kernel(const FR_CONSTANT EmbeddingTask task) {
       FR_UNROLL
       for (int j = 0; j < kInFlight; ++j) {
         if (start + j >= total) continue;
-        found[j] = lists.found[start + j];
+        found[j] = lists.found[place_of_found(start + j, ends)];
         dy[j] = row_of<T>(a.dy, first + found[j].at)[column];
       }
       FR_UNROLL

@@ -2,7 +2,7 @@
 //
 // Each sum is one chain of fused multiply-adds in the order of k. How lanes are dealt out depends on how a tile lies in
 // shared memory, so that its 16-byte reads meet no bank twice: where k is contiguous, neighbouring lanes take
-// neighbouring rows; where rows are, each lane takes 16 bytes of them.
+// neighbouring rows (tile.cuh has their order); where rows are, each lane takes 16 bytes of them.
 #pragma once
 
 #include "math.cuh"
@@ -31,7 +31,12 @@ struct Fma {
   static constexpr int kLanesM = 4, kLanesN = 8;
   static constexpr int kRows = kLanesM * TM, kColumns = kLanesN * TN;  // of a warp
   static constexpr int V = 16 / sizeof(E);
+  static constexpr bool kRegistersLeft = false;  // with one group along k
   using Vector = hw::Vec<E, V>;
+
+  // Of a buffer's four vectors of k; with 64 sums registers have no room for the addresses of two such operands.
+  template <Major MA, Major MB>
+  static constexpr int kUnrolled = MA == Major::k && MB == Major::k && TM * TN == 64 ? 2 : kDepth<E> / V;
 
   C acc[TM][TN];
 
@@ -56,7 +61,8 @@ struct Fma {
     if constexpr (M == Major::k) {
       FR_UNROLL
       for (int i = 0; i < N; ++i) {
-        const Vector v = vectors[(place<M, Lanes>(lane, i) * Pitch + k) / V];
+        const int row = Lanes * i;  // and `lane`: no bit is in both, so few addresses are not constants apart
+        const Vector v = vectors[(place_of<E>(lane, (k / V) ^ (row >> 1 & 3)) + row * kDepth<E>) / V];
         FR_UNROLL
         for (int e = 0; e < V; ++e) out[i][e] = v.v[e];
       }
@@ -78,7 +84,7 @@ struct Fma {
   template <Major MA, Major MB, int PitchA, int PitchB>
   FR_DEVICE void accumulate(hw::Shared<E> a, hw::Shared<E> b) {
     const int lane_m = hw::lane() / kLanesN, lane_n = hw::lane() % kLanesN;
-    FR_UNROLL
+    FR_UNROLL_BY((kUnrolled<MA, MB>))
     for (int k = 0; k < kDepth<E>; k += V) {
       C x[TM][V], y[TN][V];
       fetch<MA, kLanesM, TM, PitchA>(a, lane_m, k, x);

@@ -1,9 +1,9 @@
 // A warp's share of a product on the tensor cores: MT x NT tiles of 16 x 8, operands tf32, tf32x3, bf16 or fp16, sums
 // float32.
 //
-// Fragments are read from shared memory one 32-bit word at a time, a word being one tf32 or two 16-bit values of
-// neighbouring k; pitches (tile.cuh) are such that the 32 words of a read lie in 32 banks. Where k is not contiguous,
-// pairs of 16-bit values are put together from two reads.
+// Words of 32 bits, one tf32 or two 16-bit values of neighbouring k, come from shared memory four a lane at a time, as
+// matrices of 8 rows by 16 bytes; where 16-bit operands have rows side by side, transposed on the way. tf32 that lies
+// so is read word by word. No such read meets a bank twice (tile.cuh).
 #pragma once
 
 #include "products/tile.cuh"
@@ -52,6 +52,8 @@ struct Mma {
 
   static constexpr int kUnrolled = std::is_same_v<E, Tf32x3> ? 1 : kDepth<E> / kStep;  // what registers have room for
 
+  static constexpr bool kRegistersLeft = !std::is_same_v<E, Tf32x3>;  // with one group along k
+
   float acc[MT][NT][4];
 
   FR_DEVICE void clear() {
@@ -65,39 +67,54 @@ struct Mma {
     }
   }
 
-  // The word that holds k = kPerWord * word .. of one row.
-  template <Major M, int Pitch>
-  FR_DEVICE static uint32_t fetch(hw::Shared<E> tile, int row, int word) {
+  static_assert(NT % 2 == 0, "two tiles of B are read at a time");
+
+  // What this lane has of 16 rows by kStep values of k: words[2 h + p] is of row lane / 4 of half `h` of the rows and
+  // part `p` of k, 16 bytes of it (of B, whose rows are columns of the product), or with HalvesFirst words[h + 2 p] (of
+  // A).
+  template <Major M, int Pitch, bool HalvesFirst>
+  FR_DEVICE static void fetch(hw::Shared<E> tile, int row, int k, uint32_t (&words)[4]) {
+    const int lane = hw::lane(), eighth = lane % 8, fast = lane / 8 % 2, slow = lane / 16;
+    const int half = HalvesFirst ? fast : slow, part = HalvesFirst ? slow : fast;
     if constexpr (M == Major::k) {
-      return hw::recast<uint32_t>(tile)[row * (Pitch / kPerWord) + word];
-    } else if constexpr (kPerWord == 1) {
-      return hw::recast<uint32_t>(tile)[word * Pitch + row];
+      const hw::Shared<E> rows = tile + row * Pitch;
+      hw::load_matrices<false>(rows + place_of<E>(half * 8 + eighth, k / kPerWord / 4 + part), words);
+    } else if constexpr (kPerWord == 2) {
+      hw::load_matrices<true>(tile + ((k + part * 8 + eighth) * Pitch + row + half * 8), words);
     } else {
-      const E low = tile[2 * word * Pitch + row], high = tile[(2 * word + 1) * Pitch + row];
-      return hw::pair(low, high);
+      FR_UNROLL
+      for (int w = 0; w < 4; ++w) {
+        const int high = w / 2, low = w % 2;
+        const int at = (k + lane % 4 + (HalvesFirst ? high : low) * 4) * Pitch + row + (HalvesFirst ? low : high) * 8;
+        words[w] = hw::recast<uint32_t>(tile)[at + lane / 4];
+      }
     }
   }
 
   // acc += A B over the kDepth values of k that two tiles hold; both begin at the warp's first row.
   template <Major MA, Major MB, int PitchA, int PitchB>
   FR_DEVICE void accumulate(hw::Shared<E> a, hw::Shared<E> b) {
-    const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL_BY(kUnrolled)
     for (int k = 0; k < kDepth<E>; k += kStep) {
-      const int word = k / kPerWord + t;
+      uint32_t words[4];
       Words<E, 4> x[MT];
       FR_UNROLL
       for (int i = 0; i < MT; ++i) {
+        fetch<MA, PitchA, true>(a, 16 * i, k, words);
         FR_UNROLL
-        for (int w = 0; w < 4; ++w) x[i].set(w, fetch<MA, PitchA>(a, 16 * i + g + w % 2 * 8, word + w / 2 * 4));
+        for (int w = 0; w < 4; ++w) x[i].set(w, words[w]);
       }
       FR_UNROLL
-      for (int j = 0; j < NT; ++j) {
-        Words<E, 2> y;
+      for (int j = 0; j < NT; j += 2) {
+        fetch<MB, PitchB, false>(b, 8 * j, k, words);
         FR_UNROLL
-        for (int w = 0; w < 2; ++w) y.set(w, fetch<MB, PitchB>(b, 8 * j + g, word + w * 4));
-        FR_UNROLL
-        for (int i = 0; i < MT; ++i) mma(acc[i][j], x[i], y);
+        for (int h = 0; h < 2; ++h) {
+          Words<E, 2> y;
+          FR_UNROLL
+          for (int w = 0; w < 2; ++w) y.set(w, words[2 * h + w]);
+          FR_UNROLL
+          for (int i = 0; i < MT; ++i) mma(acc[i][j + h], x[i], y);
+        }
       }
     }
   }

@@ -1,17 +1,18 @@
 // One block's tile of a product C = A B^T: how operands travel through shared memory and how sums are put together.
 //
 // Warps form WM x WN x KS: a warp computes Engine::kRows x Engine::kColumns sums (fma.cuh, mma.cuh) of the block's
-// tile, over its group's share of k. Groups along k stream their own operands, 64 bytes of k at a time, through three
+// tile, over its group's share of k. Groups along k stream their own operands, 64 bytes of k at a time, through four
 // buffers of their own, asynchronously; they do not wait for each other until their sums meet in shared memory, where
 // they are added in the order of k. What k a group gets depends on K alone: results repeat bit for bit.
 //
 //       k ->                     group 0   group 1 ...
-//   A   [ BM rows  | 64 bytes ]  three of each, then the sums in the same memory:  [KS][BM][kSumPitch]
+//   A   [ BM rows  | 64 bytes ]  four of each, then the sums in the same memory:  [KS][BM][kSumPitch]
 //   B   [ BN rows  | 64 bytes ]
 //
-// An operand is given by a source: row(i) is where its i-th row begins, or null for a row of zeros. Where k is
-// contiguous (Major::k) rows are those of the tile; else (Major::outer) row(k) holds all of the tile's rows side by
-// side, and k ends with the source or after whole buffers.
+// An operand is given by a source: row(i) is where its i-th row begins, or null where there is none. Where k is
+// contiguous (Major::k) rows are those of the tile, and what stands in the sums of one that is not there is anything;
+// else (Major::outer) row(k) holds all of the tile's rows side by side, and k ends with the source or after whole
+// buffers.
 #pragma once
 
 #include "products/element.cuh"
@@ -22,6 +23,13 @@ enum class Major { k, outer };
 
 template <class E>
 constexpr int kDepth = 64 / sizeof(E);  // values of k in a buffer
+
+// Where 16 bytes of k, the `vector`-th of a row's four, begin in a buffer whose rows have k side by side. Every other
+// row has them in another order: so copies of whole rows and reads of one vector of 8 rows both meet no bank twice.
+template <class E>
+FR_DEVICE int place_of(int row, int vector) {
+  return row * kDepth<E> + (vector ^ (row >> 1 & 3)) * static_cast<int>(16 / sizeof(E));
+}
 
 // A matrix in memory, `rows` rows of `columns`: the plain source.
 template <class E>
@@ -41,14 +49,14 @@ struct Tile {
 
   static constexpr int BM = WM * Engine::kRows, BN = WN * Engine::kColumns;
   static constexpr int kGroupThreads = 32 * WM * WN, kThreads = kGroupThreads * KS;
-  static constexpr int kStages = 3;
+  static constexpr int kStages = 4;
   static constexpr int V = 16 / sizeof(E);  // elements of a copy
 
-  // Elements from one row of a buffer to the next: 80 bytes, or the rows side by side and a few elements more, so that
-  // what lanes read together begins in different banks.
+  // Elements from one line of a buffer to the next: a row's k, or the rows side by side and a few elements more, so
+  // that what lanes read together begins in different banks.
   template <Major M>
   static constexpr int pitch(int rows) {
-    return M == Major::k ? kDepth<E> + V : rows + (sizeof(E) == 4 ? 2 : 1) * V;
+    return M == Major::k ? kDepth<E> : rows + (sizeof(E) == 4 ? 2 : 1) * V;
   }
   template <Major M>
   static constexpr int elements(int rows) {
@@ -90,18 +98,19 @@ struct Tile {
     const int64_t begin = first + share * group * kDepth<E>;
     const int64_t end = begin + share * kDepth<E> < last ? begin + share * kDepth<E> : last;
     const int steps = end > begin ? static_cast<int>((end - begin + kDepth<E> - 1) / kDepth<E>) : 0;
-    const auto buffer = [&](int step) {
-      return static_cast<int64_t>(sizeof(E)) * kStage * (group * kStages + step % kStages);
+    const int whole = end > begin ? static_cast<int>((end - begin) / kDepth<E>) : 0;
+    const auto place = [&](int step) {
+      const int buffer = group * kStages + static_cast<int>(static_cast<uint32_t>(step) % kStages);
+      return hw::shared<E>(static_cast<int64_t>(sizeof(E)) * kStage * buffer, kStage);
     };
-    const auto place = [&](int step) { return hw::shared<E>(buffer(step), kStage); };
     const auto k_of = [&](int step) { return begin + static_cast<int64_t>(step) * kDepth<E>; };
     const Share<MA, BM, kPitchA, SourceA> of_a(a, m0, member);
     const Share<MB, BN, kPitchB, SourceB> of_b(b, n0, member);
     const auto fetch_a = [&](int step) {
-      if (step < steps) of_a.load(place(step), k_of(step), end);
+      if (step < steps) of_a.load(place(step), k_of(step), end, step < whole);
     };
     const auto fetch_b = [&](int step) {
-      if (step < steps) of_b.load(place(step) + kElementsA, k_of(step), end);
+      if (step < steps) of_b.load(place(step) + kElementsA, k_of(step), end, step < whole);
     };
 
     const int warp = member / 32, m = warp / WN * Engine::kRows, n = warp % WN * Engine::kColumns;
@@ -150,45 +159,46 @@ struct Tile {
   }
 
   // What a thread copies into every buffer of an operand of `Rows` rows: the same columns of some lines. Where k is
-  // contiguous these are the same rows all the time. Groups along k have few sums each, so registers are left to keep
-  // where rows begin: finding that again for each buffer took more instructions than the product.
+  // contiguous these are the same rows all the time, and where registers are left it keeps where they begin: finding
+  // that again for each buffer took more instructions than the product.
   template <Major M, int Rows, int Pitch, class Source>
   class Share {
     static constexpr int kLines = M == Major::k ? Rows : kDepth<E>, kVectors = M == Major::k ? kDepth<E> / V : Rows / V;
     static constexpr int kApart = kGroupThreads / kVectors, kCopies = kLines / kApart;
     static_assert(Rows % V == 0 && kGroupThreads % kVectors == 0 && kLines % kApart == 0, "threads copy as much");
-    static constexpr bool kKept = M == Major::k && KS > 1;
-    static_assert(!kKept || kCopies <= 32, "a bit for each");
+    static constexpr bool kKept = M == Major::k && (KS > 1 || Engine::kRegistersLeft);
+    static_assert(M == Major::outer || kApart % 8 == 0, "a thread's rows have their vectors in the same order");
 
    public:
     FR_DEVICE Share(const Source& source, int64_t first, int member)
-        : source_(source), first_(first), line_(member / kVectors), at_(member % kVectors * V) {
+        : source_(source),
+          first_(first),
+          line_(member / kVectors),
+          at_(member % kVectors * V),
+          to_(M == Major::k ? place_of<E>(line_, member % kVectors) : line_ * Pitch + at_) {
       if constexpr (kKept) {
         FR_UNROLL
         for (int i = 0; i < kCopies; ++i) {
           const E* const row = source.row(first + line_ + i * kApart);
           rows_[i] = row ? row : source.data;
-          there_ |= static_cast<uint32_t>(row != nullptr) << i;
         }
       }
     }
 
-    // kDepth values of k, from k to at most `end`.
-    FR_DEVICE void load(hw::Shared<E> to, int64_t k, int64_t end) const {
+    // kDepth values of k, from k to at most `end`; `whole`: all of them are there.
+    FR_DEVICE void load(hw::Shared<E> to, int64_t k, int64_t end, bool whole) const {
       const int64_t column = (M == Major::k ? k : first_) + at_;
       if constexpr (kKept) {
-        const int count = valid(end - column);
-        if (count == V && source_.aligned) {
+        if (whole && source_.aligned) {
           FR_UNROLL
-          for (int i = 0; i < kCopies; ++i) hw::copy_async16_if(to + place(i), rows_[i] + column, there(i));
+          for (int i = 0; i < kCopies; ++i) hw::copy_async16(to + place(i), rows_[i] + column);
           return;
         }
+        const int count = valid(end - column);
         FR_UNROLL
-        for (int i = 0; i < kCopies; ++i) copy(to + place(i), rows_[i], column, there(i) ? count : 0);
+        for (int i = 0; i < kCopies; ++i) copy(to + place(i), rows_[i], column, count);
       } else {
-        int64_t left = end - column;
-        if constexpr (M == Major::outer) left = source_.columns - column;
-        const int count = valid(left);
+        const int count = valid((M == Major::k ? end : source_.columns) - column);
         FR_UNROLL
         for (int i = 0; i < kCopies; ++i) {
           const E* const row = source_.row((M == Major::k ? first_ : k) + line_ + i * kApart);
@@ -198,8 +208,7 @@ struct Tile {
     }
 
    private:
-    FR_DEVICE int place(int i) const { return (line_ + i * kApart) * Pitch + at_; }
-    FR_DEVICE bool there(int i) const { return (there_ >> i & 1) != 0; }
+    FR_DEVICE int place(int i) const { return to_ + i * kApart * Pitch; }
     FR_DEVICE static int valid(int64_t left) { return left <= 0 ? 0 : left < V ? static_cast<int>(left) : V; }
 
     // V elements from a column of a row on, those from `count` on zero.
@@ -208,16 +217,18 @@ struct Tile {
       if (source_.aligned) {
         hw::copy_async16(to, from, count * static_cast<int>(sizeof(E)));
       } else {
+        using Vector = hw::Vec<E, V>;
+        Vector values;
         FR_UNROLL
-        for (int e = 0; e < V; ++e) to[e] = e < count ? from[e] : E{};
+        for (int e = 0; e < V; ++e) values.v[e] = e < count ? from[e] : E{};
+        hw::recast<Vector>(to)[0] = values;
       }
     }
 
     const Source& source_;
     const int64_t first_;
-    const int line_, at_;
-    const E* rows_[kKept ? kCopies : 1];  // valid addresses, of rows that are not there too
-    uint32_t there_ = 0;
+    const int line_, at_, to_;
+    const E* rows_[kKept ? kCopies : 1];  // some other row's beginning for one that is not there
   };
 };
 

@@ -24,7 +24,7 @@ constexpr int kStepUnits = (Cell::gates == 1 ? 32 : 16) / (sizeof(E) == 8 ? 2 : 
 template <class E>
 constexpr int kBackwardUnits = sizeof(E) == 8 ? 16 : 32;
 
-// Rows of R in the order of a tile's columns; units past H are rows of zeros.
+// Rows of R in the order of a tile's columns; of units past H there are none.
 template <class E>
 struct GateRows {
   const E* data;

@@ -41,6 +41,9 @@ FR_DEVICE T shuffle(T value, int from) {
   return value;
 }
 
+FR_DEVICE uint32_t ballot(bool yes) { return simt::ballot(yes); }
+FR_DEVICE int ones(uint32_t bits) { return __builtin_popcount(bits); }
+
 template <class T>
 FR_DEVICE Shared<T> shared(int64_t byte_offset, int64_t count) {
   unsigned char* last;
@@ -113,10 +116,6 @@ FR_DEVICE void copy_async16(Shared<T> to, const T* from, int bytes_valid) {
     simt::outside_shared(to.at(), 16, to.first(), to.last());
   simt::copy_async(to.at(), from, 16, bytes_valid);
 }
-template <class T>
-FR_DEVICE void copy_async16_if(Shared<T> to, const T* from, bool there) {
-  copy_async16(to, from, there ? 16 : 0);
-}
 
 FR_DEVICE void commit_copies() { simt::commit_copies(); }
 
@@ -168,6 +167,14 @@ FR_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
 }
 FR_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   simt::mma(simt::Operand::fp16, d, a, b);
+}
+
+template <bool transposed, class T>
+FR_DEVICE void load_matrices(Shared<T> row, uint32_t (&words)[4]) {
+  const auto end = reinterpret_cast<const unsigned char*>(row.at()) + 16;
+  if (row.at() < row.first() || end > reinterpret_cast<const unsigned char*>(row.last()))
+    simt::outside_shared(row.at(), 16, row.first(), row.last());
+  simt::load_matrices(row.at(), transposed, words);
 }
 
 // ------------------------------------------------------------------------------------------------------------- host

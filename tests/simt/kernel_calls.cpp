@@ -24,6 +24,8 @@ constexpr const char* kBarrier = "barrier()";
 constexpr const char* kWarpBarrier = "warp_barrier()";
 constexpr const char* kShuffle = "shuffle()";
 constexpr uint32_t kTf32Mask = ~0x1fffu;  // what the hardware reads of a register
+constexpr const char* kBallot = "ballot()";
+constexpr const char* kLoadMatrices = "load_matrices()";
 constexpr const char* kMma[] = {"mma_tf32()", "mma_bf16()", "mma_fp16()"};
 
 unsigned char* state_of(const void* p) {
@@ -200,6 +202,16 @@ uint64_t shuffle(uint64_t bits, int from) {
   return warp.shuffled[half][from];
 }
 
+uint32_t ballot(bool yes) {
+  Warp& warp = my_warp();
+  const uint64_t* const said = warp.shuffled[warp.meeting.turn & 1];
+  warp.shuffled[warp.meeting.turn & 1][here->thread % kWarp] = yes;
+  exchange(warp, kBallot);
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kWarp; ++lane) bits |= static_cast<uint32_t>(said[lane]) << lane;
+  return bits;
+}
+
 void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b) {
   Warp& warp = my_warp();
   const Tiles& tiles = warp.tiles[warp.meeting.turn & 1];
@@ -209,6 +221,38 @@ void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b) {
   const int depth = operand == Operand::tf32 ? 8 : 16;
   for (int k = 0; k < depth; ++k) {
     for (int i = 0; i < 4; ++i) d[i] += tiles.a[g + i / 2 * 8][k] * tiles.b[2 * t + i % 2][k];
+  }
+}
+
+void load_matrices(const void* row, bool transposed, uint32_t* words) {
+  constexpr int kBytes = 16, kHalf = 2;  // of a row, of a value
+  if (offset_in_block(row) % kBytes != 0) {
+    fault("loads a matrix whose row is at byte %lld of shared memory, not aligned",
+          static_cast<long long>(offset_in_block(row)));
+  }
+  if (here->metered) {
+    const auto offset = static_cast<uint32_t>(offset_in_block(row));
+    current_launch().current->block->banks.note(here->thread, __builtin_return_address(0), offset, kBytes);
+  }
+  Warp& warp = my_warp();
+  uint64_t* const rows = warp.shuffled[warp.meeting.turn & 1];
+  rows[here->thread % kWarp] = reinterpret_cast<uintptr_t>(row);
+  exchange(warp, kLoadMatrices);
+  const int g = here->thread % kWarp / 4, t = here->thread % 4;
+  const auto part = [&](int of, int at, int bytes, void* to) {
+    const auto* const from = reinterpret_cast<const unsigned char*>(static_cast<uintptr_t>(rows[of])) + at;
+    races::read(from, bytes);
+    require_written(from, bytes);
+    std::memcpy(to, from, bytes);
+  };
+  for (int m = 0; m < 4; ++m) {
+    if (!transposed) {
+      part(8 * m + g, 4 * t, 4, words + m);
+      continue;
+    }
+    uint16_t values[2];
+    for (int i = 0; i < 2; ++i) part(8 * m + 2 * t + i, kHalf * g, kHalf, values + i);
+    words[m] = values[0] | static_cast<uint32_t>(values[1]) << 16;
   }
 }
 

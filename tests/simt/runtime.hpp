@@ -79,8 +79,10 @@ void launch_dependents();
 void barrier();
 void warp_barrier();
 uint64_t shuffle(uint64_t bits, int from);  // the bits that lane `from` brought
+uint32_t ballot(bool yes);
 enum class Operand { tf32, bf16, fp16 };
 void mma(Operand operand, float* d, const uint32_t* a, const uint32_t* b);
+void load_matrices(const void* row, bool transposed, uint32_t* words);
 
 // ---- host side
 enum class Deed { allocates, waits };

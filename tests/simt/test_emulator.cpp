@@ -172,6 +172,11 @@ struct Product {
   float* d;
 };
 
+template <class T>
+uint32_t pair(T low, T high) {
+  return low.bits | static_cast<uint32_t>(high.bits) << 16;
+}
+
 template <class T, T (*round)(float), void (*multiply)(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2])>
 FR_KERNEL void product16(const FR_CONSTANT Product p) {
   const int g = lane() / 4, t = lane() % 4;
@@ -192,6 +197,37 @@ FR_KERNEL void product8(const FR_CONSTANT Product p) {
   float d[4] = {1, 2, 3, 4};
   mma_tf32(d, a, b);
   for (int i = 0; i < 4; ++i) store(p.d + (g + i / 2 * 8) * 8 + 2 * t + i % 2, d[i]);
+}
+
+struct Matrices {
+  uint32_t *rows, *columns;
+};
+
+// 32 rows of 8 numbers, matrix m those from 8 m on.
+FR_KERNEL void matrices(const FR_CONSTANT Matrices m) {
+  const Shared<uint16_t> numbers = shared<uint16_t>(0, 32 * 8);
+  for (int i = thread(); i < 32 * 8; i += threads()) numbers[i] = static_cast<uint16_t>(i);
+  barrier();
+  uint32_t rows[4], columns[4];
+  load_matrices<false>(numbers + lane() * 8, rows);
+  load_matrices<true>(numbers + lane() * 8, columns);
+  for (int i = 0; i < 4; ++i) {
+    store(m.rows + i * 32 + lane(), rows[i]);
+    store(m.columns + i * 32 + lane(), columns[i]);
+  }
+}
+
+void matrices_by_rows_and_columns() {
+  under_schedules(4, [&] {
+    Device<uint32_t> rows(128), columns(128);
+    require_ok(launch<matrices>({{1}, 32, 512}, nullptr, {rows.data(), columns.data()}));
+    for (uint32_t i = 0; i < 128; ++i) {
+      const uint32_t m = i / 32, g = i % 32 / 4, t = i % 4, row = (8 * m + g) * 8 + 2 * t,
+                     column = (8 * m + 2 * t) * 8 + g;
+      check::require(rows.values()[i] == (row | (row + 1) << 16), "matrix %u, row %u, word %u", m, g, t);
+      check::require(columns.values()[i] == (column | (column + 8) << 16), "matrix %u, column %u, word %u", m, g, t);
+    }
+  });
 }
 
 // Integers are exact in every format, so a wrong place is a wrong number.
@@ -286,6 +322,7 @@ int main() {
   tensor_core<product16<Bf16, to_bf16, mma_bf16>>(16);
   tensor_core<product16<Fp16, to_fp16, mma_fp16>>(16);
   tensor_core<product8>(8);
+  matrices_by_rows_and_columns();
   conversions();
   memory_and_launches();
   return check::finish("emulator");

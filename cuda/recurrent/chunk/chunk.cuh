@@ -7,12 +7,16 @@
 
 namespace fusedrnn::cuda {
 
-// run(E(), the number of batch tiles as a constant) for what both plans compute: one tile of 8 rows, or many, which are
-// kFloatTiles in ieee.
-template <int kFloatTiles, class Run>
+// run(E(), the number of batch tiles as a constant) for what the plans compute: `cluster` one tile of 8 rows, two or
+// four; `grid` one or four, in ieee two.
+template <PlanKind plan, class Run>
 Status with_tiles(Element e, int rows, Run&& run) {
+  constexpr bool kGrid = plan == PlanKind::grid;
   const auto with_rows = [&](auto zero) {
-    constexpr int kMany = std::is_same_v<decltype(zero), float> ? kFloatTiles : 4;
+    constexpr int kMany = kGrid && std::is_same_v<decltype(zero), float> ? 2 : 4;
+    if constexpr (!kGrid) {
+      if (rows == 16) return run(zero, std::integral_constant<int, 2>());
+    }
     return rows == 8 ? run(zero, std::integral_constant<int, 1>()) : run(zero, std::integral_constant<int, kMany>());
   };
   switch (e) {

@@ -21,12 +21,14 @@ class Divider {
 };
 
 // `Block` says what its row() and lane() are: its first row of the batch, and which of the arguments' lanes it has.
-template <class Block, int NT>
+// kTogether divides a block's units: so many neighbours of a row are items side by side, then come those of the next
+// row. They fill whole sectors of global memory (half of one in ieee), and no division is needed to find them.
+template <class Block, int NT, int kTogether>
 class UnitBlock {
  public:
-  static constexpr int kBatch = 8 * NT, kSumPitch = kBatch + 1;
+  static constexpr int kBatch = 8 * NT;
 
-  FR_DEVICE UnitBlock(const ClusterShape& shape, int rank) : shape_(shape), rank_(rank), by_units_(shape.units) {}
+  FR_DEVICE UnitBlock(const ClusterShape& shape, int rank) : shape_(shape), rank_(rank) {}
 
   FR_DEVICE int rank() const { return rank_; }  // among the blocks of its rows and lane
   FR_DEVICE int64_t unit() const { return static_cast<int64_t>(rank_) * shape_.units; }  // the first
@@ -53,19 +55,33 @@ class UnitBlock {
     return lengths;
   }
 
+  // Where the sum of row m of R by batch row n lies among those of a run of k: rows of kBatch, in which n is mixed with
+  // m. So a warp meets no bank twice, be it when it stores, pairs of n in 8 rows or in each lane's own, or when it
+  // reads, kTogether units of 32 / kTogether rows.
+  FR_DEVICE static int sum_place(int m, int n) {
+    const int mixed = (m & 3) * NT / 4 * 8 + (m & 4) + (kTogether == 8 ? 0 : m >> 2 & 2);
+    return m * kBatch + (n ^ mixed);
+  }
+
   // The sums of rows u, units + u, ... of R by batch row n: runs of k are added in order.
   template <int G>
   FR_DEVICE void sum(int u, int n, float (&out)[G]) const {
-    hw::Shared<float> at = sums() + u * kSumPitch + n;
-    const int gate = shape_.units * kSumPitch;
+    int place[G];
     FR_UNROLL
-    for (int g = 0; g < G; ++g) out[g] = at[g * gate];
+    for (int g = 0; g < G; ++g) {
+      // From 8 units on all gates mix n alike.
+      const int first = g * shape_.units;
+      place[g] = kTogether < 8 ? sum_place(first + u, n) : first * kBatch + sum_place(u, n);
+    }
+    hw::Shared<float> at = sums();
+    FR_UNROLL
+    for (int g = 0; g < G; ++g) out[g] = at[place[g]];
     FR_UNROLL_BY(1)
     for (int i = 1; i < shape_.splits; ++i) {
       at += shape_.sums_pitch;
       FR_UNROLL
       for (int g = 0; g < G; ++g) {
-        const float part = at[g * gate];
+        const float part = at[place[g]];
         out[g] = out[g] + part;
       }
     }
@@ -74,12 +90,18 @@ class UnitBlock {
  protected:
   FR_DEVICE int64_t row() const { return static_cast<const Block*>(this)->row(); }
 
+  // Row and unit of item i.
+  FR_DEVICE static int row_of_item(uint32_t i) { return static_cast<int>(i / kTogether % kBatch); }
+  FR_DEVICE static int unit_of_item(uint32_t i) {
+    return static_cast<int>(i / (kTogether * kBatch) * kTogether + i % kTogether);
+  }
+
   template <class Run>
   FR_DEVICE void item(int i, int64_t B, int64_t units, const Run& run) const {
     const int64_t b0 = row(), u0 = unit();
     const int rows = B - b0 < kBatch ? static_cast<int>(B - b0) : kBatch;
     const int own = units - u0 < shape_.units ? static_cast<int>(units - u0) : shape_.units;
-    const int n = by_units_.quotient(i), u = i - n * shape_.units;
+    const int n = row_of_item(i), u = unit_of_item(i);
     if (n < rows && u < own) run(i, n, u, b0 + n, u0 + u);
   }
   FR_DEVICE hw::Shared<float> sums() const {
@@ -88,7 +110,6 @@ class UnitBlock {
 
   const ClusterShape& shape_;
   const int rank_;
-  const Divider by_units_;
 };
 
 }  // namespace fusedrnn::cuda

@@ -18,11 +18,11 @@ namespace fusedrnn::cuda {
 
 // The part of R that a block holds, and the states of its cluster.
 template <class E, int NT>
-class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
+class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT, ClusterEngine<E, NT>::type::kDepth> {
  public:
-  using Base = UnitBlock<ClusterBlock, NT>;
   using Engine = typename ClusterEngine<E, NT>::type;
-  using Base::kBatch, Base::kSumPitch, Base::items, Base::sums;
+  using Base = UnitBlock<ClusterBlock, NT, Engine::kDepth>;
+  using Base::kBatch, Base::items, Base::sums;
   static constexpr int kTurn = 4;  // fragments of k in a turn of the loop
   static constexpr int kHeld = held_fragments(ElementTraits<E>::kElement, kBatch);
 
@@ -87,7 +87,8 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
   FR_DEVICE void first_state(int64_t B, int64_t H, const Value& value) const {
     const int of_block = shape_.handed * items();
     for (int i = hw::thread(); i < shape_.blocks * of_block; i += kClusterThreads) {
-      const int q = i / of_block, part = i % of_block / items(), n = i % items() / shape_.units, u = i % shape_.units;
+      const int q = i / of_block, part = i % of_block / items();
+      const int n = Base::row_of_item(i % items()), u = Base::unit_of_item(i % items());
       const int64_t unit = static_cast<int64_t>(q) * shape_.units + u;
       if (unit < H && row() + n < B) state(0)[place(n, q, part, u)] = value(n, part, unit);
     }
@@ -127,7 +128,7 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT> {
         FR_UNROLL
         for (int i = 0; i < kTurn; ++i) engine.add(Engine::operand(r[i]), from + (f + i) * Engine::kStateElements, i);
       }
-      engine.store(sums() + job * Engine::kRows * kSumPitch, kSumPitch);
+      engine.store(sums() + job * Engine::kRows * kBatch, Base::sum_place);
     }
     hw::barrier();
   }

@@ -49,7 +49,7 @@ ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, c
   const int64_t resident = jobs * s.job_depth - (jobs < kClusterWarps ? jobs : kClusterWarps) * s.held;
   SharedLayout places(2 * static_cast<int64_t>(sizeof(hw::Mbarrier)));
   places.take_items(s, unit.inputs);
-  s.sums_pitch = s.tiles * fragment.rows * (rows + 1);
+  s.sums_pitch = s.tiles * fragment.rows * rows;
   s.sums_at = places.take(splits * s.sums_pitch * 4);
   s.state_at = places.take(2 * s.state_bytes);
   s.r_at = places.take(resident * kFragmentBytes);
@@ -67,7 +67,7 @@ Status plan_clusters(const SequenceDesc& desc, Element e, const hw::Limits& limi
   // Of what fits, the shape of the fewest clocks among clusters of at most so many blocks.
   const auto best = [&](bool backward, int32_t most, ClusterShape* shape) {
     int64_t least = INT64_MAX;
-    for (const int32_t rows : {8, 32}) {
+    for (const int32_t rows : {8, 16, 32}) {
       if (desc.row_groups != 0 && rows != desc.row_groups) continue;
       for (int32_t blocks = 1; blocks <= most; ++blocks) {
         if (desc.unit_groups != 0 && blocks != desc.unit_groups) continue;

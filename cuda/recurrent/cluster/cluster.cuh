@@ -30,7 +30,7 @@ inline hw::Grid cluster_grid(const ClusterShape& shape, int64_t B, int32_t direc
 
 template <template <class> class Cell>
 Status cluster_room(Element e, bool backward, const ClusterShape& shape, int32_t* clusters) {
-  return with_tiles<4>(e, shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::cluster>(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
     const hw::Grid grid = cluster_grid(shape, 1, 1);
@@ -41,7 +41,7 @@ Status cluster_room(Element e, bool backward, const ClusterShape& shape, int32_t
 
 template <template <class> class Cell>
 Status launch_cluster_forward(Element e, const ClusterForward& a, Stream stream) {
-  return with_tiles<4>(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::cluster>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return hw::launch<cluster_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(
         cluster_grid(a.shape, a.step.B, a.step.directions), stream, a);
   });
@@ -49,7 +49,7 @@ Status launch_cluster_forward(Element e, const ClusterForward& a, Stream stream)
 
 template <template <class> class Cell>
 Status launch_cluster_backward(Element e, const ClusterBackward& a, Stream stream) {
-  return with_tiles<4>(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::cluster>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return hw::launch<cluster_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(
         cluster_grid(a.shape, a.step.B, a.step.directions), stream, a);
   });

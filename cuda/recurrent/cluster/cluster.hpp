@@ -47,7 +47,7 @@ struct UnitShape {
   int32_t gates, handed, inputs;
 };
 
-// Clusters of at most `blocks` blocks and `rows` rows, 8 or 32.
+// Clusters of at most `blocks` blocks and `rows` rows, 8, 16 or 32.
 ClusterShape cluster_shape(Element e, int64_t H, int32_t blocks, int32_t rows, const UnitShape& unit);
 
 // What a stack gets of the plan. Two layers run at once where there are clusters enough for both.

@@ -13,6 +13,12 @@ namespace fusedrnn::cuda {
 // ---------------------------------------------------------------------------------------- products by fragments of R
 using Held = hw::Vec<uint32_t, 4>;  // a lane's 16 bytes of a fragment
 
+// Two sums of neighbouring rows of the batch, at once.
+FR_DEVICE void store_pair(hw::Shared<float> sums, int at, float first, float second) {
+  using Pair = hw::Vec<float, 2>;
+  hw::recast<Pair>(sums)[at / 2] = Pair{{first, second}};
+}
+
 // 16 rows of R by NT tiles of 8 rows of the batch on the tensor cores. One tile alone has two chains of sums, even and
 // odd fragments, so that one need not wait for the other.
 template <class E, int NT>
@@ -78,15 +84,21 @@ struct ClusterMma {
     }
   }
 
-  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
+  // place(m, n) says where the sum of row m of R by row n goes, an even n at 8 bytes and n + 1 behind it.
+  template <class Place>
+  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
     const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL
     for (int n = 0; n < NT; ++n) {
       FR_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        float sum = d[0][n][e];
-        if constexpr (kChains == 2) sum = sum + d[1][n][e];
-        sums[(g + e / 2 * 8) * pitch + 8 * n + 2 * t + e % 2] = sum;
+      for (int e = 0; e < 4; e += 2) {
+        float sum[2];
+        FR_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          sum[i] = d[0][n][e + i];
+          if constexpr (kChains == 2) sum[i] = sum[i] + d[1][n][e + i];
+        }
+        store_pair(sums, place(g + e / 2 * 8, 8 * n + 2 * t), sum[0], sum[1]);
       }
     }
   }
@@ -135,9 +147,10 @@ struct ClusterFma {
     }
   }
 
-  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
+  template <class Place>
+  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
     FR_UNROLL
-    for (int n = 0; n < 8 * NT; ++n) sums[hw::lane() * pitch + n] = d[n];
+    for (int n = 0; n < 8 * NT; n += 2) store_pair(sums, place(hw::lane(), n), d[n], d[n + 1]);
   }
 };
 

@@ -19,14 +19,14 @@
 namespace fusedrnn::cuda {
 
 template <class E, int NT, int TILES>
-class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
+class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT, GridEngine<E, NT>::type::kRows> {
  public:
-  using Base = UnitBlock<GridBlock, NT>;
   using Engine = typename GridEngine<E, NT>::type;
-  using Base::each_item, Base::kSumPitch;
+  using Base = UnitBlock<GridBlock, NT, Engine::kRows>;
+  using Base::each_item, Base::kBatch;
   // Fragments of a slot of the ring, and how many of each tile are in registers.
   static constexpr int kSlotElements = kGridSlotBytes / sizeof(E), kSlot = kSlotElements / Engine::kStateElements;
-  static constexpr int kSlots = grid_slots(ElementTraits<E>::kElement);
+  static constexpr int kSlots = grid_slots(ElementTraits<E>::kElement, TILES);
   static constexpr int kHeld = grid_held(ElementTraits<E>::kElement, TILES);
   static_assert(kSlot > 0 && kHeld % kSlot == 0, "slots are read from registers or from shared memory");
 
@@ -95,7 +95,7 @@ class GridBlock : public UnitBlock<GridBlock<E, NT, TILES>, NT> {
     if (hw::warp() < shape_.splits) {
       const hw::Shared<float> to = Base::sums() + hw::warp() * shape_.sums_pitch;
       FR_UNROLL
-      for (int t = 0; t < TILES; ++t) engines[t].store(to + t * Engine::kRows * kSumPitch, kSumPitch);
+      for (int t = 0; t < TILES; ++t) engines[t].store(to + t * Engine::kRows * kBatch, Base::sum_place);
     }
     hw::barrier();
   }

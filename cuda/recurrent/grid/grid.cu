@@ -49,8 +49,8 @@ GridShape grid_shape(Element e, int64_t H, int32_t rows, const UnitShape& unit) 
   s.group_bytes = round_up(s.flag_bytes + 2 * s.state_bytes, 128);
 
   const int64_t slots = quotient_up(s.job_depth, slot);
-  const int64_t ring = (slots < grid_slots(e) ? slots : grid_slots(e)) * kGridSlotBytes;
-  const int64_t sums = round_up(s.tiles * fragment.rows * (rows + 1) * 4, 16);
+  const int64_t most_slots = grid_slots(e, s.tiles), ring = (slots < most_slots ? slots : most_slots) * kGridSlotBytes;
+  const int64_t sums = s.tiles * fragment.rows * rows * 4;
   SharedLayout places(0);
   places.take_items(s, unit.inputs);
   s.sums_pitch = static_cast<int32_t>((ring < sums ? sums : ring) / 4);

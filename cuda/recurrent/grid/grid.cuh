@@ -26,7 +26,7 @@ inline hw::Grid grid_of_blocks(const GridShape& shape, int64_t groups) {
 
 template <template <class> class Cell>
 Status grid_room(Element e, bool backward, const GridShape& shape, int32_t* blocks) {
-  return with_tiles<2>(e, shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::grid>(e, shape.rows, [&](auto zero, auto tiles) {
     using E = decltype(zero);
     constexpr int NT = decltype(tiles)::value;
     const hw::Grid grid = grid_of_blocks(shape, 1);
@@ -50,7 +50,7 @@ Status by_groups(Args a, Launch&& launch) {
 
 template <template <class> class Cell>
 Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
-  return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::grid>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return by_groups(a, [&](const hw::Grid& grid, const GridForward& some) {
       return hw::launch<grid_forward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });
@@ -59,7 +59,7 @@ Status launch_grid_forward(Element e, const GridForward& a, Stream stream) {
 
 template <template <class> class Cell>
 Status launch_grid_backward(Element e, const GridBackward& a, Stream stream) {
-  return with_tiles<2>(e, a.shape.rows, [&](auto zero, auto tiles) {
+  return with_tiles<PlanKind::grid>(e, a.shape.rows, [&](auto zero, auto tiles) {
     return by_groups(a, [&](const hw::Grid& grid, const GridBackward& some) {
       return hw::launch<grid_backward<Cell<Math<float>>, decltype(zero), decltype(tiles)::value>>(grid, stream, some);
     });

@@ -18,10 +18,13 @@ constexpr FragmentShape grid_fragment(Element e) {
 // Rows of the batch that a group may take.
 constexpr int32_t grid_rows(Element e, bool many) { return !many ? 8 : e == Element::f32 ? 16 : 32; }
 
-// What a warp reads of the state at a time, and how many of these are on their way or in use at most: tf32x3, which
-// multiplies for longer, has fewer and so has room for an LSTM of H 1024.
+// What a warp reads of the state at a time, and how many of these are on their way or in use at most: more in backward,
+// which has one gate's tile and a state as long as all gates, where operands of 2 bytes leave the room; fewer in
+// tf32x3, which multiplies for longer and so has room for an LSTM of H 1024.
 constexpr int64_t kGridSlotBytes = 1024;
-constexpr int32_t grid_slots(Element e) { return e == Element::tf32x3 ? 3 : 4; }
+constexpr int32_t grid_slots(Element e, int32_t tiles) {
+  return e == Element::tf32x3 ? 3 : tiles == 1 && bytes_of(e) == 2 ? 8 : 4;
+}
 
 // How deep the part of R is that a warp keeps in registers, of each of its tiles: 32 fragments or fewer in all. Those
 // of tf32x3 are split there, and take twice as many.

@@ -49,13 +49,14 @@ struct GridFma {
     }
   }
 
-  FR_DEVICE void store(hw::Shared<float> sums, int pitch) const {
+  template <class Place>
+  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {
       float sum = d[n];
       sum = sum + hw::shuffle_xor(sum, 1);
       sum = sum + hw::shuffle_xor(sum, 2);
-      if (n % kLanes == hw::lane() % kLanes) sums[lane_row(0) * pitch + n] = sum;
+      if (n % kLanes == hw::lane() % kLanes) sums[place(lane_row(0), n)] = sum;
     }
   }
 };
