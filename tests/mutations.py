@@ -190,7 +190,7 @@ MUTATIONS = [
     Mutation(
         "flow: what zoneout keeps of c forgotten",
         "sequence/backward_step.hpp",
-        "whole + past);",
+        "Masked ? whole + past : whole);",
         "whole);",
         "test_flow.py",
     ),

@@ -12,7 +12,7 @@ from projection_oracles import FILE
 from steps import data
 
 import fusedrnn as fr
-from fusedrnn import functional, reference
+from fusedrnn import _native, functional, reference
 
 CELL = "lstm_projected"
 T, B, I, H, P = 5, 3, 4, 6, 2
