@@ -253,7 +253,7 @@ void bind_device(py::module_& m) {
           "dtype", [](const DeviceArray& a) { return numpy_of(a.element()); }, "Type of the elements, a NumPy dtype.")
       .def_property_readonly(
           "device", [](const DeviceArray& a) { return place_of(a.backend(), a.device()); },
-          "Where it is: \"cuda:0\", say.")
+          "The place that it is in, as \"cuda:0\".")
       .def_property_readonly(
           "ndim", [](const DeviceArray& a) { return a.sizes().size(); }, "How many axes it has.")
       .def_property_readonly("size", &DeviceArray::count, "How many elements it has.")
