@@ -270,6 +270,10 @@ def test_a_second_backward_where_a_call_is_gone() -> None:
     first = layer.backward(dy)[0]
     assert np.array_equal(layer.backward(dy)[0], first)
     assert np.array_equal(layer.backward(dy, of=y)[0], first)
+    for _ in range(3):  # whose results have gone before the next is made
+        layer(x)
+    for _ in range(2):
+        layer.backward(dy)
     layer.eval()
     layer(x)
     layer.train()

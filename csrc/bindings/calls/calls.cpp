@@ -4,8 +4,8 @@
 // results does, or a later call whose input came from it; a module's newest call lives in any case. Backward takes the
 // newest call that it has not taken yet. Where another one waits that the newest does not come from, it cannot be known
 // which of them is meant: that raises, unless the caller says which (`of`, a result of the call). What backward has
-// taken stays for another backward until the module is called again, but where a call that backward never took has gone
-// with its results: the other backward may be meant for it.
+// taken stays for another backward until the module is called again, but where a call beside it has gone that
+// backward never took: the results of both were there at a time, so the other backward may be meant for that one.
 //
 // Native, so that nothing that Python is interrupted by comes between its parts, and because a loop of small steps
 // spends much of its time here.
@@ -27,8 +27,21 @@ struct Kept {
   py::object newest;              // a Call, or null
   std::vector<WeakCall> waiting;  // for backward, oldest first, the newest among them
   std::vector<WeakCall> taken;    // by backward since the newest was made, in that order
-  size_t made = 0;                // calls since backward last took one that was made before them
+  std::vector<WeakCall> beside;   // that waited when one was made that does not come from them
+  bool lost = false;              // one of those has gone, and backward never took it
   size_t room = kRoom;
+
+  // Of `beside` those that live are left.
+  void sweep_beside() {
+    std::vector<WeakCall> alive;
+    for (const WeakCall& reference : beside) reference.get() ? alive.push_back(reference) : void(lost = true);
+    beside = std::move(alive);
+  }
+
+  void forget_beside() {
+    beside.clear();
+    lost = false;
+  }
 
   // The last call that waits; null where none does.
   py::object last_waiting() {
@@ -97,7 +110,7 @@ PyObject* clear(PyObject* self, PyObject*) {
   const py::object newest = std::exchange(kept.newest, py::object());  // freed last: more may go with it
   kept.waiting.clear();
   kept.taken.clear();
-  kept.made = 0;
+  kept.forget_beside();
   kept.room = kRoom;
   calls_of(self)->unfinished = 0;
   Py_RETURN_NONE;
@@ -110,7 +123,7 @@ PyObject* make_room(PyObject* self, PyObject*) {
     calls_of(self)->unfinished = 1;
     const py::object newest = std::exchange(kept.newest, py::object());
     const std::vector<WeakCall> taken = std::exchange(kept.taken, {});
-    if (!taken.empty()) kept.made = 0;
+    if (!taken.empty()) kept.forget_beside();
     for (const py::object& call : kept.alive(taken, nullptr)) call_of(call)->drop();
     return py::none();
   });
@@ -136,7 +149,12 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
     py::tuple all(sources.size());
     for (size_t i = 0; i < sources.size(); ++i) all[i] = sources[i];
     const py::object call = make_call(arguments[0], arguments[1], std::move(all), count > 5 && arguments[5] == Py_True);
-    call_of(call)->follows = !before || (call_of(before)->follows && call_of(call)->comes_from({call_of(before)}));
+    const bool linked = before && call_of(call)->comes_from({call_of(before)});
+    call_of(call)->follows = !before || (linked && call_of(before)->follows);
+    if (before && !linked) {
+      kept.sweep_beside();
+      kept.beside.emplace_back(call_of(before));
+    }
     if (kept.waiting.size() >= kept.room) {
       std::vector<WeakCall> alive;
       for (const WeakCall& reference : kept.waiting)
@@ -148,7 +166,6 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
       if (!array.is_none()) returned(array, call);
     kept.waiting.emplace_back(call_of(call));
     kept.newest = call;
-    ++kept.made;
     calls_of(self)->unfinished = 0;
     return call;
   });
@@ -197,7 +214,8 @@ PyObject* select(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
         fail(PyExc_RuntimeError, owner_of(kept) +
                                      ".backward has taken every call of a loop, so it cannot be known which one is "
                                      "meant: say which by of=, a result of that call");
-    if (kept.made > kept.taken.size())
+    kept.sweep_beside();
+    if (kept.lost)
       fail(PyExc_RuntimeError, owner_of(kept) +
                                    ".backward has taken its newest call, and another has gone with its results, so it "
                                    "cannot be known which one is meant: keep the results of each, and say which by "
@@ -214,7 +232,7 @@ PyObject* took(PyObject* self, PyObject* argument) {
     Kept& kept = kept_of(self);
     kept.taken.reserve(kept.taken.size() + 1);
     WeakCall reference(call);
-    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken})
+    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken, &kept.beside})
       for (size_t i = references->size(); i-- > 0;)  // mostly the last
         if ((*references)[i].is(call)) {
           references->erase(references->begin() + static_cast<std::ptrdiff_t>(i));
