@@ -246,7 +246,7 @@ def test_what_fits_no_cluster_goes_step_by_step(monkeypatch: pytest.MonkeyPatch)
 )
 def test_grids(cell: str, forced: str, sizes: dict[str, int], directions: int, precision: str) -> None:
     """Tiles of rows and units that are full or not, one block and several, groups at once and in turns."""
-    rows = 8 if "many" not in forced else 16 if precision == "ieee" else 32
+    rows = 8 if "many" not in forced else 16 if precision in ("ieee", "tf32x3") else 32
     _native.force_plan(forced.replace("many", str(rows)))
     plan = plan_of(cell, sizes | {"num_directions": directions}, precision)
     assert plan["name"] == "grid"

@@ -8,12 +8,13 @@
 namespace fusedrnn::cuda {
 
 // run(E(), the number of batch tiles as a constant) for what the plans compute: `cluster` one tile of 8 rows, two or
-// four; `grid` one or four, in ieee two.
+// four; `grid` one or four, in ieee and tf32x3 two.
 template <PlanKind plan, class Run>
 Status with_tiles(Element e, int rows, Run&& run) {
   constexpr bool kGrid = plan == PlanKind::grid;
   const auto with_rows = [&](auto zero) {
-    constexpr int kMany = kGrid && std::is_same_v<decltype(zero), float> ? 2 : 4;
+    using E = decltype(zero);
+    constexpr int kMany = kGrid && (std::is_same_v<E, float> || std::is_same_v<E, Tf32x3>) ? 2 : 4;
     if constexpr (!kGrid) {
       if (rows == 16) return run(zero, std::integral_constant<int, 2>());
     }

@@ -66,22 +66,19 @@ class UnitBlock {
   // The sums of rows u, units + u, ... of R by batch row n: runs of k are added in order.
   template <int G>
   FR_DEVICE void sum(int u, int n, float (&out)[G]) const {
-    int place[G];
+    // From 8 units on all gates mix n alike.
+    constexpr bool kAlike = kTogether >= 8;
+    const int gate = shape_.units * kBatch;
+    hw::Shared<float> at = sums() + (kAlike ? sum_place(u, n) : 0);
+    const auto place = [&](int g) { return kAlike ? g * gate : sum_place(g * shape_.units + u, n); };
     FR_UNROLL
-    for (int g = 0; g < G; ++g) {
-      // From 8 units on all gates mix n alike.
-      const int first = g * shape_.units;
-      place[g] = kTogether < 8 ? sum_place(first + u, n) : first * kBatch + sum_place(u, n);
-    }
-    hw::Shared<float> at = sums();
-    FR_UNROLL
-    for (int g = 0; g < G; ++g) out[g] = at[place[g]];
+    for (int g = 0; g < G; ++g) out[g] = at[place(g)];
     FR_UNROLL_BY(1)
     for (int i = 1; i < shape_.splits; ++i) {
       at += shape_.sums_pitch;
       FR_UNROLL
       for (int g = 0; g < G; ++g) {
-        const float part = at[place[g]];
+        const float part = at[place(g)];
         out[g] = out[g] + part;
       }
     }

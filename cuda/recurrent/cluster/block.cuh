@@ -90,7 +90,9 @@ class ClusterBlock : public UnitBlock<ClusterBlock<E, NT>, NT, ClusterEngine<E, 
       const int q = i / of_block, part = i % of_block / items();
       const int n = Base::row_of_item(i % items()), u = Base::unit_of_item(i % items());
       const int64_t unit = static_cast<int64_t>(q) * shape_.units + u;
-      if (unit < H && row() + n < B) state(0)[place(n, q, part, u)] = value(n, part, unit);
+      E first{};
+      if (unit < H && row() + n < B) first = value(n, part, unit);
+      state(0)[place(n, q, part, u)] = first;
     }
   }
 

@@ -25,7 +25,7 @@ constexpr int64_t kFragmentBytes = 16 * hw::kWarp;  // of R
 // Fragments of R that a warp keeps in registers: what sums and the rest leave of 255. Those of tf32x3 are split there,
 // and take twice as many.
 constexpr int held_fragments(Element e, int32_t rows) {
-  if (e == Element::tf32x3) return 16;
+  if (e == Element::tf32x3) return rows > 16 ? 12 : 16;
   return e == Element::f32 && rows > 8 ? 24 : 32;
 }
 

@@ -15,8 +15,10 @@ constexpr FragmentShape grid_fragment(Element e) {
   return e == Element::f32 ? FragmentShape{8, 16} : fragment_shape(e);
 }
 
-// Rows of the batch that a group may take.
-constexpr int32_t grid_rows(Element e, bool many) { return !many ? 8 : e == Element::f32 ? 16 : 32; }
+// Rows of the batch that a group may take: what sums leave of the registers.
+constexpr int32_t grid_rows(Element e, bool many) {
+  return !many ? 8 : e == Element::f32 || e == Element::tf32x3 ? 16 : 32;
+}
 
 // What a warp reads of the state at a time, and how many of these are on their way or in use at most: more in backward,
 // which has one gate's tile and a state as long as all gates, where operands of 2 bytes leave the room; fewer in
