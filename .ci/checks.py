@@ -269,7 +269,7 @@ command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
 "$PYTHON" -m pip install -q {DISASSEMBLER}
 "$PYTHON" bench/sass_counts.py --budgets
 """,
-        cost=150,
+        cost=60,
         after=("tools", "compiled"),
     ),
     Check(
