@@ -107,7 +107,8 @@ def wheel(folder: str, target: str, tag: str, cross: str = "") -> str:
     Args:
         folder: of $WORK, for the wheel.
         target: as zig names it, with the oldest C library that the wheel must run with.
-        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that.
+        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that. It takes no tag
+            of another system than its own, but finds the wheel's.
         cross: what the build must hear in its environment, for another machine than this.
     """
     return f"""
@@ -116,9 +117,9 @@ export CC="$WORK/zig/bin/python -m ziglang cc -target {target}"
 export CXX="$WORK/zig/bin/python -m ziglang c++ -target {target}"
 env -u CMAKE_CXX_COMPILER_LAUNCHER FUSEDRNN_CUDA=OFF {cross} "$PYTHON" -m pip wheel -q --no-deps \\
   -w "$WORK/unnamed-{folder}" --config-settings=build-dir="$WORK/build-{folder}" .
-PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair --plat {tag} -w "$WORK/{folder}" \\
-  "$WORK/unnamed-{folder}"/*.whl
-ls -l "$WORK/{folder}"
+PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair --plat {"auto" if cross else tag} \\
+  -w "$WORK/{folder}" "$WORK/unnamed-{folder}"/*.whl
+ls -l "$WORK/{folder}"/*{tag}*.whl
 """
 
 
