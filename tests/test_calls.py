@@ -6,6 +6,8 @@ import copy
 import gc
 import subprocess
 import sys
+import time
+import warnings
 import weakref
 from typing import Any
 
@@ -274,6 +276,10 @@ def test_a_second_backward_where_a_call_is_gone() -> None:
         layer(x)
     for _ in range(2):
         layer.backward(dy)
+    for _ in range(3):  # or where those of the newest live
+        y, _ = layer(x)
+    for _ in range(2):
+        layer.backward(dy)
     layer.eval()
     layer(x)
     layer.train()
@@ -377,6 +383,69 @@ def test_a_model_in_a_cycle_with_its_calls_is_collected() -> None:
     assert inner() is None
 
 
+COLLECTED = """
+import gc
+import numpy as np
+import fusedrnn as fr
+
+layer, x = fr.nn.Linear(3, 2, seed=0), np.ones((1, 3), np.float32)
+inside, kept = False, []
+
+def call(*_):
+    global inside
+    if not inside:
+        inside = True
+        kept.append(layer(x))
+        inside = False
+
+gc.callbacks.append(call)
+gc.set_threshold(1)
+for _ in range(2000):
+    kept.append(layer(x))
+gc.callbacks.clear()
+print(len(list(layer._calls)) == len(kept))
+"""
+
+
+def test_calls_of_a_garbage_collector_between_those_of_the_module() -> None:
+    """Making a weak reference may run the collector, and what it runs may call the same module."""
+    run = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout.strip()) == (0, "True"), run.stderr
+
+
+def test_many_calls_beside_each_other_take_time_in_proportion() -> None:
+    layer, x, kept = gru(), data(1, 1, H), []
+
+    def seconds(n: int) -> float:
+        start = time.perf_counter()
+        kept.extend(layer(x)[0] for _ in range(n))
+        return time.perf_counter() - start
+
+    seconds(1000)
+    few = seconds(4000)
+    seconds(20_000)
+    assert seconds(4000) < 6 * few
+
+
+def test_an_array_where_a_result_was_is_none() -> None:
+    """A result that goes where Python can run no callback leaves its entry behind."""
+    layer, x = fr.nn.Linear(4, 4, dtype=np.float64, seed=0), data(1, 4)
+    limit = sys.getrecursionlimit()
+
+    def deeper(result: list[Any]) -> None:
+        try:
+            deeper(result)
+        except RecursionError:
+            result.clear()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(50):
+            deeper([layer(x)])
+    assert sys.getrecursionlimit() == limit
+    assert not any(makers(np.empty((1, 4))) for _ in range(10_000))
+
+
 def test_classes_of_calls_make_no_broken_objects() -> None:
     with pytest.raises(TypeError, match="owner"):
         Calls.__new__(Calls)
@@ -391,6 +460,8 @@ def test_classes_of_calls_make_no_broken_objects() -> None:
     assert list(calls) == []
     with pytest.raises(TypeError, match="Call"):
         calls.took(3)
+    with pytest.raises(RuntimeError, match="cast"):
+        Calls("\ud800").select(np.ones(3))
     with pytest.raises(ValueError, match="must be a result of a training call of this GRU"):
         calls.select(np.ones(3))
 
@@ -400,7 +471,6 @@ GROWTH = """
 import resource, sys
 import numpy as np
 import fusedrnn as fr
-from fusedrnn._native import Call, Calls, makers
 
 lstm, x = fr.nn.LSTM(8, 64, seed=0), np.ones((6, 8, 8), np.float32)
 model = fr.nn.Sequential(lstm, fr.nn.Dropout(0.5, seed=0), fr.nn.Last())

@@ -4,8 +4,9 @@
 // results does, or a later call whose input came from it; a module's newest call lives in any case. Backward takes the
 // newest call that it has not taken yet. Where another one waits that the newest does not come from, it cannot be known
 // which of them is meant: that raises, unless the caller says which (`of`, a result of the call). What backward has
-// taken stays for another backward until the module is called again, but where a call beside it has gone that
-// backward never took: the results of both were there at a time, so the other backward may be meant for that one.
+// taken stays for another backward until the module is called again, but where its results have gone, and a call beside
+// it has that backward never took: the results of both were there at a time, so the other backward may be meant for
+// that.
 //
 // Native, so that nothing that Python is interrupted by comes between its parts, and because a loop of small steps
 // spends much of its time here.
@@ -29,18 +30,20 @@ struct Kept {
   std::vector<WeakCall> taken;    // by backward since the newest was made, in that order
   std::vector<WeakCall> beside;   // that waited when one was made that does not come from them
   bool lost = false;              // one of those has gone, and backward never took it
-  size_t room = kRoom;
+  size_t room = kRoom, room_beside = kRoom;
 
   // Of `beside` those that live are left.
   void sweep_beside() {
     std::vector<WeakCall> alive;
     for (const WeakCall& reference : beside) reference.get() ? alive.push_back(reference) : void(lost = true);
+    room_beside = 2 * alive.size() + kRoom;
     beside = std::move(alive);
   }
 
   void forget_beside() {
     beside.clear();
     lost = false;
+    room_beside = kRoom;
   }
 
   // The last call that waits; null where none does.
@@ -88,6 +91,8 @@ PyObject* guarded(const Body& body) {
     error.restore();
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
   }
   return nullptr;
 }
@@ -151,9 +156,13 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
     const py::object call = make_call(arguments[0], arguments[1], std::move(all), count > 5 && arguments[5] == Py_True);
     const bool linked = before && call_of(call)->comes_from({call_of(before)});
     call_of(call)->follows = !before || (linked && call_of(before)->follows);
+    // References are made before they go into vectors: that may run a garbage collector, and with it a call of this
+    // module.
+    WeakCall reference(call_of(call));
     if (before && !linked) {
-      kept.sweep_beside();
-      kept.beside.emplace_back(call_of(before));
+      WeakCall other(call_of(before));
+      if (kept.beside.size() >= kept.room_beside) kept.sweep_beside();
+      kept.beside.push_back(std::move(other));
     }
     if (kept.waiting.size() >= kept.room) {
       std::vector<WeakCall> alive;
@@ -164,7 +173,7 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
     }
     for (const py::handle array : py::handle(arguments[3]))
       if (!array.is_none()) returned(array, call);
-    kept.waiting.emplace_back(call_of(call));
+    kept.waiting.push_back(std::move(reference));
     kept.newest = call;
     calls_of(self)->unfinished = 0;
     return call;
@@ -215,7 +224,9 @@ PyObject* select(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
                                      ".backward has taken every call of a loop, so it cannot be known which one is "
                                      "meant: say which by of=, a result of that call");
     kept.sweep_beside();
-    if (kept.lost)
+    // The module and this function have references to it; all others are of its results, or of calls that came from it.
+    const bool results_live = Py_REFCNT(again.ptr()) > 1 + static_cast<Py_ssize_t>(kept.newest.is(again));
+    if (kept.lost && !results_live)
       fail(PyExc_RuntimeError, owner_of(kept) +
                                    ".backward has taken its newest call, and another has gone with its results, so it "
                                    "cannot be known which one is meant: keep the results of each, and say which by "

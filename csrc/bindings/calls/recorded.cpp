@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "bindings/calls/references.hpp"
+
 namespace fusedrnn {
 namespace {
 
@@ -102,21 +104,9 @@ py::object make_call(py::handle version, py::handle tape, py::tuple sources, boo
 
 Call* as_call(PyObject* object) { return Py_TYPE(object) == call_type ? call_of(object) : nullptr; }
 
-WeakCall::WeakCall(Call* call)
-    : reference_(py::reinterpret_steal<py::object>(PyWeakref_NewRef(call->object(), nullptr))) {
-  if (!reference_) throw py::error_already_set();
-}
+WeakCall::WeakCall(Call* call) : reference_(weak_reference(call->object())) {}
 
-py::object WeakCall::get() const {
-#if PY_VERSION_HEX >= 0x030D0000
-  PyObject* call = nullptr;
-  if (PyWeakref_GetRef(reference_.ptr(), &call) < 0) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(call);
-#else
-  PyObject* const call = PyWeakref_GET_OBJECT(reference_.ptr());
-  return call == Py_None ? py::object() : py::reinterpret_borrow<py::object>(call);
-#endif
-}
+py::object WeakCall::get() const { return alive(reference_); }
 
 PyTypeObject* add_type(py::module_& m, PyType_Spec spec) {
   const py::object type = py::reinterpret_steal<py::object>(PyType_FromSpec(&spec));

@@ -1,12 +1,14 @@
 #include "bindings/calls/results.hpp"
 
+#include "bindings/calls/references.hpp"
+
 #include <unordered_map>
 
 namespace fusedrnn {
 namespace {
 
 struct Returned {
-  py::object reference;  // to the array; its end calls `forget`
+  py::object reference;  // to the array, whose end calls `forget`
   py::tuple calls;
 };
 
@@ -43,32 +45,40 @@ py::handle forgetting() {
 
 PyObject* base_name = nullptr;
 
+// The entry of the array; null where there is none. One whose array is gone, but where `forget` could not run, as at
+// the end of Python's stack, is taken out: another array may lie at that address now.
+Returned* entry_of(py::handle array) {
+  const auto found = results().find(array.ptr());
+  if (found == results().end()) return nullptr;
+  if (alive(found->second.reference).is(array)) return &found->second;
+  arrays().erase(found->second.reference.ptr());
+  const auto stale = results().extract(found);
+  return nullptr;
+}
+
 }  // namespace
 
 py::tuple makers(py::handle array) {
-  const auto& all = results();
-  auto found = all.find(array.ptr());
-  if (found == all.end()) {
-    const py::object base = py::reinterpret_steal<py::object>(PyObject_GetAttr(array.ptr(), base_name));
-    if (base)
-      found = all.find(base.ptr());
-    else if (PyErr_ExceptionMatches(PyExc_AttributeError))
-      PyErr_Clear();
-    else
-      throw py::error_already_set();
+  if (const Returned* entry = entry_of(array)) return entry->calls;
+  const py::object base = py::reinterpret_steal<py::object>(PyObject_GetAttr(array.ptr(), base_name));
+  if (!base) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
+    return py::tuple(0);
   }
-  return found == all.end() ? py::tuple(0) : found->second.calls;
+  const Returned* const entry = entry_of(base);
+  return entry != nullptr ? entry->calls : py::tuple(0);
 }
 
 void returned(py::handle array, py::handle call) {
-  const auto known = results().find(array.ptr());
-  if (known != results().end()) {
-    known->second.calls = py::tuple(known->second.calls + py::make_tuple(call));
+  // Python's objects first: making one may run a garbage collector, and whatever that runs may come here.
+  const py::tuple made = py::make_tuple(call);
+  Returned entry{weak_reference(array, forgetting()), made};
+  if (const Returned* known = entry_of(array)) {
+    py::tuple all = py::tuple(py::tuple(known->calls) + made);
+    if (Returned* again = entry_of(array)) again->calls = std::move(all);
     return;
   }
-  Returned entry{py::reinterpret_steal<py::object>(PyWeakref_NewRef(array.ptr(), forgetting().ptr())),
-                 py::make_tuple(call)};
-  if (!entry.reference) throw py::error_already_set();
   PyObject* const reference = entry.reference.ptr();
   arrays().emplace(reference, array.ptr());
   try {

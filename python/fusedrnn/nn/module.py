@@ -72,8 +72,8 @@ class Module:
             dx, dh = gru.backward(2 * y, dh)                  # newest first
 
     A tape lives as long as a result of its call, or a tape that reads one, does; the newest in any case.
-    Backward may be called again until the layer is called again, but where another call was there beside it
-    and has gone with its results: it may be meant for that one. `eval` drops all tapes. RuntimeError if
+    Backward may be called again until the layer is called again, but not where the call's results have gone
+    and so has another call that stood beside it: which one is meant? `eval` drops all tapes. RuntimeError if
     there is no tape, or if a parameter was written to since the tape was made.
 
     **Threads.** A module serves one thread at a time in training; in eval mode any number of threads may call
