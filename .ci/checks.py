@@ -107,8 +107,8 @@ def wheel(folder: str, target: str, tag: str, cross: str = "") -> str:
     Args:
         folder: of $WORK, for the wheel.
         target: as zig names it, with the oldest C library that the wheel must run with.
-        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that. It takes no tag
-            of another system than its own, but finds the wheel's.
+        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that. It
+            takes no tag of another system than its own, but finds the wheel's.
         cross: what the build must hear in its environment, for another machine than this.
     """
     return f"""
