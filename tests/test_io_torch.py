@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from io_models import NO_EQUAL, H, I, assert_agrees, draw_input, masked, outputs, taken, zoo
+from variants import VARIANTS
 
 import fusedrnn as fr
 
@@ -67,6 +68,25 @@ def test_state_dict_of_one_layer(kind: str) -> None:
     model = fr.io.from_torch(named, batch_first=True)
     x = draw_input(model)
     assert_agrees(model, x, run(module, x))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("cell", ["lstm_peephole", "lstm_layer_norm", "lstm_projected"])
+def test_state_dict_tells_the_cell(cell: str, bias: bool) -> None:
+    kind, options = VARIANTS[cell]
+    ours = getattr(fr.nn, kind)(I, H, 2, bias=bias, bidirectional=True, seed=1, **options)
+    model = fr.io.from_torch(ours.state_dict())
+    assert repr(model) == repr(ours)
+    x = draw_input(ours)
+    assert (outputs(model, x) == outputs(ours, x)).all()
+
+
+@pytest.mark.parametrize("name", ["weight_peephole_l0", "weight_ln_c_l0"])
+def test_weights_of_another_cell_are_refused(name: str) -> None:
+    state = dict(torch.nn.GRU(3, 6).state_dict())
+    state[name] = torch.zeros(18)
+    with pytest.raises(fr.io.FormatError, match=f"{name} is an LSTM's"):
+        fr.io.from_torch(state)
 
 
 def test_state_dict_of_an_rnn_needs_its_nonlinearity() -> None:

@@ -12,7 +12,7 @@ from torch_models import ft, torch
 from variants import VARIANTS
 
 import fusedrnn as fr
-from fusedrnn.torch import ops, recurrence
+from fusedrnn.torch import beyond, ops, recurrence
 
 pytestmark = [
     pytest.mark.peer,
@@ -188,6 +188,17 @@ def test_what_cannot_measure_says_so() -> None:
     assert not hasattr(cell, "flow")
 
 
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+@pytest.mark.parametrize("option", beyond.SETTABLE)
+def test_cells_have_none_of_the_options(kind: str, option: str) -> None:
+    cell = getattr(ft, kind)(I, H)
+    with pytest.raises(
+        AttributeError, match=f"{option} is an option of LSTM, GRU and RNN, and {kind} has none"
+    ):
+        setattr(cell, option, beyond.SETTABLE[option])
+    assert not hasattr(cell, option)
+
+
 def test_cuda_refuses_each(monkeypatch: pytest.MonkeyPatch) -> None:
     from fusedrnn.torch import masks, on_cuda
 
@@ -216,3 +227,27 @@ def test_cuda_refuses_each(monkeypatch: pytest.MonkeyPatch) -> None:
             masks.NONE,
             False,  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize("draws", [False, True])
+@pytest.mark.parametrize("option", [{"recompute": 3}, {"collect_flow": True}], ids=["recompute", "flow"])
+def test_cuda_without_gradients_takes_what_is_of_backward(
+    option: dict[str, Any], draws: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the CPU: nothing is computed again or measured where no gradient is wanted."""
+    from fusedrnn.torch import masks, on_cuda
+
+    class Cuda:
+        is_cuda = True
+        device = "cuda:0"
+
+    monkeypatch.setattr(on_cuda.cuda, "why_not", lambda: "a stand-in")
+
+    def call(wants: bool) -> None:
+        m, nothing = module("gru", **option), recurrence.NO_MARKS
+        recurrence._elsewhere(m, Cuda(), None, None, nothing, [], "ieee", wants, masks.NONE, draws)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match=r"tensors are on cuda:0, .* a stand-in"):  # past what is refused
+        call(False)
+    with pytest.raises(NotImplementedError, match="is not on CUDA yet"):
+        call(True)

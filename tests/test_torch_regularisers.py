@@ -215,10 +215,6 @@ def test_wrong_values(options: dict[str, Any], error: type[Exception], message: 
 @pytest.mark.parametrize("options", EACH, ids=lambda options: " ".join(options))
 def test_what_cannot_be(options: dict[str, Any]) -> None:
     m = ft.GRU(I, H, **options)
-    cell = ft.GRUCell(I, H)
-    for name, value in options.items():
-        setattr(cell, name, value)  # which mean nothing to a cell, as to torch.nn's
-    assert torch.equal(cell(torch.ones(B, I)), cell(torch.ones(B, I)))
     with pytest.raises(NotImplementedError, match=r"vmap of a recurrent module that draws masks"):
         torch.func.vmap(m)(torch.zeros(2, T, B, I))
     settings = ops.Settings("gru", 1, 1, True, False, "ieee", 0, masks.of(m))

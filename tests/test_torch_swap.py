@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 from torch_models import ft, torch
 
@@ -108,12 +109,37 @@ def parametrized() -> Any:
     return module
 
 
+def with_attribute(kind: str, name: str, value: Any, **options: Any) -> Any:
+    """Makes a module of torch.nn's that has an attribute by the name of an option of ours."""
+
+    def make() -> Any:
+        module = getattr(torch.nn, kind)(3, 5, **options)
+        setattr(module, name, value)
+        return module
+
+    return make
+
+
 OBSTACLES: dict[str, tuple[Any, str]] = {
     "subclass": (lambda: Own(3, 5), "Own, whose own methods would be lost"),
     "parametrized": (parametrized, "parametriz"),
     "half": (lambda: torch.nn.GRU(3, 5, dtype=torch.bfloat16), "bfloat16: use module.float"),
     "scripted": (scripted, "a scripted module"),
     "quantized": (quantized, "a quantized module"),
+    "another cell": (with_attribute("LSTM", "layer_norm", True), "its attribute layer_norm is not False"),
+    "a layer of that name": (
+        with_attribute("LSTM", "layer_norm", torch.nn.LayerNorm(5)),
+        "its attribute layer_norm is not False",
+    ),
+    "reset before": (with_attribute("GRU", "reset_after", False), "its attribute reset_after is not True"),
+    "recompute of both directions": (
+        with_attribute("LSTM", "recompute", 5, bidirectional=True),
+        "its attribute recompute must be 0 with bidirectional=True, it is 5",
+    ),
+    "flow": (with_attribute("RNN", "collect_flow", 1), "its attribute collect_flow must be True or False"),
+    "zoneout": (with_attribute("GRU", "zoneout", (0.1, 0.2)), "its attribute zoneout must be"),
+    "dropout mode": (with_attribute("LSTM", "dropout_mode", "row"), "its attribute dropout_mode must be"),
+    "of a cell": (with_attribute("LSTMCell", "recompute", 5), "its attribute recompute is an option of"),
 }
 
 
@@ -130,6 +156,16 @@ def test_obstacles(obstacle: str) -> None:
     assert report.replaced == ("0",)
     assert reason in report.kept["1"]
     assert type(model[1]) is was
+
+
+def test_attributes_that_are_options_are_taken_over() -> None:
+    """As if they were set behind `replace`: checked, and in the form that the module keeps."""
+    model = torch.nn.LSTM(3, 5)
+    model.recompute, model.zoneout, model.layer_norm = np.int64(2), [0.1, 0.2], False
+    assert ft.replace(model).replaced == ("",)
+    assert model.beyond_torch() == {"recompute": 2, "zoneout": (0.1, 0.2)}
+    assert type(model.recompute) is int
+    model(torch.randn(4, 2, 3))[0].sum().backward()
 
 
 def test_subclasses_of_ours_are_no_obstacle() -> None:
@@ -163,8 +199,10 @@ def test_verify() -> None:
 def test_verify_that_fails_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model()
     monkeypatch.setattr(ft.GRU, "forward", lambda self, x: (torch.zeros(*x.shape[:2], 5), None))
+    model.lstm.zoneout = [0.1, 0.2]
     with pytest.raises(RuntimeError, match="verify: outputs differ"):
         ft.replace(model, verify=torch.randint(11, (3, 7)))
+    assert model.lstm.zoneout == [0.1, 0.2]
     assert type(model.lstm) is torch.nn.LSTM
     assert type(model.rest["gru"]) is torch.nn.GRU
 

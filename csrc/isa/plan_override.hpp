@@ -19,10 +19,10 @@ PlanOverride plan_override();
 
 // "ROWSxUNITS" or "DIRECTIONSxROWSxUNITS", each at least 1, or a name of kPlanNames but "auto", or
 // "cluster:ROWSxBLOCKS", clusters for 8, 16 or 32 rows of at most so many blocks, and "cluster:ROWSxBLOCKSx1", which
-// keeps them from two layers at once, or "grid:ROWSxBLOCKS", groups of blocks for 8, 16 (ieee) or 32 (less) rows, at
-// most so many blocks at once; "" leaves the choice to the backend again. A grid of more threads than a call gets is
-// not used by it; a plan of another kind of backend makes calls fail. Throws std::invalid_argument when `text` is none
-// of these.
+// keeps them from two layers at once, or "grid:ROWSxBLOCKS", groups of blocks for 8, 16 (ieee, tf32x3) or 32 (less)
+// rows, at most so many blocks at once; "" leaves the choice to the backend again. A grid of more threads than a call
+// gets is not used by it; a plan of another kind of backend makes calls fail. Throws std::invalid_argument when `text`
+// is none of these.
 void force_plan(const std::string& text);
 
 // A plan by its name in kPlanNames; false where there is none.

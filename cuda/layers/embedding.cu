@@ -59,11 +59,12 @@ FR_DEVICE void find(const EmbeddingArgs& a, int64_t first, int64_t row0, int64_t
     FR_UNROLL
     for (int j = 0; j < kInFlight; ++j) {
       const int64_t i = first + at + j * hw::kWarp + hw::lane();
-      row[j] = (i < a.count ? element_of<int64_t>(a.ids, i) : -1) - row0;
+      const int64_t id = i < a.count ? element_of<int64_t>(a.ids, i) : -1;
+      row[j] = id >= row0 && id < row0 + rows ? id - row0 : -1;  // compared first: an id may be any number
     }
     FR_UNROLL
     for (int j = 0; j < kInFlight; ++j) {
-      const bool ours = row[j] >= 0 && row[j] < rows;
+      const bool ours = row[j] >= 0;
       const uint32_t all = hw::ballot(ours), before = all & ((1u << hw::lane()) - 1);
       if (ours)
         lists.found[run + count + hw::ones(before)] =

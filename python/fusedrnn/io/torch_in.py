@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from fusedrnn import nn
 from fusedrnn._core import checks
+from fusedrnn._core.cells import CELLS
+from fusedrnn._core.variants import LSTM_OPTIONS
+from fusedrnn._core.weight_names import BESIDE_GATES, cell_told
 from fusedrnn.io.description import Tree, build, container, node, require_module
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
 Array = NDArray[Any]
 _MODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN_TANH": "RNN", "RNN_RELU": "RNN"}
-_RECURRENT_NAME = re.compile(r"(weight|bias)_(ih|hh|(?<!bias_)hr)_l(\d{1,5})(_reverse)?")
+_WEIGHTS = {spec.name: spec for cell in CELLS.values() for spec in cell.weights}
+_RECURRENT_NAME = re.compile(rf"({'|'.join(_WEIGHTS)})_l(\d{{1,5}})(_reverse)?")
 _CELLS = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by gates
 
 
@@ -34,8 +38,8 @@ def from_torch(
     last axis, Identity and Sequential of these, and what `to_torch` makes.
 
     A state dict does not say everything: that of a single recurrent layer, or of a Linear with a bias, is
-    enough; for another, and for a module of a class of your own, write the model down here with the same
-    attribute names and give it as `model`.
+    enough (of a GRU it is taken for ``reset_after=True``); for another, and for a module of a class of your
+    own, write the model down here with the same attribute names and give it as `model`.
 
     Args:
         source: a ``torch.nn.Module``, or a dict of tensors or arrays by PyTorch's names.
@@ -182,10 +186,12 @@ def _of_state_dict(
     if "weight_hr_l0" in arrays and arrays["weight_hr_l0"].ndim == 2:
         projected, H = arrays["weight_hr_l0"].shape
     cell = _CELLS.get(rows // H) if H and rows % H == 0 else None
-    if projected and cell != "LSTM":
+    variant = cell_told(arrays, CELLS.items())
+    if variant is not None and cell != "LSTM":
+        own = next(m[0] for m in matches if m and _WEIGHTS[m[1]].role in BESIDE_GATES)
         raise FormatError(
-            f"weight_hr_l0 is an LSTM's, (P, H): weight_hh_l0 must have shape (4 H, P) with it, it has "
-            f"{arrays['weight_hh_l0'].shape}, and weight_hr_l0 {arrays['weight_hr_l0'].shape}"
+            f"{own} is an LSTM's: weight_hh_l0 must have shape (4 H, {'P' if projected else 'H'}) with it, "
+            f"it has {arrays['weight_hh_l0'].shape}, and {own} {arrays[own].shape}"
         )
     if cell is None or arrays["weight_ih_l0"].ndim != 2:
         raise FormatError(
@@ -198,10 +204,11 @@ def _of_state_dict(
         raise ValueError(f"nonlinearity must be None: the state dict is that of an {cell}")
     tree = node(
         cell, input_size=arrays["weight_ih_l0"].shape[1], hidden_size=H,
-        num_layers=1 + max(int(m[3]) for m in matches if m), bias=any(m[1] == "bias" for m in matches if m),
-        batch_first=batch_first, bidirectional=any(m[4] for m in matches if m), dtype=_dtype(arrays),
+        num_layers=1 + max(int(m[2]) for m in matches if m),
+        bias=any(_WEIGHTS[m[1]].is_bias for m in matches if m),
+        batch_first=batch_first, bidirectional=any(m[3] for m in matches if m), dtype=_dtype(arrays),
         **({} if nonlinearity is None else {"nonlinearity": nonlinearity}),
-        **({"proj_size": projected} if projected else {}),
+        **{n: projected if n == "proj_size" else True for n, (_, c) in LSTM_OPTIONS.items() if c == variant},
     )  # fmt: skip
     return tree, arrays
 

@@ -18,14 +18,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def checked(module: Any, name: str, value: Any) -> Any:
-    """One of `SETTABLE` as a module's attribute keeps it.
+def checked(name: str, value: Any, pair: bool, bidirectional: bool) -> Any:
+    """One of `SETTABLE` as a module's attribute keeps it; `pair` says whether the module's state is (h, c).
 
     Raises:
         TypeError, ValueError: it is of a wrong type or out of range, or not for this module.
     """
     if name == "recompute":
-        return checks.recompute(value, module.bidirectional)
+        return checks.recompute(value, bidirectional)
     if name == "collect_flow":
         return checks.flag(name, value)
-    return masks.checked(module._cell, name, value)
+    return masks.checked(name, value, pair)
+
+
+def not_of_a_cell(name: str, kind: str) -> str:
+    """What is wrong with one of `SETTABLE` of a cell, which makes one step."""
+    return (
+        f"{name} is an option of LSTM, GRU and RNN, and {kind} has none of {', '.join(SETTABLE)}: use "
+        f"fusedrnn.torch.{kind.removesuffix('Cell')}, or another name"
+    )

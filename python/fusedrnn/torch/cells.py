@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 from torch import Tensor
 from torch.nn.modules.rnn import RNNCellBase
 
-from fusedrnn.torch import recurrence
+from fusedrnn.torch import beyond, recurrence
 from fusedrnn.torch.dispatch import require_dense
 from fusedrnn.torch.keeps_packing import KeepsPacking
 
@@ -44,6 +44,11 @@ class Cell(KeepsPacking, RNNCellBase):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, self._gates, device=device, dtype=dtype)
         self.precision = precision
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in beyond.SETTABLE:
+            raise AttributeError(beyond.not_of_a_cell(name, type(self).__name__))
+        super().__setattr__(name, value)
 
     def _weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in (_NAMES if self.bias else _NAMES[:2])]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fusedrnn._core import probabilities
-from fusedrnn._core.cells import CELLS
 
 #: Options beyond torch.nn's, and the values that do nothing.
 DEFAULTS: dict[str, Any] = {
@@ -36,8 +35,8 @@ class Masks(NamedTuple):
 NONE = Masks()
 
 
-def checked(cell: str, name: str, value: Any) -> Any:
-    """One of the options as a module's attribute keeps it.
+def checked(name: str, value: Any, pair: bool) -> Any:
+    """One of the options as a module's attribute keeps it; `pair` says whether the module's state is (h, c).
 
     Raises:
         TypeError, ValueError: it is of a wrong type or out of range.
@@ -47,7 +46,7 @@ def checked(cell: str, name: str, value: Any) -> Any:
         return value
     if name != "zoneout":
         return probabilities.probability(name, value)
-    c, h = probabilities.zoneout(value, CELLS[cell].cell_state)
+    c, h = probabilities.zoneout(value, pair)
     return (c, h) if isinstance(value, Sequence) and (c or h) else h
 
 

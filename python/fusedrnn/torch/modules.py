@@ -84,7 +84,7 @@ class Recurrent(KeepsPacking, nn.RNNBase):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in beyond.SETTABLE:
-            value = beyond.checked(self, name, value)
+            value = beyond.checked(name, value, self._pair, self.bidirectional)
         elif name in self._variants and value != getattr(self, name):
             raise AttributeError(
                 f"{name} is fixed when a {type(self).__name__} is made, here as {getattr(self, name)!r}: "

@@ -135,11 +135,11 @@ def _elsewhere(
         bool(module.bias),
         module.batch_first,
         precision,
-        module._steps_between(),
+        module._steps_between() if wants or dispatch.in_graph() else 0,
         regularised,
     )
     if x.is_cuda and not dispatch.in_graph():
-        if module._flow_place() is not None:
+        if wants and module._flow_place() is not None:
             raise NotImplementedError(on_cuda.missing("collect_flow=True", "set it to False"))
         key = _dropout_key() if draws else 0
         return on_cuda.run(settings, key, x, h0, c0, ends.lengths, ends.resets, weights, wants or draws)

@@ -66,7 +66,8 @@ def replace(
     """Makes every nn.LSTM, nn.GRU, nn.RNN and cell of a model one of this package's, in place.
 
     Only a module's class changes: parameters are the same objects, and names, hooks, optimizers, wrappers and
-    state dicts stay. ``isinstance(m, nn.LSTM)`` is False from then on.
+    state dicts stay. ``isinstance(m, nn.LSTM)`` is False from then on. An attribute by the name of an option,
+    ``m.recompute`` say, is that option from then on.
 
         model = nn.Sequential(nn.LSTM(8, 16))
         print(ft.replace(model))
@@ -117,8 +118,12 @@ def replace(
         else:
             kept[name] = reason
     before = None if verify is None else _outputs(model, verify)
+    own: list[dict[str, Any]] = []
     for module in chosen.values():
-        module.__class__ = _OURS[type(module)]
+        own.append({name: module.__dict__[name] for name in beyond.SETTABLE if name in module.__dict__})
+        ours = _OURS[type(module)]
+        module.__dict__.update(_options(module, ours))
+        module.__class__ = ours
         module.precision = precision
     if before is None:
         return Report(tuple(chosen), kept)
@@ -126,6 +131,8 @@ def replace(
         difference = _difference(before, _outputs(model, verify), model)
     except BaseException:
         _restore(chosen.values())
+        for module, attributes in zip(chosen.values(), own, strict=True):
+            module.__dict__.update(attributes)
         raise
     return Report(tuple(chosen), kept, difference)
 
@@ -233,7 +240,36 @@ def _obstacle(module: nn.Module) -> str | None:
     for name, weight in module.named_parameters():
         if weight.dtype not in _DTYPES:
             return f"its {name} is {weight.dtype}: use module.float()"
+    return _misnomer(module, _OURS[own])
+
+
+def _misnomer(module: nn.Module, ours: Any) -> str | None:
+    """Why an attribute of a module by the name of an option is none that `ours` could have."""
+    for name, default in getattr(ours, "_variants", {}).items():
+        if getattr(module, name, default) is not default:
+            return (
+                f"its attribute {name} is not {default}, which only another cell has: make it as "
+                f"fusedrnn.torch.{ours.__name__}({name}={not default}), or give the attribute another name"
+            )
+    try:
+        _options(module, ours)
+    except (AttributeError, TypeError, ValueError) as error:
+        return f"its attribute {error}"
     return None
+
+
+def _options(module: nn.Module, ours: Any) -> dict[str, Any]:
+    """Options of `ours` that are set on a module of torch.nn's, as the module keeps them.
+
+    Raises:
+        AttributeError, TypeError, ValueError: one cannot be of `ours`; the message begins with its name.
+    """
+    found = {name: getattr(module, name) for name in beyond.SETTABLE if hasattr(module, name)}
+    for name, value in found.items():
+        if issubclass(ours, cells.Cell):
+            raise AttributeError(beyond.not_of_a_cell(name, ours.__name__))
+        found[name] = beyond.checked(name, value, ours._pair, module.bidirectional)
+    return found
 
 
 def _outputs(model: nn.Module, given: Any) -> list[torch.Tensor]:
