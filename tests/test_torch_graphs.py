@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import warnings
 from typing import Any
 
 import pytest
 from torch_models import CELLS, KINDS, assert_close, assert_same, ft, pair, run, tensors, torch
 
+from fusedrnn import _native
+from fusedrnn.torch import ops
 from fusedrnn.torch.masks import Masks
 
 pytestmark = [
@@ -69,6 +74,26 @@ def test_opcheck(
             torch.ops.fusedrnn.backward.default,
             (*inputs, block, *gradients, *settings, need, need, [need] * len(weights)),
         )
+
+
+def test_graphs_tell_by_what_formula_their_blocks_have_sizes() -> None:
+    """A compiler that keeps its work on the disk must not take another build's for this one's."""
+    graphs = []
+
+    def keep(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    with torch.no_grad():
+        torch.compile(ft.GRU(3, 4), backend=keep, fullgraph=True)(torch.ones(2, 1, 3))
+    assert any(ops.SIZES in node.args for graph in graphs for node in graph.graph.nodes)
+    command = [sys.executable, "-c", "import fusedrnn.torch.ops as ops; print(ops.SIZES)"]
+    runs = {
+        isa: subprocess.check_output(command, env=os.environ | {"FUSEDRNN_ISA": isa}, text=True).strip()
+        for isa in ("scalar", _native.backend())
+    }
+    assert runs[_native.backend()] == ops.SIZES
+    assert len(set(runs.values())) == len(runs)
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,11 @@ PyGetSetDef properties[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
+constexpr const char* kDoc =
+    "Calls(owner)\n--\n\nA module's training calls: which live, and which of them backward means.";
+
 PyType_Slot slots[] = {
+    {Py_tp_doc, const_cast<char*>(kDoc)},
     {Py_tp_new, reinterpret_cast<void*>(make)},
     {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(forget_all)},

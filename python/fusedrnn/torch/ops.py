@@ -41,12 +41,26 @@ _INPUTS = (
 )
 _library = Library("fusedrnn", "DEF")
 _library.define(
-    f"forward({_INPUTS}, {_SETTINGS}, bool train) -> (Tensor y, Tensor hn, Tensor cn, Tensor block)"
+    f"forward({_INPUTS}, {_SETTINGS}, bool train, str sizes='') "
+    "-> (Tensor y, Tensor hn, Tensor cn, Tensor block)"
 )
 _library.define(
     f"backward({_INPUTS}, Tensor block, Tensor? dy, Tensor? dhn, Tensor? dcn, {_SETTINGS}, "
     "bool need_x, bool need_states, bool[] need_weights) -> Tensor[]"
 )
+
+
+def _sizes() -> str:
+    """Tells formulas of the block's length apart: they depend on fusedrnn and on the instruction set.
+
+    Graphs have it, for torch.compile keeps on the disk what it makes of a graph, that length in it, and finds
+    it again by the graph.
+    """
+    sample = _native.Stack("lstm_layer_norm", 1, 1, True, 3, 5)
+    return " ".join(map(str, (_native.__version__, *sample.block_bytes, sample.chunk_rows)))
+
+
+SIZES = _sizes()
 
 
 class Settings(NamedTuple):
@@ -71,6 +85,12 @@ class Settings(NamedTuple):
     def given(self) -> tuple[Any, ...]:
         """What an op is given."""
         return (*self[:-1], *self.masks)
+
+
+def _told(rest: tuple[Any, ...]) -> tuple[Settings, bool]:
+    """Settings and `train` from what forward is given beside tensors, with `sizes` or without."""
+    count = len(Settings._fields) - 1 + len(Masks._fields)
+    return Settings.of(rest[:count]), rest[count]
 
 
 def _stack(settings: Settings, weights: list[Tensor]) -> Stack:
@@ -109,7 +129,7 @@ def _forward(
     weights: list[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    settings, train = Settings.of(rest[:-1]), rest[-1]
+    settings, train = _told(rest)
     call = _call(settings, weights, key)
     x, h0, c0 = readable(x), readable(h0), readable(c0)
     weights = [readable(w) for w in weights]
@@ -174,7 +194,7 @@ def _forward_fake(
     weights: list[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    settings, train = Settings.of(rest[:-1]), rest[-1]
+    settings, train = _told(rest)
     stack = _stack(settings, weights)
     rows = _rows(settings, x, h0, batch_sizes)
     stacks, units = stack.state
@@ -235,7 +255,7 @@ class Compiled(Function):
         *weights: Tensor,
     ) -> Any:
         y, hn, cn, block = torch.ops.fusedrnn.forward(
-            x, h0, c0, lengths, resets, batch_sizes, key, weights, *settings.given, True
+            x, h0, c0, lengths, resets, batch_sizes, key, weights, *settings.given, True, SIZES
         )
         ctx.settings = settings
         ctx.save_for_backward(x, h0, c0, lengths, resets, batch_sizes, key, block, *weights)
@@ -298,5 +318,7 @@ def call(
     if train:
         y, hn, cn = Compiled.apply(settings, x, h0, c0, *marks, key, *weights)
     else:
-        y, hn, cn, _ = torch.ops.fusedrnn.forward(x, h0, c0, *marks, key, weights, *settings.given, False)
+        y, hn, cn, _ = torch.ops.fusedrnn.forward(
+            x, h0, c0, *marks, key, weights, *settings.given, False, SIZES
+        )
     return y, hn, cn if CELLS[settings.cell].cell_state else None
