@@ -27,6 +27,20 @@ def optimizer_with_masked_state() -> None:
     optimizer.load_state_dict(saved)
 
 
+class Closed:
+    """An array of a library that says why there is none."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise ValueError("the file was closed")
+
+
+def test_why_there_is_no_array_is_said() -> None:
+    with pytest.raises(ValueError, match=r"^the file was closed$"):
+        fr.asarray(Closed(), "cpu")
+    with pytest.raises(ValueError, match="its lists differ in length"):
+        fr.asarray([[1.0, 2.0], [3.0]], "cpu")
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -66,6 +66,5 @@ def test_command_runs(page: str, command: str, tmp_path: Path, monkeypatch: pyte
 
 def keras_file() -> bytes:
     """A model that Keras wrote."""
-
     cases = json.loads((ORACLES / "io_keras.json").read_text("utf-8"))["cases"]
     return unpacked(cases[0]["model.keras"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import re
+import subprocess
+import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -117,7 +121,7 @@ def messages() -> list[tuple[Any, type[Exception], str]]:
         (
             lambda: fr.optim.Adam(m.parameters()).step(lambda: 0),
             TypeError,
-            "clip_norm must be None or a number",
+            "step has no option 'closure': compute loss",
         ),
         (
             lambda: fr.losses.mse(x, x, x),
@@ -217,6 +221,26 @@ OPTIONS: list[tuple[Any, str]] = [
     (lambda: lstm()(X, hx=None), "LSTM has no argument 'hx': write state"),
     (lambda: lstm()(X, length=None), "LSTM has no argument 'length': write lengths"),
     (lambda: fr.optim.Adam(model().parameters()).step(closure=lambda: 1), "option 'closure': compute loss"),
+    (lambda: fr.nn.RNN(3, 4, activation="relu"), "option 'activation': write nonlinearity"),
+    (lambda: fr.nn.GRU(3, 4, proj_size=2), "option 'proj_size': states of an LSTM alone are projected"),
+    (lambda: fr.nn.Linear(3, 4, use_bias=False), "option 'use_bias': write bias"),
+    (lambda: fr.nn.Embedding(3, 4, _weight=X), "option '_weight': set embedding.weight.data = array"),
+    # What another class would be told says nothing here.
+    (lambda: fr.nn.Linear(3, units=5), "option 'units': write out_features"),
+    (lambda: fr.nn.Embedding(3, units=5), "option 'units': it takes num_embeddings, "),
+    (lambda: fr.nn.Dropout(use_bias=True), "option 'use_bias': it takes p, seed"),
+    (lambda: fr.nn.Linear(3, 4, proj_size=1), "option 'proj_size': LSTM has it"),
+    (lambda: fr.nn.Linear(3, 4, stateful=True), "option 'stateful': it takes in_features, "),
+    (lambda: fr.nn.LSTM(3, 4, weights=X), "option 'weights': it takes input_size, "),
+    (lambda: fr.optim.Adam(model().parameters(), rho=1), "option 'rho': it takes params, lr, betas, "),
+    (lambda: fr.optim.SGD(model().parameters(), epsilon=1), "option 'epsilon': it takes params, lr, "),
+    (lambda: fr.optim.SGD(model().parameters(), beta1=1), "option 'beta1': it takes params, lr, "),
+    (lambda: fr.optim.Adam(model().parameters(), beta1=1), "option 'beta1': write betas=(beta1, beta2)"),
+    (lambda: fr.nn.Linear(3, 4)(X, hx=None), "Linear has no argument 'hx': it takes x"),
+    (lambda: lstm()(X, dim=0), "LSTM has no argument 'dim': it takes x, state, "),
+    (lambda: fr.losses.MSE(hx=None), "MSE has no option 'hx': it takes ignore_index, reduction"),
+    (lambda: fr.losses.MSE(dim=1), "MSE has no option 'dim': it takes ignore_index, reduction"),
+    (lambda: fr.losses.MSE(size_average=True), "MSE has no option 'size_average': write reduction"),
 ]
 
 
@@ -225,6 +249,16 @@ def test_unknown_keywords_say_what_to_write(number: int) -> None:
     call, text = OPTIONS[number]
     with pytest.raises(TypeError, match=re.escape(text)):
         call()
+
+
+def test_a_wrong_argument_keeps_no_module_alive() -> None:
+    m = lstm()
+    gone = weakref.ref(m)
+    with pytest.raises(TypeError, match="write state"):
+        m(X, hx=None)
+    del m
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_models_own_errors_of_arguments_stay_as_they_are() -> None:
@@ -307,3 +341,70 @@ def test_options_of_losses_pass_through_train_step() -> None:
             m.train_step(X, target, loss, o, **options)
     with pytest.raises(ValueError, match="loss must be a function or one of"):
         m.train_step(X, target, "huge", o, delta=1.0)
+
+
+def test_misspelled_arguments_of_train_step_are_no_options_of_the_loss() -> None:
+    def any_options(p: Any, t: Any, **options: Any) -> Any:
+        return fr.losses.mse(p, t)
+
+    def scaled(p: Any, t: Any, scale: float = 1.0, states: Any = None) -> Any:
+        value, gradient = fr.losses.mse(p, t)
+        return scale * value, scale * gradient
+
+    m, target = model(), np.ones((2, 1), np.float32)
+    o = fr.optim.SGD(m.parameters(), lr=0.0)
+    before = m.state_dict()
+    wrong: list[tuple[Any, str, str]] = [
+        (any_options, "clipnorm", "train_step has no argument 'clipnorm': write clip_norm"),
+        ("mse", "clipnorm", "train_step has no argument 'clipnorm': write clip_norm"),
+        ("cross_entropy", "lenghts", "train_step has no argument 'lenghts': write lengths"),
+        (fr.losses.MSE(), "masks", "train_step has no argument 'masks': write mask"),
+        (any_options, "hx", "train_step has no argument 'hx': write state"),
+        (any_options, "max_norm", "train_step has no argument 'max_norm': write clip_norm"),
+        ("cross_entropy", "weigth", "CrossEntropy has no option 'weigth': write weight"),
+        (scaled, "scael", "scaled has no argument 'scael': write scale"),
+        (scaled, "weight", "scaled has no argument 'weight': it takes p, t, scale, states"),
+    ]
+    for loss, name, text in wrong:
+        with pytest.raises(TypeError, match=re.escape(text)):
+            m.train_step(X, target, loss, o, **{name: 1.0})
+    assert all(np.array_equal(a, before[name]) for name, a in m.state_dict().items())
+    once, _ = m.train_step(X, target, scaled, o)
+    assert m.train_step(X, target, scaled, o, scale=2.0)[0] == 2 * once
+    assert m.train_step(X, target, scaled, o, states=None)[0] == once  # its own, though nearly `state`
+    assert m.train_step(X, target, any_options, o, whatever=1)[0] == once
+
+
+def test_a_loss_is_made_once_for_its_options() -> None:
+    from fusedrnn.training.loss import with_options
+
+    made = with_options("huber", None, {"delta": 0.5})
+    assert with_options("huber", None, {"delta": 0.5}) is made
+    assert with_options(fr.losses.huber, None, {"delta": 0.5}) is made
+    assert with_options("huber", None, {"delta": 0.25}) != made
+    with_options("mse", 1, {"reduction": "sum"})
+    with pytest.raises(TypeError, match="ignore_index"):  # which equals 1
+        with_options("mse", True, {"reduction": "sum"})
+    weight = np.ones(3)
+    first = with_options("nll", None, {"weight": weight})
+    weight[0] = 2.0
+    assert with_options("nll", None, {"weight": weight}) != first
+
+
+OWN_LOSSES = """
+import numpy as np, fusedrnn as fr
+class Nameless(fr.losses.Loss):
+    def __init__(self): pass
+class Own(fr.losses.MSE):
+    _function = "mse"
+class Twice(fr.losses.Loss):
+    _function = "mse"
+    def __init__(self, **options): raise SystemExit("another's")
+m = fr.nn.Sequential(fr.nn.Linear(3, 1))
+x, y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+m.train_step(x, y, "mse", fr.optim.SGD(m.parameters()), reduction="sum")
+"""
+
+
+def test_losses_of_a_users_own_are_no_names() -> None:
+    subprocess.run([sys.executable, "-c", OWN_LOSSES], check=True, timeout=120)

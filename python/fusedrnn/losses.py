@@ -73,7 +73,7 @@ class Loss:
     _threshold: ClassVar[str] = "threshold"  # what the option of that name is called here
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        keywords.refuse(cls, kwargs, torch_hints.ARGUMENTS, Loss)
+        keywords.refuse(cls, kwargs, torch_hints.LOSS_OPTIONS, Loss)
         return super().__new__(cls)
 
     def __init__(self) -> None:

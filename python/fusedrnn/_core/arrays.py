@@ -121,6 +121,8 @@ def _numbers(x: Any) -> np.ndarray[Any, Any]:
     try:
         array: np.ndarray[Any, Any] = on_host(x)
     except ValueError:
+        if not isinstance(x, (list, tuple)):
+            raise
         raise ValueError("x must be an array or lists of one shape, its lists differ in length") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"x must be of numbers, it is of dtype {array.dtype}")

@@ -3,52 +3,59 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, wraps
 from typing import Any, TypeVar
 
-from fusedrnn._core.torch_hints import ARGUMENTS
+from fusedrnn._core.torch_hints import ANY, ARGUMENTS
 
+Hints = Mapping[str, Mapping[str, str]]  # by owner and name
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@cache
-def _taken(function: Any) -> tuple[str, ...] | None:
-    """The names that a function takes by keyword, None where it takes any."""
+def names(function: Any) -> tuple[tuple[str, ...], bool]:
+    """The names that a function takes by keyword, and whether it takes all others."""
     if function is object.__init__:
-        return ()
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        return (), False
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of some that are written in C nothing is known
+        return (), True
+    named = (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return tuple(named), any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _unknown(function: Any, given: Iterable[str]) -> Iterator[str]:
-    taken = _taken(function)
-    return iter(()) if taken is None else (name for name in given if name not in taken)
+@cache
+def options_of(owner: type) -> tuple[tuple[str, ...], bool]:
+    """The same of what makes an object of a class."""
+    return names(owner.__init__)  # type: ignore[misc]
 
 
-def refuse(owner: type, given: Iterable[str], options: Mapping[str, str], base: type) -> None:
+def refuse(owner: type, given: Iterable[str], hints: Hints, base: type) -> None:
     """TypeError for an option that the owner does not take, with what to write instead.
 
     Args:
         owner: a class, of which an object is made.
         given: the names of the options.
-        options: hints by name.
+        hints: by the name of a class, for it and those that derive from it.
         base: of all classes that may have the option in the owner's place.
     """
-    for name in _unknown(owner.__init__, given):  # type: ignore[misc]
-        hint = options.get(name) or _owners(name, base) or _nearest(name, owner.__init__)  # type: ignore[misc]
-        raise TypeError(f"{owner.__name__} has no option {name!r}: {hint}")
+    taken, any_other = options_of(owner)
+    for name in () if any_other else given:
+        if name not in taken:
+            hint = _known([c.__name__ for c in owner.__mro__], name, hints, taken) or _owners(name, base)
+            raise TypeError(f"{owner.__name__} has no option {name!r}: {hint or _nearest(name, taken)}")
 
 
-def refuse_arguments(name: str, function: Any, given: Iterable[str]) -> None:
+def refuse_arguments(owner: str, function: Any, given: Iterable[str]) -> None:
     """TypeError for an argument that a function does not take, with what to write instead."""
-    for argument in _unknown(function, given):
-        raise TypeError(
-            f"{name} has no argument {argument!r}: {ARGUMENTS.get(argument) or _nearest(argument, function)}"
-        ) from None
+    taken, any_other = names(function)  # kept nowhere: a bound method holds its object
+    for name in () if any_other else given:
+        if name not in taken:
+            hint = _known([owner, ANY], name, ARGUMENTS, taken) or _nearest(name, taken)
+            raise TypeError(f"{owner} has no argument {name!r}: {hint}") from None
 
 
 def hinted(function: F) -> F:
@@ -71,9 +78,19 @@ def refuse_option(owner: str, name: str, value: object, instead: str) -> None:
         raise TypeError(f"{owner} has no option {name!r}: {instead}")
 
 
-def _nearest(name: str, function: Any) -> str:
-    taken = [each for each in _taken(function) or () if each != "self"]
-    near = get_close_matches(name, taken, 1)
+def _known(owners: Iterable[str], name: str, hints: Hints, taken: tuple[str, ...]) -> str:
+    """The hint for the first of the owners that has one, "write x" only where x is taken; "" for none."""
+    for owner in owners:
+        hint = hints.get(owner, {}).get(name, "")
+        argument = re.match(r"write (\w+)", hint)
+        if hint and (argument is None or argument[1] in taken):
+            return hint
+    return ""
+
+
+def _nearest(name: str, taken: Iterable[str]) -> str:
+    taken = [each for each in taken if each != "self"]
+    near = get_close_matches(name, [each for each in taken if len(each) > 1], 1)  # "hx" is no "x"
     return f"write {near[0]}" if near else f"it takes {', '.join(taken) or 'none'}"
 
 
@@ -81,7 +98,8 @@ def _owners(name: str, base: type) -> str:
     """The classes of this package that take an option, in words; "" where there are none."""
     owners: set[str] = set()
     for owner in _derived(base):
-        if name in (_taken(owner.__init__) or ()):  # type: ignore[misc]
+        taken, any_other = options_of(owner)
+        if name in taken and not any_other:
             owners.add(owner.__name__)
     *others, last = sorted(owners) or [""]
     if not others:

@@ -87,21 +87,21 @@ NN = {
     **dict.fromkeys(
         (
             "KLDivLoss", "CTCLoss", "GaussianNLLLoss", "PoissonNLLLoss", "TripletMarginLoss",
-            "SoftMarginLoss",
-            "CosineEmbeddingLoss", "MarginRankingLoss", "HingeEmbeddingLoss", "MultiMarginLoss",
-            "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "AdaptiveLogSoftmaxWithLoss",
+            "SoftMarginLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "HingeEmbeddingLoss",
+            "MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss",
+            "AdaptiveLogSoftmaxWithLoss",
         ),
         _OWN_LOSS,
     ),
     **dict.fromkeys(
         (
             "GELU", "ELU", "CELU", "SELU", "LeakyReLU", "PReLU", "ReLU6", "SiLU", "Mish", "Softplus",
-            "Softsign",
-            "Softmin", "LogSigmoid", "GLU", "Hardtanh", "Hardsigmoid", "Hardswish", "Tanhshrink", "Threshold",
-            "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "RMSNorm", "Conv1d", "Conv2d",
-            "MaxPool1d", "AvgPool1d", "AdaptiveAvgPool1d", "Flatten", "Unflatten", "Unfold", "Bilinear",
-            "EmbeddingBag", "CosineSimilarity", "PairwiseDistance", "Transformer", "TransformerEncoder",
-            "TransformerEncoderLayer", "TransformerDecoder", "MultiheadAttention", "Upsample",
+            "Softsign", "Softmin", "LogSigmoid", "GLU", "Hardtanh", "Hardsigmoid", "Hardswish", "Tanhshrink",
+            "Threshold", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "RMSNorm", "Conv1d",
+            "Conv2d", "MaxPool1d", "AvgPool1d", "AdaptiveAvgPool1d", "Flatten", "Unflatten", "Unfold",
+            "Bilinear", "EmbeddingBag", "CosineSimilarity", "PairwiseDistance", "Transformer",
+            "TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoder", "MultiheadAttention",
+            "Upsample",
         ),
         _OWN_LAYER,
     ),
@@ -192,8 +192,7 @@ FUNCTIONAL = {
     **dict.fromkeys(
         (
             "gelu", "elu", "leaky_relu", "silu", "softplus", "logsigmoid", "pad", "interpolate",
-            "cosine_similarity",
-            "pairwise_distance", "scaled_dot_product_attention", "conv1d", "batch_norm",
+            "cosine_similarity", "pairwise_distance", "scaled_dot_product_attention", "conv1d", "batch_norm",
         ),
         "write it in NumPy, with its gradient",
     ),
@@ -205,55 +204,78 @@ FUNCTIONAL = {
 
 
 _FUSED = "it is not needed, every step is one pass over all parameters: leave it out"
+# Options and arguments, by the class (for those that derive from it too) or function that does not take them.
+# "write x" is said only where x is taken.
 OPTIMIZER_OPTIONS = {
-    **dict.fromkeys(("foreach", "fused"), _FUSED),
-    "maximize": "it is not needed: turn the sign of the loss and its gradient",
-    "capturable": "it is not needed, steps on a device can be captured: leave it out",
-    "differentiable": "there is no autograd: leave it out",
-    "decoupled_weight_decay": "use AdamW",
-    "initial_accumulator_value": "sums begin as zeros",
-    "learning_rate": "write lr",
-    "rho": "write alpha",
-    "epsilon": "write eps",
-    **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2"), "write betas=(beta1, beta2)"),
-    **dict.fromkeys(
-        ("clipnorm", "clipvalue", "global_clipnorm"), "use step(clip_norm=) or step(clip_value=)"
-    ),
+    "Optimizer": {
+        **dict.fromkeys(("foreach", "fused"), _FUSED),
+        "maximize": "it is not needed: turn the sign of the loss and its gradient",
+        "capturable": "it is not needed, steps on a device can be captured: leave it out",
+        "differentiable": "there is no autograd: leave it out",
+        "learning_rate": "write lr",
+        "rho": "write alpha",
+        "epsilon": "write eps",
+        **dict.fromkeys(("beta1", "beta2", "beta_1", "beta_2"), "write betas=(beta1, beta2)"),
+        **dict.fromkeys(
+            ("clipnorm", "clipvalue", "global_clipnorm"), "use step(clip_norm=) or step(clip_value=)"
+        ),
+    },
+    "Adam": {"decoupled_weight_decay": "use AdamW"},
+    "AdamW": {"decoupled_weight_decay": "it is so always: leave it out"},
+    "Adagrad": {"initial_accumulator_value": "sums begin as zeros"},
 }
 CLOSURE = "compute loss and gradients first, then call step()"
 _STEPS = "y holds every step: use FinalState or Last for the last one"
 MODULE_OPTIONS = {
-    "proj_size": "states of an LSTM alone are projected: put a Linear behind",
-    "inplace": "results are arrays of their own: leave it out",
-    **dict.fromkeys(
-        ("max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
-        "there is no such option, write it yourself",
-    ),
-    **dict.fromkeys(("_weight", "weights"), "write embedding.weight.data = array"),
-    "requires_grad": "set parameter.requires_grad",
-    # of Keras
-    **dict.fromkeys(("return_sequences", "return_state"), _STEPS),
-    "stateful": "give a call the state that the one before returned",
-    "go_backwards": "use bidirectional=True, or turn x",
-    "unroll": "it is not needed: leave it out",
-    "units": "write hidden_size",
-    "use_bias": "write bias",
-    "activation": "put ReLU, Tanh or Sigmoid behind it; RNN has nonlinearity=",
-    "recurrent_activation": "gates are sigmoids",
-    "normalized_shape": "write features",
-    **dict.fromkeys(
-        ("kernel_initializer", "recurrent_initializer", "bias_initializer"), "recurrent layers have init="
-    ),
+    "Module": {
+        "inplace": "results are arrays of their own: leave it out",
+        "requires_grad": "set parameter.requires_grad",
+        "use_bias": "write bias",
+    },
+    "Embedding": {
+        **dict.fromkeys(
+            ("max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
+            "there is no such option, write it yourself",
+        ),
+        **dict.fromkeys(("_weight", "weights"), "set embedding.weight.data = array"),
+    },
+    "LayerNorm": {"normalized_shape": "write features", "epsilon": "write eps"},
+    "Linear": {"units": "write out_features", "activation": "put ReLU, Tanh or Sigmoid behind it"},
+    "RNN": {"activation": "write nonlinearity"},
+    "Recurrent": {
+        "proj_size": "states of an LSTM alone are projected: put a Linear behind",
+        # of Keras
+        **dict.fromkeys(("return_sequences", "return_state"), _STEPS),
+        "stateful": "give a call the state that the one before returned",
+        "go_backwards": "use bidirectional=True, or turn x",
+        "unroll": "it is not needed: leave it out",
+        "units": "write hidden_size",
+        "activation": "put ReLU, Tanh or Sigmoid behind it; RNN has nonlinearity=",
+        "recurrent_activation": "gates are sigmoids",
+        **dict.fromkeys(("kernel_initializer", "recurrent_initializer", "bias_initializer"), "write init"),
+    },
 }
+_REDUCTION = dict.fromkeys(("size_average", "reduce"), "write reduction")
+LOSS_OPTIONS = {"Loss": _REDUCTION}
+_AXIS = dict.fromkeys(("dim", "axis"), "it is the last axis: move the axis there")
+ANY = ""  # stands for every function
 ARGUMENTS = {
-    "hx": "write state",
-    "initial_state": "write state",
-    "input": "it is x, of losses pred, by position",
-    "inplace": "results are arrays of their own: leave it out",
-    "training": "a module's mode says so: model.train() and model.eval()",
-    **dict.fromkeys(("size_average", "reduce"), "write reduction"),
-    **dict.fromkeys(("dim", "axis"), "it is the last axis: move the axis there"),
-    "foreach": _FUSED,
+    ANY: {
+        "hx": "write state",
+        "initial_state": "write state",
+        "input": "it is x, of losses pred, by position",
+        "inplace": "results are arrays of their own: leave it out",
+        "training": "a module's mode says so: model.train() and model.eval()",
+        **_REDUCTION,
+    },
+    "softmax": _AXIS,
+    "log_softmax": _AXIS,
+    "clip_grad_norm_": {"foreach": _FUSED},
+    "clip_grad_value_": {"foreach": _FUSED},
+}
+TRAIN_STEP = {
+    **dict.fromkeys(("hx", "initial_state"), "state"),
+    **dict.fromkeys(("max_norm", "global_clipnorm"), "clip_norm"),
 }
 
 

@@ -131,7 +131,6 @@ def layer_norm_forward(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     return _native.layer_norm_forward(as_device_array(x), as_device_array(weight), as_device_array(bias), eps)
 
 
@@ -146,7 +145,6 @@ def layer_norm_backward(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     dy, x, weight, mean, rstd = map(as_device_array, (dy, x, weight, mean, rstd))
     checks.require_array("x", x)
     dweight, dbias = zeros(x.shape[-1:], x.dtype, x), zeros(x.shape[-1:], x.dtype, x)
@@ -170,7 +168,6 @@ def dropout(x: Array, p: float, key: int, stream: int = 0) -> Array:
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     return _native.dropout(as_device_array(x), p, key, stream)
 
 
@@ -187,7 +184,6 @@ def last_forward(x: Array, lengths: Array | None = None, batch_first: bool = Fal
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     return _native.last_forward(as_device_array(x), as_device_array(lengths), batch_first)
 
 
@@ -199,5 +195,4 @@ def last_backward(dy: Array, T: int, lengths: Array | None = None, batch_first: 
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     return _native.last_backward(as_device_array(dy), T, as_device_array(lengths), batch_first)

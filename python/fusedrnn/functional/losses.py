@@ -217,7 +217,6 @@ def binary_cross_entropy(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     weight = as_weights("pos_weight", pos_weight)
     return evaluate(
         LossSpec("binary_cross_entropy", reduction, ignore_index, weight=weight), pred, target, mask

@@ -104,7 +104,6 @@ def sgd_(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     check_nesterov(nesterov, momentum, dampening)
     if step is None and dampening != 0:
         raise ValueError("step must be given with dampening, for step 1 is not dampened; it is None")
@@ -133,7 +132,6 @@ def adagrad_(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     _step(
         "adagrad", param, grad, [sum], clip_factor, step,
         lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
@@ -166,7 +164,6 @@ def rmsprop_(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     if grad_avg is not None and grad_var is None and np.shape(square_avg) == np.shape(grad_avg):
         grad_var = variance_of(square_avg, grad_avg)
     _step(
@@ -201,7 +198,6 @@ def adam_(
     Raises:
         TypeError: a dtype is wrong; ValueError: a shape, stride or value is. The message names the argument.
     """
-
     beta1, beta2 = check_betas(betas)
     kind = "adamw" if checks.flag("decoupled", decoupled) else "adam"
     _step(

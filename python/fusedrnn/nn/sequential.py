@@ -237,6 +237,7 @@ class Sequential(Module):
                 loss and its gradient. It gets mask and ignore_index only where they are not None. Or one of
                 the objects there, which have more options: ``fr.losses.CrossEntropy(label_smoothing=0.1)``.
             loss_options: further options of a loss that is a function or a name: ``label_smoothing=0.1``.
+                TypeError where it takes none of that name, or the name is nearly that of an argument here.
             optimizer: of this model's parameters.
             clip_norm: gradients are scaled down to this global norm if theirs is larger.
             clip_value: gradients are clamped to [-clip_value, clip_value]; not with clip_norm.
