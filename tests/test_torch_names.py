@@ -121,7 +121,7 @@ def messages() -> list[tuple[Any, type[Exception], str]]:
         (
             lambda: fr.optim.Adam(m.parameters()).step(lambda: 0),
             TypeError,
-            "step has no option 'closure': compute loss",
+            "clip_norm must be None or a number, it is of type function: there is no closure, compute loss",
         ),
         (
             lambda: fr.losses.mse(x, x, x),

@@ -223,8 +223,12 @@ class Optimizer:
             ValueError: clip_norm or clip_value is negative or NaN, both are given, or an option of a group is
                 out of its range; nothing is changed then.
         """
-        first = clip_norm if callable(clip_norm) else closure  # PyTorch's step has the closure first
-        keywords.refuse_option("step", "closure", first, torch_hints.CLOSURE)
+        keywords.refuse_option("step", "closure", closure, torch_hints.CLOSURE)
+        if callable(clip_norm):  # PyTorch's step has the closure first
+            raise TypeError(
+                f"clip_norm must be None or a number, it is of type {type(clip_norm).__name__}: "
+                f"there is no closure, {torch_hints.CLOSURE}"
+            )
         self._check_clip(clip_norm, clip_value)
         checks.flag("skip_nonfinite", skip_nonfinite)
         for group in self.param_groups:

@@ -56,7 +56,7 @@ def _sizes() -> str:
     Graphs have it, for torch.compile keeps on the disk what it makes of a graph, that length in it, and finds
     it again by the graph.
     """
-    sample = _native.Stack("lstm_layer_norm", 1, 1, True, 3, 5)
+    sample = _native.Stack("lstm", 1, 1, True, 3, 5)
     return " ".join(map(str, (_native.__version__, *sample.block_bytes, sample.chunk_rows)))
 
 
