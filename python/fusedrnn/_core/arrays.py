@@ -125,7 +125,7 @@ def _numbers(x: Any) -> np.ndarray[Any, Any]:
             raise
         raise ValueError("x must be an array or lists of one shape, its lists differ in length") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"x must be of numbers, it is of dtype {array.dtype}")
+        raise TypeError(f"x must be of real numbers, it is of dtype {array.dtype}")
     return array
 
 
