@@ -51,13 +51,15 @@ class Shared {
   template <class U, class = std::enable_if_t<std::is_same_v<const U, T> && !std::is_same_v<U, T>>>
   Shared(Shared<U> other) : at_(other.at()), first_(other.first()), last_(other.last()) {}
 
-  Element operator[](int64_t i) const {
+  // Inlined always: the meter of banks takes the place of the call as the instruction, which lanes of a warp have in
+  // common. A function of its own would make one of all accesses.
+  __attribute__((always_inline)) Element operator[](int64_t i) const {
     T* p = at_ + i;
     if (__builtin_expect(p < first_ || p >= last_, 0)) simt::outside_shared(p, sizeof(T), first_, last_);
     if (__builtin_expect(simt::here->metered, 0)) simt::note_banks(p, sizeof(T));
     return Element(p);
   }
-  Element operator*() const { return (*this)[0]; }
+  __attribute__((always_inline)) Element operator*() const { return (*this)[0]; }
   Shared operator+(int64_t n) const { return {at_ + n, first_, last_}; }
   Shared operator-(int64_t n) const { return {at_ - n, first_, last_}; }
   Shared& operator+=(int64_t n) { return at_ += n, *this; }
