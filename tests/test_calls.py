@@ -424,7 +424,7 @@ def test_many_calls_beside_each_other_take_time_in_proportion() -> None:
     seconds(1000)
     few = seconds(4000)
     seconds(20_000)
-    assert seconds(4000) < 6 * few
+    assert min(seconds(4000) for _ in range(3)) < 6 * few  # the least: other work may stop one of them
 
 
 def test_an_array_where_a_result_was_is_none() -> None:
