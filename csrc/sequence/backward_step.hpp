@@ -27,14 +27,14 @@ struct BackwardStep {
               for (int64_t r = prefetched; r < tall; r += parts)
                 for (int v = 0; v < wide; ++v) prefetch_inputs(rows[row + r], H, (begin + v) * N);
             },
-        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
-          for (int r = 0; r < tall; ++r)
-            for (int v = 0; v < wide; ++v, tile += N)
-              finish_row(weights, rows[row + r], H, (begin + v) * N, L::load(tile), true);
-        });
+        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile)
+            __attribute__((always_inline)) { finish_tile(weights, rows + row, H, begin, tall, wide, tile, true); });
     for (int64_t i = continuing; i < active; ++i)
-      for (int64_t v = part.panels.begin(part.first_panel); v < part.panels.begin(part.last_panel); ++v)
-        finish_row(weights, rows[i], H, v * N, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero(), false);
+      for (int64_t v = part.panels.begin(part.first_panel); v < part.panels.begin(part.last_panel); ++v) {
+        alignas(64) T dh[N];
+        L::store(dh, rows[i].start ? load_units(rows[i].start, v * N, H) : L::zero());
+        finish_tile(weights, rows + i, H, v, 1, 1, dh, false);
+      }
   }
 
   // The second part of a cell that projects h: the gradient of what is projected, and the cell.
@@ -50,11 +50,8 @@ struct BackwardStep {
               for (int64_t r = prefetched; r < tall; r += parts)
                 for (int v = 0; v < wide; ++v) prefetch_inputs(rows[row + r], H, (begin + v) * N);
             },
-        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
-          for (int r = 0; r < tall; ++r)
-            for (int v = 0; v < wide; ++v, tile += N)
-              finish_row(weights, rows[row + r], H, (begin + v) * N, L::load(tile), false);
-        });
+        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile)
+            __attribute__((always_inline)) { finish_tile(weights, rows + row, H, begin, tall, wide, tile, false); });
   }
 
   // The tape comes from memory: what `finish` will read of it is on its way while the tile's sums are computed.
@@ -66,22 +63,29 @@ struct BackwardStep {
     if (!projects && row.dy) __builtin_prefetch(row.dy + unit);
   }
 
-  // The cell's backward for one row and one vector of units, `dh` being what arrives from the step after, as a product
-  // left it with `product`, or all of the gradient of what is projected.
-  FR_INLINE static void finish_row(const PackedLayer<E>& weights, const Row& row, int64_t H, int64_t unit, V dh,
-                                   bool product) {
-    if (row.masks)
-      finish_masked(weights, row, H, unit, dh, product);
+  // The cell's backward for the rows of a tile and `wide` vectors of units from vector `begin` on. The tile has what
+  // arrives from the step after, as a product left it with `product`, or all of the gradient of what is projected.
+  FR_INLINE static void finish_tile(const PackedLayer<E>& weights, const Row* rows, int64_t H, int64_t begin, int tall,
+                                    int wide, const T* tile, bool product) {
+    if (rows->masks)
+      finish_masked(weights, rows, H, begin, tall, wide, tile, product);
     else
-      finish<false>(weights, row, H, unit, dh);
+      for (int r = 0; r < tall; ++r)
+        for (int v = 0; v < wide; ++v, tile += N) finish<false>(weights, rows[r], H, (begin + v) * N, L::load(tile));
   }
 
-  // `finish` of a row with masks. Not inlined: a look for masks in each of its parts takes time of all others.
-  static __attribute__((noinline)) void finish_masked(const PackedLayer<E>& weights, const Row& row, int64_t H,
-                                                      int64_t unit, V dh, bool product) {
-    finish<true>(weights, row, H, unit, product ? arriving<E>(row, unit, H, dh) : dh);
+  // `finish_tile` with masks, which all rows of a pass have or none has. Not inlined, as in ForwardStep.
+  static __attribute__((noinline)) void finish_masked(const PackedLayer<E>& weights, const Row* rows, int64_t H,
+                                                      int64_t begin, int tall, int wide, const T* tile, bool product) {
+    for (int r = 0; r < tall; ++r)
+      for (int v = 0; v < wide; ++v, tile += N) {
+        const int64_t unit = (begin + v) * N;
+        const V dh = L::load(tile);
+        finish<true>(weights, rows[r], H, unit, product ? arriving<E>(rows[r], unit, H, dh) : dh);
+      }
   }
 
+  // Of one row and one vector of units.
   template <bool Masked>
   FR_INLINE static void finish(const PackedLayer<E>& weights, const Row& row, int64_t H, int64_t unit, V dh) {
     V tape[Cell::tape_blocks + 1], own[Cell::unit_values + 1], da[Cell::dgate_blocks];

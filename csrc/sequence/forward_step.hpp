@@ -35,24 +35,32 @@ struct ForwardStep {
   static_assert(U == 1 || G == 1, "a panel has the gates of one vector of units, or vectors of units with one gate");
 
   static void step(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t active, const T* pre) {
-    multiply<E, NV>(
-        part.engine, part.operand, active, weights.r, part.panels, part.P, part.first_panel, part.last_panel,
-        part.memory,
-        [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile) __attribute__((always_inline)) {
-          const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
-          for (int r = 0; r < tall; ++r, x += part.pre_stride, tile += wide * N)
-            if (const ForwardRow<T>& to = part.row[row + r]; to.masks)
-              finish_masked(to, part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
-            else
-              finish<false>(to, part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
-        });
+    multiply<E, NV>(part.engine, part.operand, active, weights.r, part.panels, part.P, part.first_panel,
+                    part.last_panel, part.memory,
+                    [&](int64_t begin, int64_t row, int tall, int wide, const auto* tile)
+                        __attribute__((always_inline)) {
+                          const T* x = pre + row * part.pre_stride + (begin - part.first_vector) * N;
+                          if (part.row[row].masks)
+                            finish_masked(part, weights, begin, row, tall, wide, x, tile);
+                          else
+                            finish_rows<false>(part, weights, begin, row, tall, wide, x, tile);
+                        });
   }
 
-  // `finish` of a row with masks. Not inlined: a look for masks at every vector takes a tenth of an Elman net's
-  // forward.
-  static __attribute__((noinline)) void finish_masked(const ForwardRow<T>& row, int64_t H, int64_t begin, int wide,
-                                                      const T* x, const T* h, const T* bias_h, const T* units) {
-    finish<true>(row, H, begin, wide, x, h, bias_h, units);
+  // `finish_rows` with masks, which all rows of a pass have or none has. Not inlined, and told apart once for a tile:
+  // a call inside the loop over rows would make the constants of the cell's functions be loaded again for each row.
+  static __attribute__((noinline)) void finish_masked(const ForwardPart<E>& part, const PackedLayer<E>& weights,
+                                                      int64_t begin, int64_t row, int tall, int wide, const T* x,
+                                                      const T* tile) {
+    finish_rows<true>(part, weights, begin, row, tall, wide, x, tile);
+  }
+
+  // The cell for the rows of a tile.
+  template <bool Masked>
+  FR_INLINE static void finish_rows(const ForwardPart<E>& part, const PackedLayer<E>& weights, int64_t begin,
+                                    int64_t row, int tall, int wide, const T* x, const T* tile) {
+    for (int r = 0; r < tall; ++r, x += part.pre_stride, tile += wide * N)
+      finish<Masked>(part.row[row + r], part.H, begin, wide, x, tile, weights.bias_h + begin * N, weights.units);
   }
 
   // The cell for one row and the units of one panel: x and h hold its input and recurrent parts.

@@ -93,8 +93,8 @@ struct RowGroup {
 // The state a step starts from: zeros when cut, the initial state at step 0, else what `states` holds of the step
 // before.
 template <class T>
-const T* state_before(const Walk& walk, int64_t s, int64_t r, const Array3& initial, int64_t index,
-                      const Array3& states, const int64_t* steps, const T* zeros) {
+FR_FN const T* state_before(const Walk& walk, int64_t s, int64_t r, const Array3& initial, int64_t index,
+                            const Array3& states, const int64_t* steps, const T* zeros) {
   if (walk.cut(s, r)) return zeros;
   const int64_t b = walk.order.batch[r];
   if (s == 0) return initial.data ? at<T>(initial, index, b) : zeros;
