@@ -4,7 +4,8 @@
   python bench/two_builds.py OLD NEW --rounds 9 --threads 1 --output bench/results/NAME.md
 
 Each build runs in a process of its own, which waits while the other one measures: blocks of calls alternate,
-the first call of each is dropped, and of each row the medians over all blocks are compared. Rows are those of
+the first call of each is dropped. A row has the medians over all blocks, and as speed the median of ratios
+of neighbouring blocks, which a machine that grows slower for a while disturbs least. Rows are those of
 bench_rnn.py, and a step of the two-layer example.
 """
 
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 from datetime import date
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -145,9 +147,9 @@ def main() -> int:
             for which in (0, 1) if round_ % 2 == 0 else (1, 0):
                 times[which].append(ask(builds[which], i))
         old, new = map(median, times)
-        ratios.append(old / new)
+        ratios.append(median(map(truediv, *times)))
         name = f"{cell} {what} {' '.join(map(str, shape))}"
-        lines.append(f"| {name} | {1e3 * old:.3f} | {1e3 * new:.3f} | {old / new:.3f} |")
+        lines.append(f"| {name} | {1e3 * old:.3f} | {1e3 * new:.3f} | {ratios[-1]:.3f} |")
         print(lines[-1], flush=True)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     lines.append(f"\nGeometric mean {mean:.3f}, least {min(ratios):.3f}; T B I H layers behind a name.")
