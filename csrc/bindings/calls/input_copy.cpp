@@ -8,7 +8,7 @@
 namespace fusedrnn {
 namespace {
 
-constexpr size_t kWorthSharing = size_t{256} << 10;  // bytes; less is copied before another thread has begun
+constexpr size_t kWorthSharing = size_t{32} << 10;  // bytes; less is copied before another thread has begun
 
 // Copies `from` in the order of memory, which for a C-contiguous array is that of its elements.
 py::array input_copy(const py::array& from) {

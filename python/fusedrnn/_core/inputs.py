@@ -17,7 +17,7 @@ class _Unshared(threading.local):
 
 
 unshared = _Unshared()
-_REUSED_BYTES = 128 << 10  # copies from here on are in memory that a step before has used
+_REUSED_BYTES = 32 << 10  # copies from here on are in memory that a step before has used
 
 
 def kept(x: Any) -> Any:
