@@ -45,7 +45,7 @@ function(fusedrnn_instances cuda_folder out_folder instance_variable)
   fusedrnn_instances_of(${csrc}/optim/list.hpp X "kind;Type;header" ${cuda_folder}/optim/instance.cu.in
                         "optim/@header@.cu" ${out_folder})
   list(APPEND all_instances ${instance_files})
-  fusedrnn_instances_of(${csrc}/losses/list.hpp ELEMENT "kind;Type;header" ${cuda_folder}/losses/instance.cu.in
+  fusedrnn_instances_of(${csrc}/losses/list.hpp ELEMENT "kind;Type;header;weights;threshold" ${cuda_folder}/losses/instance.cu.in
                         "losses/@header@.cu" ${out_folder})
   list(APPEND all_instances ${instance_files})
   set(${instance_variable} ${${instance_variable}} ${all_instances} PARENT_SCOPE)

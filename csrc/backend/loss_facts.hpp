@@ -12,10 +12,14 @@ struct LossFacts {
   const char* name;   // of the function in Python, which several kinds may share
   bool by_rows;       // entries are rows of classes, not elements
   TargetType target;  // numbers: like pred; index: one int64 for each row
+  // What callers call these options, nullptr where the loss has none.
+  const char *weights, *threshold, *smoothing;
 };
 
-#define FUSEDRNN_ELEMENT(kind, Type, header) {LossKind::kind, #kind, false, TargetType::numbers},
-#define FUSEDRNN_ROW(kind, function, target) {LossKind::kind, #function, true, TargetType::target},
+#define FUSEDRNN_ELEMENT(kind, Type, header, weights, threshold) \
+  {LossKind::kind, #kind, false, TargetType::numbers, option_named(#weights), option_named(#threshold), nullptr},
+#define FUSEDRNN_ROW(kind, function, target, weights, smoothing) \
+  {LossKind::kind, #function, true, TargetType::target, option_named(#weights), nullptr, option_named(#smoothing)},
 inline constexpr LossFacts kLosses[] = {FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)};
 #undef FUSEDRNN_ROW
 #undef FUSEDRNN_ELEMENT

@@ -11,15 +11,22 @@ enum class LossKind : int32_t { FUSEDRNN_LOSSES(FUSEDRNN_KIND, FUSEDRNN_KIND) };
 #undef FUSEDRNN_KIND
 enum class Reduction : int32_t { none = 0, mean, sum };
 
+// An option's name in the list, nullptr for `none`.
+constexpr const char* option_named(const char* word) {
+  const char* none = "none";
+  for (const char* at = word; *at == *none; ++at, ++none)
+    if (*at == 0) return nullptr;
+  return word;
+}
+
 // A loss and its options: one value from Python to the kernels. A further option is a field here.
 struct LossSpec {
   LossKind kind;
   Reduction reduction;
   int32_t has_ignore_index;
   int64_t ignore_index;    // 0 unless there is one
-  double label_smoothing;  // of cross_entropy
-  double threshold;        // > 0, of huber (delta) and smooth_l1 (beta): where a parabola becomes a line, normal in
-                           // dtype; else 0
+  double label_smoothing;  // 0 unless the loss has it
+  double threshold;        // > 0 and normal in dtype: where a parabola becomes a line; 0 unless the loss has one
 };
 
 // An entry is an element or a row of classes, as losses/list.hpp says. pred has rows * classes elements, classes being

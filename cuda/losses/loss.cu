@@ -81,11 +81,11 @@ Status count(const LossTask& task, const LossFacts& facts, Stream stream) {
 
 Status launch(const LossTask& task, Stream stream) {
   switch (task.args.spec.kind) {
-#define FUSEDRNN_ELEMENT(kind, Loss, header) \
-  case LossKind::kind:                       \
+#define FUSEDRNN_ELEMENT(kind, Loss, header, ...) \
+  case LossKind::kind:                            \
     return launch_elementwise<Loss>(#kind, task, stream);
-#define FUSEDRNN_ROW(kind, function, target) \
-  case LossKind::kind:                       \
+#define FUSEDRNN_ROW(kind, function, target, ...) \
+  case LossKind::kind:                            \
     return launch_##function(task, stream);
     FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)
 #undef FUSEDRNN_ROW

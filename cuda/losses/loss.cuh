@@ -50,10 +50,10 @@ FR_DEVICE double counted(const LossTask& task, int64_t entry) {
 template <template <class> class Loss>
 Status launch_elementwise(const char* name, const LossTask& task, Stream stream);
 
-#define FUSEDRNN_ELEMENT(kind, Loss, header) \
-  template <class T>                         \
+#define FUSEDRNN_ELEMENT(kind, Loss, header, ...) \
+  template <class T>                              \
   struct Loss;
-#define FUSEDRNN_ROW(kind, function, target) Status launch_##function(const LossTask& task, Stream stream);
+#define FUSEDRNN_ROW(kind, function, target, ...) Status launch_##function(const LossTask& task, Stream stream);
 FUSEDRNN_LOSSES(FUSEDRNN_ELEMENT, FUSEDRNN_ROW)
 #undef FUSEDRNN_ROW
 #undef FUSEDRNN_ELEMENT

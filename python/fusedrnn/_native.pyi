@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Flow = tuple[Array, Array | None]  # norms of the gradients of h and c: csrc/bindings/ops/sequence.hpp
-Place = tuple[dict[str, Any], str]  # of a number that a call counts: csrc/bindings/counts.hpp
+Counter = tuple[dict[str, Any], str]  # of a number that a call counts: csrc/bindings/counts.hpp
 
 __version__: str
 MAX_LAYERS: int
@@ -107,7 +107,7 @@ def pack_weights(
 ) -> PackedWeights: ...
 
 class SequenceOptions:
-    """What forward is told of its sequences beside x and the states."""
+    """What forward is given of its sequences besides x and the states."""
 
     def __init__(
         self,
@@ -284,7 +284,7 @@ class LossSpec:
     def ignore_index(self) -> int | None: ...
     def __hash__(self) -> int: ...
 
-def losses() -> list[str]: ...
+def losses() -> dict[str, tuple[str | None, str | None, str | None]]: ...
 def loss(spec: LossSpec, pred: Array, target: Array, mask: Array | None) -> tuple[Any, Array]: ...
 
 # ---- training calls (csrc/bindings/calls/)
@@ -330,7 +330,7 @@ def makers(array: Any) -> tuple[Call, ...]: ...
 def input_copy(x: Array) -> Array: ...
 
 # ---- arrays written (csrc/bindings/arrays/store.cpp)
-def store(pairs: list[tuple[Any, Any]], counted: list[Place]) -> None: ...
+def store(pairs: list[tuple[Any, Any]], counted: list[Counter]) -> None: ...
 
 # ---- optimizers (csrc/bindings/ops/optim.cpp)
 class Segments:
@@ -347,7 +347,7 @@ def clipped_update(
     updates: list[tuple[Segments, dict[str, float], int, tuple[Array, Array] | None]],
     max_norm: float | None,
     skip_nonfinite: bool,
-    counted: list[Place] = ...,
+    counted: list[Counter] = ...,
 ) -> Any: ...
 def global_norm(arrays: list[Array]) -> Any: ...
 def clip_by_global_norm(arrays: list[Array], max_norm: float) -> Any: ...
@@ -384,10 +384,10 @@ class TrainStep:
     def run(
         self,
         given: tuple[Any, ...],
-        keys: list[Place],
-        with_keys: list[Place],
+        keys: list[Counter],
+        with_keys: list[Counter],
         steps: list[int],
-        updates: list[Place],
+        updates: list[Counter],
         clip_norm: float | None,
         clip_value: float | None,
         skip_nonfinite: bool,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fusedrnn._core import checks, keywords, torch_hints
 from fusedrnn.functional.losses import (
+    LOSSES,
     LossSpec,
     as_weights,
     binary_cross_entropy,
@@ -70,7 +71,6 @@ class Loss:
     """
 
     _function: ClassVar[str]
-    _threshold: ClassVar[str] = "threshold"  # what the option of that name is called here
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         keywords.refuse(cls, kwargs, torch_hints.LOSS_OPTIONS, Loss)
@@ -110,8 +110,9 @@ class Loss:
         self._set(**state)
 
     def __repr__(self) -> str:
-        named = {self._threshold if n == "threshold" else n: value for n, value in self._options.items()}
-        options = ", ".join(f"{name}={value!r}" for name, value in named.items())
+        names = LOSSES[self._function]
+        called = {"weight": names.weights, "threshold": names.threshold}
+        options = ", ".join(f"{called.get(name) or name}={value!r}" for name, value in self._options.items())
         return f"{type(self).__name__}({options})"
 
 
@@ -171,7 +172,6 @@ class Huber(Loss):
     """
 
     _function = "huber"
-    _threshold = "delta"
 
     def __init__(
         self, delta: float = 1.0, *, ignore_index: int | None = None, reduction: str = "mean"
@@ -197,7 +197,6 @@ class SmoothL1(Loss):
     """
 
     _function = "smooth_l1"
-    _threshold = "beta"
 
     def __init__(
         self, beta: float = 1.0, *, ignore_index: int | None = None, reduction: str = "mean"

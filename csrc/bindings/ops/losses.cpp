@@ -42,23 +42,11 @@ Reduction reduction_named(py::handle name) {
   bad_value("reduction", must, "'" + given + "'");
 }
 
-// What an array of weights is called, nullptr where the loss takes none: of the classes, or of positive targets.
-const char* weights_name(LossKind kind) {
-  if (facts_of(kind).by_rows) return "weight";
-  return kind == LossKind::binary_cross_entropy ? "pos_weight" : nullptr;
-}
-
-// What the threshold is called, nullptr where the loss has none.
-const char* threshold_name(LossKind kind) {
-  if (kind == LossKind::huber) return "delta";
-  return kind == LossKind::smooth_l1 ? "beta" : nullptr;
-}
-
-double make_threshold(LossKind kind, py::handle object) {
-  const char* name = threshold_name(kind);
+double make_threshold(const LossFacts& loss, py::handle object) {
+  const char* name = loss.threshold;
   if (!name) {
     if (!object.is_none())
-      bad_value("threshold", std::string("None with '") + facts_of(kind).name + "'", py::str(py::repr(object)));
+      bad_value("threshold", std::string("None with '") + loss.name + "'", py::str(py::repr(object)));
     return 0;
   }
   const double threshold = object.is_none() ? 1 : real(name, object, 0, HUGE_VAL);
@@ -73,10 +61,10 @@ double normal_in(DType dtype, double value) {
   return std::clamp<double>(value, std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
 }
 
-std::shared_ptr<const LossWeights> make_weights(LossKind kind, py::handle object) {
+std::shared_ptr<const LossWeights> make_weights(const LossFacts& loss, py::handle object) {
   if (object.is_none()) return nullptr;
-  const char* name = weights_name(kind);
-  if (!name) bad_value("weight", std::string("None with '") + facts_of(kind).name + "'", "not");
+  const char* name = loss.weights;
+  if (!name) bad_value("weight", std::string("None with '") + loss.name + "'", "not");
   const Argument given = input(name, object, Element::float64, {{"classes"}});
   std::vector<double> values(given.as<double>(), given.as<double>() + given.count());
   for (const double value : values)
@@ -84,21 +72,21 @@ std::shared_ptr<const LossWeights> make_weights(LossKind kind, py::handle object
   return std::make_shared<LossWeights>(std::move(values));
 }
 
-Loss make_loss(py::handle loss, py::handle reduction, py::handle ignore_index, py::handle label_smoothing,
+Loss make_loss(py::handle name, py::handle reduction, py::handle ignore_index, py::handle label_smoothing,
                py::handle weight, py::handle threshold) {
+  const LossFacts& loss = loss_named(name);
   LossSpec spec = {};
-  spec.kind = loss_named(loss).kind;
+  spec.kind = loss.kind;
   spec.reduction = reduction_named(reduction);
   if (!ignore_index.is_none()) {
     spec.has_ignore_index = 1;
     spec.ignore_index = integer("ignore_index", ignore_index, INT64_MIN, INT64_MAX);
   }
   spec.label_smoothing = real("label_smoothing", label_smoothing, 0, 1);
-  if (spec.label_smoothing != 0 && spec.kind != LossKind::cross_entropy_classes)
-    bad_value("label_smoothing", std::string("0 with '") + facts_of(spec.kind).name + "'",
-              std::to_string(spec.label_smoothing));
-  spec.threshold = make_threshold(spec.kind, threshold);
-  return {spec, make_weights(spec.kind, weight)};
+  if (spec.label_smoothing != 0 && !loss.smoothing)
+    bad_value("label_smoothing", std::string("0 with '") + loss.name + "'", std::to_string(spec.label_smoothing));
+  spec.threshold = make_threshold(loss, threshold);
+  return {spec, make_weights(loss, weight)};
 }
 
 // Losses whose entries are elements. A mask has pred's shape, or its shape without the last axis.
@@ -164,7 +152,7 @@ void set_weights(LossArgs& a, const LossWeights& weights, const Prediction& pred
   const auto count = static_cast<int64_t>(weights.values().size());
   const int64_t classes = pred.sizes.empty() ? 1 : pred.sizes.back();
   if (count != classes && (facts_of(a.spec.kind).by_rows || count != 1))
-    bad_value(weights_name(a.spec.kind), "of shape " + shape_text({classes}), shape_text({count}));
+    bad_value(facts_of(a.spec.kind).weights, "of shape " + shape_text({classes}), shape_text({count}));
   a.weight = weights.on(pred.device);
   a.weights = count;
 }
@@ -207,25 +195,24 @@ py::tuple run_loss(const Loss& loss, py::handle pred_object, py::handle target_o
 
 std::string text_of(const Loss& loss) {
   const LossSpec& spec = loss.spec;
-  std::string text = "LossSpec('" + std::string(facts_of(spec.kind).name) + "', reduction='" +
+  const LossFacts& facts = facts_of(spec.kind);
+  std::string text = "LossSpec('" + std::string(facts.name) + "', reduction='" +
                      kReductions[static_cast<int32_t>(spec.reduction)] + "'";
   if (spec.has_ignore_index) text += ", ignore_index=" + std::to_string(spec.ignore_index);
   if (spec.label_smoothing != 0)
     text += ", label_smoothing=" + py::cast<std::string>(py::repr(py::float_(spec.label_smoothing)));
-  if (threshold_name(spec.kind) && spec.threshold != 1)
-    text += std::string(", ") + threshold_name(spec.kind) + "=" +
-            py::cast<std::string>(py::repr(py::float_(spec.threshold)));
+  if (facts.threshold && spec.threshold != 1)
+    text += std::string(", ") + facts.threshold + "=" + py::cast<std::string>(py::repr(py::float_(spec.threshold)));
   if (loss.weights)
-    text +=
-        std::string(", ") + weights_name(spec.kind) + "=" + std::to_string(loss.weights->values().size()) + " numbers";
+    text += std::string(", ") + facts.weights + "=" + std::to_string(loss.weights->values().size()) + " numbers";
   return text + ")";
 }
 
-// Names of the functions, each once.
-py::list loss_names() {
-  py::list all;
-  for (const LossFacts& loss : kLosses)
-    if (!all.contains(loss.name)) all.append(loss.name);
+// The functions by name, each once, and what their options are called: (weights, threshold, smoothing), None where
+// there is no such option.
+py::dict known_losses() {
+  py::dict all;
+  for (const LossFacts& loss : kLosses) all[loss.name] = py::make_tuple(loss.weights, loss.threshold, loss.smoothing);
   return all;
 }
 
@@ -263,7 +250,7 @@ LossArgs loss_arguments(const Loss& loss, const Prediction& pred, py::handle tar
   else
     set_elementwise(a, pred, target, mask);
   if (loss.weights) set_weights(a, *loss.weights, pred);
-  if (threshold_name(a.spec.kind)) a.spec.threshold = normal_in(a.dtype, a.spec.threshold);
+  if (facts_of(a.spec.kind).threshold) a.spec.threshold = normal_in(a.dtype, a.spec.threshold);
   return a;
 }
 
@@ -288,7 +275,7 @@ void bind_losses(py::module_& m) {
              return py::hash(py::tuple(words));
            })
       .def("__repr__", &text_of);
-  m.def("losses", &loss_names);
+  m.def("losses", &known_losses);
   m.def("loss", &run_loss, arg("spec"), arg("pred"), arg("target"), arg("mask"));
 }
 

@@ -25,7 +25,7 @@ A wrong dtype raises TypeError, a wrong shape, stride or value ValueError; the m
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,21 @@ from fusedrnn._core.keywords import hinted
 
 Array = NDArray[Any]
 LossSpec = _native.LossSpec
+
+
+class LossOptions(NamedTuple):
+    """What callers call a loss's options beside ignore_index and reduction, None where it has no such option.
+
+    weights are numbers for classes or places, the threshold is where a parabola becomes a line.
+    """
+
+    weights: str | None
+    threshold: str | None
+    smoothing: str | None
+
+
+#: By the name of the function: what csrc/losses/list.hpp says.
+LOSSES = {name: LossOptions(*options) for name, options in _native.losses().items()}
 
 
 def as_weights(name: str, value: Any) -> Array | None:
