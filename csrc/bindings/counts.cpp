@@ -4,24 +4,24 @@
 
 namespace fusedrnn {
 
-Counts::Counts(const py::list& places) {
-  for (const py::handle place : places) {
-    const py::tuple pair = py::cast<py::tuple>(place);
-    places_.push_back({py::cast<py::dict>(pair[0]), py::cast<py::str>(pair[1])});
-    places_.back().value();
+Counts::Counts(const py::list& counters) {
+  for (const py::handle counter : counters) {
+    const py::tuple pair = py::cast<py::tuple>(counter);
+    counters_.push_back({py::cast<py::dict>(pair[0]), py::cast<py::str>(pair[1])});
+    counters_.back().value();
   }
 }
 
-uint64_t Counts::Place::value() const { return unsigned_integer("count", dict[name]); }
+uint64_t Counts::Counter::value() const { return unsigned_integer("count", dict[name]); }
 
 std::vector<uint64_t> Counts::values() const {
   std::vector<uint64_t> values;
-  for (const Place& place : places_) values.push_back(place.value());
+  for (const Counter& counter : counters_) values.push_back(counter.value());
   return values;
 }
 
 void Counts::count() const {
-  for (const Place& place : places_) place.dict[place.name] = py::int_(place.value() + 1);
+  for (const Counter& counter : counters_) counter.dict[counter.name] = py::int_(counter.value() + 1);
 }
 
 }  // namespace fusedrnn

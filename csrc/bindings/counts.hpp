@@ -16,19 +16,19 @@ namespace py = pybind11;
 
 class Counts {
  public:
-  // places: a list of tuples (dict, name), each once. TypeError or ValueError unless every number is in 0..2**64 - 1.
-  explicit Counts(const py::list& places);
+  // counters: a list of tuples (dict, name), each once. TypeError or ValueError unless every number is in 0..2**64 - 1.
+  explicit Counts(const py::list& counters);
 
   std::vector<uint64_t> values() const;  // before
   void count() const;                    // adds 1, modulo 2**64
 
  private:
-  struct Place {
+  struct Counter {
     py::dict dict;
     py::str name;
     uint64_t value() const;
   };
-  std::vector<Place> places_;
+  std::vector<Counter> counters_;
 };
 
 }  // namespace fusedrnn

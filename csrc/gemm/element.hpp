@@ -7,10 +7,10 @@
 //
 // A product takes Storage and gives Accumulators. In between its engine (engine.hpp) rounds every factor to operands,
 // when it packs it; no other code sees one. That rounding is a function of the value alone, so a value is rounded once,
-// however often it is packed. All else is rounded by nothing
-// but its own arithmetic: biases, x W + b_ih, h R + b_hh, gates, the GRU's direct path through h, and db, which sums
-// dgates as the cell's backward leaves them. A GPU (cuda/products/element.cuh) differs in two places: db sums rounded
-// dgates, and h of the layer below is rounded before dropout scales it as well as after.
+// however often it is packed. All else is rounded by nothing but its own arithmetic: biases, x W + b_ih, h R + b_hh,
+// gates, the GRU's direct path through h, and db, which sums dgates as the cell's backward leaves them. A GPU
+// (cuda/products/element.cuh) differs in two places: db sums rounded dgates, and h of the layer below is rounded before
+// dropout scales it as well as after.
 #pragma once
 
 #include "backend/backend.hpp"

@@ -3,7 +3,7 @@
 // kernels.
 //
 // X(kind, Type, header) adds a rule; `kind` is its name in Python. Kinds may share a Type: it tells them apart, where
-// it must, by OptimizerArgs::kind. FUSEDRNN_RULE_<kind>(SCALAR, STATE) says what an update is told and what it keeps:
+// it must, by OptimizerArgs::kind. FUSEDRNN_RULE_<kind>(SCALAR, STATE) says what an update is given and what it keeps:
 //
 //   SCALAR(name, default, range)  in the order of OptimizerArgs::scalar, lr first. The default is that of the class in
 //                                 fusedrnn.optim; backend/rule_facts.hpp has the ranges.

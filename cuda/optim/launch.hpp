@@ -1,4 +1,4 @@
-// What every update kernel is told, and how it is launched.
+// Arguments of every update kernel, and how it is launched.
 #pragma once
 
 #include "optim/norm.cuh"
@@ -15,7 +15,7 @@ FUSEDRNN_RULES(FUSEDRNN_DECLARED)
 
 namespace fusedrnn::cuda {
 
-// All that a kernel is told but the segments.
+// All arguments of a kernel but the segments.
 struct UpdateTask {
   OptimizerArgs args;  // its segments: in `table`
   const double* lr;    // device memory, or nullptr: instead of args' learning rate

@@ -1,4 +1,5 @@
 // Products of matrices and sums of columns: the choice of kernels, and the table's entries.
+#include "backend/scratch.hpp"
 #include "column_sums.cuh"
 #include "dtype.hpp"
 #include "products/gemm.cuh"
@@ -93,7 +94,7 @@ Status sum_columns(Element e, const ColumnSum& s, Stream stream) {
 
 size_t gemm_workspace(const GemmArgs* g, int32_t /*threads*/) {
   const int32_t splits = splits_of(*g);
-  return splits == 1 ? 0 : static_cast<size_t>(splits * g->M * g->N * (g->dtype == DType::float64 ? 8 : 4));
+  return splits == 1 ? 0 : static_cast<size_t>(splits * g->M * g->N * fusedrnn::bytes_of(g->dtype));
 }
 
 Status gemm(const GemmArgs* g, void* workspace, Stream stream) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "backend/scratch.hpp"
@@ -30,9 +31,12 @@ Kind kind_of(Element element) {
       return {'i', 8};
     case Element::uint8:
       return {'u', 1};
-    default:
+    case Element::boolean:
       return {'b', 1};
+    case Element::any_float:
+      break;
   }
+  return {0, 0};  // of an absent argument
 }
 
 std::string quoted_type(py::handle value) {
@@ -189,14 +193,21 @@ const char* name_of(Element element) {
       return "int64";
     case Element::uint8:
       return "uint8";
-    default:
+    case Element::boolean:
       return "bool";
   }
+  throw std::logic_error("an element that is none");
 }
 
 int64_t bytes_of(Element element) { return kind_of(element).bytes; }
 
 DType dtype_of(Element element) { return element == Element::float32 ? DType::float32 : DType::float64; }
+
+DType dtype_named(const std::string& name) {
+  for (const DType dtype : {DType::float32, DType::float64})
+    if (name == name_of(element_of(dtype))) return dtype;
+  bad_value("dtype", "'float32' or 'float64'", "'" + name + "'");
+}
 
 Element element_of(DType dtype) { return dtype == DType::float32 ? Element::float32 : Element::float64; }
 
@@ -210,9 +221,12 @@ py::dtype numpy_of(Element element) {
       return py::dtype::of<int64_t>();
     case Element::uint8:
       return py::dtype::of<uint8_t>();
-    default:
+    case Element::boolean:
       return py::dtype::of<bool>();
+    case Element::any_float:
+      break;
   }
+  throw std::logic_error("any_float is a request, not what elements are");
 }
 
 int64_t Argument::count() const {
@@ -262,12 +276,12 @@ Array3 Argument::array3(bool exchange) const {
 }
 
 Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count, bool write,
-                 Place place) {
+                 Location location) {
   Argument argument;
   argument.name_ = std::move(name);
-  const Backend* const device = place.device;
+  const Backend* const device = location.device;
   const DeviceArray* const on_device = device != nullptr ? as_device_array(value) : nullptr;
-  const std::optional<DlTensor> tensor = place.tensors && !is_array(value) ? host_tensor(value) : std::nullopt;
+  const std::optional<DlTensor> tensor = location.tensors && !is_array(value) ? host_tensor(value) : std::nullopt;
   bool writable = true;  // DLPack's table cannot say that a tensor is not
   Shape shape;
   if (tensor) {
@@ -346,12 +360,12 @@ std::shared_ptr<Block> Argument::block() const {
   return on_device != nullptr ? on_device->block() : nullptr;
 }
 
-Argument input(std::string name, py::handle value, Element element, Axes axes, Place place) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, place);
+Argument input(std::string name, py::handle value, Element element, Axes axes, Location location) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), false, location);
 }
 
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Place place) {
-  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, place);
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Location location) {
+  return value.is_none() ? Argument() : input(std::move(name), value, element, axes, location);
 }
 
 py::array own_integers(const std::string& name, py::handle value) {
@@ -378,18 +392,19 @@ py::array own_integers(const std::string& name, py::handle value) {
   return copy;
 }
 
-Argument integers(std::string name, py::handle value, Axes axes, Place place) {
-  if (place.device != nullptr || place.tensors) return input(std::move(name), value, Element::int64, axes, place);
+Argument integers(std::string name, py::handle value, Axes axes, Location location) {
+  if (location.device != nullptr || location.tensors)
+    return input(std::move(name), value, Element::int64, axes, location);
   const py::array own = own_integers(name, value);
   return input(std::move(name), own, Element::int64, axes);
 }
 
-Argument output(std::string name, py::handle value, Element element, Axes axes, Place place) {
-  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, place);
+Argument output(std::string name, py::handle value, Element element, Axes axes, Location location) {
+  return checked(std::move(name), value, element, axes.begin(), axes.size(), true, location);
 }
 
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Place place) {
-  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, place);
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Location location) {
+  return value.is_none() ? Argument() : output(std::move(name), value, element, axes, location);
 }
 
 // In the order of their first bytes: an array that shares memory with one before it begins before the furthest of those

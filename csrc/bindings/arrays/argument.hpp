@@ -19,7 +19,7 @@
 //
 // Axes are written as in the documentation; one without a size accepts any, and {"..."} in front stands for any number
 // of leading axes. A wrong type or dtype raises TypeError; a wrong shape, stride or value ValueError. Each message
-// names the argument, what it must be, what it is and, where there is one, the fix. A Place with a device asks for
+// names the argument, what it must be, what it is and, where there is one, the fix. A Location with a device asks for
 // device arrays (device_array.hpp) instead of NumPy arrays, and neither is taken for the other:
 //   x must be (T, B, I) = (T, B, 7), it is (5, 3, 8)
 //   x must be float32, it is float64: use x.astype(np.float32)
@@ -48,8 +48,9 @@ constexpr Element any_float = Element::any_float;
 
 const char* name_of(Element element);
 int64_t bytes_of(Element element);
-DType dtype_of(Element element);  // of float32 and float64
-Element element_of(DType dtype);  // of float32 and float64
+DType dtype_of(Element element);             // of float32 and float64
+Element element_of(DType dtype);             // of float32 and float64
+DType dtype_named(const std::string& name);  // one of those two, else ValueError
 py::dtype numpy_of(Element element);
 
 struct Axis {
@@ -58,8 +59,8 @@ struct Axis {
 };
 
 // Where the arrays of a call are, and whose they may be.
-struct Place {
-  Place(const Backend* device = nullptr) : device(device) {}
+struct Location {
+  Location(const Backend* device = nullptr) : device(device) {}
 
   const Backend* device;  // device arrays of this one; nullptr: in host memory
   bool tensors = false;   // in host memory: tensors of other libraries (tensor.hpp) beside NumPy's arrays
@@ -107,7 +108,7 @@ class Argument {
 
  private:
   friend Argument checked(std::string name, py::handle value, Element element, const Axis* axes, size_t count,
-                          bool write, Place place);
+                          bool write, Location location);
 
   std::string name_;
   py::object array_;  // null when absent
@@ -119,17 +120,17 @@ class Argument {
 using Axes = std::initializer_list<Axis>;
 
 // Read by the call: unit stride on the last axis, positive strides on the others.
-Argument input(std::string name, py::handle value, Element element, Axes axes, Place place = {});
-Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Place place = {});
+Argument input(std::string name, py::handle value, Element element, Axes axes, Location location = {});
+Argument optional_input(std::string name, py::handle value, Element element, Axes axes, Location location = {});
 
 // Integers that choose elements (ids, classes, lengths), of any integer type and strides, or a list of them: a copy of
 // the call's own in host memory, so that what is checked is what is used. On a device int64, as `input`.
-Argument integers(std::string name, py::handle value, Axes axes, Place place = {});
+Argument integers(std::string name, py::handle value, Axes axes, Location location = {});
 py::array own_integers(const std::string& name, py::handle value);
 
 // Written, or added into: writable and contiguous.
-Argument output(std::string name, py::handle value, Element element, Axes axes, Place place = {});
-Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Place place = {});
+Argument output(std::string name, py::handle value, Element element, Axes axes, Location location = {});
+Argument optional_output(std::string name, py::handle value, Element element, Axes axes, Location location = {});
 
 // ValueError when an output shares a byte with an input or with another output. Absent arguments are passed over.
 void disjoint(std::initializer_list<const Argument*> outputs, std::initializer_list<const Argument*> inputs);

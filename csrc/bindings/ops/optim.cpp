@@ -24,8 +24,8 @@ const RuleFacts& rule_named(const std::string& name) {
   bad_value("kind", quoted(names, "or"), "'" + name + "'");
 }
 
-Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, Place place) {
-  const Argument grad = input("grad", value, element, {{"..."}}, place);
+Argument gradient(py::handle value, Element element, const std::vector<int64_t>& sizes, Location location) {
+  const Argument grad = input("grad", value, element, {{"..."}}, location);
   require_shape(grad, sizes);
   grad.require_contiguous();
   return grad;
@@ -39,8 +39,8 @@ Segments::Segments(const std::string& kind, const py::list& pieces, bool tensors
     const py::tuple parts = py::cast<py::tuple>(piece);
     if (pieces_.empty()) device_ = device_of(parts[0]);
     const Element element = pieces_.empty() ? any_float : pieces_[0].element();
-    const Argument param = output("param", parts[0], element, {{"..."}}, place());
-    const Argument grad = gradient(parts[1], param.element(), param.sizes(), place());
+    const Argument param = output("param", parts[0], element, {{"..."}}, location());
+    const Argument grad = gradient(parts[1], param.element(), param.sizes(), location());
     Segment segment = {param.data(), grad.data(), {}, param.count()};
     const py::list given = py::cast<py::list>(parts[2]);
     if (given.size() != static_cast<size_t>(rule_.states))
@@ -49,7 +49,7 @@ Segments::Segments(const std::string& kind, const py::list& pieces, bool tensors
     for (int32_t i = 0; i < rule_.states; ++i) {
       const StateFacts& facts = rule_.state[i];
       const auto read = facts.kept_by == nullptr ? output : optional_output;
-      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, place()));
+      states.push_back(read(facts.name, given[static_cast<size_t>(i)], param.element(), {{"..."}}, location()));
       if (states.back().present()) require_shape(states.back(), param.sizes());
       segment.state[i] = states.back().data();
     }
@@ -65,10 +65,10 @@ Segments::Segments(const std::string& kind, const py::list& pieces, bool tensors
   }
 }
 
-Place Segments::place() const {
-  Place place(device_);
-  place.tensors = tensors_;
-  return place;
+Location Segments::location() const {
+  Location location(device_);
+  location.tensors = tensors_;
+  return location;
 }
 
 bool Segments::refresh(const py::list& params, const py::list& grads) {
@@ -80,11 +80,11 @@ bool Segments::refresh(const py::list& params, const py::list& grads) {
     const bool still = known.is_still(params[i]);
     if (still && grad.is_still(grads[i])) continue;
     if (!still) {
-      const Argument param = output("param", params[i], any_float, {{"..."}}, place());
+      const Argument param = output("param", params[i], any_float, {{"..."}}, location());
       if (param.data() != known.data() || param.sizes() != known.sizes() || param.element() != known.element())
         return false;
     }
-    grad = gradient(grads[i], known.element(), known.sizes(), place());
+    grad = gradient(grads[i], known.element(), known.sizes(), location());
     disjoint({&known}, {&grad});
     segments_[i].grad = grad.data();
   }

@@ -30,7 +30,7 @@ class Segments {
  private:
   void add(std::shared_ptr<Block> block, Access access);
 
-  Place place() const;
+  Location location() const;
 
   const RuleFacts& rule_;
   const bool tensors_;

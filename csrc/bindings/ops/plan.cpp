@@ -62,10 +62,9 @@ py::dict sequence_plan(const std::string& cell, const std::string& dtype, py::ha
                        py::handle threads, const std::string& precision, const std::string& algo,
                        const std::string& device, py::handle proj_size) {
   if (device != "cpu" && device != "cuda") bad_value("device", "'cpu' or 'cuda'", "'" + device + "'");
-  if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   SequenceDesc desc{};
   desc.cell = cell_named(cell).kind;
-  desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
+  desc.dtype = dtype_named(dtype);
   desc.precision = precision_named(precision);
   require_plan(desc, algo);
   desc.layers = static_cast<int32_t>(integer("num_layers", num_layers, 1, kMaxLayers));

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 namespace {
 
-// The cell that weights with so many rows of R and units belong to, if it can be told by them: one that has those of
+// The cell that weights with so many rows of R and units belong to, if they determine it: one that has those of
 // gates alone, and whose gates read h itself.
 const CellTraits& cell_of(const std::string& name, int64_t rows, int64_t H) {
   std::string known;

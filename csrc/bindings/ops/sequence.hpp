@@ -35,20 +35,20 @@ void require_count(const char* name, const std::vector<StackWeight>& weights, si
 
 // A weight of a stack, or its gradient, which may be None.
 Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
-                         Place place, bool grad);
+                         Location location, bool grad);
 
 // x, y or a gradient of one: (T, B, width), or (B, T, width) with batch_first; or None.
 Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
-                        const char* feature, Element element, Place place);
+                        const char* feature, Element element, Location location);
 
 // Copies in host memory, checked, empty for None; resets as (T, B).
-std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, Place place);
-std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, Place place);
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, Location location);
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, Location location);
 
 // What is wrong with an argument for cell states.
 std::string no_cell_state(const CellTraits& cell);
 
-// What forward is told of its sequences beside x and the states. A value: nothing changes one.
+// What forward is given of its sequences besides x and the states. A value: nothing changes one.
 struct SequenceOptions {
   py::object lengths, resets;  // arrays or None, which are checked against x
   bool batch_first;

@@ -23,11 +23,11 @@ void check_size(const SequenceDesc& desc, int64_t gates) {
 }
 
 Argument weight_argument(const std::string& name, py::handle value, const WeightSize& size, Element element,
-                         Place place, bool grad) {
+                         Location location, bool grad) {
   const auto checked = grad ? optional_output : input;
   const Axis rows = {size.row_words, size.rows}, columns = {size.column_words, size.columns};
-  return size.matrix ? checked(name, value, element, {rows, columns}, place)
-                     : checked(name, value, element, {rows}, place);
+  return size.matrix ? checked(name, value, element, {rows, columns}, location)
+                     : checked(name, value, element, {rows}, location);
 }
 
 // What a list of `count` arrays must be for the weights of a stack.
@@ -36,21 +36,22 @@ void require_count(const char* name, const std::vector<StackWeight>& weights, si
     bad_value(name, "a list of " + std::to_string(weights.size()) + " arrays", "of " + std::to_string(count));
 }
 
-std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, Place place) {
+std::vector<int64_t> copied_lengths(py::handle value, int64_t T, int64_t B, Location location) {
   if (value.is_none()) return {};
-  const Argument lengths = integers("lengths", value, {{"B", B}}, place);
+  const Argument lengths = integers("lengths", value, {{"B", B}}, location);
   std::vector<char> kept;
-  const int64_t* data = first_on_host<int64_t>(lengths, place.device, kept);
+  const int64_t* data = first_on_host<int64_t>(lengths, location.device, kept);
   require_lengths(data, T, B);
   return std::vector<int64_t>(data, data + B);
 }
 
-std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, Place place) {
-  const Argument resets = batch_first ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}}, place)
-                                      : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, place);
+std::vector<uint8_t> copied_resets(py::handle value, int64_t T, int64_t B, bool batch_first, Location location) {
+  const Argument resets = batch_first
+                              ? optional_input("resets", value, Element::boolean, {{"B", B}, {"T", T}}, location)
+                              : optional_input("resets", value, Element::boolean, {{"T", T}, {"B", B}}, location);
   if (!resets.present()) return {};
   std::vector<char> kept;
-  const uint8_t* data = first_on_host<uint8_t>(resets, place.device, kept);
+  const uint8_t* data = first_on_host<uint8_t>(resets, location.device, kept);
   std::vector<uint8_t> copy(static_cast<size_t>(T * B));
   const int64_t step = resets.stride(batch_first ? 1 : 0), row = resets.stride(batch_first ? 0 : 1);
   for (int64_t t = 0; t < T; ++t)
@@ -112,10 +113,10 @@ void require_recompute(const SequenceDesc& desc, const Backend* device) {
 std::string no_cell_state(const CellTraits& cell) { return std::string("None: ") + cell.name + " has no cell states"; }
 
 Argument sequence_input(const char* name, py::handle value, const SequenceDesc& desc, bool batch_first, int64_t width,
-                        const char* feature, Element element, Place place) {
+                        const char* feature, Element element, Location location) {
   const int64_t T = desc.T, B = desc.B;
-  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}}, place)
-                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}}, place);
+  return batch_first ? optional_input(name, value, element, {{"B", B}, {"T", T}, {feature, width}}, location)
+                     : optional_input(name, value, element, {{"T", T}, {"B", B}, {feature, width}}, location);
 }
 
 std::vector<StackWeight> stack_weights(const SequenceDesc& desc) {

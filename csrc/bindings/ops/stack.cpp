@@ -22,16 +22,15 @@ struct Stack {
   std::vector<StackWeight> weights;
 };
 
-Place host() {
-  Place place;
-  place.tensors = true;
-  return place;
+Location host() {
+  Location location;
+  location.tensors = true;
+  return location;
 }
 
 Stack make_stack(const std::string& cell, py::handle num_layers, py::handle num_directions, bool bias,
                  py::handle input_size, py::handle hidden_size, const std::string& dtype, const std::string& precision,
                  py::handle weight_dropout, py::handle proj_size) {
-  if (dtype != "float32" && dtype != "float64") bad_value("dtype", "'float32' or 'float64'", "'" + dtype + "'");
   const CellTraits& its = cell_named(cell);
   SequenceDesc desc{};
   desc.cell = its.kind;
@@ -41,7 +40,7 @@ Stack make_stack(const std::string& cell, py::handle num_layers, py::handle num_
   desc.I = integer("input_size", input_size, 0, int64_t{1} << 31);
   desc.H = integer("hidden_size", hidden_size, 1, int64_t{1} << 31);
   desc.P = projection_asked(desc, proj_size, nullptr);
-  desc.dtype = dtype == "float32" ? DType::float32 : DType::float64;
+  desc.dtype = dtype_named(dtype);
   desc.precision = precision_named(precision);
   desc.weight_dropout = real("weight_dropout", weight_dropout, 0, 1);
   product("G * H * (I + H)", {its.gates, desc.H, desc.I + desc.H, desc.layers, desc.directions, 16});

@@ -42,10 +42,6 @@ const void* data_of(py::handle array) {
   return array.cast<const DeviceArray&>().data();
 }
 
-DType dtype_named(py::handle dtype) {
-  return py::cast<std::string>(py::str(dtype)) == "float32" ? DType::float32 : DType::float64;
-}
-
 std::vector<Cleared> gradient_blocks(const py::list& gradients, const Backend* device, std::vector<Argument>& kept) {
   std::vector<Cleared> blocks;
   for (const py::handle value : gradients) {

@@ -99,7 +99,4 @@ struct FinalStates {
 };
 FinalStates fresh_finals(const Backend* device, const training::RecurrentLayer& layer, int64_t B, py::list& made);
 
-// float32 or float64.
-DType dtype_named(py::handle dtype);
-
 }  // namespace fusedrnn

@@ -49,7 +49,7 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
             py::handle counters)
       : device_(counters.is_none() ? nullptr : &device_backend()),
         gradients_(gradient_blocks(gradients, device_, kept_)),
-        executor_(make_executor(dtype_named(dtype), layers, groups(tables, counters))),
+        executor_(make_executor(dtype_named(py::str(dtype)), layers, groups(tables, counters))),
         shapes_(executor_->chain(), device_) {}
 
   // Whether the stream's graph, a caller's, has it: it is that graph's alone then, which may run at any time.
