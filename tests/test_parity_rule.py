@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from parity import Axes, assert_parity, cast
 
 from fusedrnn import reference
-from fusedrnn.reference import recurrent
+from fusedrnn.reference import stack_call
 from fusedrnn.reference.arithmetic import Arithmetic
 from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
 
@@ -148,7 +148,7 @@ def test_a_product_that_is_left_out_is_seen(
             operands[left_out] = round_operand(operands[left_out], one)
             return multiply_operands(add_product, base, *operands, precision)
 
-        patched.setattr(recurrent, "multiply_operands", two_of_three)
+        patched.setattr(stack_call, "multiply_operands", two_of_three)
         ours = lstm(np.float32, Arithmetic(), three)
     with pytest.raises(AssertionError, match="off by"):
         assert_parity(ours, in_precision(three), np.float32, AXES)

@@ -13,7 +13,7 @@ _NAME = re.compile(r"(\w+)_l(\d+)(_reverse)?", re.ASCII)
 NORMS = {
     f"{kind}_ln_{of}": start for kind, start in (("weight", 1.0), ("bias", 0.0)) for of in ("ih", "hh", "c")
 }
-#: Roles of weights that not all cells have, by whose names a cell is told.
+#: Roles of weights that not all cells have, by whose names a cell is known.
 BESIDE_GATES = ("per_unit", "projection")
 
 
@@ -87,7 +87,7 @@ class HasWeights(Protocol):
         ...
 
 
-def cell_told(names: Iterable[str], cells: Iterable[tuple[str, HasWeights]]) -> str | None:
+def cell_by_names(names: Iterable[str], cells: Iterable[tuple[str, HasWeights]]) -> str | None:
     """The cell whose weights beside gates' are among the names, None where there are none: it may be any."""
     stems = {match[1] for name in names if (match := _NAME.fullmatch(str(name)))}
     for cell, facts in cells:

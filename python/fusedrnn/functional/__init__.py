@@ -17,6 +17,7 @@ from fusedrnn.functional.activations import (
     tanh,
     tanh_backward,
 )
+from fusedrnn.functional.gru import gru_backward, gru_forward
 from fusedrnn.functional.layers import (
     dropout,
     embedding_backward,
@@ -37,6 +38,7 @@ from fusedrnn.functional.losses import (
     nll,
     smooth_l1,
 )
+from fusedrnn.functional.lstm import lstm_backward, lstm_forward
 from fusedrnn.functional.optim import (
     adagrad_,
     adam_,
@@ -46,15 +48,8 @@ from fusedrnn.functional.optim import (
     rmsprop_,
     sgd_,
 )
-from fusedrnn.functional.recurrent import (
-    gru_backward,
-    gru_forward,
-    lstm_backward,
-    lstm_forward,
-    pack_weights,
-    rnn_backward,
-    rnn_forward,
-)
+from fusedrnn.functional.packing import pack_weights
+from fusedrnn.functional.rnn import rnn_backward, rnn_forward
 
 __all__ = [
     "adagrad_",

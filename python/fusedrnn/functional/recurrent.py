@@ -10,7 +10,7 @@ its h to P units, P stands for H in h0, hn, y and the columns of weight_hh.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,64 +18,12 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core import checks, probabilities
 from fusedrnn._core.arrays import as_device_array
-from fusedrnn._core.cells import ALGOS, CELLS, PRECISIONS, variant_named, weights_of
-from fusedrnn._core.weight_names import cell_told, stack_shape
+from fusedrnn._core.cells import CELLS
+from fusedrnn._core.weight_names import cell_by_names
 from fusedrnn._native import SequenceOptions
+from fusedrnn.functional.packing import PackedWeights
 
-__all__ = [
-    "gru_backward",
-    "gru_forward",
-    "lstm_backward",
-    "lstm_forward",
-    "pack_weights",
-    "rnn_backward",
-    "rnn_forward",
-]
 Array = NDArray[Any]
-
-
-class PackedWeights:
-    """Weights in the backend's own layout; pass it as ``weights`` to pack once and call often.
-
-    A snapshot: later writes to the arrays it was made from are not seen. They fix the precision of what is
-    computed with them, and the kernels that do.
-    """
-
-    def __init__(
-        self,
-        weights: Mapping[str, Array],
-        precision: str = "ieee",
-        algo: str = "auto",
-        cell: str | None = None,
-        weight_dropout: float = 0.0,
-        dropout_key: int = 0,
-    ) -> None:
-        checks.mapping("weights", weights, "a dict of arrays by name")
-        checks.choice("precision", precision, PRECISIONS)
-        checks.choice("algo", algo, ALGOS)
-        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
-        specs = weights_of(self.cell)
-        self.shape = stack_shape(weights, specs)
-        arrays = {name: as_device_array(weights[name]) for name in self.shape.weights(specs)}
-        self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
-        self.native = _native.pack_weights(
-            self.shape.num_layers,
-            self.shape.num_directions,
-            self.shape.bias,
-            list(arrays.values()),
-            precision,
-            algo,
-            self.cell,
-            weight_dropout,
-            dropout_key,
-        )
-        self.weight_dropout = weight_dropout
-        self.shapes = {name: array.shape for name, array in arrays.items()}
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the packed copy in bytes."""
-        return self.native.nbytes
 
 
 class Tape:
@@ -111,46 +59,6 @@ class Tape:
         return self.native.gates
 
 
-def pack_weights(
-    weights: Mapping[str, Array],
-    *,
-    precision: str = "ieee",
-    algo: str = "auto",
-    cell: str | None = None,
-    weight_dropout: float = 0.0,
-    dropout_key: int = 0,
-) -> PackedWeights:
-    """Packs a weights dict once, for use in place of it in the forward functions.
-
-    Args:
-        weights: see `fusedrnn.functional.recurrent`.
-        precision: what operands of matrix products are rounded to on their way into the kernels: "ieee"
-            (nothing) and "bf16" anywhere; on the CPU also "bf16x3" (two bf16, three products in place of one:
-            17 digits) and "bf16x6" (three bf16, six products: float32's accuracy, other bits); on CUDA also
-            "tf32", "tf32x3" (three products of tf32 in place of one, near float32) and "fp16". Sums, gates
-            and cell states keep the dtype.
-        algo: which kernels compute the recurrent part on CUDA: "auto" chooses by size and device; "reference"
-            (a thread for each row and unit), "step" (a kernel for each step), "cluster" and "grid" (one for
-            many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
-            not made raises RuntimeError.
-            Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "lstm_peephole", "lstm_projected", "lstm_layer_norm", "gru",
-            "gru_reset_before", "rnn_tanh" or "rnn_relu", the last two being the same here. None tells it by
-            the names of peepholes, projections or layer normalisation, else by G, the rows of weight_hh for
-            each of its columns: with 3 it is "gru".
-        weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), on the CPU: all
-            calls with this handle have the same mask, and gradients of weight_hh are masked by it.
-        dropout_key: 64-bit key of that mask.
-
-    Raises:
-        ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it;
-            precision, algo or cell is unknown.
-        RuntimeError: precision or algo is not the device's, or precision not the dtype's.
-        TypeError: the dtypes differ or are not float32 or float64.
-    """
-    return PackedWeights(weights, precision, algo, cell, weight_dropout, dropout_key)
-
-
 def pair(name: str, content: str, value: Any) -> tuple[Array | None, Array | None]:
     """`value` as the pair that the states of an LSTM are.
 
@@ -175,15 +83,15 @@ def single(name: str, content: str, value: Any) -> Array | None:
     return state
 
 
-def _variant_told(family: str, weights: Any) -> str:
+def variant_of(family: str, weights: Any) -> str:
     """The cell of a family whose weights beside gates' there are, else the one that has the family's name."""
     cell = None
     if isinstance(weights, (PackedWeights, Mapping)):
-        cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
+        cell = weights.cell if isinstance(weights, PackedWeights) else cell_by_names(weights, CELLS.items())
     return cell if cell is not None and CELLS[cell].family == family else family
 
 
-def _options(
+def options_of(
     cell: str,
     lengths: Array | None,
     resets: Array | None,
@@ -196,7 +104,7 @@ def _options(
     zoneout: float | tuple[float, float],
     first_row: int,
 ) -> SequenceOptions:
-    """What the forward functions are told of a call, for the kernels."""
+    """Options of a call of the forward functions, as the kernels take them."""
     per_sequence = probabilities.dropout_mode(dropout_mode)
     zoneout_c, zoneout_h = probabilities.zoneout(zoneout, CELLS[cell].cell_state)
     return SequenceOptions(
@@ -283,314 +191,3 @@ def named_flow(norms: _native.Flow | None) -> dict[str, Array] | None:
         return None
     h, c = norms
     return {"h": h} if c is None else {"h": h, "c": c}
-
-
-def lstm_forward(
-    x: Array,
-    state: tuple[Array | None, Array | None] | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float | tuple[float, float] = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-) -> tuple[Array, tuple[Array, Array], Tape | None]:
-    """LSTM over whole sequences (Hochreiter & Schmidhuber 1997, with forget gate; PyTorch's equations).
-
-    i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
-
-    With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
-    2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
-
-    With ``weight_hr_l0`` (P, H) among them, W_hr, P being less than H (Sak et al. 2014), h' has P units, it
-    is W_hr (o tanh(c')): weight_hh is (4 * H, P), y (T, B, D * P), h0 and hn are (L * D, B, P). On the CPU.
-
-    With ``weight_ln_ih_l0`` and the other five weights of layer normalisation (Ba et al. 2016; see
-    `fusedrnn.nn.LSTM`) pre-activations are LN_ih(W x) + LN_hh(R h) + b_ih + b_hh, and h' = o tanh(LN_c(c')).
-    On the CPU.
-
-    Args:
-        x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.
-        state: (h0, c0), each (L * D, B, H) or None for zeros; None for both.
-        weights: a dict with PyTorch's names (see the module's text), or a handle of `pack_weights`.
-        lengths: int64 (B,), valid steps of each row, 0..T. y is exactly 0 past them, final states are
-            those at the row's length, and what x holds there is never read.
-        resets: bool, shaped like x without its last axis; True at (t, b) cuts the link between steps
-            t - 1 and t of row b, for state and gradient, in both directions; at t = 0 it cuts the
-            initial state of the forward direction.
-        dropout: probability of dropping an element of the input of every layer but the first; only
-            with ``train``.
-        dropout_key: 64-bit key of the counter-based dropout mask (Philox4x32-10).
-        train: keep a tape for `lstm_backward`.
-        dropout_mode: "step", or "sequence" for the same mask at all steps of a row.
-        recurrent_dropout: probability of dropping an element of h on its way into the product with
-            weight_hh, the same ones at all steps of a row (Gal & Ghahramani 2016, as Keras has it); only with
-            ``train``, on the CPU, as are the two below.
-        zoneout: probability that a unit keeps its state for a step, one for c and h or a pair (c, h) (Krueger
-            et al. 2017); without ``train`` states are the expectation of that.
-        weight_dropout: probability of dropping an element of weight_hh (Merity et al. 2018), for this call;
-            only with ``train``. A handle of `pack_weights` has its own.
-        first_row: what row 0 of x is in all these masks, so that a part of a batch has those that it has in
-            the whole batch. Masks of dropout_mode="step" depend on the batch's size as well.
-
-    Returns:
-        y (T, B, D * H), (hn, cn) each (L * D, B, H), and the tape (None unless train).
-
-    Raises:
-        TypeError: an argument has the wrong dtype; ValueError: the wrong shape or strides, or a value
-            out of range. Messages name the argument.
-    """
-    h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
-    cell = _variant_told("lstm", weights)
-    options = _options(
-        cell, lengths, resets, batch_first, dropout, dropout_key, train,
-        dropout_mode, recurrent_dropout, zoneout, first_row,
-    )  # fmt: skip
-    weight_dropout = weight_dropout if train else 0.0
-    y, hn, cn, tape = forward(cell, x, h0, c0, weights, options, weight_dropout, dropout_key)
-    assert cn is not None
-    return y, (hn, cn), tape
-
-
-@overload
-def lstm_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: tuple[Array | None, Array | None] | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: Literal[True] = True,
-    flow: Literal[False] = False,
-) -> tuple[Array, tuple[Array, Array], dict[str, Array]]: ...
-@overload
-def lstm_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: tuple[Array | None, Array | None] | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool,
-    flow: Literal[False] = False,
-) -> tuple[Array | None, tuple[Array, Array], dict[str, Array]]: ...
-@overload
-def lstm_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: tuple[Array | None, Array | None] | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: Literal[True],
-) -> tuple[Array | None, tuple[Array, Array], dict[str, Array], dict[str, Array]]: ...
-def lstm_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: tuple[Array | None, Array | None] | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """Back-propagation through time of `lstm_forward`.
-
-    Args:
-        tape: from `lstm_forward`; not changed.
-        dy: gradient of y, shaped like y, or None for zeros. Not read past a row's length.
-        dstate: (dhn, dcn), each like the final states or None; None for both.
-        dweights: arrays by name to add the weight gradients into; None makes fresh ones.
-        need_dx: False skips dx.
-        flow: also measure how the gradient flows through time, on the CPU: of each step, the 2-norm over rows
-            and units of the whole gradient of the loss with respect to h and to c. Rows past their length
-            count as zero. What is added to c counts where tanh reads it and in the state behind the step.
-
-    Returns:
-        dx shaped like x (None without need_dx), (dh0, dc0) each (L * D, B, H), and dweights; with flow also a
-        dict of "h" and "c", each float64 (L, D, T).
-
-    Raises:
-        TypeError, ValueError: as `lstm_forward`; and flow is given with device arrays.
-    """
-    dhn, dcn = (None, None) if dstate is None else pair("dstate", "dhn, dcn", dstate)
-    dx, dh0, dc0, grads, norms = backward("lstm", tape, dy, dhn, dcn, dweights, need_dx, flow)
-    return (dx, (dh0, dc0), grads, norms) if flow else (dx, (dh0, dc0), grads)
-
-
-def gru_forward(
-    x: Array,
-    state: Array | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    reset_after: bool = True,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-) -> tuple[Array, Array, Tape | None]:
-    """GRU over whole sequences (Cho et al. 2014).
-
-    r, z = sigmoid(W x + b_ih + R h + b_hh), n = tanh(W x + b_ih + r (R h + b_hh)), h' = (1 - z) n + z h: the
-    form of PyTorch and cuDNN. Without ``reset_after`` n = tanh(W x + b_ih + R (r h) + b_hh), on the CPU, as
-    published; weights packed for that are packed with cell="gru_reset_before".
-    Other arguments and results as `lstm_forward`, with one state h0 (L * D, B, H).
-
-    Raises:
-        TypeError, ValueError: as `lstm_forward`.
-    """
-    cell = "gru" if checks.flag("reset_after", reset_after) else "gru_reset_before"
-    h0 = single("state", "h0", state)
-    options = _options(
-        cell, lengths, resets, batch_first, dropout, dropout_key, train,
-        dropout_mode, recurrent_dropout, zoneout, first_row,
-    )  # fmt: skip
-    weight_dropout = weight_dropout if train else 0.0
-    y, hn, _, tape = forward(cell, x, h0, None, weights, options, weight_dropout, dropout_key)
-    return y, hn, tape
-
-
-@overload
-def gru_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: Literal[True] = True,
-    flow: Literal[False] = False,
-) -> tuple[Array, Array, dict[str, Array]]: ...
-@overload
-def gru_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool,
-    flow: Literal[False] = False,
-) -> tuple[Array | None, Array, dict[str, Array]]: ...
-@overload
-def gru_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: Literal[True],
-) -> tuple[Array | None, Array, dict[str, Array], dict[str, Array]]: ...
-def gru_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """Back-propagation through time of `gru_forward`; as `lstm_backward`, with one dstate (L * D, B, H).
-
-    Raises:
-        TypeError, ValueError: as `lstm_backward`.
-    """
-    dhn = single("dstate", "dhn", dstate)
-    dx, dh0, _, grads, norms = backward("gru", tape, dy, dhn, None, dweights, need_dx, flow)
-    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)
-
-
-def rnn_forward(
-    x: Array,
-    state: Array | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    nonlinearity: str = "tanh",
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-) -> tuple[Array, Array, Tape | None]:
-    """Elman network over whole sequences (Elman 1990): h' = tanh or relu of W x + b_ih + R h + b_hh.
-
-    Arguments and results as `lstm_forward`, with one state h0 (L * D, B, H); nonlinearity is "tanh" or
-    "relu".
-
-    Raises:
-        TypeError, ValueError: as `lstm_forward`.
-    """
-    cell = variant_named("rnn", "nonlinearity", nonlinearity)
-    h0 = single("state", "h0", state)
-    options = _options(
-        cell, lengths, resets, batch_first, dropout, dropout_key, train,
-        dropout_mode, recurrent_dropout, zoneout, first_row,
-    )  # fmt: skip
-    weight_dropout = weight_dropout if train else 0.0
-    y, hn, _, tape = forward(cell, x, h0, None, weights, options, weight_dropout, dropout_key)
-    return y, hn, tape
-
-
-@overload
-def rnn_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: Literal[True] = True,
-    flow: Literal[False] = False,
-) -> tuple[Array, Array, dict[str, Array]]: ...
-@overload
-def rnn_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool,
-    flow: Literal[False] = False,
-) -> tuple[Array | None, Array, dict[str, Array]]: ...
-@overload
-def rnn_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: Literal[True],
-) -> tuple[Array | None, Array, dict[str, Array], dict[str, Array]]: ...
-def rnn_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """Back-propagation through time of `rnn_forward`; as `lstm_backward`, with one dstate (L * D, B, H).
-
-    Raises:
-        TypeError, ValueError: as `lstm_backward`.
-    """
-    dhn = single("dstate", "dhn", dstate)
-    dx, dh0, _, grads, norms = backward("rnn", tape, dy, dhn, None, dweights, need_dx, flow)
-    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)

@@ -13,7 +13,7 @@ from fusedrnn import nn
 from fusedrnn._core import checks
 from fusedrnn._core.cells import CELLS
 from fusedrnn._core.variants import LSTM_OPTIONS
-from fusedrnn._core.weight_names import BESIDE_GATES, cell_told
+from fusedrnn._core.weight_names import BESIDE_GATES, cell_by_names
 from fusedrnn.io.description import Tree, build, container, node, require_module
 from fusedrnn.io.errors import FormatError, UnsupportedError, need
 
@@ -186,7 +186,7 @@ def _of_state_dict(
     if "weight_hr_l0" in arrays and arrays["weight_hr_l0"].ndim == 2:
         projected, H = arrays["weight_hr_l0"].shape
     cell = _CELLS.get(rows // H) if H and rows % H == 0 else None
-    variant = cell_told(arrays, CELLS.items())
+    variant = cell_by_names(arrays, CELLS.items())
     if variant is not None and cell != "LSTM":
         own = next(m[0] for m in matches if m and _WEIGHTS[m[1]].role in BESIDE_GATES)
         raise FormatError(

@@ -149,8 +149,8 @@ class Sequential(Module):
 
         Args:
             dy: gradient of y.
-            of: a result of the call that is meant, where several wait; see `Module`. Layers are told which of
-                their calls belongs to it, so that one may come several times in the model.
+            of: a result of the call that is meant, where several wait; see `Module`. Each layer gets the call
+                of its own that belongs to it, so that one may come several times in the model.
             need_dx: False returns None.
             flow: have recurrent layers measure how the gradient flows; `flow` is then theirs, of each layer
                 that has an entry in `state`, None of those that backward does not come to.

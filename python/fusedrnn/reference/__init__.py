@@ -16,6 +16,7 @@ from fusedrnn.reference.activations import (
     tanh,
     tanh_backward,
 )
+from fusedrnn.reference.gru import gru_backward, gru_forward
 from fusedrnn.reference.layers import (
     dropout,
     embedding_backward,
@@ -36,6 +37,7 @@ from fusedrnn.reference.losses import (
     nll,
     smooth_l1,
 )
+from fusedrnn.reference.lstm import lstm_backward, lstm_forward
 from fusedrnn.reference.optim import (
     adagrad_,
     adam_,
@@ -45,15 +47,8 @@ from fusedrnn.reference.optim import (
     rmsprop_,
     sgd_,
 )
-from fusedrnn.reference.recurrent import (
-    gru_backward,
-    gru_forward,
-    lstm_backward,
-    lstm_forward,
-    pack_weights,
-    rnn_backward,
-    rnn_forward,
-)
+from fusedrnn.reference.packing import pack_weights
+from fusedrnn.reference.rnn import rnn_backward, rnn_forward
 
 __all__ = [
     "adagrad_",

@@ -11,242 +11,19 @@ weights, dropout's results, states and gradients of pre-activations, which biase
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core import probabilities
-from fusedrnn._core.weight_names import cell_told, stack_shape
-from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
-from fusedrnn.reference.cells import CELLS, Cell, GatedCell, Step, StepGradients, gate_weights
-from fusedrnn.reference.masks import Masks, drop_weight, shared, zoned
-from fusedrnn.reference.rounding import PRECISIONS, multiply_operands, round_operand
+from fusedrnn.reference.cells import CELLS, GatedCell, Step, StepGradients
+from fusedrnn.reference.masks import shared, zoned
+from fusedrnn.reference.packing import PackedWeights
+from fusedrnn.reference.rounding import round_operand
+from fusedrnn.reference.stack_call import Options, StackCall, Tape
 
 Array = NDArray[Any]
-
-
-class PackedWeights:
-    """A snapshot of a weights dict; later writes to its arrays are not seen. Matrices are operands."""
-
-    def __init__(
-        self,
-        weights: Mapping[str, Array],
-        precision: str = "ieee",
-        cell: str | None = None,
-        weight_dropout: float = 0.0,
-        dropout_key: int = 0,
-    ) -> None:
-        if cell is not None and cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, it is {cell!r}")
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}"
-            )
-        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
-        specs = gate_weights(1) if self.cell is None else CELLS[self.cell].weights  # names of all cells
-        self.shape = stack_shape(weights, specs)
-        self.precision = precision
-        self.weight_dropout, self.dropout_key = weight_dropout, dropout_key
-        self.arrays = {}
-        for name, (layer, spec) in self.shape.weights(specs).items():
-            array = np.array(weights[name])
-            if spec.role == "recurrent":
-                array = self.drop(layer * self.shape.num_directions + name.endswith("_reverse"), array)
-            self.arrays[name] = round_operand(array, precision) if spec.is_matrix else array
-
-    def drop(self, index: int, array: Array) -> Array:
-        """Weight dropout of weight_hh of a layer and direction, or of its gradient."""
-        return drop_weight(array, self.weight_dropout, self.dropout_key, index)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the copy in bytes."""
-        return sum(a.nbytes for a in self.arrays.values())
-
-
-def pack_weights(
-    weights: Mapping[str, Array],
-    *,
-    precision: str = "ieee",
-    algo: str = "auto",
-    cell: str | None = None,
-    weight_dropout: float = 0.0,
-    dropout_key: int = 0,
-) -> PackedWeights:
-    """Copies a weights dict, for use in place of it in the forward functions. Only "auto" computes here."""
-    if algo != "auto":
-        raise ValueError(f"algo={algo!r} is a plan of CUDA devices: the reference has only 'auto'")
-    return PackedWeights(weights, precision, cell, weight_dropout, dropout_key)
-
-
-@dataclass
-class _Options:
-    """What forward is told of its sequences beside x and the states, as its keywords say it."""
-
-    lengths: Array | None
-    resets: Array | None
-    batch_first: bool
-    dropout: float
-    dropout_key: int
-    train: bool
-    dropout_mode: str
-    recurrent_dropout: float
-    zoneout: float | tuple[float, float]
-    weight_dropout: float
-    first_row: int
-    arithmetic: Arithmetic
-
-    def masks(self, cell_state: bool) -> Masks:
-        """Those of a cell with or without a state beside h."""
-        zoneout = probabilities.zoneout(self.zoneout, cell_state)
-        return Masks(
-            self.dropout_key, self.train, self.dropout, probabilities.dropout_mode(self.dropout_mode),
-            self.recurrent_dropout, *zoneout, self.first_row,
-        )  # fmt: skip
-
-
-class _LayerWeights(NamedTuple):
-    """The weights of a layer and direction; zeros for absent biases."""
-
-    weight_ih: Array
-    weight_hh: Array
-    bias_ih: Array
-    bias_hh: Array
-    units: Array  # (blocks, H): what units have of their own, and b_ih + b_hh of a cell that normalises
-    projection: Array | None  # W_hr (P, H)
-    own: list[str]  # the names of the weights that units consist of
-
-
-@dataclass
-class _Call:
-    """What forward was asked, as backward needs it: time first, nothing absent."""
-
-    cell: Cell | GatedCell
-    weights: PackedWeights
-    x: Array  # (T, B, I)
-    lengths: Array  # (B,)
-    resets: Array  # (T, B)
-    batch_first: bool
-    masks: Masks
-    hidden: int
-    state: int  # units of h
-    arithmetic: Arithmetic
-
-    def rows(self, t: int) -> Array:
-        """The rows whose step t exists."""
-        rows: Array = np.flatnonzero(self.lengths > t)
-        return rows
-
-    def steps(self, direction: int) -> Iterator[int]:
-        """Time steps in the order a direction takes them."""
-        times = range(len(self.x))
-        return iter(times) if direction == 0 else reversed(times)
-
-    def cut(self, direction: int, t: int, rows: Array) -> Array:
-        """True (rows, 1) where a reset keeps step t from seeing the state that reaches it.
-
-        resets[t] cuts between t - 1 and t, so the reverse direction, coming from t + 1, looks at t + 1.
-        Its initial state comes from no step and is never cut.
-        """
-        if direction == 0:
-            cut = self.resets[t, rows]
-        elif t + 1 < len(self.x):
-            cut = self.resets[t + 1, rows] & (t + 1 < self.lengths[rows])
-        else:
-            cut = np.zeros(len(rows), bool)
-        column: Array = cut[:, None]
-        return column
-
-    def layer_weights(self, layer: int, direction: int) -> _LayerWeights:
-        """Those of one layer and direction."""
-        suffix = f"l{layer}" + ("_reverse" if direction else "")
-        arrays = self.weights.arrays
-        weight_hh = arrays[f"weight_hh_{suffix}"]
-        zeros = np.zeros(len(weight_hh), weight_hh.dtype)
-        bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
-        own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
-        units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
-        projection = arrays.get(f"weight_hr_{suffix}")
-        if self.cell.normalises:
-            units = np.concatenate([units, (bias_ih + bias_hh).reshape(-1, self.hidden)])
-            bias_ih = bias_hh = zeros
-        weight_ih = arrays[f"weight_ih_{suffix}"]
-        return _LayerWeights(weight_ih, weight_hh, bias_ih, bias_hh, units, projection, own)
-
-    def operand(self, array: Array) -> Array:
-        """What products read of an array that a step computed."""
-        return self.arithmetic.operand(array, self.weights.precision)
-
-    def product(self, base: Array, a: Array, b: Array) -> Array:
-        """base + a b of operands."""
-        return multiply_operands(self.arithmetic.add_product, base, a, b, self.weights.precision)
-
-    @property
-    def open_rows(self) -> int:
-        """Rows of weight_hh whose gates read the state itself: all but those of a gated one."""
-        gates = self.cell.weights[1].blocks
-        return (gates - isinstance(self.cell, GatedCell)) * self.hidden
-
-    def dropped(self, index: int, rows: Array, h: Array) -> Array:
-        """Recurrent dropout of h (rows, P) of a layer and direction, or of its gradient."""
-        factors = self.masks.factors(index, rows, self.state, h.dtype)
-        return h if factors is None else h * factors
-
-
-class Tape:
-    """What one forward keeps for its backward, and nothing that either writes afterwards.
-
-    Values of steps past a row's length are 0.
-
-    Attributes:
-        inputs: per layer, its input after dropout (T, B, features), as products read it; that of layer 0 is
-            x, borrowed unless it had to be rounded.
-        states, carries: what each step saw, resets applied, (L * D, T, B, P) and (L * D, T, B, H).
-        operands: the states as products read them.
-        gated_operands: likewise of gated states, of a cell that has such, else of no units.
-        new_states, new_carries: behind each step.
-        made_states, made_carries: what its cell made of them, before projection and zoneout, H units each.
-        tapes: gates after their activation, (L * D, T, B, blocks * H).
-    """
-
-    def __init__(self, call: _Call) -> None:
-        shape = call.weights.shape
-        leading = (shape.num_layers * shape.num_directions, *call.x.shape[:2])
-        self.call = call
-        self.inputs: list[Array] = []
-        self.states, self.operands, self.new_states = (
-            np.zeros((*leading, call.state), call.x.dtype) for _ in range(3)
-        )
-        self.carries, self.new_carries, self.made_states, self.made_carries = (
-            np.zeros((*leading, call.hidden), call.x.dtype) for _ in range(4)
-        )
-        gated = call.hidden if isinstance(call.cell, GatedCell) else 0
-        self.gated_operands = np.zeros((*leading, gated), call.x.dtype)
-        self.tapes = np.zeros((*leading, call.cell.tape_blocks * call.hidden), call.x.dtype)
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes, x not counted."""
-        kept = [*self.inputs[1:], self.states, self.carries, self.operands, self.new_states, self.new_carries]
-        kept += [self.made_states, self.made_carries, self.gated_operands]
-        return sum(a.nbytes for a in kept) + self.tapes.nbytes
-
-    @property
-    def cells(self) -> Array | None:
-        """Cell states c (L * D, T, B, H) of an LSTM (a copy), None for the other cells."""
-        return self.new_carries.copy() if self.call.cell.has_carry else None
-
-    @property
-    def gates(self) -> Array | None:
-        """Gates after their activation (L * D, T, B, blocks * H), a copy.
-
-        Blocks are i f g o (LSTM), behind them W x and R h with layer normalisation, r z n q with
-        q = R_n h + b_hn (GRU), or r z n (GRU with the reset before the product); None for an Elman cell.
-        """
-        return self.tapes.copy() if self.call.cell.tape_blocks else None
 
 
 def _check(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -262,13 +39,13 @@ def _state(name: str, array: Array | None, shape: tuple[int, ...], dtype: np.dty
     return np.zeros(shape, dtype) if array is None else _check(name, array, shape, dtype)
 
 
-def _forward(
+def forward(
     kind: str,
     x: Array,
     h0: Array | None,
     c0: Array | None,
     weights: Mapping[str, Array] | PackedWeights,
-    options: _Options,
+    options: Options,
 ) -> tuple[Array, Array, Array, Tape | None]:
     if not isinstance(weights, PackedWeights):
         drops = options.weight_dropout if options.train else 0.0
@@ -306,7 +83,7 @@ def _forward(
     for name, shape in packed.shape.shapes(cell.weights, width, hidden, state).items():
         _check(name, packed.arrays[name], shape, x.dtype)
 
-    call = _Call(
+    call = StackCall(
         cell=cell,
         weights=packed,
         x=x,
@@ -368,7 +145,7 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
         tape.made_states[index, t, rows], tape.made_carries[index, t, rows] = made, new_c
 
 
-def _backward(
+def backward(
     tape: Tape,
     dy: Array | None,
     dhn: Array | None,
@@ -483,7 +260,14 @@ def _backward_layer(
 
 
 def _cell_backward(
-    call: _Call, step: Step, index: int, rows: Array, weight_hh: Array, units: Array, dh: Array, dcarry: Array
+    call: StackCall,
+    step: Step,
+    index: int,
+    rows: Array,
+    weight_hh: Array,
+    units: Array,
+    dh: Array,
+    dcarry: Array,
 ) -> tuple[StepGradients, Array]:
     """Gradients of a step, and that of h as products see it by way of a gate, zeros where there is none."""
     if not isinstance(call.cell, GatedCell):
@@ -496,134 +280,3 @@ def _cell_backward(
 
 def _square_sum(a: Array) -> Any:
     return np.sum(np.square(np.abs(a).astype(np.promote_types(a.real.dtype, np.float64))))
-
-
-def lstm_forward(
-    x: Array,
-    state: tuple[Array | None, Array | None] | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float | tuple[float, float] = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-    arithmetic: Arithmetic = NUMPY,
-) -> tuple[Array, tuple[Array, Array], Tape | None]:
-    """As `fusedrnn.functional.lstm_forward`, for any float or complex dtype."""
-    cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
-    h0, c0 = (None, None) if state is None else state
-    options = _Options(
-        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
-        zoneout, weight_dropout, first_row, arithmetic,
-    )  # fmt: skip
-    y, hn, cn, tape = _forward(cell or "lstm", x, h0, c0, weights, options)
-    return y, (hn, cn), tape
-
-
-def lstm_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: tuple[Array | None, Array | None] | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """As `fusedrnn.functional.lstm_backward`."""
-    dhn, dcn = (None, None) if dstate is None else dstate
-    dx, dh0, dc0, grads, norms = _backward(tape, dy, dhn, dcn, dweights, need_dx)
-    return (dx, (dh0, dc0), grads, norms) if flow else (dx, (dh0, dc0), grads)
-
-
-def gru_forward(
-    x: Array,
-    state: Array | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    reset_after: bool = True,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-    arithmetic: Arithmetic = NUMPY,
-) -> tuple[Array, Array, Tape | None]:
-    """As `fusedrnn.functional.gru_forward`, for any float or complex dtype."""
-    cell = "gru" if reset_after else "gru_reset_before"
-    options = _Options(
-        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
-        zoneout, weight_dropout, first_row, arithmetic,
-    )  # fmt: skip
-    y, hn, _, tape = _forward(cell, x, state, None, weights, options)
-    return y, hn, tape
-
-
-def gru_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """As `fusedrnn.functional.gru_backward`."""
-    dx, dh0, _, grads, norms = _backward(tape, dy, dstate, None, dweights, need_dx)
-    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)
-
-
-def rnn_forward(
-    x: Array,
-    state: Array | None,
-    weights: Mapping[str, Array] | PackedWeights,
-    *,
-    nonlinearity: str = "tanh",
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    dropout_key: int = 0,
-    train: bool = True,
-    dropout_mode: str = "step",
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    weight_dropout: float = 0.0,
-    first_row: int = 0,
-    arithmetic: Arithmetic = NUMPY,
-) -> tuple[Array, Array, Tape | None]:
-    """As `fusedrnn.functional.rnn_forward`, for any float or complex dtype."""
-    if f"rnn_{nonlinearity}" not in CELLS:
-        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', it is {nonlinearity!r}")
-    options = _Options(
-        lengths, resets, batch_first, dropout, dropout_key, train, dropout_mode, recurrent_dropout,
-        zoneout, weight_dropout, first_row, arithmetic,
-    )  # fmt: skip
-    y, hn, _, tape = _forward(f"rnn_{nonlinearity}", x, state, None, weights, options)
-    return y, hn, tape
-
-
-def rnn_backward(
-    tape: Tape,
-    dy: Array | None,
-    dstate: Array | None = None,
-    *,
-    dweights: Mapping[str, Array] | None = None,
-    need_dx: bool = True,
-    flow: bool = False,
-) -> Any:
-    """As `fusedrnn.functional.rnn_backward`."""
-    dx, dh0, _, grads, norms = _backward(tape, dy, dstate, None, dweights, need_dx)
-    return (dx, dh0, grads, norms) if flow else (dx, dh0, grads)

@@ -24,7 +24,7 @@ class KeepsPacking(nn.Module):
         return {}
 
     def _masks(self) -> Masks:
-        """What the next call is told of masks."""
+        """The next call's options of masks."""
         return NONE
 
     def _steps_between(self) -> int:

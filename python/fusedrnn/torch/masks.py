@@ -14,7 +14,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Masks(NamedTuple):
-    """What a call is told of masks; the types are those of an op's arguments.
+    """A call's options of masks; the types are those of an op's arguments.
 
     Attributes:
         dropout: of a layer's input, but the first's.

@@ -64,7 +64,7 @@ SIZES = _sizes()
 
 
 class Settings(NamedTuple):
-    """What an op is told beside tensors."""
+    """Arguments of an op besides tensors."""
 
     cell: str
     layers: int
@@ -87,7 +87,7 @@ class Settings(NamedTuple):
         return (*self[:-1], *self.masks)
 
 
-def _told(rest: tuple[Any, ...]) -> tuple[Settings, bool]:
+def _settings_of(rest: tuple[Any, ...]) -> tuple[Settings, bool]:
     """Settings and `train` from what forward is given beside tensors, with `sizes` or without."""
     count = len(Settings._fields) - 1 + len(Masks._fields)
     return Settings.of(rest[:count]), rest[count]
@@ -129,7 +129,7 @@ def _forward(
     weights: list[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    settings, train = _told(rest)
+    settings, train = _settings_of(rest)
     call = _call(settings, weights, key)
     x, h0, c0 = readable(x), readable(h0), readable(c0)
     weights = [readable(w) for w in weights]
@@ -194,7 +194,7 @@ def _forward_fake(
     weights: list[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    settings, train = _told(rest)
+    settings, train = _settings_of(rest)
     stack = _stack(settings, weights)
     rows = _rows(settings, x, h0, batch_sizes)
     stacks, units = stack.state

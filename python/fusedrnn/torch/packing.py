@@ -1,8 +1,8 @@
 """Packed weights of a module, kept between calls that want no gradients.
 
 A call that wants gradients packs in its native call. Others may find the weights packed, if nothing has
-written to them: that is told by their being the same tensors at the same places, by PyTorch's version of each
-and by how many steps any optimizer has made, since fused optimizers write without a new version. What writes
+written to them. What shows that are the tensors and where they lie, PyTorch's version of each, and how many
+steps any optimizer has made, since fused optimizers write without a new version. What writes
 through ``.data`` or NumPy leaves no trace: see `Recurrent.repack`. Nothing is kept of weights that other
 processes may write to: those in shared memory, and all where torch.distributed is initialised.
 """

@@ -119,7 +119,7 @@ NO_MARKS = Marks(None, None, None)
 
 
 class Call(NamedTuple):
-    """What a call is told beside tensors: kept from forward to backward."""
+    """Arguments of a call besides tensors: kept from forward to backward."""
 
     stack: Stack
     batch_first: bool

@@ -34,7 +34,7 @@ class _HostPolicy:
     def __init__(self, optimizer: Optimizer, group_of: list[int]) -> None:
         self._groups = optimizer.param_groups
         self._group_of = group_of
-        self.options = list(optimizer.defaults)  # what the step is told when it changes
+        self.options = list(optimizer.defaults)  # given to the native step where one changes
         self.counters: list[tuple[Array, Array]] | None = None
 
     def fits(self) -> bool:

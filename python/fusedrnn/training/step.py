@@ -124,10 +124,10 @@ def separate_calls(
         )
         value, gradient = evaluate(given.loss, prediction, given.y, given.mask)
         model.zero_grad()
-        told: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if defined_here(model, "backward"):
-            told = {"of": model._calls.newest, "flow": flow}
-        model.backward(gradient, **told, need_dx=False)
+            options = {"of": model._calls.newest, "flow": flow}
+        model.backward(gradient, **options, need_dx=False)
         by_value: dict[str, Any] = (
             {} if clip[1] is None else {"clip_value": clip[1]}
         )  # which a step of a user's may lack

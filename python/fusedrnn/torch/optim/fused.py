@@ -27,7 +27,7 @@ class Table(NamedTuple):
         places: of the parameters among those of the group that have gradients.
         segments: where they and their states lie.
         steps: their counts (n,), which the states' "step" are elements of; None where a rule keeps none.
-        made: "steps", what the native call counts, and "told", what `steps` was last found or made to say.
+        made: "steps", what the native call counts, and "written", what `steps` last held.
             Of a rule that keeps no counts "steps" is 0 where states were made for a first step to come.
     """
 
@@ -36,18 +36,18 @@ class Table(NamedTuple):
     steps: Tensor | None
     made: dict[str, int]
 
-    def tell(self) -> None:
-        """Lets `steps` say what native calls have counted, unless something else has written to it since."""
-        if self.steps is not None and self.made["steps"] != self.made["told"]:
-            if int(self.steps[0]) == self.made["told"]:
+    def write_counts(self) -> None:
+        """Writes what native calls have counted to `steps`, unless something else has written to it since."""
+        if self.steps is not None and self.made["steps"] != self.made["written"]:
+            if int(self.steps[0]) == self.made["written"]:
                 self.steps.fill_(self.made["steps"])
-            self.made["told"] = self.made["steps"]
+            self.made["written"] = self.made["steps"]
 
     def next_step(self) -> int:
         """The number of the update to come; of a rule that keeps no counts 1 only if it is the first."""
         if self.steps is None:
             return self.made["steps"] + 1
-        self.made["steps"] = self.made["told"] = int(self.steps[0])
+        self.made["steps"] = self.made["written"] = int(self.steps[0])
         return self.made["steps"] + 1
 
 
@@ -139,7 +139,7 @@ class Fused(Optimizer):
             TypeError, ValueError: a parameter is of another dtype, device or layout than kernels take.
         """
         self._check_clipping()
-        self._tell()
+        self._write_counts()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -169,15 +169,15 @@ class Fused(Optimizer):
         try:
             norm = _native.clipped_update(updates, limit, self.skip_nonfinite, counted)
         finally:
-            self._tell()
+            self._write_counts()
         self.grad_norm = None if self.clip_norm is None else norm
         return loss
 
-    def _tell(self) -> None:
+    def _write_counts(self) -> None:
         """Has the states say how many updates they are of, where an interrupted step has not."""
         for known in self._tables.values():
             for table in known.tables:
-                table.tell()
+                table.write_counts()
                 if (
                     table.steps is None and table.made["steps"] == 0
                 ):  # a first step that was not made leaves none
@@ -235,7 +235,7 @@ class Fused(Optimizer):
                 )
             segments = _native.Segments(self._rule(group), pieces, True)
             known = int(count) if self._counted else int(not first)
-            made = {"steps": known, "told": known}
+            made = {"steps": known, "written": known}
             tables.append(Table(tuple(places), segments, steps, made))
         return tables
 
@@ -248,7 +248,7 @@ class Fused(Optimizer):
     # ------------------------------------------------------------------------------- saving and loading
     def state_dict(self) -> Any:
         """As torch.optim's."""
-        self._tell()
+        self._write_counts()
         return super().state_dict()
 
     def load_state_dict(self, state_dict: Any) -> None:
@@ -260,11 +260,11 @@ class Fused(Optimizer):
         """As torch.optim's."""
         super().add_param_group(param_group)
         if "_tables" in self.__dict__:
-            self._tell()
+            self._write_counts()
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        self._tell()
+        self._write_counts()
         state: dict[str, Any] = dict(super().__getstate__())
         for name in ("clip_norm", "skip_nonfinite", "grad_norm"):
             state[name] = getattr(self, name)
