@@ -102,7 +102,7 @@ def ask(hw: ctypes.CDLL, what: str, call: str = "", error: int = 0, pinned: bool
 )
 def test_failures_name_call_and_place(hw: ctypes.CDLL, what: str, call: str, text: str) -> None:
     assert ask(hw, what) == (0, "")
-    place = r" at (tests/hw/hw\.cu|cuda/hw/device_cuda\.cuh):\d+: "
+    place = r" at (tests/hw/hw\.cu|cuda/hw/\w+_cuda\.cuh):\d+: "
     for error in (LAUNCH_FAILED, BAD_ADDRESS):
         status, message = ask(hw, what, call, error)
         assert status == DEVICE_ERROR
