@@ -193,7 +193,7 @@ def _input(rng: np.random.Generator, kind: str) -> dict[str, Any]:
     if kind == "Embedding":
         return {"ids": rng.integers(0, 4, (4, 2))}
     x: dict[str, Any] = {"x": floats(rng, 4, 2, 4 if kind == "FinalState" else 3)}
-    if kind in ("LSTM", "GRU", "RNN"):
+    if kind.lower() in fr.nn.RECURRENT:
         x |= {"state": _state(rng, kind.lower()), "lengths": [2, 4], "resets": rng.random((4, 2)) < 0.2}
     elif kind in ("Last", "FinalState"):
         x["lengths"] = np.array([2, 4])
@@ -209,7 +209,7 @@ def _module_backward(rng: np.random.Generator, kind: str) -> Call:
     y = module(**_input(rng, kind))
     y = y[0] if isinstance(y, tuple) else y
     given = {"dy": floats(rng, *y.shape), "of": y, "need_dx": True}
-    if kind in ("LSTM", "GRU", "RNN"):
+    if kind.lower() in fr.nn.RECURRENT:
         given |= {"dstate": _state(rng, kind.lower()), "flow": True}
     return Call(module.backward, given, STATES)
 

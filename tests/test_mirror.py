@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from fusedrnn import functional, reference
+from fusedrnn import functional, nn, reference
 from fusedrnn._core import cells as native
+from fusedrnn.io import description
 from fusedrnn.reference import cells as mirror
 from fusedrnn.reference import rounding
 
@@ -30,6 +31,13 @@ def test_every_family_has_functions() -> None:
     families = {cell.family for cell in native.CELLS.values()}
     for functions in (functional, reference):
         assert {n.removesuffix("_forward") for n in functions.__all__ if n.endswith("_forward")} >= families
+
+
+def test_every_family_has_a_module() -> None:
+    """That the command and `fr.io` find by the name of the family."""
+    families = {cell.family for cell in native.CELLS.values()}
+    assert nn.RECURRENT.keys() == families
+    assert {kind.__name__ for kind in nn.RECURRENT.values()} <= set(nn.__all__) & description.KINDS.keys()
 
 
 def test_the_same_precisions() -> None:

@@ -36,6 +36,11 @@ class Cell(NamedTuple):
         return self.name[len(self.family) + 1 :]
 
     @property
+    def keeping_gate(self) -> str | None:
+        """The gate that says how much of the state goes on to the next step, None where there is none."""
+        return next((gate for gate in self.gates if gate in ("f", "z")), None)
+
+    @property
     def projects(self) -> bool:
         """Whether h is a projection of what the units make, of fewer units."""
         return any(spec.role == "projection" for spec in self.weights)

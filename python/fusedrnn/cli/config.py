@@ -22,7 +22,8 @@ from fusedrnn.cli.fields import (
 from fusedrnn.reference.cells import CELLS
 from fusedrnn.reference.rounding import PRECISIONS
 
-FAMILIES = tuple(dict.fromkeys(cell.family for cell in CELLS.values()))
+GATES = {cell.family: cell.weights[0].blocks for cell in CELLS.values()}
+FAMILIES = tuple(GATES)
 # Every rule of csrc/optim/list.hpp, which a test compares: --help works where the compiled module does not.
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "sgd": 1.0}
 LEVELS = ("char", "word")
@@ -187,9 +188,10 @@ class TrainConfig:
         if self.proj_size >= self.hidden:
             yield "proj_size", f"must be less than --hidden, which is {self.hidden}"
         scheme = self.init.partition(":")[0]
-        if scheme in ("identity", "chrono") and (scheme == "identity") != (self.cell == "rnn"):
-            cells = "--cell rnn" if scheme == "identity" else "--cell lstm and gru"
-            yield "init", f"goes with {cells}, and --cell is {self.cell}"
+        if scheme in ("identity", "chrono"):  # of cells without gates, and with some
+            suited = [family for family in FAMILIES if (GATES[family] == 1) == (scheme == "identity")]
+            if self.cell not in suited:
+                yield "init", f"goes with --cell {' and '.join(suited)}, and --cell is {self.cell}"
 
     def layer_arguments(self) -> dict[str, Any]:
         """The options that the recurrent layer takes by their names."""
@@ -206,8 +208,8 @@ class TrainConfig:
     def stack_text(self) -> str:
         """The recurrent layers in a few words."""
         of_cell = [item for item in fields(self) if item.metadata.get("cell") == self.cell]
-        told = [(item.name, getattr(self, item.name), item.default) for item in of_cell]
-        more = "".join(f", {name}={value}" for name, value, default in told if value != default)
+        values = [(item.name, getattr(self, item.name), item.default) for item in of_cell]
+        more = "".join(f", {name}={value}" for name, value, default in values if value != default)
         return f"{self.layers} x {self.cell}({self.hidden}{more})"
 
     def to_json(self) -> dict[str, Any]:

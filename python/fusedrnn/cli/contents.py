@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.fields import shortened
-from fusedrnn.cli.model import parameter_shapes, state_shapes
+from fusedrnn.cli.model import cell_of, parameter_shapes, state_shapes
 from fusedrnn.cli.trees import give_arrays, take_arrays
 from fusedrnn.cli.vocabulary import Vocabulary, saved
 
@@ -126,7 +126,7 @@ def check_training(checkpoint: Checkpoint) -> None:
         _expect(isinstance(state, list) and len(state) == 1, "trees.state", state)
         assert isinstance(state, list)
         shapes = state_shapes(config, config.batch)
-        parts = state[0] if config.cell == "lstm" else (state[0],)
+        parts = state[0] if cell_of(config).cell_state else (state[0],)
         _expect(isinstance(parts, tuple) and len(parts) == len(shapes), "trees.state.0", state[0])
         for i, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
             _expect_array(part, f"trees.state.0.{i}", shape, np.dtype(config.dtype))

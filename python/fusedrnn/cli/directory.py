@@ -48,7 +48,7 @@ def claim_new(path: Path, notify: Callable[[str], None]) -> RunDirectory:
 
     Args:
         path: the directory.
-        notify: told where the file system cannot lock it.
+        notify: called with a sentence where the file system cannot lock it.
 
     Raises:
         CommandError: it cannot be made, is in use, or holds files of the names a run writes.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import fusedrnn as fr
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.model import home
+from fusedrnn.cli.model import device_of
 from fusedrnn.cli.vocabulary import Vocabulary
 
 
@@ -57,7 +57,7 @@ def generate(
     model.eval()
     ids = vocabulary.encode(prompt)
     state = None
-    device = home(model)
+    device = device_of(model)
     while length > 0:
         scores, state = model(fr.asarray(ids[:, None], device), state=state, return_state=True)
         chosen = choose(fr.asarray(scores, "cpu")[-1, 0], temperature, rng)

@@ -15,10 +15,8 @@ from fusedrnn._core.weight_names import StackShape
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.errors import CommandError
 
-STACKS = {"lstm": fr.nn.LSTM, "gru": fr.nn.GRU, "rnn": fr.nn.RNN}
 
-
-def home(model: fr.nn.Module) -> str:
+def device_of(model: fr.nn.Module) -> str:
     """The device of a model: "cpu" or "cuda"."""
     return next(model.parameters()).device
 
@@ -80,7 +78,7 @@ def build_model(pieces: int, config: TrainConfig, device: str = "cpu") -> fr.nn.
             raise CommandError(f"--precision {config.precision}: {error}") from None
         return fr.nn.Sequential(
             fr.nn.Embedding(pieces, config.embedding, **place),
-            STACKS[config.cell](
+            fr.nn.RECURRENT[config.cell](
                 config.embedding,
                 config.hidden,
                 config.layers,

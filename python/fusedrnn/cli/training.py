@@ -14,7 +14,7 @@ from fusedrnn.cli import memory
 from fusedrnn.cli.config import TrainConfig
 from fusedrnn.cli.contents import Checkpoint
 from fusedrnn.cli.errors import CommandError, ExplodedError
-from fusedrnn.cli.model import build_model, cell_of, home, parameter_bytes
+from fusedrnn.cli.model import build_model, cell_of, device_of, parameter_bytes
 from fusedrnn.cli.text import Text, split
 from fusedrnn.cli.vocabulary import vocabulary_of
 from fusedrnn.functional.rules import RULES
@@ -75,7 +75,7 @@ class Training:
             "lower --hidden, --layers, --embedding, --batch or --seq-len",
         )
         self.model = build_model(len(self.vocabulary), config, device)
-        self.device = home(self.model)
+        self.device = device_of(self.model)
         self.optimizer = build_optimizer(self.model, config)
         self.schedule = build_schedule(config, self.total_steps)
         self.step_count = 0

@@ -28,10 +28,11 @@ Shapes = dict[str, tuple[int, ...]]
 KINDS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
-        nn.RNN, nn.GRU, nn.LSTM, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.Last, nn.Sequential,
+        *nn.RECURRENT.values(), nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.Last, nn.Sequential,
         Activation, Ends, Masked,
     )
 }  # fmt: skip
+RECURRENT = tuple(kind.__name__ for kind in nn.RECURRENT.values())
 # Where and how fast it runs, what it holds, and how its weights began.
 _ELSEWHERE = ("seed", "device", "algo", "recompute", "layers", "init", "forget_bias")
 

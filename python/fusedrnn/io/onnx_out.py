@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fusedrnn import __version__, nn
 from fusedrnn._core import checks
 from fusedrnn.io import gates
-from fusedrnn.io.description import TRAINING_ONLY, Tree, common_arguments, describe
+from fusedrnn.io.description import RECURRENT, TRAINING_ONLY, Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
 from fusedrnn.io.files import path_of, write_atomically
 from fusedrnn.io.onnx_graph import MAX_BYTES
@@ -20,7 +20,7 @@ from fusedrnn.io.onnx_graph import MAX_BYTES
 Array = NDArray[Any]
 OPSET, IR_VERSION = 17, 8  # of 2022; LayerNormalization came with 17
 ROOM = 1 << 20  # bytes of a file for what is no weight
-_SIZED = ("RNN", "GRU", "LSTM", "Linear", "LayerNorm")
+_SIZED = (*RECURRENT, "Linear", "LayerNorm")
 
 
 def to_onnx(
@@ -74,7 +74,7 @@ def to_onnx(
     if sum(array.nbytes for array in arrays.values()) > MAX_BYTES - ROOM:
         raise UnsupportedError("the model is larger than the 2 GiB that an ONNX file may be")
     leaves = list(_leaves(tree, ""))
-    if lengths and not any(leaf["kind"] in ("RNN", "GRU", "LSTM", "Last", "Ends") for _, leaf in leaves):
+    if lengths and not any(leaf["kind"] in (*RECURRENT, "Last", "Ends") for _, leaf in leaves):
         raise ValueError("lengths must be False: no layer of this model takes them")
     graph = _Graph(onnx, leaves, arrays, lengths, states, {"batch": batch or "batch", "time": time or "time"})
     proto = graph.model()
@@ -116,7 +116,7 @@ class _Graph:
         if len(dtypes) > 1:
             raise UnsupportedError(f"layers must be of one dtype, they are {sorted(map(str, dtypes))}")
         self._dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
-        self._recurrent = sum(tree["kind"] in ("RNN", "GRU", "LSTM") for _, tree in leaves)
+        self._recurrent = sum(tree["kind"] in RECURRENT for _, tree in leaves)
         self._count = 0  # of recurrent layers so far
         firsts = [t["arguments"]["batch_first"] for _, t in leaves if "batch_first" in t["arguments"]]
         self._features = 0  # of what goes on

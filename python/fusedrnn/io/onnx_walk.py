@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedrnn.io import gates
 from fusedrnn.io.description import Tree, node
 from fusedrnn.io.errors import FormatError, UnsupportedError
 from fusedrnn.io.onnx_cells import Cell, read_cell
@@ -65,7 +66,7 @@ class Walk:
         if handler is not None:
             result: tuple[str, str] = handler(item, value, axes)
             return result
-        if kind in ("LSTM", "GRU", "RNN"):
+        if kind in gates.ONNX:
             return self._recurrent(item, value, axes)
         if kind in _FUNCTIONS:
             if kind == "Softmax":

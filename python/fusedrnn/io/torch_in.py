@@ -21,7 +21,7 @@ Array = NDArray[Any]
 _MODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN_TANH": "RNN", "RNN_RELU": "RNN"}
 _WEIGHTS = {spec.name: spec for cell in CELLS.values() for spec in cell.weights}
 _RECURRENT_NAME = re.compile(rf"({'|'.join(_WEIGHTS)})_l(\d{{1,5}})(_reverse)?")
-_CELLS = {4: "LSTM", 3: "GRU", 1: "RNN"}  # by gates
+_KINDS = {len(cell.gates): nn.RECURRENT[cell.family].__name__ for cell in CELLS.values()}  # by gates
 
 
 def from_torch(
@@ -185,7 +185,7 @@ def _of_state_dict(
     projected = 0
     if "weight_hr_l0" in arrays and arrays["weight_hr_l0"].ndim == 2:
         projected, H = arrays["weight_hr_l0"].shape
-    cell = _CELLS.get(rows // H) if H and rows % H == 0 else None
+    cell = _KINDS.get(rows // H) if H and rows % H == 0 else None
     variant = cell_by_names(arrays, CELLS.items())
     if variant is not None and cell != "LSTM":
         own = next(m[0] for m in matches if m and _WEIGHTS[m[1]].role in BESIDE_GATES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusedrnn import nn
-from fusedrnn.io.description import Tree, common_arguments, describe
+from fusedrnn.io.description import RECURRENT, Tree, common_arguments, describe
 from fusedrnn.io.errors import UnsupportedError, need
 
 
@@ -39,7 +39,7 @@ def _module(torch: Any, tree: Tree) -> Any:
     from fusedrnn.io import torch_modules
 
     kind = tree["kind"]
-    recurrent = kind in ("LSTM", "GRU", "RNN")
+    recurrent = kind in RECURRENT
     given = common_arguments(tree, "PyTorch", "proj_size") if recurrent else dict(tree["arguments"])
     given.pop("precision", None)
     if "dtype" in given:

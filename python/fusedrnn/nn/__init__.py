@@ -43,6 +43,13 @@ __all__ = [
     "init",
 ]
 
+#: The recurrent modules by the family of their cells, which is their name in lower case.
+RECURRENT: dict[str, type[Recurrent]] = {
+    part.__name__.lower(): part
+    for part in map(globals().get, __all__)
+    if isinstance(part, type) and issubclass(part, Recurrent) and part is not Recurrent
+}
+
 if not TYPE_CHECKING:  # a type checker knows what there is
 
     def __getattr__(name: str) -> Any:

@@ -14,9 +14,6 @@ from fusedrnn._core.parameter import Parameter
 from fusedrnn._core.weight_names import NORMS, WeightSpec
 from fusedrnn.nn import init
 
-# The gate that says how much of the state goes on to the next step, by the family of a cell.
-KEEPS = {"lstm": "f", "gru": "z"}
-
 
 class Weight(NamedTuple):
     """A parameter of a stack, and what it is to the cell."""
@@ -43,10 +40,9 @@ def initialise(
     """
     name, steps = _checked(scheme, cell)
     biases = any(weight.spec.is_bias for weight in weights.values())
-    if forget_bias is not None and not (cell.family == "lstm" and biases):
-        reason = (
-            "bias=False leaves none" if cell.family == "lstm" else f"a cell {cell.name} has no forget gate"
-        )
+    forgets = "f" in cell.gates
+    if forget_bias is not None and not (forgets and biases):
+        reason = "bias=False leaves none" if forgets else f"a cell {cell.name} has no forget gate"
         raise ValueError(f"forget_bias must be None: {reason}")
     for weight in weights.values():
         norm = NORMS.get(weight.spec.name)
@@ -58,7 +54,7 @@ def initialise(
         if not biases:
             raise ValueError('init must not be "chrono" with bias=False: it is about biases')
         _chrono(weights, cell, steps, rng)
-    if name == "keras" and cell.family == "lstm" and forget_bias is None:
+    if name == "keras" and forgets and forget_bias is None:
         forget_bias = 1.0
     if forget_bias is not None:
         value = checks.real("forget_bias", forget_bias)
@@ -75,9 +71,9 @@ def _checked(scheme: Any, cell: Cell) -> tuple[str, int]:
     if (name == "chrono") != (steps is not None):
         want = '("chrono", steps), steps being the longest dependency' if name == "chrono" else repr(name)
         raise ValueError(f"init must be {want}, it is {scheme!r}")
-    if name == "identity" and cell.family != "rnn":
+    if name == "identity" and len(cell.gates) > 1:
         raise ValueError(f'init must not be "identity" for a cell {cell.name}: it is for RNN')
-    if name == "chrono" and cell.family not in KEEPS:
+    if name == "chrono" and cell.keeping_gate is None:
         raise ValueError(f'init must not be "chrono" for a cell {cell.name}, which has no gate for it')
     if steps is not None and checks.positive_int("steps of init", steps) < 3:
         raise ValueError(f"steps of init must be at least 3, they are {steps}")
@@ -128,7 +124,8 @@ def _chrono(weights: Mapping[str, Weight], cell: Cell, steps: int, rng: np.rando
         drawn.append(np.log(rng.uniform(1, steps - 1, hidden)))
         return drawn[-1]
 
-    _set_gate(weights, cell, KEEPS[cell.family], draw)
+    assert cell.keeping_gate is not None  # `_checked` has looked
+    _set_gate(weights, cell, cell.keeping_gate, draw)
     if "i" in cell.gates:
         opposite = iter(drawn)
         _set_gate(weights, cell, "i", lambda hidden: -next(opposite))
