@@ -106,6 +106,21 @@ def test_parameter_given_twice_counts_once() -> None:
         optim.SGD([{"params": [p, q]}, {"params": [p]}])
 
 
+def test_groups_may_be_taken_out_and_put_back_by_hand() -> None:
+    p, q, _ = parameters()
+    opt = optim.SGD([{"params": [p]}, {"params": [q]}])
+    opt.param_groups.pop()
+    opt.add_param_group({"params": [q], "lr": 0.5})
+    with pytest.raises(ValueError, match="a parameter may be in one group only, 'b' is in two"):
+        opt.add_param_group({"params": [q]})
+    first, second = opt.param_groups
+    opt.param_groups[1] = {**second, "params": []}
+    opt.add_param_group({"params": [q]})
+    opt.param_groups = [first]
+    opt.add_param_group({"params": [q]})
+    assert [group["params"] for group in opt.param_groups] == [[p], [q]]
+
+
 def test_float32_and_float64_in_one_group() -> None:
     small, large = parameters(np.float32), parameters()
     opt = optim.Adam([*small, *large], lr=0.1)

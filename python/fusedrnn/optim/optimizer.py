@@ -86,16 +86,16 @@ class Optimizer:
         self._tables: list[list[Table]] | None = None  # of the parameters that are trained
         self._flips, self._trained = -1, ()  # what `_ready` has seen
         self._seen: dict[int, tuple[list[Any], dict[str, float]]] = {}  # by `_checked_scalars`
+        self._taken: tuple[list[Group], int, set[Any]] | None = None  # by `_taken_by`
         given = checks.several("params", params, "parameters, or dicts with them")
         if not given:
             raise ValueError("params must be at least one parameter, there is none")
         if not any(isinstance(g, Mapping) for g in given):
             given = [{"params": given}]
-        taken: set[Any] = set()
         for group in given:
-            self._add_param_group(group, taken)
+            self.add_param_group(group)
 
-    # ----------------------------------------------------------------------------------- what a rule is told
+    # ------------------------------------------------------------------------------------ a rule's arguments
     def _options(self, group: Group) -> dict[str, Any]:
         """The group with the rule's scalars by their names."""
         return group
@@ -109,7 +109,7 @@ class Optimizer:
         return RULES[self.kind].kept(self._options(group))
 
     def _scalars(self, group: Group) -> dict[str, float]:
-        """What the rule's scalars are, as the next update is told."""
+        """The rule's scalars of the next update."""
         options = self._options(group)
         return {name: float(options[name]) for name in RULES[self.kind].scalars}
 
@@ -130,10 +130,6 @@ class Optimizer:
     # --------------------------------------------------------------------------------------------- groups
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Adds a group like those the constructor takes."""
-        self._add_param_group(group, {storage_key(p) for other in self.param_groups for p in other["params"]})
-
-    def _add_param_group(self, group: Mapping[str, Any], taken: set[Any]) -> None:
-        """The same; the parameters in `taken` are in groups already, and it is told of the new ones."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(
                 f"params must be all parameters or all dicts with 'params', one is {type(group).__name__}"
@@ -144,10 +140,12 @@ class Optimizer:
                 f"a parameter group may have the options {sorted(self.defaults)}, it has {sorted(unknown)}"
             )
         unique = self._named(group["params"])
-        for p in unique:
-            if storage_key(p) in taken:
-                raise ValueError(f"a parameter may be in one group only, {p.name!r} is in two")
-            taken.add(storage_key(p))
+        own = {storage_key(p): p for p in unique}
+        taken = self._taken_by(self.param_groups)
+        if own.keys() & taken:  # unless a group was exchanged by hand
+            taken = _storage_of(self.param_groups)
+        for key in own.keys() & taken:
+            raise ValueError(f"a parameter may be in one group only, {own[key].name!r} is in two")
         complete: Group = {**self.defaults, **group, "params": unique, "step": 0}
         self._check(complete)
         others: list[Parameter] = next(
@@ -155,7 +153,15 @@ class Optimizer:
         )
         require_one_device([*others[:1], *unique[:1]])
         self.param_groups.append(_placed(complete))
+        taken |= own.keys()
+        self._taken = self.param_groups, len(self.param_groups), taken
         self._tables = None
+
+    def _taken_by(self, groups: list[Group]) -> set[Any]:
+        """`_storage_of` the groups, found anew where the caller has made the list longer or shorter."""
+        if self._taken is not None and self._taken[0] is groups and self._taken[1] == len(groups):
+            return self._taken[2]
+        return _storage_of(groups)
 
     def _named(self, params: Any) -> list[Parameter]:
         """The parameters, each once, and their names remembered where pairs are given."""
@@ -236,8 +242,8 @@ class Optimizer:
         scalars = [self._checked_scalars(group) for group in self.param_groups]
         tables = self._prepared()
         updates = [
-            (table.segments, told, *self._update_args(group))
-            for group, told, group_tables in zip(self.param_groups, scalars, tables, strict=True)
+            (table.segments, values, *self._update_args(group))
+            for group, values, group_tables in zip(self.param_groups, scalars, tables, strict=True)
             for table in group_tables
         ]
         unclipped = math.inf if skip_nonfinite else None
@@ -254,15 +260,15 @@ class Optimizer:
 
     def _counted(self, tables: list[list[Table]]) -> list[tuple[dict[str, Any], str]]:
         """What the native call that updates all groups counts: updates on the host, and writes to buffers."""
-        places: list[tuple[dict[str, Any], str]] = [
+        counters: list[tuple[dict[str, Any], str]] = [
             (group, "step")
             for group, own in zip(self.param_groups, tables, strict=True)
             if own and not isinstance(group, DeviceGroup)
         ]
         for group_tables in tables:
             for table in group_tables:
-                places += table.counted()
-        return places
+                counters += table.counted()
+        return counters
 
     def _device_steps(self, tables: list[list[Table]]) -> list[tuple[Counters, int | None]]:
         """The counters of groups on a device, with the updates so far, before another; `Counters.update`."""
@@ -279,7 +285,7 @@ class Optimizer:
             counters.updated(None if may_skip else known)
 
     def _update_args(self, group: Group) -> tuple[int, tuple[Array, Array] | None]:
-        """What the next update of a group is told besides: its number and, on a device, where that is."""
+        """Arguments of the next update of a group: its number and, on a device, where that is."""
         if isinstance(group, DeviceGroup):
             return 1, group.counters.arrays(float(group["lr"]))
         return check_count(group["step"]) + 1, None
@@ -442,10 +448,12 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """Arrays in host memory; parameters know where to bring them back to."""
         state = {p: {name: on_host(a) for name, a in own.items()} for p, own in self.state.items()}
-        return {**self.__dict__, "_tables": None, "_flips": -1, "_seen": {}, "state": state}
+        derived: dict[str, Any] = {"_tables": None, "_flips": -1, "_seen": {}, "_taken": None}
+        return {**self.__dict__, **derived, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"_names": {}, "_flips": -1, "_trained": (), "_seen": {}, **state})
+        fresh = {"_names": {}, "_flips": -1, "_trained": (), "_seen": {}, "_taken": None}
+        self.__dict__.update({**fresh, **state})
         self.defaults = {**self._added, **self.defaults}
         self.param_groups = [_placed({**self._added, **group}) for group in self.param_groups]
         for p, own in self.state.items():
@@ -458,6 +466,11 @@ class Optimizer:
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _storage_of(groups: list[Group]) -> set[Any]:
+    """The storage of all parameters in the groups."""
+    return {storage_key(p) for group in groups for p in group["params"]}
 
 
 def _number(key: Any) -> int:
