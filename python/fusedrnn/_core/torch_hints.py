@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _DEVICE = 'give the constructor device="cuda" or device="cpu", and carry weights over by state_dict'
 _DTYPE = "give the constructor dtype=np.float32 or dtype=np.float64"
@@ -258,6 +258,10 @@ MODULE_OPTIONS = {
 _REDUCTION = dict.fromkeys(("size_average", "reduce"), "write reduction")
 LOSS_OPTIONS = {"Loss": _REDUCTION}
 _AXIS = dict.fromkeys(("dim", "axis"), "it is the last axis: move the axis there")
+_OF_ALL = {
+    "recurse": "all parts' are among them; of one: [p for p in vars(m).values() if isinstance(p, Parameter)]",
+    "remove_duplicate": "each comes once: leave it out",
+}
 ANY = ""  # stands for every function
 ARGUMENTS = {
     ANY: {
@@ -268,6 +272,13 @@ ARGUMENTS = {
         "training": "a module's mode says so: model.train() and model.eval()",
         **_REDUCTION,
     },
+    **dict.fromkeys(("parameters", "named_parameters"), _OF_ALL),
+    "state_dict": {
+        "prefix": "names have none, write {prefix + name: a for name, a in model.state_dict().items()}",
+        "destination": "it returns a new dict: leave it out",
+        "keep_vars": "arrays are copies: leave it out",
+    },
+    "load_state_dict": {"assign": "arrays are copied into the parameters: leave it out"},
     "softmax": _AXIS,
     "log_softmax": _AXIS,
     "clip_grad_norm_": {"foreach": _FUSED},
@@ -283,3 +294,16 @@ def missing(owner: str, name: str, elsewhere: dict[str, str]) -> NoReturn:
     """Raises the AttributeError that Python would, with what to write instead where that is known."""
     hint = elsewhere.get(name)
     raise AttributeError(f"{owner} has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
+
+class Absent:
+    """Stands in a class where PyTorch's has something: AttributeError, with what to write instead."""
+
+    def __init__(self, instead: str) -> None:
+        self._instead = instead
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> NoReturn:
+        missing(f"type object {owner.__name__!r}", self._name, {self._name: self._instead})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedrnn import _native
-from fusedrnn._core import checks
+from fusedrnn._core import checks, torch_hints
 from fusedrnn._core.arrays import as_device_array, resolve_device
 from fusedrnn._core.inputs import kept
 from fusedrnn._core.parameter import FlatBuffer, Parameter, float_dtype
@@ -39,6 +39,9 @@ class Embedding(Module):
     """
 
     weight: Parameter
+    from_pretrained = torch_hints.Absent(
+        "make Embedding(*array.shape) and set its weight.data = array; weight.requires_grad = False freezes"
+    )
 
     def __init__(
         self,

@@ -232,6 +232,7 @@ class Module:
         for name, module in self._modules.items():
             yield from module._all_parameters(_dotted(prefix, name))
 
+    @keywords.hinted
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """All parameters with dotted names like "lstm.weight_ih_l0"; one in several places comes once."""
         seen: set[int] = set()
@@ -240,6 +241,7 @@ class Module:
                 seen.add(id(parameter))
                 yield name, parameter
 
+    @keywords.hinted
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once, in the order of `named_parameters`."""
         for _, parameter in self.named_parameters():
@@ -273,10 +275,12 @@ class Module:
                 grad.fill(0)
 
     # ------------------------------------------------------------------------------------------------ state
+    @keywords.hinted
     def state_dict(self) -> dict[str, Array]:
         """A copy of every parameter, a NumPy array, by the name that PyTorch gives it in the same module."""
         return {name: parameter.numpy() for name, parameter in self._all_parameters()}
 
+    @keywords.hinted
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> KeyDifference:
         """Writes arrays into the parameters of the same names, once all of them are found to fit.
 
