@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,35 @@ def test_links_lead_somewhere() -> None:
         if not target.startswith("http") and not (page.parent / target).exists()
     ]
     assert missing == []
+
+
+# Commits that a page quotes: what `git show` prints, word by word.
+QUOTED = {
+    f"{page.name}-{commit}": (commit, block)
+    for page in PAGES
+    for commit, block in re.findall(
+        r"^```text\n\$ git show --stat=100 --format=%s (\w+)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S
+    )
+}
+
+
+def git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=DOCS.parent)
+
+
+def test_the_three_additions_are_quoted() -> None:
+    assert {name.split("-")[0] for name in QUOTED} == {"cell.md", "loss.md", "optimizer.md"}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_a_commit_touches_the_files_that_a_page_quotes(name: str) -> None:
+    commit, block = QUOTED[name]
+    if shutil.which("git") is None:
+        pytest.skip("there is no git to ask")
+    known = git("rev-parse", "--show-toplevel", "--is-shallow-repository").stdout.splitlines()
+    if known != [str(DOCS.parent), "false"]:
+        pytest.skip("there is no history here to compare with")
+    shown = git("show", "--stat=100", "--format=%s", commit)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == block
+    assert git("merge-base", "--is-ancestor", commit, "HEAD").returncode == 0
