@@ -181,6 +181,13 @@ MUTATIONS = [
         "test_adam.py",
     ),
     Mutation(
+        "adam: AMSGrad forgets the largest square",
+        "optim/adam.hpp",
+        "square = state[2] = M::max(state[2], square)",
+        "square = M::max(state[2], square)",
+        "test_adam.py",
+    ),
+    Mutation(
         "rmsprop: centered forgets to subtract the mean",
         "optim/rmsprop.hpp",
         "state[0] - state[2] * state[2]",

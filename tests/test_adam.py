@@ -22,16 +22,20 @@ OPTIONS: list[dict[str, Any]] = [
     {"lr": 0.003, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.01},
 ]
 STATES = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+AMSGRAD = {**STATES, "max_exp_avg_sq": "max_exp_avg_sq"}
 
 
 @pytest.mark.parametrize("clip_norm", [None, 2.0])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("amsgrad", [False, True])
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
-def test_fifty_steps_like_torch(name: str, options: dict[str, Any], clip_norm: float | None) -> None:
+def test_fifty_steps_like_torch(
+    name: str, amsgrad: bool, options: dict[str, Any], clip_norm: float | None
+) -> None:
     assert_like_torch(
-        lambda p: getattr(optim, name)(p, **options),
-        lambda p: getattr(torch.optim, name)(p, **options),
-        STATES,
+        lambda p: getattr(optim, name)(p, **options, amsgrad=amsgrad),
+        lambda p: getattr(torch.optim, name)(p, **options, amsgrad=amsgrad),
+        AMSGRAD if amsgrad else STATES,
         clip_norm,
     )
 
@@ -46,6 +50,7 @@ def test_defaults_are_those_of_torch(name: str) -> None:
     count=st.sampled_from([0, 1, 7, 16, 33, 100]),
     options=st.sampled_from(OPTIONS),
     bias_correction=st.booleans(),
+    amsgrad=st.booleans(),
     decoupled=st.booleans(),
     clip_factor=st.sampled_from([None, 0.3]),
     seed=st.integers(0, 2**32 - 1),
@@ -56,12 +61,25 @@ def test_against_reference(
     count: int,
     options: dict[str, Any],
     bias_correction: bool,
+    amsgrad: bool,
     decoupled: bool,
     clip_factor: float | None,
     seed: int,
 ) -> None:
     more = {"bias_correction": bias_correction, "decoupled": decoupled, "clip_factor": clip_factor}
-    assert_rule("adam_", dtype, count, list(STATES), seed, **options, **more)
+    assert_rule("adam_", dtype, count, list(AMSGRAD if amsgrad else STATES), seed, **options, **more)
+
+
+def test_amsgrad_keeps_the_largest_square() -> None:
+    """By hand: after gradients 2 and 0, v' = 0.25 * 2, x' = 0.5 * 4 of beta2 1/2."""
+    p, m, v, x = np.zeros((4, 1))
+    for step, g in enumerate((2.0, 0.0), start=1):
+        functional.adam_(
+            p, np.array([g]), m, v, x, lr=0.0, step=step, betas=(0.5, 0.5), bias_correction=False
+        )
+    assert (v[0], x[0]) == (1.0, 2.0)
+    functional.adam_(p, np.array([np.nan]), m, v, x, lr=0.0, step=3)
+    assert np.isnan(x).all()
 
 
 def test_first_step_without_bias_correction() -> None:
@@ -83,7 +101,7 @@ def test_many_steps_are_still_corrected_right() -> None:
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_same_bits(decoupled: bool) -> None:
     assert_rule_has_same_bits(
-        "adam_", list(STATES), lr=0.1, weight_decay=0.1, decoupled=decoupled, clip_factor=0.7
+        "adam_", list(AMSGRAD), lr=0.1, weight_decay=0.1, decoupled=decoupled, clip_factor=0.7
     )
 
 

@@ -52,5 +52,7 @@
   SCALAR(eps, 1e-8, non_negative)                 \
   SCALAR(weight_decay, decay, non_negative)       \
   SCALAR(bias_correction, 1, flag)                \
+  SCALAR(amsgrad, 0, flag)                        \
   STATE(exp_avg, always)                          \
-  STATE(exp_avg_sq, always)
+  STATE(exp_avg_sq, always)                       \
+  STATE(max_exp_avg_sq, amsgrad)

@@ -137,6 +137,7 @@ def adam_(
     grad: Array,
     exp_avg: Array,
     exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     lr: float,
     step: int,
@@ -151,13 +152,14 @@ def adam_(
 
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
     c = 1 - b^step, or 1 without bias_correction. Decoupled weight decay first shrinks p by 1 - lr
-    weight_decay.
+    weight_decay. With max_exp_avg_sq it is AMSGrad (Reddi et al. 2018): the largest v' so far stands for v'.
     """
     beta1, beta2 = check_betas(betas)
     _step(
-        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq], clip_factor, step,
+        "adamw" if decoupled else "adam", param, grad, [exp_avg, exp_avg_sq, max_exp_avg_sq],
+        clip_factor, step,
         lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
-        bias_correction=bias_correction,
+        bias_correction=bias_correction, amsgrad=max_exp_avg_sq is not None,
     )  # fmt: skip
 
 

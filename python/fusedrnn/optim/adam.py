@@ -23,12 +23,14 @@ class Adam(Optimizer):
         eps: >= 0.
         weight_decay: added to the gradient times the parameter.
         bias_correction: whether c1 and c2 make up for the states' starting at zero.
+        amsgrad: whether the largest v' so far stands for v' (Reddi et al. 2018), kept as "max_exp_avg_sq".
 
     Raises:
         ValueError: an option is negative or not finite, or a beta is not below 1.
     """
 
     kind = "adam"
+    _added = {"amsgrad": False}  # noqa: RUF012 (the base declares it)
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         *,
         bias_correction: bool = True,
+        amsgrad: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -46,6 +49,7 @@ class Adam(Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "bias_correction": bias_correction,
+            "amsgrad": amsgrad,
         }
         super().__init__(params, defaults)
 
@@ -75,5 +79,8 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         *,
         bias_correction: bool = True,
+        amsgrad: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, bias_correction=bias_correction)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, bias_correction=bias_correction, amsgrad=amsgrad
+        )

@@ -51,6 +51,7 @@ class Optimizer:
     """
 
     kind: ClassVar[str]  # of functional.rules.RULES
+    _added: ClassVar[Mapping[str, Any]] = {}  # options that old files lack, and what those then mean
 
     def __init__(
         self, params: Iterable[Parameter] | Iterable[Mapping[str, Any]], defaults: dict[str, Any]
@@ -297,6 +298,7 @@ class Optimizer:
 
     def _loaded_options(self, group: Group, new: Mapping[str, Any], label: str) -> Group:
         """The group with the options of `new`, checked."""
+        new = {**self._added, **new}
         if set(new) != {*self.defaults, "params"}:
             raise ValueError(
                 f"{label} must have the options {sorted(self.defaults)} and 'params', it has {sorted(new)}"
@@ -321,7 +323,8 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.param_groups = [_placed(group) for group in self.param_groups]
+        self.defaults = {**self._added, **self.defaults}
+        self.param_groups = [_placed({**self._added, **group}) for group in self.param_groups]
         for p, own in self.state.items():
             if p.device != "cpu":
                 own.update({name: _beside(p, array) for name, array in own.items()})

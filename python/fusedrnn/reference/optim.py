@@ -105,6 +105,7 @@ def adam_(
     grad: Array,
     exp_avg: Array,
     exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     lr: float,
     step: int,
@@ -118,7 +119,8 @@ def adam_(
     """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) if decoupled.
 
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, p' = p - lr m' / c1 / (sqrt(v' / c2) + eps) with
-    c = 1 - b^step, or 1 without bias_correction.
+    c = 1 - b^step, or 1 without bias_correction. AMSGrad (Reddi et al. 2018) with max_exp_avg_sq: the
+    largest v' so far stands for v'.
     """
     scalar = param.dtype.type
     beta1, beta2 = betas
@@ -128,7 +130,11 @@ def adam_(
     exp_avg += scalar(1 - beta1) * (g - exp_avg)
     exp_avg_sq[...] = scalar(beta2) * exp_avg_sq + scalar(1 - beta2) * g * g
     c1, c2 = (1 - beta1**step, 1 - beta2**step) if bias_correction else (1.0, 1.0)
-    param -= scalar(lr / c1) * exp_avg / (np.sqrt(exp_avg_sq) / scalar(c2**0.5) + scalar(eps))
+    square = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        square = max_exp_avg_sq
+        square[...] = np.maximum(square, exp_avg_sq)
+    param -= scalar(lr / c1) * exp_avg / (np.sqrt(square) / scalar(c2**0.5) + scalar(eps))
 
 
 def global_norm(arrays: Sequence[Array]) -> Any:
