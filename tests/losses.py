@@ -24,7 +24,7 @@ def assert_loss(
     """Holds (loss, dpred) to the reference under the tolerance rule; a scalar in pred's dtype."""
 
     def compute(dtype: Any, _: Any) -> dict[str, Array]:
-        loss, dpred = getattr(reference, name)(*cast((pred, target), dtype), **options)
+        loss, dpred = getattr(reference, name)(*cast((pred, target), dtype), **cast(options, dtype))
         return {"loss": np.asarray(loss), "dpred": dpred}
 
     loss, dpred = ours
@@ -39,7 +39,8 @@ def torch_loss(
 ) -> tuple[Array, Array]:
     """Loss and gradient of (the sum of) a torch loss."""
     leaf = torch.from_numpy(pred).requires_grad_()
-    loss = function(leaf, torch.from_numpy(target), **options)
+    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    loss = function(leaf, torch.from_numpy(target), **tensors)
     loss.sum().backward()
     assert leaf.grad is not None
     return loss.detach().numpy(), leaf.grad.numpy()

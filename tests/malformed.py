@@ -511,6 +511,7 @@ def loss_cases(at: Host) -> Iterator[Case]:
             "loss": Scalar("mse", ("mses", "", None)),
             "reduction": Scalar("mean", ("average", "", None)),
             "ignore_index": Scalar(None, (0.5, "1", 2**63)),
+            "label_smoothing": Scalar(0.0, (-0.1, 1.1, NAN, "1")),
         },
     )
     for name in ("mse", "binary_cross_entropy"):

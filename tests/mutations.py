@@ -195,6 +195,27 @@ MUTATIONS = [
         "test_rmsprop.py",
     ),
     Mutation(
+        "cross-entropy: a mean over weighted classes divides by their number",
+        "losses/entries.hpp",
+        "if (counts[i]) found += a.weight[target[i]];",
+        "found += counts[i];",
+        "test_cross_entropy.py",
+    ),
+    Mutation(
+        "cross-entropy: label smoothing leaves the target whole",
+        "losses/cross_entropy.hpp",
+        "(1 - smoothing) * weight, a.classes",
+        "weight, a.classes",
+        "test_cross_entropy.py",
+    ),
+    Mutation(
+        "binary cross-entropy: weights by the entry of the block",
+        "losses/elementwise.hpp",
+        "a.weight[(first + i) % a.weights]",
+        "a.weight[i % a.weights]",
+        "test_binary_cross_entropy.py",
+    ),
+    Mutation(
         "sgd: Nesterov looks at the old momentum",
         "optim/sgd.hpp",
         "nesterov ? g + momentum * state[0] : state[0]",

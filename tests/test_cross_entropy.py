@@ -25,6 +25,8 @@ pytestmark = pytest.mark.parity
     reduction=st.sampled_from(REDUCTIONS),
     masked=st.booleans(),
     ignore=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    weighted=st.booleans(),
     spread=st.sampled_from([1.0, 10.0]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -36,6 +38,8 @@ pytestmark = pytest.mark.parity
     reduction="mean",
     masked=True,
     ignore=False,
+    smoothing=0.1,
+    weighted=True,
     spread=1.0,
     seed=0,
 )  # a row for each block of a GPU
@@ -47,6 +51,8 @@ pytestmark = pytest.mark.parity
     reduction="sum",
     masked=True,
     ignore=False,
+    smoothing=0.1,
+    weighted=True,
     spread=1.0,
     seed=0,
 )  # a row for each block of a GPU
@@ -59,6 +65,8 @@ def test_against_reference(
     reduction: str,
     masked: bool,
     ignore: bool,
+    smoothing: float,
+    weighted: bool,
     spread: float,
     seed: int,
 ) -> None:
@@ -69,6 +77,8 @@ def test_against_reference(
         "reduction": reduction,
         "mask": np.asarray(rng.random(leading) < 0.7) if masked else None,
         "ignore_index": 0 if ignore and not probabilities else None,
+        "label_smoothing": smoothing,
+        "weight": (rng.integers(0, 4, classes) / 4).astype(dtype) if weighted else None,
     }
     ours = functional.cross_entropy(pred, target, **options)
     assert_loss("cross_entropy", ours, pred, target, options)
@@ -86,6 +96,41 @@ def test_against_torch(reduction: str, spread: float) -> None:
         assert_close(losses.cross_entropy(pred, target, reduction), theirs)
     theirs = torch_loss(function, pred, classes, reduction=reduction, ignore_index=3)
     assert_close(losses.cross_entropy(pred, classes, reduction, ignore_index=3), theirs)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_options_against_torch(reduction: str, smoothing: float, weighted: bool) -> None:
+    """A mean divides by the weights of classes that count, but by the number of rows of probabilities."""
+    rng = np.random.default_rng(4)
+    pred, classes = rng.normal(size=(70, 50)), rng.integers(0, 50, 70)
+    options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": reduction}
+    if weighted:
+        options["weight"] = rng.random(50) * (rng.random(50) < 0.8)
+    function = torch.nn.functional.cross_entropy
+    for target in (classes, rng.dirichlet(np.ones(50), 70)):
+        theirs = torch_loss(function, pred, target, **options)
+        assert_close(losses.cross_entropy(pred, target, **options), theirs)
+    theirs = torch_loss(function, pred, classes, ignore_index=3, **options)
+    assert_close(losses.cross_entropy(pred, classes, ignore_index=3, **options), theirs)
+
+
+def test_weights_may_be_given_in_many_ways() -> None:
+    pred, classes, weight = np.random.default_rng(5).normal(size=(6, 3)), np.arange(6) % 3, [1, 0.5, 2]
+    one, _ = functional.cross_entropy(pred, classes, weight=weight)
+    for same in (tuple(weight), np.array(weight), np.array(weight, np.float32), torch.tensor(weight)):
+        assert functional.cross_entropy(pred, classes, weight=same)[0] == one
+    whole = functional.cross_entropy(pred, classes, weight=np.ones(3, int))
+    plain = functional.cross_entropy(pred, classes)
+    assert whole[0] == plain[0]
+    assert (whole[1] == plain[1]).all()
+
+
+def test_no_weight_at_all_is_no_loss() -> None:
+    loss, dpred = functional.cross_entropy(np.ones((2, 3)), np.array([0, 0]), weight=[0, 1, 1])
+    assert loss == 0
+    assert (dpred == 0).all()
 
 
 def test_large_logits_neither_overflow_nor_cancel() -> None:
@@ -139,6 +184,15 @@ def test_unknown_class_is_named(bad: int) -> None:
         ({"mask": np.ones((2, 3), bool)}, ValueError, r"mask must be of shape \(2,\), it is \(2, 3\)"),
         ({"target": np.ones((2, 3)), "ignore_index": 1}, ValueError, "ignore_index must be None"),
         ({"pred": np.zeros((2, 0))}, ValueError, "pred must be of at least one class"),
+        ({"label_smoothing": -0.1}, ValueError, r"label_smoothing must be in \[0.0, 1.0\]"),
+        ({"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0.0, 1.0\]"),
+        ({"label_smoothing": "a"}, TypeError, "label_smoothing must be"),
+        ({"weight": [1, 2]}, ValueError, r"weight must be of shape \(3,\), it is \(2,\)"),
+        ({"weight": [1, -2, 0]}, ValueError, "weight must be finite and >= 0, it is -2"),
+        ({"weight": [1, np.nan, 0]}, ValueError, "weight must be finite and >= 0, it is nan"),
+        ({"weight": [[1, 2, 3]]}, ValueError, r"weight must have one axis, it is \(1, 3\)"),
+        ({"weight": 2.0}, ValueError, r"weight must have one axis, it is \(\)"),
+        ({"weight": ["a", "b", "c"]}, TypeError, "weight must be numbers"),
     ],
 )
 def test_errors(changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -164,4 +218,12 @@ def test_same_bits(dtype: Any, probabilities: bool) -> None:
     pred = rng.normal(size=(500, 70)).astype(dtype)
     target = rng.random((500, 70)).astype(dtype) if probabilities else rng.integers(0, 70, 500)
     mask = rng.random(500) < 0.9
-    assert_same_bits(lambda: [functional.cross_entropy(pred, target, r, mask) for r in REDUCTIONS])
+    weight = rng.random(70)
+    assert_same_bits(
+        lambda: [
+            functional.cross_entropy(pred, target, r, mask, label_smoothing=smoothing, weight=w)
+            for r in REDUCTIONS
+            for smoothing in (0, 0.1)
+            for w in (None, weight)
+        ]
+    )

@@ -132,6 +132,25 @@ def test_losses(dtype: Any, reduction: str, options: str) -> None:
         assert_same_on_device(fr.losses.cross_entropy, pred, soft, mask=entries, **given)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_options_of_losses(dtype: Any, reduction: str, smoothing: float) -> None:
+    pred, rng = drawn(4, 3, 5, dtype=dtype), np.random.default_rng(1)
+    classes, soft = rng.integers(0, 5, (4, 3)), rng.random((4, 3, 5)).astype(dtype)
+    mask = rng.random((4, 3)) < 0.6
+    for weight in (None, [0.5, 0, 2, 1, 3]):
+        given = {"reduction": reduction, "label_smoothing": smoothing, "weight": weight}
+        assert_same_on_device(fr.losses.cross_entropy, pred, classes, mask=mask, **given)
+        assert_same_on_device(fr.losses.cross_entropy, pred, classes, ignore_index=2, **given)
+        assert_same_on_device(fr.losses.cross_entropy, pred, soft, **given)
+    for weight in (3.0, [0.5, 0, 2, 1, 3]):
+        given = {"reduction": reduction, "pos_weight": weight}
+        assert_same_on_device(fr.losses.binary_cross_entropy, pred, soft, mask=mask, **given)
+    there = fr.losses.CrossEntropy(fr.asarray(drawn(5) ** 2))
+    assert there == fr.losses.CrossEntropy(drawn(5) ** 2)
+
+
 def test_a_loss_is_a_number_on_demand() -> None:
     pred, target = drawn(4, 3), drawn(4, 3, seed=1)
     loss, _ = fr.losses.mse(fr.asarray(pred), fr.asarray(target))

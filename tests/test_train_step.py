@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -159,6 +160,70 @@ def test_losses_with_options_of_their_own() -> None:
     run(pair, "mse", [{**step, "ignore_index": 1} for step in steps], shapes=0)
     with pytest.raises(ValueError, match=r"ignore_index must be None with LossSpec\('mse', .*\), it is 2"):
         model.train_step(steps[0]["x"], steps[0]["y"], specs[0], pair[0][1], ignore_index=2)
+
+
+def test_losses_as_objects() -> None:
+    """Options are part of a call's shape: equal objects share it, even made anew; weights tell them apart."""
+    rng = np.random.default_rng(8)
+    model = Sequential(RNN(I, 5, seed=1), Linear(5, 3, seed=2))
+    x = [data(T, B, I, seed=s) for s in range(3)]
+    classes = [{"x": a, "y": rng.integers(0, 3, (T, B))} for a in x]
+    chances = [{"x": a, "y": rng.dirichlet(np.ones(3), (T, B)).astype(np.float32)} for a in x]
+    losses = fr.losses
+    pair = twins(model, adam)
+    for loss in (
+        losses.CrossEntropy([0.5, 2, 1]),
+        losses.CrossEntropy([0.5, 2, 3]),
+        losses.CrossEntropy(label_smoothing=0.1),
+        losses.CrossEntropy([0.5, 2, 1], label_smoothing=0.1, ignore_index=1, reduction="sum"),
+    ):
+        run(pair, loss, classes)
+    run(pair, losses.CrossEntropy(np.array([0.5, 2, 1])), classes, shapes=0)
+    run(pair, losses.CrossEntropy(label_smoothing=0.0), classes)
+    run(pair, "cross_entropy", classes, shapes=0)
+    run(pair, losses.CrossEntropy([0.5, 2, 1], label_smoothing=0.1), chances)
+    run(pair, losses.BinaryCrossEntropy(pos_weight=[0.5, 2, 1]), chances)
+    run(
+        pair,
+        losses.BinaryCrossEntropy(pos_weight=3),
+        [{**c, "mask": rng.random((T, B)) < 0.6} for c in chances],
+    )
+    run(pair, losses.MSE(reduction="sum"), chances)
+    with pytest.raises(ValueError, match=r"weight must be of shape \(3,\), it is \(2,\)"):
+        model.train_step(x[0], classes[0]["y"], losses.CrossEntropy([1, 2]), pair[0][1])
+    with pytest.raises(ValueError, match=r"ignore_index must be None with CrossEntropy\(weight=None"):
+        model.train_step(x[0], classes[0]["y"], losses.CrossEntropy(), pair[0][1], ignore_index=2)
+
+
+def test_loss_objects_are_values() -> None:
+    losses = fr.losses
+    loss = losses.CrossEntropy([1, 2], label_smoothing=0.1)
+    assert loss == losses.CrossEntropy(np.array([1.0, 2.0]), label_smoothing=0.1)
+    assert hash(loss) == hash(losses.CrossEntropy([1, 2], label_smoothing=0.1))
+    for other in (
+        losses.CrossEntropy([1, 3], label_smoothing=0.1),
+        losses.CrossEntropy([1, 2]),
+        losses.MSE(),
+    ):
+        assert loss != other
+    assert pickle.loads(pickle.dumps(loss)) == loss
+    assert repr(losses.MSE(reduction="sum")) == "MSE(ignore_index=None, reduction='sum')"
+    assert repr(loss.spec) == (
+        "LossSpec('cross_entropy', reduction='mean', label_smoothing=0.1, weight=2 numbers)"
+    )
+    given = np.array([1.0, 2.0])
+    kept = losses.CrossEntropy(given)
+    given[0] = 7
+    assert kept == losses.CrossEntropy([1, 2])
+    pred, target = np.random.default_rng(0).normal(size=(4, 2)), np.array([0, 1, 1, 0])
+    value, dpred = loss(pred, target)
+    expected = losses.cross_entropy(pred, target, label_smoothing=0.1, weight=[1, 2])
+    assert value == expected[0]
+    assert (dpred == expected[1]).all()
+    with pytest.raises(ValueError, match=r"label_smoothing must be 0 with 'mse', it is 0.1"):
+        LossSpec("mse", label_smoothing=0.1)
+    with pytest.raises(ValueError, match="weight must be None with 'mse'"):
+        LossSpec("mse", weight=np.ones(2))
 
 
 def test_specs_are_values() -> None:

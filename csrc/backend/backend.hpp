@@ -26,7 +26,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 6;
+constexpr uint32_t kBackendAbi = 7;
 
 // Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, not to be taken for
 // ordinary host memory.

@@ -16,7 +16,8 @@ struct LossSpec {
   LossKind kind;
   Reduction reduction;
   int32_t has_ignore_index;
-  int64_t ignore_index;  // 0 unless there is one
+  int64_t ignore_index;    // 0 unless there is one
+  double label_smoothing;  // of cross_entropy
 };
 
 // An entry is an element or a row of classes, as losses/list.hpp says. pred has rows * classes elements, classes being
@@ -26,12 +27,16 @@ struct LossSpec {
 // whatever pred and target hold there.
 //
 //   mse                          (p - t)^2
-//   cross_entropy_classes        log(sum_k exp(p_k)) - p_t, t in [0, classes) where the entry counts
-//   cross_entropy_probabilities  sum_k t_k (log(sum_j exp(p_j)) - p_k)
-//   binary_cross_entropy         log(1 + exp(p)) - t p
+//   cross_entropy_classes        sum_k w_k u_k (log(sum_j exp(p_j)) - p_k), u_k = (1 - label_smoothing) [k = t] +
+//                                label_smoothing / classes, t in [0, classes) where the entry counts
+//   cross_entropy_probabilities  the same with t_k instead of [k = t]
+//   binary_cross_entropy         w t log(1 + exp(-p)) + (1 - t) log(1 + exp(p))
 //
-// sum, or mean: sum / number of entries that count (0 where there are none), go to one float64 `loss`; none writes the
-// entries' losses in dtype. dpred is the gradient of that number (none: of the sum), contiguous in the shape of pred.
+// w is `weight`, 1 where that is absent: of each class, or of what speaks for a positive target.
+//
+// sum, or mean: sum / number of entries that count, for classes as target the sum of their w_t (0 where that is 0),
+// go to one float64 `loss`; none writes the entries' losses in dtype. dpred is the gradient of that number (none: of
+// the sum), contiguous in the shape of pred.
 struct LossArgs {
   LossSpec spec;
   DType dtype;
@@ -39,6 +44,9 @@ struct LossArgs {
   Strided pred;    // as one row where elementwise and without gaps
   Strided target;  // dtype, as pred; of classes: int64, `rows` elements
   Strided mask;    // uint8, `rows` elements, or absent
+  // nullptr, or `weights` numbers: one for each class; of binary_cross_entropy, element i has number i % weights.
+  const double* weight;
+  int64_t weights;
   void* loss;
   void* dpred;
   double* partials;              // as many as loss_partials (scratch.hpp) says

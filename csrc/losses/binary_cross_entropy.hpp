@@ -13,6 +13,7 @@ struct BinaryCrossEntropy {
   using L = Lanes<T>;
   using V = typename L::V;
   static constexpr double factor = 1;
+  static constexpr bool weighted = true;
 
   FR_INLINE static V entry(V p, V t, V& slope) {
     const V one = L::set(T(1)), e = Math<T>::exp(-L::abs(p));
@@ -20,6 +21,16 @@ struct BinaryCrossEntropy {
     const auto positive = L::gt(p, L::zero());
     slope = (one - t) * L::select(positive, large, small) - t * L::select(positive, small, large);
     return L::max(L::zero(), p) - t * p + Math<T>::log1p(e);
+  }
+
+  // With the weight w of a positive target: w t log(1 + exp(-p)) + (1 - t) log(1 + exp(p)).
+  FR_INLINE static V entry(V p, V t, V w, V& slope) {
+    const V one = L::set(T(1)), e = Math<T>::exp(-L::abs(p));
+    const V large = one / (one + e), small = e * large;
+    const V pro = w * t, contra = one - t;
+    const auto positive = L::gt(p, L::zero());
+    slope = contra * L::select(positive, large, small) - pro * L::select(positive, small, large);
+    return L::select(positive, contra, pro) * L::abs(p) + (pro + contra) * Math<T>::log1p(e);
   }
 };
 

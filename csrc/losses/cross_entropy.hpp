@@ -3,6 +3,9 @@
 //
 //   class t          log(s) + m - p_t                        derivative e_k / s - [k = t]
 //   probabilities    sum(t) log(s) - sum t_k (p_k - m)       derivative sum(t) e_k / s - t_k
+//
+// Label smoothing and weights of classes make a class or probabilities into shares, (1 - smoothing) t_k + smoothing / K
+// times the weight of k, which take the place of probabilities. A weighted class is its weight times the first line.
 #pragma once
 
 #include "losses/entries.hpp"
@@ -78,7 +81,57 @@ double probabilities_row(const T* p, const T* target, int64_t classes, double sc
   return weight * logarithm(sum) - cross;
 }
 
-// Rows [first, first + n), n <= kLossRows; row_loss(i, row, p, dp) is one of the above for row first + i.
+// share(k, left): what stands for the probabilities of classes [k, k + left). Class `target`, unless it is -1, has
+// `more` besides.
+template <class T, class Share>
+double shares_row(const T* p, const Share& share, int64_t target, double more, int64_t classes, double scale, T* dp) {
+  T most;
+  const double sum = exponentials(p, classes, dp, most);
+  const Wide shift = Wide::set(static_cast<double>(most));
+  double weight = reduce(classes, share);
+  double cross =
+      reduce(classes, [&](int64_t k, int64_t left) { return share(k, left) * (Wide::load(p + k, left) - shift); });
+  if (target >= 0 && more != 0) {
+    weight += more;
+    cross += more * (static_cast<double>(p[target]) - static_cast<double>(most));
+  }
+  const Wide factor = Wide::set(weight / sum * scale), to = Wide::set(scale);
+  const T own = target >= 0 ? dp[target] : T(0);
+  for (int64_t k = 0; k < classes; k += Wide::N)
+    Wide::store(dp + k, Wide::load(dp + k, classes - k) * factor - share(k, classes - k) * to, classes - k);
+  if (target >= 0) {
+    double lanes[Wide::N];
+    Wide::store(lanes, share(target, 1));
+    dp[target] = static_cast<T>(static_cast<double>(own) * (weight / sum * scale) - (lanes[0] + more) * scale);
+  }
+  return weight * logarithm(sum) - cross;
+}
+
+template <class T>
+double class_entry(const LossArgs& a, const T* p, int64_t target, double scale, T* dp) {
+  const double weight = a.weight ? a.weight[target] : 1, smoothing = a.spec.label_smoothing;
+  if (smoothing == 0) {
+    const double loss = class_row(p, target, a.classes, scale * weight, dp);
+    return weight == 0 ? 0 : weight * loss;
+  }
+  const Wide each = Wide::set(smoothing / static_cast<double>(a.classes));
+  const auto share = [&](int64_t k, int64_t left) { return a.weight ? each * Wide::load(a.weight + k, left) : each; };
+  return shares_row(p, share, target, (1 - smoothing) * weight, a.classes, scale, dp);
+}
+
+template <class T>
+double probabilities_entry(const LossArgs& a, const T* p, const T* target, double scale, T* dp) {
+  const double smoothing = a.spec.label_smoothing;
+  if (smoothing == 0 && !a.weight) return probabilities_row(p, target, a.classes, scale, dp);
+  const Wide keep = Wide::set(1 - smoothing), each = Wide::set(smoothing / static_cast<double>(a.classes));
+  const auto share = [&](int64_t k, int64_t left) {
+    const Wide smooth = Wide::load(target + k, left) * keep + each;
+    return a.weight ? smooth * Wide::load(a.weight + k, left) : smooth;
+  };
+  return shares_row(p, share, -1, 0, a.classes, scale, dp);
+}
+
+// Rows [first, first + n), n <= kLossRows; row_loss(i, p, dp) is one of the above for row first + i.
 template <class T, class Target, class RowLoss>
 double cross_entropy_rows(const LossArgs& a, int64_t first, int64_t n, const RowLoss& row_loss) {
   uint8_t counts[kLossBlock];
@@ -104,12 +157,12 @@ void run_cross_entropy(const LossArgs& a, Team* team) {
       int64_t buffer[kLossRows];
       const int64_t* target = elements_of(a.target, first, n, buffer);
       return cross_entropy_rows<T, int64_t>(
-          a, first, n, [&](int64_t i, const T* p, T* dp) { return class_row(p, target[i], a.classes, scale, dp); });
+          a, first, n, [&](int64_t i, const T* p, T* dp) { return class_entry(a, p, target[i], scale, dp); });
     });
   } else {
     run_chunks<char>(a, a.rows, kLossRows, 1, work, team, [&](int64_t first, int64_t n, double scale) {
       return cross_entropy_rows<T, char>(a, first, n, [&](int64_t i, const T* p, T* dp) {
-        return probabilities_row(p, row_of<T>(a.target, first + i), a.classes, scale, dp);
+        return probabilities_entry(a, p, row_of<T>(a.target, first + i), scale, dp);
       });
     });
   }

@@ -1,5 +1,5 @@
 // Losses whose entries are elements. Loss is a policy: `entry(p, t, slope)` returns the loss of lanes of entries and
-// sets its derivative by p up to the constant `factor`.
+// sets its derivative by p up to the constant `factor`. One that is `weighted` has `entry(p, t, w, slope)` as well.
 #pragma once
 
 #include "losses/entries.hpp"
@@ -14,16 +14,24 @@ void elementwise_block(const LossArgs& a, int64_t first, int64_t n, T scale, T* 
   const T* pred = elements_of(a.pred, first, n, pred_buffer);
   const T* target = elements_of(a.target, first, n, target_buffer);
   T* dpred = static_cast<T*>(a.dpred) + first;
+  T weight[kLossBlock];
+  if (Loss<T>::weighted && a.weight)
+    for (int64_t i = 0; i < n; ++i) weight[i] = static_cast<T>(a.weight[(first + i) % a.weights]);
   const typename L::V factor = L::set(scale);
   typename L::V slope;
+  const auto entry = [&](const auto& load) {
+    if constexpr (Loss<T>::weighted)
+      if (a.weight) return Loss<T>::entry(load(pred), load(target), load(weight), slope);
+    return Loss<T>::entry(load(pred), load(target), slope);
+  };
   int64_t i = 0;
   for (; i + L::N <= n; i += L::N) {
-    L::store(loss + i, Loss<T>::entry(L::load(pred + i), L::load(target + i), slope));
+    L::store(loss + i, entry([&](const T* from) { return L::load(from + i); }));
     L::store(dpred + i, slope * factor);
   }
   if (i < n) {
     const int left = static_cast<int>(n - i);
-    L::store(loss + i, Loss<T>::entry(L::load(pred + i, left), L::load(target + i, left), slope), left);
+    L::store(loss + i, entry([&](const T* from) { return L::load(from + i, left); }), left);
     L::store(dpred + i, slope * factor, left);
   }
   if (a.mask.data || a.spec.has_ignore_index) {

@@ -9,6 +9,11 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr int64_t kLossBlock = 512;  // entries looked at together; divides kReduceChunk
 
+template <class Target>
+constexpr bool kIsClass = false;
+template <>
+inline constexpr bool kIsClass<int64_t> = true;
+
 // Which of the entries [first, first + n), n <= kLossBlock, count. Target holds an entry's target as it is compared
 // with ignore_index (char: never); `wide` entries in a row share one mask value.
 template <class Target>
@@ -35,6 +40,26 @@ void find_counting(const LossArgs& a, int64_t wide, int64_t first, int64_t n, ui
   }
 }
 
+// Of entries [first, first + n), n <= kLossBlock, what those that count add to the divisor of a mean: 1 each, or where
+// the target is a class with a weight, that.
+template <class Target>
+double counted(const LossArgs& a, int64_t wide, int64_t first, int64_t n) {
+  uint8_t counts[kLossBlock];
+  find_counting<Target>(a, wide, first, n, counts);
+  double found = 0;
+  if constexpr (kIsClass<Target>) {
+    if (a.weight) {
+      int64_t buffer[kLossBlock];
+      const int64_t* target = elements_of(a.target, first, n, buffer);
+      for (int64_t i = 0; i < n; ++i)
+        if (counts[i]) found += a.weight[target[i]];
+      return found;
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) found += counts[i];
+  return found;
+}
+
 // One loss over `count` entries in chunks of `chunk`: finds out what a mean divides by, then adds what
 // sum_chunk(first, n, scale) returns for each chunk. `scale` is what the gradient of the plain sum is multiplied by;
 // `work` elements, all in all.
@@ -58,16 +83,12 @@ void run_chunks(const LossArgs& a, int64_t count, int64_t chunk, int64_t wide, i
   double divisor = 1;
   if (a.spec.reduction == Reduction::mean) {
     divisor = static_cast<double>(count);
-    if (a.mask.data || a.spec.has_ignore_index)
+    if (a.mask.data || a.spec.has_ignore_index || (kIsClass<Target> && a.weight))
       divisor = for_chunks([&](int64_t first, int64_t n) {
-        uint8_t counts[kLossBlock];
-        int64_t found = 0;
-        for (int64_t at = 0; at < n; at += kLossBlock) {
-          const int64_t block = n - at < kLossBlock ? n - at : kLossBlock;
-          find_counting<Target>(a, wide, first + at, block, counts);
-          for (int64_t i = 0; i < block; ++i) found += counts[i];
-        }
-        return static_cast<double>(found);
+        double found = 0;
+        for (int64_t at = 0; at < n; at += kLossBlock)
+          found += counted<Target>(a, wide, first + at, n - at < kLossBlock ? n - at : kLossBlock);
+        return found;
       });
     if (divisor == 0) divisor = 1;
   }

@@ -9,6 +9,7 @@ template <class T>
 struct Mse {
   using V = typename Lanes<T>::V;
   static constexpr double factor = 2;
+  static constexpr bool weighted = false;
 
   FR_INLINE static V entry(V p, V t, V& slope) {
     slope = p - t;

@@ -81,6 +81,50 @@ FR_DEVICE double probabilities_row(const Team& team, const T* p, const T* target
   return weight * Math<double>::log(sum) - cross;
 }
 
+// share(k): what stands for the probability of class k.
+template <class T, class Share>
+FR_DEVICE double shares_row(const Team& team, const T* p, const Share& share, int64_t classes, double scale, T* dp) {
+  T most;
+  const double sum = exponentials(team, p, classes, dp, most);
+  double weight = 0, cross = 0;
+  for (int64_t k = team.first; k < classes; k += team.step) {
+    const double s = share(k);
+    weight = weight + s;
+    cross = cross + s * (static_cast<double>(p[k]) - static_cast<double>(most));
+  }
+  weight = team.sum(weight);
+  cross = team.sum(cross);
+  for (int64_t k = team.first; k < classes; k += team.step)
+    dp[k] = static_cast<T>(static_cast<double>(dp[k]) * (weight / sum * scale) - share(k) * scale);
+  return weight * Math<double>::log(sum) - cross;
+}
+
+template <class T>
+FR_DEVICE double class_entry(const LossArgs& a, const Team& team, const T* p, int64_t target, double scale, T* dp) {
+  const double weight = a.weight ? a.weight[target] : 1, smoothing = a.spec.label_smoothing;
+  if (smoothing == 0) {
+    const double loss = class_row(team, p, target, a.classes, scale * weight, dp);
+    return weight == 0 ? 0 : weight * loss;
+  }
+  const double each = smoothing / static_cast<double>(a.classes);
+  const auto share = [&](int64_t k) {
+    return (a.weight ? each * a.weight[k] : each) + (k == target ? (1 - smoothing) * weight : 0);
+  };
+  return shares_row(team, p, share, a.classes, scale, dp);
+}
+
+template <class T>
+FR_DEVICE double probabilities_entry(const LossArgs& a, const Team& team, const T* p, const T* target, double scale,
+                                     T* dp) {
+  const double smoothing = a.spec.label_smoothing, each = smoothing / static_cast<double>(a.classes);
+  if (smoothing == 0 && !a.weight) return probabilities_row(team, p, target, a.classes, scale, dp);
+  const auto share = [&](int64_t k) {
+    const double smooth = static_cast<double>(target[k]) * (1 - smoothing) + each;
+    return a.weight ? smooth * a.weight[k] : smooth;
+  };
+  return shares_row(team, p, share, a.classes, scale, dp);
+}
+
 template <class T, bool Probabilities>
 FR_KERNEL void cross_entropy_kernel(const FR_CONSTANT CrossEntropyTask task) {
   const LossArgs& a = task.loss.args;
@@ -93,11 +137,11 @@ FR_KERNEL void cross_entropy_kernel(const FR_CONSTANT CrossEntropyTask task) {
   if (!counts<std::conditional_t<Probabilities, char, int64_t>>(task.loss, team.row)) {
     for (int64_t k = team.first; k < a.classes; k += team.step) dp[k] = 0;
   } else if constexpr (Probabilities) {
-    loss = probabilities_row(team, p, row_of<T>(a.target, team.row), a.classes, scale, dp);
+    loss = probabilities_entry(a, team, p, row_of<T>(a.target, team.row), scale, dp);
   } else {
     const int64_t target = element_of<int64_t>(a.target, team.row);
     if (target >= 0 && target < a.classes) {
-      loss = class_row(team, p, target, a.classes, scale, dp);
+      loss = class_entry(a, team, p, target, scale, dp);
     } else {
       for (int64_t k = team.first; k < a.classes; k += team.step) dp[k] = nan_of<T>();
       loss = nan_of<double>();

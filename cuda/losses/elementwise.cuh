@@ -18,7 +18,13 @@ FR_KERNEL void elementwise_kernel(const FR_CONSTANT LossTask task) {
   const T factor = static_cast<T>(Loss<T>::factor * (1 / divisor_of(task)));
   double sum = 0;
   for (int64_t i = begin + hw::thread(); i < end; i += kElementwiseThreads) {
-    T slope, loss = Loss<T>::entry(element_of<T>(a.pred, i), element_of<T>(a.target, i), slope);
+    const T p = element_of<T>(a.pred, i), t = element_of<T>(a.target, i);
+    T slope, loss;
+    if constexpr (Loss<T>::weighted)
+      loss =
+          a.weight ? Loss<T>::entry(p, t, static_cast<T>(a.weight[i % a.weights]), slope) : Loss<T>::entry(p, t, slope);
+    else
+      loss = Loss<T>::entry(p, t, slope);
     T dpred = slope * factor;
     if (!counts<T>(task, i)) loss = dpred = 0;
     static_cast<T*>(a.dpred)[i] = dpred;

@@ -16,8 +16,8 @@ template <class Target>
 FR_KERNEL void count_kernel(const FR_CONSTANT LossTask task) {
   const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
   const int64_t end = after < task.entries ? after : task.entries;
-  int32_t found = 0;
-  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) found += counts<Target>(task, i);
+  double found = 0;
+  for (int64_t i = begin + hw::thread(); i < end; i += kThreads) found = found + counted<Target>(task, i);
   found = block_sum<kThreads>(found);
   if (hw::thread() == 0) task.args.partials[hw::block_x()] = found;
 }
@@ -44,7 +44,7 @@ Status add_up(const LossTask& loss, int64_t partials, Stream stream) {
 
 Status count(const LossTask& task, const LossFacts& facts, Stream stream) {
   const int64_t chunks = chunks_of(task.entries);
-  const hw::Grid grid{{chunks}, kThreads, kBlockBytes<int32_t, kThreads>};
+  const hw::Grid grid{{chunks}, kThreads, kBlockBytes<double, kThreads>};
   const Status status = with_dtype(task.args.dtype, "a loss", [&](auto zero) {
     using T = decltype(zero);
     if (!facts.by_rows) return hw::launch<count_kernel<T>>(grid, stream, task);
@@ -79,7 +79,8 @@ Status loss(const LossArgs* a, Stream stream) {
   const LossFacts& facts = facts_of(spec.kind);
   LossTask task{*a, facts.by_rows ? a->rows : a->rows * a->classes, facts.by_rows ? 1 : a->classes, 1, nullptr};
   Status status = Status::ok;
-  if (spec.reduction == Reduction::mean && (a->mask.data || spec.has_ignore_index)) {
+  const bool weighed = a->weight && facts.target == TargetType::index;
+  if (spec.reduction == Reduction::mean && (a->mask.data || spec.has_ignore_index || weighed)) {
     status = count(task, facts, stream);
     task.found = static_cast<const double*>(a->loss);
   } else if (spec.reduction == Reduction::mean && task.entries > 0) {

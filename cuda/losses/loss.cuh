@@ -1,6 +1,8 @@
 // What all losses share: which entries count, and what the gradient of a mean is divided by.
 #pragma once
 
+#include <type_traits>
+
 #include "products/elements.cuh"
 
 namespace fusedrnn::cuda {
@@ -9,7 +11,7 @@ struct LossTask {
   LossArgs args;
   int64_t entries, wide;  // `wide` entries in a row share one mask value
   double divisor;         // of a mean the number of entries, else 1
-  const double* found;    // instead, where the device had to find out how many of them count
+  const double* found;    // instead, where the device had to find out how many of them count, or their weights
 };
 
 FR_DEVICE double divisor_of(const LossTask& task) {
@@ -27,6 +29,18 @@ FR_DEVICE bool counts(const LossTask& task, int64_t entry) {
     if (a.spec.has_ignore_index) return element_of<Target>(a.target, entry) != static_cast<Target>(a.spec.ignore_index);
   }
   return true;
+}
+
+// What an entry adds to the divisor of a mean: 1 if it counts, or the weight of its class.
+template <class Target>
+FR_DEVICE double counted(const LossTask& task, int64_t entry) {
+  const LossArgs& a = task.args;
+  if (!counts<Target>(task, entry)) return 0;
+  if constexpr (std::is_same_v<Target, int64_t>) {
+    const int64_t target = element_of<int64_t>(a.target, entry);
+    if (a.weight) return target >= 0 && target < a.classes ? a.weight[target] : 0;
+  }
+  return 1;
 }
 
 // Every loss: gradients, and entries' losses or, in `partials`, one sum per kReduceChunk entries of an elementwise loss

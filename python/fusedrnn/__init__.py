@@ -4,7 +4,7 @@
 
     fr.nn           layers and models: RNN, GRU, LSTM, Linear, Embedding, LayerNorm, Dropout, Last, Sequential
     fr.optim        Adam, AdamW, RMSprop, Adagrad, SGD, gradient clipping, schedules
-    fr.losses       mse, cross_entropy, binary_cross_entropy
+    fr.losses       mse, cross_entropy, binary_cross_entropy; MSE, CrossEntropy, BinaryCrossEntropy as objects
     fr.functional   every operation as a plain function of arrays
     fr.io           models in and out: files of our own, PyTorch, Keras, ONNX
     fr.reference    the same functions in NumPy, for any float or complex dtype

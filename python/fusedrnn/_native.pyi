@@ -184,7 +184,14 @@ def last_backward(dy: Array, T: int, lengths: Array | None, batch_first: bool) -
 class LossSpec:
     """A loss, by the name of its function, with its options; compared and hashed by what it holds."""
 
-    def __init__(self, loss: str, reduction: str = "mean", ignore_index: int | None = None) -> None: ...
+    def __init__(
+        self,
+        loss: str,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        weight: Array | None = None,
+    ) -> None: ...
     @property
     def reduction(self) -> str: ...
     @property

@@ -118,8 +118,10 @@ void layers(Call<T>& c, int64_t n) {
   c.see(dbias, width);
 }
 
+// With `options` weights and label smoothing as well, where the loss knows of them.
 template <class T>
-void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_rows, int64_t classes, bool masked) {
+void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_rows, int64_t classes, bool masked,
+          bool options) {
   const int64_t count = n_rows * classes, entries = facts.by_rows ? n_rows : count;
   const auto shaped = [&](const void* data) { return facts.by_rows ? rows(data, n_rows, classes) : flat(data, count); };
   LossArgs a = {};
@@ -132,6 +134,13 @@ void loss(Call<T>& c, const LossFacts& facts, Reduction reduction, int64_t n_row
   a.target =
       facts.target == TargetType::index ? flat(c.integers(n_rows, classes), n_rows) : shaped(c.reals(count, 0, 1));
   if (masked) a.mask = flat(c.flags(n_rows), n_rows);
+  if (options) {
+    a.spec.label_smoothing = facts.by_rows ? 0.1 : 0;
+    a.weights = classes;
+    double* weight = c.template blank<double>(classes);
+    for (int64_t k = 0; k < classes; ++k) weight[k] = static_cast<double>(k % 5) / 3;
+    a.weight = weight;
+  }
   double total = 0;
   T* each = c.template blank<T>(entries);
   T* dpred = c.template blank<T>(count);
@@ -148,8 +157,10 @@ template <class T>
 void losses(Call<T>& c, int64_t n) {
   for (const LossFacts& facts : kLosses)
     for (const Reduction reduction : {Reduction::none, Reduction::mean, Reduction::sum})
-      for (const bool masked : {false, true}) loss(c, facts, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked);
-  loss(c, facts_of(LossKind::mse), Reduction::mean, 0, 1, false);
+      for (const bool masked : {false, true})
+        for (const bool options : {false, true})
+          loss(c, facts, reduction, n > 1000 ? 3 : 19, n > 0 ? n : 1, masked, options);
+  loss(c, facts_of(LossKind::mse), Reduction::mean, 0, 1, false, false);
   LossArgs unknown = {};
   unknown.spec.kind = static_cast<LossKind>(sizeof kLosses / sizeof *kLosses);
   unknown.dtype = c.dtype;

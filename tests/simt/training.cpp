@@ -87,7 +87,7 @@ void dropout_and_last() {
 }
 
 // ---------------------------------------------------------------------------------------------------------- losses
-void loss(const LossFacts& facts, int64_t rows, int64_t classes) {
+void loss(const LossFacts& facts, int64_t rows, int64_t classes, bool options) {
   const int64_t count = rows * classes;
   const Device<float> pred(drawn(count)), target(drawn(count, 0, 1)), dpred(count);
   const Device<int64_t> class_of(integers(rows, classes));
@@ -105,6 +105,12 @@ void loss(const LossFacts& facts, int64_t rows, int64_t classes) {
              : facts.by_rows                   ? rows_of(target.data(), rows, classes)
                                                : flat(target.data(), count);
   a.mask = flat(mask.data(), rows);
+  const Device<double> weight(std::vector<double>(static_cast<size_t>(classes), 0.5));
+  if (options) {
+    a.spec.label_smoothing = facts.by_rows ? 0.1 : 0;
+    a.weight = weight.data();
+    a.weights = classes;
+  }
   a.loss = total.data();
   a.dpred = dpred.data();
   a.partials = partials.data();
@@ -222,8 +228,10 @@ int main() {
   dropout_and_last();
   std::puts("losses");
   for (const LossFacts& facts : kLosses) {
-    if (facts.by_rows) loss(facts, 20, 37);
-    loss(facts, 3, facts.by_rows ? 1100 : 2000);
+    for (const bool options : {false, true}) {
+      if (facts.by_rows) loss(facts, 20, 37, options);
+      loss(facts, 3, facts.by_rows ? 1100 : 2000, options);
+    }
   }
   std::puts("optimizers");
   optimizers();

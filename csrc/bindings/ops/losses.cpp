@@ -1,11 +1,12 @@
 // Losses: arguments checked, targets looked through, loss and gradient allocated, the backend called.
 #include "bindings/ops/losses.hpp"
 
+#include <cmath>
+#include <cstring>
 #include <string>
 
 #include "backend/scratch.hpp"
 #include "bindings/arrays/checks.hpp"
-#include "bindings/arrays/device_array.hpp"
 #include "bindings/call.hpp"
 #include "runtime/error.hpp"
 
@@ -37,7 +38,25 @@ Reduction reduction_named(py::handle name) {
   bad_value("reduction", must, "'" + given + "'");
 }
 
-LossSpec make_spec(py::handle loss, py::handle reduction, py::handle ignore_index) {
+// What an array of weights is called, nullptr where the loss takes none: of the classes, or of positive targets.
+const char* weights_name(LossKind kind) {
+  if (facts_of(kind).by_rows) return "weight";
+  return kind == LossKind::binary_cross_entropy ? "pos_weight" : nullptr;
+}
+
+std::shared_ptr<const LossWeights> make_weights(LossKind kind, py::handle object) {
+  if (object.is_none()) return nullptr;
+  const char* name = weights_name(kind);
+  if (!name) bad_value("weight", std::string("None with '") + facts_of(kind).name + "'", "not");
+  const Argument given = input(name, object, Element::float64, {{"classes"}});
+  std::vector<double> values(given.as<double>(), given.as<double>() + given.count());
+  for (const double value : values)
+    if (!std::isfinite(value) || value < 0) bad_value(name, "finite and >= 0", std::to_string(value));
+  return std::make_shared<LossWeights>(std::move(values));
+}
+
+Loss make_loss(py::handle loss, py::handle reduction, py::handle ignore_index, py::handle label_smoothing,
+               py::handle weight) {
   LossSpec spec = {};
   spec.kind = loss_named(loss).kind;
   spec.reduction = reduction_named(reduction);
@@ -45,7 +64,11 @@ LossSpec make_spec(py::handle loss, py::handle reduction, py::handle ignore_inde
     spec.has_ignore_index = 1;
     spec.ignore_index = integer("ignore_index", ignore_index, INT64_MIN, INT64_MAX);
   }
-  return spec;
+  spec.label_smoothing = real("label_smoothing", label_smoothing, 0, 1);
+  if (spec.label_smoothing != 0 && spec.kind != LossKind::cross_entropy_classes)
+    bad_value("label_smoothing", std::string("0 with '") + facts_of(spec.kind).name + "'",
+              std::to_string(spec.label_smoothing));
+  return {spec, make_weights(spec.kind, weight)};
 }
 
 // Losses whose entries are elements. A mask has pred's shape, or its shape without the last axis.
@@ -64,6 +87,13 @@ void set_elementwise(LossArgs& a, const Prediction& pred, py::handle target_obje
   a.pred = pred.elements;
   a.target = elements_of(target);
   a.mask = elements_of(mask);
+}
+
+// The bits of a number, for words.
+int64_t bits_of(double value) {
+  int64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 
 // Whether an array holds floating-point numbers, wherever it is.
@@ -100,14 +130,24 @@ void set_rows(LossArgs& a, const Prediction& pred, py::handle target_object, py:
     bad_value("ignore_index", "None with probabilities as target (use mask)", std::to_string(a.spec.ignore_index));
 }
 
+void set_weights(LossArgs& a, const LossWeights& weights, const Prediction& pred) {
+  const auto count = static_cast<int64_t>(weights.values().size());
+  const int64_t classes = pred.sizes.empty() ? 1 : pred.sizes.back();
+  if (count != classes && (facts_of(a.spec.kind).by_rows || count != 1))
+    bad_value(weights_name(a.spec.kind), "of shape " + shape_text({classes}), shape_text({count}));
+  a.weight = weights.on(pred.device);
+  a.weights = count;
+}
+
 // Allocates partials and results, runs, returns (loss, dpred).
-py::tuple run(const LossSpec& spec, py::handle pred_object, py::handle target, py::handle mask) {
+py::tuple run(const Loss& loss, py::handle pred_object, py::handle target, py::handle mask) {
+  const LossSpec& spec = loss.spec;
   const bool by_rows = facts_of(spec.kind).by_rows;
   const Backend* device = device_of(pred_object);
   const Argument pred = by_rows ? input("pred", pred_object, any_float, {{"..."}, {"classes"}}, device)
                                 : input("pred", pred_object, any_float, {{"..."}}, device);
   const Prediction seen = {pred.dtype(), pred.sizes(), rows_of(pred), elements_of(pred), device};
-  LossArgs a = loss_arguments(spec, seen, target, mask);
+  LossArgs a = loss_arguments(loss, seen, target, mask);
   require_classes(a, device);
   const bool whole = spec.reduction != Reduction::none;
   Scalar total(device, "loss");
@@ -128,10 +168,16 @@ py::tuple run(const LossSpec& spec, py::handle pred_object, py::handle target, p
   return py::make_tuple(whole ? total.object() : losses.object, dpred.object);
 }
 
-std::string text_of(const LossSpec& spec) {
+std::string text_of(const Loss& loss) {
+  const LossSpec& spec = loss.spec;
   std::string text = "LossSpec('" + std::string(facts_of(spec.kind).name) + "', reduction='" +
                      kReductions[static_cast<int32_t>(spec.reduction)] + "'";
   if (spec.has_ignore_index) text += ", ignore_index=" + std::to_string(spec.ignore_index);
+  if (spec.label_smoothing != 0)
+    text += ", label_smoothing=" + py::cast<std::string>(py::repr(py::float_(spec.label_smoothing)));
+  if (loss.weights)
+    text +=
+        std::string(", ") + weights_name(spec.kind) + "=" + std::to_string(loss.weights->values().size()) + " numbers";
   return text + ")";
 }
 
@@ -145,38 +191,58 @@ py::list names() {
 
 }  // namespace
 
-std::array<int64_t, 4> words_of(const LossSpec& spec) {
-  const auto& [kind, reduction, has_ignore_index, ignore_index] = spec;  // all of it: else this does not compile
-  return {static_cast<int64_t>(kind), static_cast<int64_t>(reduction), has_ignore_index, ignore_index};
+const double* LossWeights::on(const Backend* device) const {
+  if (device == nullptr) return values_.data();
+  if (!there_ || &there_->backend() != device) {
+    const auto count = static_cast<int64_t>(values_.size());
+    DeviceArray copy(*device, Element::float64, {count}, "weight");
+    copy.assign(py::array_t<double>(count, values_.data()));
+    there_ = copy;
+  }
+  require_device("weight", *device, there_->device());
+  there_->block()->use(Access::read);
+  return static_cast<const double*>(there_->data());
 }
 
-LossArgs loss_arguments(const LossSpec& spec, const Prediction& pred, py::handle target, py::handle mask) {
+Loss::Loss(const LossSpec& given, std::shared_ptr<const LossWeights> own) : spec(given), weights(std::move(own)) {
+  const auto& [kind, reduction, has_ignore_index, ignore_index, label_smoothing] = spec;  // all of it: else this does
+                                                                                          // not compile
+  words = {static_cast<int64_t>(kind), static_cast<int64_t>(reduction), has_ignore_index, ignore_index,
+           bits_of(label_smoothing)};
+  if (weights)
+    for (const double value : weights->values()) words.push_back(bits_of(value));
+}
+
+LossArgs loss_arguments(const Loss& loss, const Prediction& pred, py::handle target, py::handle mask) {
   LossArgs a = {};
-  a.spec = spec;
+  a.spec = loss.spec;
   a.dtype = pred.dtype;
-  if (facts_of(spec.kind).by_rows)
+  if (facts_of(a.spec.kind).by_rows)
     set_rows(a, pred, target, mask);
   else
     set_elementwise(a, pred, target, mask);
+  if (loss.weights) set_weights(a, *loss.weights, pred);
   return a;
 }
 
 void bind_losses(py::module_& m) {
   using py::arg;
-  py::class_<LossSpec>(m, "LossSpec")
-      .def(py::init(&make_spec), arg("loss"), arg("reduction") = "mean", arg("ignore_index") = py::none())
+  py::class_<Loss>(m, "LossSpec")
+      .def(py::init(&make_loss), arg("loss"), arg("reduction") = "mean", arg("ignore_index") = py::none(),
+           arg("label_smoothing") = 0.0, arg("weight") = py::none())
       .def_property_readonly("reduction",
-                             [](const LossSpec& spec) { return kReductions[static_cast<int32_t>(spec.reduction)]; })
+                             [](const Loss& loss) { return kReductions[static_cast<int32_t>(loss.spec.reduction)]; })
       .def_property_readonly("ignore_index",
-                             [](const LossSpec& spec) {
-                               return spec.has_ignore_index ? py::object(py::int_(spec.ignore_index)) : py::none();
+                             [](const Loss& loss) {
+                               return loss.spec.has_ignore_index ? py::object(py::int_(loss.spec.ignore_index))
+                                                                 : py::none();
                              })
       .def(
-          "__eq__", [](const LossSpec& a, const LossSpec& b) { return words_of(a) == words_of(b); }, py::is_operator())
+          "__eq__", [](const Loss& a, const Loss& b) { return a.words == b.words; }, py::is_operator())
       .def("__hash__",
-           [](const LossSpec& spec) {
+           [](const Loss& loss) {
              py::list words;
-             for (const int64_t word : words_of(spec)) words.append(word);
+             for (const int64_t word : loss.words) words.append(word);
              return py::hash(py::tuple(words));
            })
       .def("__repr__", &text_of);

@@ -87,7 +87,7 @@ FinalStates fresh_finals(const Backend* device, const RecurrentLayer& layer, int
 
 bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) {
   signature.clear();
-  for (const int64_t word : words_of(arrays.loss)) signature.add(word);
+  for (const int64_t word : arrays.loss.words) signature.add(word);
   bool known = signature.add(arrays.x) && signature.add(arrays.target) && signature.add(arrays.mask) &&
                signature.add(arrays.lengths) && signature.add(arrays.resets);
   for (const py::handle state : arrays.states) known = known && signature.add(state);
@@ -96,7 +96,7 @@ bool CallShapeCache::describe(const Arrays& arrays, Signature& signature) {
 
 Entry* CallShapeCache::register_shape(const Arrays& arrays, bool* full) {
   Signature signature;
-  if (arrays.loss.reduction == Reduction::none || !describe(arrays, signature)) return nullptr;
+  if (arrays.loss.spec.reduction == Reduction::none || !describe(arrays, signature)) return nullptr;
   const Argument x =
       input("x", arrays.x, chain_.embedding() ? Element::int64 : element_of(chain_.dtype()), {{"..."}}, device_);
   if (x.rank() < 1 || x.rank() >= kMaxRank || x.count() == 0) return nullptr;
@@ -150,6 +150,7 @@ Entry CallShapeCache::make_entry(const Arrays& arrays, const Argument& x) const 
   a.shape.loss = loss_arguments(
       arrays.loss, {chain_.dtype(), {shape.size, shape.size + shape.rank}, pred.rows, pred.elements, device_},
       arrays.target, arrays.mask);
+  a.weights = arrays.loss.weights;
   a.x = a.shape.x.elements;
   a.target = a.shape.loss.target;
   a.mask = a.shape.loss.mask;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "bindings/arrays/signature.hpp"
@@ -22,11 +23,11 @@ struct Arrays {
         mask(item(given, 2)),
         lengths(item(given, 3)),
         resets(item(given, 4)),
-        loss(py::cast<const LossSpec&>(item(given, 5))),
+        loss(py::cast<const Loss&>(item(given, 5))),
         states(item(given, 6).is_none() ? py::list() : py::cast<py::list>(item(given, 6))) {}
 
   py::handle x, target, mask, lengths, resets;
-  const LossSpec& loss;
+  const Loss& loss;
   py::list states;
 
  private:
@@ -51,9 +52,10 @@ struct Entry {
   training::CallShape shape;  // on a device contiguous: the step gathers its arguments
   double flops = 0;
   int64_t T = 0, B = 0;
-  int64_t reset_strides[2] = {};           // of t and b
-  std::vector<StateShape> states;          // h0 and c0 of every recurrent layer
-  Strided x = {}, target = {}, mask = {};  // as the arrays have their elements
+  int64_t reset_strides[2] = {};               // of t and b
+  std::vector<StateShape> states;              // h0 and c0 of every recurrent layer
+  Strided x = {}, target = {}, mask = {};      // as the arrays have their elements
+  std::shared_ptr<const LossWeights> weights;  // what the loss of the shape points to
 };
 
 class CallShapeCache {

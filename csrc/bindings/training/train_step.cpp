@@ -196,6 +196,7 @@ class TrainStep : public std::enable_shared_from_this<TrainStep> {
   // ----------------------------------------------------------------------------------------------------- on a device
   py::tuple run_on_device(const Entry& entry, const Arrays& arrays, bool with_norm) {
     use(arrays);
+    if (entry.weights) entry.weights->on(device_);
     const DeviceArray report(*device_, Element::float64, {kReportWords}, "loss");
     results_.report = static_cast<Report*>(report.data());
     {

@@ -7,7 +7,7 @@ from typing import NoReturn
 _DEVICE = 'give the constructor device="cuda" or device="cpu", and carry weights over by state_dict'
 _DTYPE = "give the constructor dtype=np.float32 or dtype=np.float64"
 _GRAD = "there is no autograd: gradients are what backward adds, and an optimizer updates what it was given"
-_LOSS = "losses are functions that return the loss and its gradient: use fr.losses.{}"
+_LOSS = "losses return the loss and its gradient: use fr.losses.{}, or fr.losses.{} with options"
 _LENGTHS = "sequences of unequal length need no packing: use model(x, lengths=lengths)"
 _EVAL = "use model.eval(), which keeps nothing for backward"
 _SAVE = "use fr.io.save and fr.io.load for models; optimizer.state_dict() goes by np.savez or pickle"
@@ -35,9 +35,12 @@ PACKAGE = {
     "manual_seed": "use seed= of the modules",
 }
 NN = {
-    "CrossEntropyLoss": _LOSS.format("cross_entropy"),
-    "MSELoss": _LOSS.format("mse"),
-    **dict.fromkeys(("BCELoss", "BCEWithLogitsLoss"), _LOSS.format("binary_cross_entropy (of logits)")),
+    "CrossEntropyLoss": _LOSS.format("cross_entropy", "CrossEntropy"),
+    "MSELoss": _LOSS.format("mse", "MSE"),
+    **dict.fromkeys(
+        ("BCELoss", "BCEWithLogitsLoss"),
+        _LOSS.format("binary_cross_entropy (of logits)", "BinaryCrossEntropy"),
+    ),
     "ModuleList": "set the modules as attributes, or use Sequential",
     "functional": "use fr.functional and fr.losses",
     "utils": "clipping is fr.optim.clip_grad_norm_ and step(clip_norm=...); " + _LENGTHS,
@@ -46,7 +49,12 @@ NN = {
     ),
 }
 OPTIM = {"lr_scheduler": "use fr.optim.schedules, functions of the step: optimizer.lr = schedule(step)"}
-LOSSES = {"binary_cross_entropy_with_logits": "use binary_cross_entropy, which takes logits"}
+LOSSES = {
+    "CrossEntropyLoss": "use CrossEntropy",
+    "MSELoss": "use MSE",
+    "BCEWithLogitsLoss": "use BinaryCrossEntropy, which takes logits",
+    "binary_cross_entropy_with_logits": "use binary_cross_entropy, which takes logits",
+}
 
 
 def missing(owner: str, name: str, elsewhere: dict[str, str]) -> NoReturn:

@@ -196,7 +196,8 @@ class Sequential(Module):
             x: input of the first layer.
             y: target of the loss.
             loss: a function like those of `fusedrnn.losses`, or the name of one, "mse" say; it returns the
-                loss and its gradient. It gets mask and ignore_index only where they are not None.
+                loss and its gradient. It gets mask and ignore_index only where they are not None. Or one of
+                the objects there, which have more options: ``fr.losses.CrossEntropy(label_smoothing=0.1)``.
             optimizer: of this model's parameters.
             clip_norm: gradients are scaled down to this global norm if theirs is larger.
             skip_nonfinite: leave everything as it is, but for gradients, if the norm is not finite.

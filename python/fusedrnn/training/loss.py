@@ -22,17 +22,17 @@ def resolved(loss: Loss | str | LossSpec, ignore_index: int | None) -> Loss | Lo
     """The loss of a step with its options: a spec, or a function of the caller's own.
 
     Args:
-        loss: a function, the name of one of `fusedrnn.losses`, or a spec.
+        loss: a function, the name of one of `fusedrnn.losses`, one of its objects, or a spec.
         ignore_index: the option of that name; only a spec has its own.
 
     Raises:
         ValueError: there is no loss of that name, or the spec is given an option.
         TypeError: ignore_index is no integer.
     """
-    if isinstance(loss, LossSpec):
+    if isinstance(loss, (LossSpec, losses.Loss)):
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None with {loss!r}, it is {ignore_index}")
-        return loss
+        return loss if isinstance(loss, LossSpec) else loss.spec
     name = loss if isinstance(loss, str) else _NAMES.get(id(loss))
     if name is None:
         assert not isinstance(loss, str)
