@@ -174,6 +174,20 @@ MUTATIONS = [
         "test_linear.py " + SEQUENCES,
     ),
     Mutation(
+        "peephole LSTM: o sees the cell state of the step before",
+        "cells/lstm_peephole.hpp",
+        "M::fma(units[2], carry, x[3] + h[3])",
+        "M::fma(units[2], carry_prev, x[3] + h[3])",
+        "test_lstm_peephole.py",
+    ),
+    Mutation(
+        "peephole LSTM: c gets no gradient from o",
+        "cells/lstm_peephole.hpp",
+        "M::fma(da[3], units[2], dcarry)",
+        "dcarry",
+        "test_lstm_peephole.py",
+    ),
+    Mutation(
         "adam: bias correction lags a step",
         "optim/adam.hpp",
         "1 - power(a.scalar[S::beta2], a.step)",

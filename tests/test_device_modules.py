@@ -315,3 +315,8 @@ def test_sequential_of_recurrent_layers() -> None:
 def test_auto_is_the_device() -> None:
     assert lstm("auto").device == "cuda"
     assert lstm("auto").weight_ih_l0.device == "cuda"
+
+
+def test_peepholes_are_refused_on_a_device() -> None:
+    with pytest.raises(ValueError, match="peephole must be False on a CUDA device, it is True"):
+        lstm(peephole=True)

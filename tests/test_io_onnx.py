@@ -237,7 +237,6 @@ def zeros(*shape: int) -> Any:
         (lambda: plain("LSTM", direction="reverse"), "direction='reverse'"),
         (lambda: plain("RNN", activations=["Affine"]), r"activations \['affine'\]"),
         (lambda: plain("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), "activations"),
-        (lambda: plain("LSTM", ["", "", "", "", "P"], {"P": zeros(1, 3 * H)}), r"peepholes \(P\)"),
         (lambda: plain("LSTM", ["", "", "h"], {"h": zeros(1, 2, H) + 1}), "constant other than zeros"),
         (
             lambda: plain("LSTM", ["", "n"], {"n": np.array([1, 2], np.int32)}),
@@ -249,6 +248,29 @@ def zeros(*shape: int) -> Any:
 def test_refused_by_name(make: Any, message: str) -> None:
     with pytest.raises(fr.io.UnsupportedError, match=message):
         fr.io.from_onnx(make())
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
+def test_peepholes(options: dict[str, Any], lengths: Any) -> None:
+    model = fr.nn.LSTM(I, H, peephole=True, seed=0, **options).eval()
+    proto = fr.io.to_onnx(model, lengths=lengths is not None)
+    onnx.checker.check_model(proto, full_check=True)
+    x, states = draw_input(model), draw_states(model)
+    fed = [x, *flat(states), *([] if lengths is None else [lengths])]
+    running = session(proto)
+    theirs = running.run(None, dict(zip([i.name for i in running.get_inputs()], fed, strict=True)))
+    y, final = run_ours(model, x, states, lengths)
+    for ours, right in zip([y, *flat(final)], theirs, strict=True):
+        np.testing.assert_allclose(ours, right, rtol=1e-5, atol=1e-6)
+    assert (run_ours(fr.io.from_onnx(proto), x, states, lengths)[0] == y).all()
+    alone = fr.io.from_onnx(fr.io.to_onnx(model, states=False))
+    assert (run_ours(alone, x, [None] * len(recurrent(alone)))[0] == model(x)[0]).all()
+
+
+def test_peepholes_of_another_size_are_refused() -> None:
+    with pytest.raises(fr.io.FormatError, match=r"P must have shape \(1, 15\), it has \(1, 16\)"):
+        fr.io.from_onnx(plain("LSTM", ["", "", "", "", "P"], {"P": zeros(1, 16)}))
 
 
 def test_zero_states_of_constants_are_none() -> None:

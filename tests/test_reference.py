@@ -64,7 +64,7 @@ def forward(
     cell: str, x: Array, h0: Array | None, c0: Array | None, weights: Mapping[str, Array], **options: Any
 ) -> tuple[Array, Array, Array | None, Any]:
     """Any cell behind one signature -> y, hn, cn, tape."""
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         y, (hn, cn), tape = reference.lstm_forward(x, (h0, c0), weights, **options)
         return y, hn, cn, tape
     if cell == "gru":
@@ -77,7 +77,7 @@ def forward(
 def backward(
     cell: str, tape: Any, dy: Array | None, dhn: Array | None, dcn: Array | None, **options: Any
 ) -> tuple[Array | None, Array, Array | None, dict[str, Array]]:
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         dx, (dh0, dc0), dweights = reference.lstm_backward(tape, dy, (dhn, dcn), **options)
         return dx, dh0, dc0, dweights
     one = reference.gru_backward if cell == "gru" else reference.rnn_backward
@@ -122,7 +122,7 @@ def test_gradients_of_sequences(cell: str, case: str) -> None:
     lead = (B, T) if options["batch_first"] else (T, B)
     arrays = {"x": rng.normal(size=(*lead, I)), "h0": rng.normal(size=(L * D, B, H)), **weights}
     dy, dhn, dcn = rng.normal(size=(*lead, D * H)), rng.normal(size=(L * D, B, H)), None
-    if cell == "lstm":
+    if cell.startswith("lstm"):
         arrays["c0"], dcn = rng.normal(size=(L * D, B, H)), rng.normal(size=(L * D, B, H))
 
     def objective(a: Mapping[str, Array]) -> Any:
@@ -131,7 +131,7 @@ def test_gradients_of_sequences(cell: str, case: str) -> None:
 
     *_, tape = forward(cell, arrays["x"], arrays["h0"], arrays.get("c0"), weights, **options)
     dx, dh0, dc0, dweights = backward(cell, tape, dy, dhn, dcn)
-    ours = {"x": dx, "h0": dh0, **dweights} | ({"c0": dc0} if cell == "lstm" else {})
+    ours = {"x": dx, "h0": dh0, **dweights} | ({"c0": dc0} if cell.startswith("lstm") else {})
     assert_gradients(ours, complex_step(objective, arrays))
 
 

@@ -85,6 +85,12 @@ FR_FN constexpr WeightSpecs gate_weights(int32_t gates) {
            {"bias_hh", WeightRole::recurrent_bias, gates}}};
 }
 
+// The same and a weight of the units' own behind them.
+FR_FN constexpr WeightSpecs with_unit_weight(WeightSpecs weights, const char* name, int32_t blocks) {
+  weights.spec[weights.count++] = {name, WeightRole::per_unit, blocks};
+  return weights;
+}
+
 // A cell's forward and backward, with `units` where it takes them.
 template <class Cell, class V>
 FR_FN V forward_of(const V* x, const V* h, const V* units, V carry_prev, V& carry, V* tape) {

@@ -5,13 +5,19 @@
 
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/lstm_peephole.hpp"
 #include "cells/rnn.hpp"
 
-#define FUSEDRNN_CELLS(X) \
-  X(rnn_tanh, ElmanTanh)  \
-  X(rnn_relu, ElmanRelu)  \
-  X(gru, Gru)             \
+#define FUSEDRNN_CUDA_CELLS(X) \
+  X(rnn_tanh, ElmanTanh)       \
+  X(rnn_relu, ElmanRelu)       \
+  X(gru, Gru)                  \
   X(lstm, Lstm)
+
+// Cells whose units have weights of their own, on the CPU alone.
+#define FUSEDRNN_HOST_CELLS(X) X(lstm_peephole, PeepholeLstm)
+
+#define FUSEDRNN_CELLS(X) FUSEDRNN_CUDA_CELLS(X) FUSEDRNN_HOST_CELLS(X)
 
 namespace fusedrnn {
 

@@ -41,10 +41,15 @@ CellSteps steps_of(CellKind cell) {
 #define FUSEDRNN_CASE(kind, Type) \
   case CellKind::kind:            \
     return kind##_steps();
-    FUSEDRNN_CELLS(FUSEDRNN_CASE)
+    FUSEDRNN_CUDA_CELLS(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
+#define FUSEDRNN_CASE(kind, Type) \
+  case CellKind::kind:            \
+    break;
+    FUSEDRNN_HOST_CELLS(FUSEDRNN_CASE)
 #undef FUSEDRNN_CASE
   }
-  return {};  // of no cell: element_of refuses it before
+  return {};  // of another cell: element_of refuses it before
 }
 
 bool many_launches(const SequenceDesc& desc, const PlanChoice& plan) {

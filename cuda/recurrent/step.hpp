@@ -72,7 +72,7 @@ struct CellSteps {
 };
 
 #define FUSEDRNN_DECLARE(kind, Type) CellSteps kind##_steps();
-FUSEDRNN_CELLS(FUSEDRNN_DECLARE)
+FUSEDRNN_CUDA_CELLS(FUSEDRNN_DECLARE)
 #undef FUSEDRNN_DECLARE
 
 }  // namespace fusedrnn::cuda

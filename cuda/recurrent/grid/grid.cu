@@ -65,10 +65,15 @@ GridSteps grid_of(CellKind cell) {
 #define FUSEDRNN_CASE(kind, Type) \
   case CellKind::kind:            \
     return kind##_grid();
-    FUSEDRNN_CELLS(FUSEDRNN_CASE)
+    FUSEDRNN_CUDA_CELLS(FUSEDRNN_CASE)
+#undef FUSEDRNN_CASE
+#define FUSEDRNN_CASE(kind, Type) \
+  case CellKind::kind:            \
+    break;
+    FUSEDRNN_HOST_CELLS(FUSEDRNN_CASE)
 #undef FUSEDRNN_CASE
   }
-  return {};  // of no cell: element_of refuses it before
+  return {};  // of another cell: element_of refuses it before
 }
 
 Status plan_grid(const SequenceDesc& desc, Element e, const hw::Limits& limits, GridPlan* plan) {

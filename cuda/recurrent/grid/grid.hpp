@@ -76,7 +76,7 @@ struct GridSteps {
   Status (*backward)(Element e, const GridBackward& steps, Stream stream);
 };
 #define FUSEDRNN_DECLARE(kind, Type) GridSteps kind##_grid();
-FUSEDRNN_CELLS(FUSEDRNN_DECLARE)
+FUSEDRNN_CUDA_CELLS(FUSEDRNN_DECLARE)
 #undef FUSEDRNN_DECLARE
 GridSteps grid_of(CellKind cell);
 

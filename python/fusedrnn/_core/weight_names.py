@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 _NAME = re.compile(r"(\w+)_l(\d+)(_reverse)?", re.ASCII)
 
@@ -61,6 +61,24 @@ class StackShape(NamedTuple):
             )
             shapes[name] = (spec.blocks * hidden, columns)[: 1 + spec.is_matrix]
         return shapes
+
+
+class HasWeights(Protocol):
+    """A cell, native or of the reference."""
+
+    @property
+    def weights(self) -> tuple[WeightSpec, ...]:
+        """What a layer and direction has of weights."""
+        ...
+
+
+def cell_told(names: Iterable[str], cells: Iterable[tuple[str, HasWeights]]) -> str | None:
+    """The cell whose units' own weights are among the names, None where there are none: it may be any."""
+    stems = {match[1] for name in names if (match := _NAME.fullmatch(str(name)))}
+    for cell, facts in cells:
+        if any(spec.role == "per_unit" and spec.name in stems for spec in facts.weights):
+            return cell
+    return None
 
 
 def stack_shape(weights: Iterable[str], specs: Sequence[WeightSpec]) -> StackShape:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusedrnn import _native
 from fusedrnn._core.arrays import as_device_array
 from fusedrnn._core.cells import CELLS, variant_named, weights_of
-from fusedrnn._core.weight_names import stack_shape
+from fusedrnn._core.weight_names import cell_told, stack_shape
 from fusedrnn._native import SequenceOptions
 
 __all__ = [
@@ -48,7 +48,8 @@ class PackedWeights:
     ) -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a dict of arrays by name, they are a {type(weights).__name__}")
-        specs = weights_of(cell)
+        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
+        specs = weights_of(self.cell)
         self.shape = stack_shape(weights, specs)
         arrays = {name: as_device_array(weights[name]) for name in self.shape.weights(specs)}
         self.on_device = any(isinstance(array, _native.DeviceArray) for array in arrays.values())
@@ -59,7 +60,7 @@ class PackedWeights:
             list(arrays.values()),
             precision,
             algo,
-            cell,
+            self.cell,
         )
         self.shapes = {name: array.shape for name, array in arrays.items()}
 
@@ -120,8 +121,9 @@ def pack_weights(
             many steps, by few blocks or by all) are required, and a call for whose sizes or device they are
             not made raises RuntimeError.
             Results differ in rounding. On the CPU "auto" alone.
-        cell: whose they are: "lstm", "gru", "rnn_tanh" or "rnn_relu", the last two being the same here. None
-            tells it by G, the rows of weight_hh for each of its columns.
+        cell: whose they are: "lstm", "lstm_peephole", "gru", "rnn_tanh" or "rnn_relu", the last two being the
+            same here. None tells it by the name of peepholes, else by G, the rows of weight_hh for each of
+            its columns.
 
     Raises:
         ValueError: a name is unknown or missing, or a shape does not fit the others; the message names it;
@@ -154,6 +156,14 @@ def single(name: str, content: str, value: Any) -> Array | None:
         raise TypeError(f"{name} must be {content} alone, it is a {type(value).__name__}")
     state: Array | None = value
     return state
+
+
+def _variant_told(family: str, weights: Any) -> str:
+    """The cell of a family whose units' own weights there are, else the one that has the family's name."""
+    cell = None
+    if isinstance(weights, (PackedWeights, Mapping)):
+        cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
+    return cell if cell is not None and CELLS[cell].family == family else family
 
 
 def forward(
@@ -226,6 +236,9 @@ def lstm_forward(
 
     i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
 
+    With ``weight_peephole_l0`` (3 * H,) among the weights, p_i, p_f and p_o of each unit (Gers & Schmidhuber
+    2000), the sigmoids also see p_i c, p_f c and p_o c'. On the CPU.
+
     Args:
         x: (T, B, I), float32 or float64, unit stride in the last axis; (B, T, I) with batch_first.
         state: (h0, c0), each (L * D, B, H) or None for zeros; None for both.
@@ -249,7 +262,7 @@ def lstm_forward(
     """
     h0, c0 = (None, None) if state is None else pair("state", "h0, c0", state)
     options = SequenceOptions(lengths, resets, batch_first, dropout, dropout_key, train)
-    y, hn, cn, tape = forward("lstm", x, h0, c0, weights, options)
+    y, hn, cn, tape = forward(_variant_told("lstm", weights), x, h0, c0, weights, options)
     assert cn is not None
     return y, (hn, cn), tape
 

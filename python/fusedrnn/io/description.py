@@ -166,7 +166,13 @@ def _recurrent_shapes(
     I, H, L = arguments["input_size"], arguments["hidden_size"], arguments.get("num_layers", 1)
     if not isinstance(L, int) or most < L:
         raise FormatError(f"{prefix}num_layers is {str(L)[:40]}, and there are {most} arrays")
-    weights = next(cell.weights for cell in CELLS.values() if cell.family == kind.__name__.lower())
+    family = kind.__name__.lower()
+    variant = "peephole" if arguments.get("peephole", False) else None
+    weights = next(
+        cell.weights
+        for cell in CELLS.values()
+        if cell.family == family and (variant is None or cell.variant == variant)
+    )
     shapes = StackShape(L, 2 if arguments.get("bidirectional", False) else 1, bias=False)
     for name, shape in shapes.shapes(weights, I, H).items():
         yield prefix + name, shape
@@ -183,14 +189,15 @@ _COMMON = {
 }  # fmt: skip
 
 
-def common_arguments(tree: Tree, target: str) -> dict[str, Any]:
-    """The arguments of a recurrent layer that every format has.
+def common_arguments(tree: Tree, target: str, *more: str) -> dict[str, Any]:
+    """The arguments of a recurrent layer that every format has, and `more` that `target` has.
 
     Raises:
         UnsupportedError: another one is not at its default, and `target` has no equal of it.
     """
     defaults = inspect.signature(KINDS[tree["kind"]]).parameters
+    known = {*_COMMON, *more}
     for name, value in tree["arguments"].items():
-        if name not in _COMMON and value != defaults[name].default:
+        if name not in known and value != defaults[name].default:
             raise UnsupportedError(f"{tree['kind']}({name}={value!r}) has no equal in {target}")
-    return {name: value for name, value in tree["arguments"].items() if name in _COMMON}
+    return {name: value for name, value in tree["arguments"].items() if name in known}

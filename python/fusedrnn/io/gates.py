@@ -12,6 +12,7 @@ Array = NDArray[Any]
 # By format and cell: which of the format's blocks each of ours is.
 KERAS = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}  # i f c o; z r h
 ONNX = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # i o f c; z r h
+ONNX_PEEPHOLES = (0, 2, 1)  # i o f; ours are i f o
 
 
 def to_ours(array: Array, order: tuple[int, ...]) -> Array:

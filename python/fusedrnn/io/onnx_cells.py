@@ -83,10 +83,9 @@ def read_cell(
     inputs = [*item.input, *[""] * _INPUTS[kind]][: _INPUTS[kind]]
     directions = _directions(item, options)
     nonlinearity = _check_options(item, kind, options, directions)
-    if kind == "LSTM" and inputs[7]:
-        raise UnsupportedError(f"{called(item)} has peepholes (P), which no cell here has")
     W, R = weight(inputs[1]), weight(inputs[2])
     B = weight(inputs[3]) if inputs[3] else None
+    P = weight(inputs[7]) if kind == "LSTM" and inputs[7] else None
     order = gates.ONNX[kind]
     G = len(order)
     H = R.shape[2] if R.ndim == 3 else 0
@@ -97,16 +96,22 @@ def read_cell(
             f"{called(item)}: W {W.shape}, R {R.shape}, B {None if B is None else B.shape} and hidden_size "
             f"{options.get('hidden_size')} are no {kind}'s"
         )
+    if P is not None and P.shape != (directions, 3 * H):
+        raise FormatError(f"{called(item)}: P must have shape {(directions, 3 * H)}, it has {P.shape}")
     arrays: dict[str, Array] = {}
     for d, suffix in enumerate(("l0", "l0_reverse")[:directions]):
         arrays[f"weight_ih_{suffix}"] = gates.to_ours(W[d], order)
         arrays[f"weight_hh_{suffix}"] = gates.to_ours(R[d], order)
+        if P is not None:
+            arrays[f"weight_peephole_{suffix}"] = gates.to_ours(P[d], gates.ONNX_PEEPHOLES)
         if B is not None:
             for name, part in zip(("ih", "hh"), np.split(B[d], 2), strict=True):
                 arrays[f"bias_{name}_{suffix}"] = gates.to_ours(part, order)
     claimed: list[Any] = []
     states = [_state(graph, item, name, claimed) for name in (inputs[5:7] if kind == "LSTM" else inputs[5:6])]
-    named = (("nonlinearity", nonlinearity),) if kind == "RNN" else ()
+    named: tuple[tuple[str, Any], ...] = (("nonlinearity", nonlinearity),) if kind == "RNN" else ()
+    if P is not None:
+        named = (*named, ("peephole", True))
     cell = Cell(
         item, kind, W.shape[2], H, directions, B is not None, W.dtype.name, named, bool(inputs[4]), states[0]
     )

@@ -34,7 +34,7 @@ def from_onnx(source: str | Path | Any) -> nn.Sequential:
 
     Raises:
         UnsupportedError: the graph is no such chain, or an operator's option has no equal here
-            (linear_before_reset=0, other activations, clip, peepholes, input_forget, layout=1, a lone reverse
+            (linear_before_reset=0, other activations, clip, input_forget, layout=1, a lone reverse
             direction); the message names it. FormatError: it is damaged. ImportError: onnx is not installed;
             OSError: the file cannot be read; TypeError: source is neither.
 

@@ -259,7 +259,7 @@ class _Graph:
         return self._node("Where", [valid, value, other])
 
     def _rnn(self, value: str, prefix: str, tree: Tree) -> str:
-        given = common_arguments(tree, "ONNX")
+        given = common_arguments(tree, "ONNX", "peephole")
         kind, H = tree["kind"], given["hidden_size"]
         both = given["bidirectional"]
         D = 2 if both else 1
@@ -283,10 +283,11 @@ class _Graph:
         for layer in range(given["num_layers"]):
             starts = [self._slice(name, layer * D, D, given["num_layers"]) for name in states]
             weights = self._weights(prefix, layer, D, kind, given["bias"])
+            peepholes = [self._peepholes(prefix, layer, D)] if given.get("peephole", False) else []
             outputs = [f"{name}_{len(self._nodes)}" for name in ("Y", "Y_h", "Y_c")[: 1 + len(symbols)]]
             if not self._states:
                 outputs = outputs[:1]
-            inputs = [value, *weights, counted, *starts]
+            inputs = [value, *weights, counted, *(starts or [""] * len(symbols)), *peepholes]
             while not inputs[-1]:
                 inputs.pop()
             self._node(kind, inputs, outputs, **options)
@@ -313,12 +314,17 @@ class _Graph:
         ends = [self._ints(start), self._ints(start + count), self._ints(0)]
         return self._node("Slice", [name, *ends])
 
-    def _weights(self, prefix: str, layer: int, D: int, kind: str, bias: bool) -> list[str]:
-        order = gates.ONNX[kind]
+    def _stacked(self, prefix: str, name: str, layer: int, D: int, order: tuple[int, ...]) -> Array:
+        found = [self._arrays[f"{prefix}{name}_l{layer}{d}"] for d in ("", "_reverse")[:D]]
+        return np.stack([gates.from_ours(array, order) for array in found])
 
+    def _peepholes(self, prefix: str, layer: int, D: int) -> str:
+        P = self._stacked(prefix, "weight_peephole", layer, D, gates.ONNX_PEEPHOLES)
+        return self._constant(P, f"{prefix}P_l{layer}")
+
+    def _weights(self, prefix: str, layer: int, D: int, kind: str, bias: bool) -> list[str]:
         def stacked(name: str) -> Array:
-            found = [self._arrays[f"{prefix}{name}_l{layer}{d}"] for d in ("", "_reverse")[:D]]
-            return np.stack([gates.from_ours(array, order) for array in found])
+            return self._stacked(prefix, name, layer, D, gates.ONNX[kind])
 
         W, R = stacked("weight_ih"), stacked("weight_hh")
         B = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], 1) if bias else None

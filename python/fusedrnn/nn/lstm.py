@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
+from fusedrnn._core.arrays import resolve_device
+from fusedrnn._core.checks import Seed, flag
 from fusedrnn.functional.recurrent import pair
 from fusedrnn.nn.recurrent import Recurrent
 
@@ -18,14 +21,53 @@ class LSTM(Recurrent):
 
     i, f, o = sigmoid(W x + b_ih + R h + b_hh), g = tanh(same), c' = f c + i g, h' = o tanh(c').
 
+    With peepholes (Gers & Schmidhuber 2000) each unit's i and f also see its c, and o sees c':
+    i = sigmoid(... + p_i c), f = sigmoid(... + p_f c), o = sigmoid(... + p_o c').
+
         lstm = fr.nn.LSTM(input_size, hidden_size, num_layers=1, ...)
         y, (hn, cn) = lstm(x, (h0, c0), lengths=None, resets=None)
         dx, (dh0, dc0) = lstm.backward(dy, (dhn, dcn))
 
-    Arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order i f g o.
+    Args:
+        peephole: whether there are peepholes, ``weight_peephole_l0`` (3 * H,), p_i, p_f, p_o; on the CPU.
+
+    Other arguments, initial weights, lengths, resets and errors: see `Recurrent`. Gates lie in the order
+    i f g o.
     """
 
     _cell = "lstm"
+    peephole = False  # of pickles from before there were any
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        peephole: bool = False,
+        dtype: DTypeLike = np.float32,
+        device: str = "cpu",
+        precision: str = "ieee",
+        algo: str = "auto",
+        seed: Seed = None,
+    ) -> None:
+        self.peephole = flag("peephole", peephole)
+        if self.peephole:
+            self._cell = "lstm_peephole"
+            if resolve_device(device) != "cpu":
+                raise ValueError("peephole must be False on a CUDA device, it is True: use device='cpu'")
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dtype=dtype, device=device, precision=precision, algo=algo, seed=seed,
+        )  # fmt: skip
+
+    def _describe(self) -> str:
+        text = super()._describe()
+        return f"{text}, peephole=True" if self.peephole else text
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn._core.weight_names import stack_shape
+from fusedrnn._core.weight_names import cell_told, stack_shape
 from fusedrnn.reference.arithmetic import NUMPY, Arithmetic
 from fusedrnn.reference.cells import CELLS, Cell, Step, gate_weights
 from fusedrnn.reference.philox import drop
@@ -39,7 +39,8 @@ class PackedWeights:
             raise ValueError(
                 f"precision must be one of {', '.join(map(repr, PRECISIONS))}, it is {precision!r}"
             )
-        specs = CELLS[cell].weights if cell is not None else gate_weights(1)  # whose names are all cells'
+        self.cell = cell_told(weights, CELLS.items()) if cell is None else cell
+        specs = gate_weights(1) if self.cell is None else CELLS[self.cell].weights  # names of all cells
         self.shape = stack_shape(weights, specs)
         self.precision = precision
         self.arrays = {
@@ -120,14 +121,21 @@ class _Call:
         column: Array = cut[:, None]
         return column
 
-    def layer_weights(self, layer: int, direction: int) -> tuple[Array, Array, Array, Array]:
-        """weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction; zeros for absent biases."""
+    def layer_weights(
+        self, layer: int, direction: int
+    ) -> tuple[Array, Array, Array, Array, Array, list[str]]:
+        """weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction; zeros for absent biases.
+
+        Then what units have of their own, (blocks, H), and the names of the weights that it is in.
+        """
         suffix = f"l{layer}" + ("_reverse" if direction else "")
         arrays = self.weights.arrays
         weight_hh = arrays[f"weight_hh_{suffix}"]
         zeros = np.zeros(len(weight_hh), weight_hh.dtype)
         bias_ih, bias_hh = (arrays.get(f"bias_{k}_{suffix}", zeros) for k in ("ih", "hh"))
-        return arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh
+        own = [f"{spec.name}_{suffix}" for spec in self.cell.weights if spec.role == "per_unit"]
+        units = np.concatenate([zeros[:0], *(arrays[name] for name in own)]).reshape(-1, self.hidden)
+        return arrays[f"weight_ih_{suffix}"], weight_hh, bias_ih, bias_hh, units, own
 
     def operand(self, array: Array) -> Array:
         """What products read of an array that a step computed."""
@@ -266,7 +274,7 @@ def _forward(
 def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -> None:
     """One layer and direction over all steps; h and c (B, H), the initial states, become the final ones."""
     call = tape.call
-    weight_ih, weight_hh, bias_ih, bias_hh = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, bias_ih, bias_hh, units, _ = call.layer_weights(layer, direction)
     index = layer * call.weights.shape.num_directions + direction
     product, zero = call.product, h.dtype.type(0)
     for t in call.steps(direction):
@@ -276,7 +284,7 @@ def _forward_layer(tape: Tape, layer: int, direction: int, h: Array, c: Array) -
         x_part = product(zero, tape.inputs[layer][t, rows], weight_ih.T) + bias_ih
         operand = call.operand(state)
         h_part = product(zero, operand, weight_hh.T) + bias_hh
-        h[rows], c[rows], tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, state, carry)
+        h[rows], c[rows], tape.tapes[index, t, rows] = call.cell.forward(x_part, h_part, units, state, carry)
         tape.states[index, t, rows], tape.carries[index, t, rows] = state, carry
         tape.operands[index, t, rows] = operand
         tape.new_states[index, t, rows], tape.new_carries[index, t, rows] = h[rows], c[rows]
@@ -330,19 +338,20 @@ def _backward_layer(
 ) -> None:
     """One layer and direction backwards; dh, dc (B, H) become those of the initial states, dx is added to."""
     call = tape.call
-    weight_ih, weight_hh, *_ = call.layer_weights(layer, direction)
+    weight_ih, weight_hh, _, _, units, own = call.layer_weights(layer, direction)
     suffix = f"l{layer}" + ("_reverse" if direction else "")
     index = layer * call.weights.shape.num_directions + direction
     product, column_sum, zero = call.product, call.arithmetic.add_product, dh.dtype.type(0)
     d_ih, d_hh = np.zeros_like(weight_ih), np.zeros_like(weight_hh)
     db_ih, db_hh = (np.zeros((1, len(weight_ih)), dh.dtype) for _ in range(2))
+    d_units = np.zeros((1, units.size), dh.dtype)
     for t in call.steps(1 - direction):
         rows = call.rows(t)
         at = index, t, rows
         step = Step(
             tape.states[at], tape.carries[at], tape.new_states[at], tape.new_carries[at], tape.tapes[at]
         )
-        grads = call.cell.backward(step, dh[rows] + dy[t, rows], dc[rows])
+        grads = call.cell.backward(step, units, dh[rows] + dy[t, rows], dc[rows])
         x_grad, h_grad = call.operand(grads.x), call.operand(grads.h)
         dx[t, rows] += product(zero, x_grad, weight_ih)
         cut = call.cut(direction, t, rows)
@@ -353,11 +362,17 @@ def _backward_layer(
         d_hh = product(d_hh, h_grad.T, tape.operands[at])
         db_ih = column_sum(db_ih, ones, x_grad)
         db_hh = column_sum(db_hh, ones, h_grad)
+        if grads.units is not None:
+            d_units = column_sum(d_units, ones, grads.units)
     dweights[f"weight_ih_{suffix}"] += d_ih
     dweights[f"weight_hh_{suffix}"] += d_hh
     if call.weights.shape.bias:
         dweights[f"bias_ih_{suffix}"] += db_ih[0]
         dweights[f"bias_hh_{suffix}"] += db_hh[0]
+    at_unit = 0
+    for name in own:
+        dweights[name] += d_units[0, at_unit : at_unit + dweights[name].size]
+        at_unit += dweights[name].size
 
 
 def lstm_forward(
@@ -374,9 +389,10 @@ def lstm_forward(
     arithmetic: Arithmetic = NUMPY,
 ) -> tuple[Array, tuple[Array, Array], Tape | None]:
     """As `fusedrnn.functional.lstm_forward`, for any float or complex dtype."""
+    cell = weights.cell if isinstance(weights, PackedWeights) else cell_told(weights, CELLS.items())
     h0, c0 = (None, None) if state is None else state
     options = _Options(lengths, resets, batch_first, dropout, dropout_key, train, arithmetic)
-    y, hn, cn, tape = _forward("lstm", x, h0, c0, weights, options)
+    y, hn, cn, tape = _forward(cell or "lstm", x, h0, c0, weights, options)
     return y, (hn, cn), tape
 
 
