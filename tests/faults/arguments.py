@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "set_num_threads('2')": (lambda: fr.set_num_threads("2"), "n"),
 }
 for name, (call, word) in REFUSED.items():
-    fault("4.4", name, f"an error that names {word}")(lambda call=call, word=word: refusal(call, word))
+    fault("4.4", name, f"an error that names {word}")(partial(refusal, call, word))
 
 
 # -------------------------------------------------------------------------------- harmless: it works
@@ -91,7 +92,7 @@ def as_int32(values: Any) -> Any:
 
 
 for kind, words in ((as_int32, "int32"), (list, "a list")):
-    fault("4.4", f"lengths as {words}", "as int64")(lambda kind=kind: lengths(kind))
+    fault("4.4", f"lengths as {words}", "as int64")(partial(lengths, kind))
 
 
 @fault("4.4", "Embedding of int32 ids, transposed", "rows of the table")
@@ -135,7 +136,7 @@ def activation(name: str) -> Found:
 
 
 for name in ("ReLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax"):
-    fault("4.5", f"nn.{name} and its backward", "PyTorch's, to 1e-12")(lambda name=name: activation(name))
+    fault("4.5", f"nn.{name} and its backward", "PyTorch's, to 1e-12")(partial(activation, name))
 
 
 @fault("4.5", "Embedding(padding_idx=0): gradient of its row", "0, others PyTorch's")
@@ -160,9 +161,7 @@ def clipped(order: float) -> Found:
 
 
 for order in (1, 2, float("inf")):
-    fault("4.5", f"clip_grad_norm_(norm_type={order})", "PyTorch's, to 1e-12")(
-        lambda order=order: clipped(order)
-    )
+    fault("4.5", f"clip_grad_norm_(norm_type={order})", "PyTorch's, to 1e-12")(partial(clipped, order))
 
 
 def loss(name: str, theirs: str) -> Found:
@@ -175,7 +174,7 @@ def loss(name: str, theirs: str) -> Found:
 
 
 for name, theirs in (("l1", "l1_loss"), ("huber", "huber_loss"), ("smooth_l1", "smooth_l1_loss")):
-    fault("4.5", f"losses.{name}", "PyTorch's, to 1e-12")(lambda name=name, theirs=theirs: loss(name, theirs))
+    fault("4.5", f"losses.{name}", "PyTorch's, to 1e-12")(partial(loss, name, theirs))
 
 
 @fault("4.5", "Adam(amsgrad=True), ten steps", "PyTorch's weights, to 1e-12")
@@ -204,4 +203,4 @@ HINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "Adam(fused=True)": (lambda: fr.optim.Adam(linear().parameters(), fused=True), "leave it out"),
 }
 for name, (call, word) in HINTS.items():
-    fault("4.5", name, f"an error with a hint: {word!r}")(lambda call=call, word=word: refusal(call, word))
+    fault("4.5", name, f"an error with a hint: {word!r}")(partial(refusal, call, word))

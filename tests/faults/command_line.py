@@ -9,6 +9,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,7 @@ def trains(redirection: str) -> Found:
 
 
 for redirection in ("2>&-", ">&-", "<&- >&- 2>&-", "> /dev/full"):
-    fault("4.2", f"train {redirection}", "trained, no traceback", slow=True)(
-        lambda redirection=redirection: trains(redirection)
-    )
+    fault("4.2", f"train {redirection}", "trained, no traceback", slow=True)(partial(trains, redirection))
 for command in ("doctor", "--help"):
     for redirection in (">&-", "> /dev/full"):
         fault("4.2", f"{command} {redirection}", "status 1 and a line")(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ for name, text in (
     ("samples.txt", "mine\n"),
 ):
     fault("2.2", f"--output with a foreign {name}: {text!r}", "refused, the file as it was")(
-        lambda name=name, text=text: foreign(name, text)
+        partial(foreign, name, text)
     )
 
 
@@ -90,9 +91,9 @@ def together(same: bool) -> Found:
     return Found(f"status {statuses}, directories {len(runs)}, metrics mixed in {mixed or 'none'}", good)
 
 
-fault("2.3", "six runs started at once without --output", "a directory each")(lambda: together(False))
+fault("2.3", "six runs started at once without --output", "a directory each")(partial(together, False))
 fault("2.3", "six runs started at once with one --output", "one trains, five are refused")(
-    lambda: together(True)
+    partial(together, True)
 )
 
 
@@ -115,7 +116,7 @@ def stopped(number: signal.Signals) -> Found:
 
 for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
     fault("2.4", f"{number.name} to a run", f"saved, status {128 + number}", seconds=40, slow=True)(
-        lambda number=number: stopped(number)
+        partial(stopped, number)
     )
 
 

@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,9 @@ def loop(kind: str, order: str) -> Found:
 for kind in ("GRU", "LSTM", "RNN"):
     fault(
         "1.1", f"{kind}: a loop over steps, backward in the other order", "PyTorch's of the whole sequence"
-    )(lambda kind=kind: loop(kind, "newest"))
+    )(partial(loop, kind, "newest"))
 fault("1.1", "GRU: the same loop, each call named by of=", "PyTorch's of the whole sequence")(
-    lambda: loop("GRU", "told")
+    partial(loop, "GRU", "told")
 )
 
 
@@ -116,7 +117,7 @@ def siamese(kind: str) -> Found:
 
 for kind in ("GRU", "LSTM", "Linear", "LayerNorm", "Embedding"):
     fault("1.1", f"{kind}: two inputs, then backward for the first", "an error that says of=")(
-        lambda kind=kind: siamese(kind)
+        partial(siamese, kind)
     )
 
 
@@ -220,7 +221,7 @@ def overwritten(kind: str) -> Found:
 
 for kind in ("GRU", "LSTM", "RNN", "Linear", "LayerNorm"):
     fault("1.2", f"{kind}: x = 0 between forward and backward", "PyTorch's gradients of the x of forward")(
-        lambda kind=kind: overwritten(kind)
+        partial(overwritten, kind)
     )
 
 
@@ -308,7 +309,7 @@ for action, moments in (
         f"Ctrl-C at {moments} moments of {action}",
         "0 mixtures: weights, packing and counts agree",
         seconds=60,
-    )(lambda action=action, moments=moments: interrupted(action, moments))
+    )(partial(interrupted, action, moments))
 
 
 # -------------------------------------------------------------------------------- 1.4 global norms
@@ -412,7 +413,7 @@ def small_after_large(which: str) -> Found:
 
 for which in ("Adam", "functional", "reference"):
     fault("1.7", f"betas[0] = 0, gradients 1e3 then 1e-6: exp_avg of {which}", "1e-06")(
-        lambda which=which: small_after_large(which)
+        partial(small_after_large, which)
     )
 
 
@@ -460,7 +461,7 @@ for where in ("functional", "reference"):
         *(("clip_factor", v) for v in (-1.0, math.nan, INF)),
     ):
         fault("1.9", f"{where}.adam_({option}={value!r})", f"an error that names {option}")(
-            lambda where=where, option=option, value=value: stepped(where, **{option: value})
+            partial(stepped, where, **{option: value})
         )
 
 
@@ -511,7 +512,7 @@ SILENT: dict[str, tuple[Callable[[], Any], str]] = {
     "an optimizer's state in another order of equal shapes": (other_order, "order"),
 }
 for name, (call, word) in SILENT.items():
-    fault("1.10", name, f"an error that says {word!r}")(lambda call=call, word=word: refusal(call, word))
+    fault("1.10", name, f"an error that says {word!r}")(partial(refusal, call, word))
 
 
 @fault("1.10", "reference.clip_by_value_([-9 1 9], np.uint8(5))", "[-5, 1, 5]")
