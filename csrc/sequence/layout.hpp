@@ -189,6 +189,7 @@ struct ForwardRow {
   T* values;   // row_values of the tape
   T* between;  // what the first part of a step leaves to the second, between_blocks * H
   const MaskRow<T>* masks;
+  bool streams_gates, streams_y;  // past the caches
 };
 
 // What one row of one backward step reads and writes.
