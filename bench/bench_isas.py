@@ -2,6 +2,7 @@
 
   python bench/bench_isas.py                       writes results/bench_isas.{json,md}
   python bench/bench_isas.py --only 'lstm train' --precisions ieee bf16
+  python bench/bench_isas.py --threads 1 --clock processor      beside other work
 
 All contenders of a row, an instruction set with a precision each, take turns in one process. The table has
 milliseconds of a call and, in brackets, how much of the speed of the same set's ieee a precision reaches.
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from bench_rnn import STACKS, our_inference, our_training
-from measure import Contender, Timing, compare, machine
+from measure import CLOCKS, Contender, Timing, compare, machine, use_clock
 from tqdm import tqdm
 
 import fusedrnn as fr
@@ -65,8 +66,12 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has it")
     parser.add_argument("--isas", nargs="+", choices=fr.cpu.available_isas(), default=isas)
     parser.add_argument("--precisions", nargs="+", choices=precisions, default=list(precisions))
+    parser.add_argument("--threads", type=int, default=fr.get_num_threads(), help="default: %(default)s")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: see bench_rnn.py --help")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "bench_isas")
     chosen = parser.parse_args()
+    fr.set_num_threads(chosen.threads)
+    use_clock(chosen.clock)
     cases = {
         f"{cell} {'train' if train else 'infer'} {' '.join(map(str, shape))}": (cell, train, shape)
         for cell in STACKS

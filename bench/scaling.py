@@ -25,7 +25,7 @@ import torch
 from bench_rnn import STACKS, our_inference, our_training
 from harness import QUICK_SECONDS
 from limits import Stack
-from measure import SIDE_SECONDS, Contender, Timing, compare, machine
+from measure import CLOCKS, SIDE_SECONDS, Contender, Timing, compare, machine, use_clock
 from peers import TORCH
 from tqdm import tqdm
 
@@ -66,14 +66,14 @@ def point(stack: Stack, threads: int, precisions: list[str], seconds: float) -> 
 
 def measure(chosen: argparse.Namespace) -> dict[str, dict[int, dict[str, Timing]]]:
     """Timings by axis, point and contender."""
-    most = len(os.sched_getaffinity(0))
+    use_clock(chosen.clock)
     seconds = QUICK_SECONDS if chosen.quick else SIDE_SECONDS
     todo = [(axis, value) for axis in chosen.axes for value in points(axis)]
     found: dict[str, dict[int, dict[str, Timing]]] = {axis: {} for axis in chosen.axes}
     for axis, value in tqdm(todo, disable=None, unit="point", leave=False):
         sizes = BASE | ({} if axis == "threads" else {axis: value})
         stack = Stack(chosen.cell, sizes["T"], sizes["B"], sizes["H"], sizes["H"], 1, not chosen.infer)
-        threads = value if axis == "threads" else most
+        threads = value if axis == "threads" else chosen.threads
         found[axis][value] = point(stack, threads, chosen.precisions, seconds)
     return found
 
@@ -145,6 +145,10 @@ def main() -> int:
     parser.add_argument("--infer", action="store_true", help="forward alone; default: forward and backward")
     parser.add_argument("--axes", nargs="+", choices=[*AXES, "threads"], default=[*AXES, "threads"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS_OF["cpu"], default=["ieee", "bf16"])
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: %(default)s"
+    )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: see bench_rnn.py --help")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS} s a side; not for publishing")
     parser.add_argument("--output", type=Path, help="stem of the files (default: results/scaling)")
     chosen = parser.parse_args()
