@@ -33,7 +33,7 @@ from fusedrnn._core.cells import PRECISIONS_OF
 
 T, B = 35, 20
 LEARNING_RATE, CLIP_NORM = 1e-3, 0.25
-NEAR = 0.01  # of the loss
+NEAR = 0.02  # of the loss, whose sums PyTorch rounds to bfloat16 after .bfloat16()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from fusedrnn.reference.rounding import round_operand
 Array = NDArray[Any]
 Run = dict[str, Any]  # losses, norms: a number for each point of the curve; end: the measure to compare
 POINTS = 60  # of a stored curve
-CHARACTERS = {"hidden": 256, "epochs": 1.0}
+CHARACTERS = {"hidden": 128, "epochs": 0.5}
 WORDS = {
     "level": "word",
     "layers": 2,
@@ -46,7 +46,7 @@ WORDS = {
     "embedding": 200,
     "seq_len": 35,
     "batch": 20,
-    "epochs": 3.0,
+    "epochs": 0.25,
 }
 MASTERS_RATE, MASTERS_EPOCHS = 2e-5, 30
 COLORS = {"ieee": "black", "bf16": "tab:red", "bf16x3": "tab:blue", "bf16x6": "tab:green"}
@@ -151,11 +151,11 @@ def row_of(runs: dict[str, list[Run]], kind: str) -> dict[str, float]:
     }
 
 
-def table(found: dict[str, dict[str, list[Run]]], facts: dict[str, Any], command: str) -> str:
+def table(found: dict[str, dict[str, list[Run]]], facts: dict[str, Any], commands: Sequence[str]) -> str:
     """The results as Markdown."""
     lines = ["# Training in every precision of the CPU", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += [f"- command: `{command}`", ""]
+    lines += [*(f"- command: `{command}`" for command in commands), ""]
     lines += [
         "Each row is the mean of a task over its seeds; a run ends with the number beside the task's name.",
         "`seeds` is the least and the most that runs end with, `from ieee` how far a run ends from the same",
@@ -233,25 +233,30 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "quality")
     chosen = parser.parse_args()
     path = chosen.output.with_suffix(".json")
-    stored = json.loads(path.read_text())["runs"] if path.exists() else {}
+    stored = json.loads(path.read_text()) if path.exists() else {"runs": {}, "commands": {}}
     todo = [
         (task, kind, seed) for task in chosen.tasks for kind in kinds(task) for seed in range(chosen.seeds)
     ]
     made: dict[str, dict[str, list[Run]]] = {}
     for task, kind, seed in tqdm(todo, disable=None):
         made.setdefault(task, {}).setdefault(kind, []).append(TASKS[task][1](kind, seed))
-    found = {task: made.get(task) or stored.get(task) for task in TASKS}
-    found = {task: runs for task, runs in found.items() if runs}
-    facts = machine()
     command = shlex.join(["python", "bench/quality.py", *sys.argv[1:]])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"machine": facts, "command": command, "runs": found}, separators=(",", ":")) + "\n"
-    )
-    path.with_suffix(".md").write_text(table(found, facts, command))
-    draw(found, path.with_suffix(".png"))
+    runs = stored["runs"] | made
+    commands = stored["commands"] | dict.fromkeys(made, command)
+    write(path, {task: runs[task] for task in TASKS if task in runs}, machine(), commands)
     print(path.with_suffix(".md").read_text())
     return 0
+
+
+def write(
+    path: Path, found: dict[str, dict[str, list[Run]]], facts: dict[str, Any], commands: dict[str, str]
+) -> None:
+    """All files of the results; `commands` that made them by task."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = {"machine": facts, "commands": commands, "runs": found}
+    path.write_text(json.dumps(contents, separators=(",", ":")) + "\n")
+    path.with_suffix(".md").write_text(table(found, facts, list(dict.fromkeys(commands.values()))))
+    draw(found, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
