@@ -100,7 +100,7 @@ ROOFLINE_API double roofline_fma(const char* isa, int32_t threads) {
 
 #if defined(ROOFLINE_HAS_BF16)
 extern "C" void roofline_tile_steps(int64_t steps);
-extern "C" float roofline_dot_steps(int64_t steps);
+extern "C" void roofline_dot_steps(int64_t steps);
 #endif
 
 // GFLOP/s of bfloat16 by tiles, or by VDPBF16PS, all threads together; 0 where the compiler has neither. The processor
@@ -108,9 +108,7 @@ extern "C" float roofline_dot_steps(int64_t steps);
 ROOFLINE_API double roofline_bf16(int32_t tiles, int32_t threads) {
 #if defined(ROOFLINE_HAS_BF16)
   int64_t steps = 1000;
-  const auto body = [&](int32_t) {
-    tiles ? roofline_tile_steps(steps) : static_cast<void>(sink = roofline_dot_steps(steps));
-  };
+  const auto body = [&](int32_t) { tiles ? roofline_tile_steps(steps) : roofline_dot_steps(steps); };
   while (best_of(1, threads, body) < 2e-3) steps *= 2;
   const double multiply_adds = tiles ? 4.0 * 16 * 16 * 32 : 12.0 * 32;
   return 2e-9 * multiply_adds * static_cast<double>(steps * threads) / best_of(40, threads, body);
