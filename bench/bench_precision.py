@@ -1,11 +1,13 @@
-"""The precisions of the CPU against PyTorch in float32 and bfloat16 on recurrent stacks.
+"""The precisions of the CPU against PyTorch in float32 and bfloat16, and JAX, on recurrent stacks.
 
   python bench/bench_precision.py --fresh              every row of this machine; stores results/
   python bench/bench_precision.py --quick --only 'lstm train bf16 *'
 
 A row's name is cell, what is done, precision, T B I H layers. On a processor with AMX the first command alone
 measures all there is to know of the tiles; the results say which engine multiplied. PyTorch's bfloat16 is its
-best of autocast and .bfloat16(). The limit of a row is that of float32 multiply-adds, which tiles may pass.
+best of autocast and .bfloat16(). JAX takes part where it is installed, a jitted scan in float32 and with
+bfloat16 operands. Every row but ieee's has our own float32 among the contenders. FUSEDRNN_ISA=avx2 measures
+another instruction set; --output says where to.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import jax_peer
 import numpy as np
 import peers
 import torch
@@ -43,6 +46,7 @@ SHAPES = {  # T B I H L: the prototype's for LSTM
     "gru": ((100, 1, 256, 256, 1), (128, 32, 128, 256, 1), (64, 64, 512, 512, 1)),
     "rnn": ((100, 1, 256, 256, 1), (128, 32, 128, 256, 1), (64, 64, 512, 512, 1)),
 }
+OUR_FLOAT32 = f"{OURS} ieee"
 FLOAT32, BFLOAT16 = "PyTorch float32", "PyTorch bfloat16"
 NEAR = 0.05  # of the largest: a check that the same work is done, not one of accuracy
 
@@ -52,19 +56,28 @@ def row(stack: Stack, precision: str, limits: Limits, seconds: float) -> Row:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((stack.T, stack.B, stack.I), np.float32)
     dy = rng.standard_normal((stack.T, stack.B, stack.H), np.float32)
-    module = STACKS[stack.cell](stack.I, stack.H, stack.L, precision=precision, seed=0)
+
+    def ours(precision: str) -> tuple[Any, Callable[[], Array]]:
+        module = STACKS[stack.cell](stack.I, stack.H, stack.L, precision=precision, seed=0)
+        return module, our_training(module, x, dy) if stack.train else our_inference(module, x)
+
+    module, call = ours(precision)
     weights = module.state_dict()
-    ours = our_training(module, x, dy) if stack.train else our_inference(module, x)
-    contenders = [Contender(OURS, ours)]
+    contenders = [Contender(OURS, call)]
     for library, setting, call in rivals(stack, weights, x, dy):
         for contender in peers.with_threads(setting, call, limits.all.threads):
             contenders.append(replace(contender, library=library))
+    if precision != "ieee":
+        contenders.append(Contender(OUR_FLOAT32, ours("ieee")[1], library=OUR_FLOAT32))
+    if jax_peer.available():
+        contenders += jax_peer.contenders(stack.cell, weights, x, dy if stack.train else None)
     wanted = contenders[0].call()
     for contender in contenders[1:]:
         off = np.abs(contender.call() - wanted).max() / np.abs(wanted).max()
         assert off <= NEAR, f"{contender.name} is off by {off}"
     timings = compare(contenders, seconds)
-    rate, limit = stack.gflop / timings[OURS].median, stack_limit(stack, limits)
+    timed = replace(stack, precision=precision, tiles=fr.cpu.engine(precision) == "amx")
+    rate, limit = stack.gflop / timings[OURS].median, stack_limit(timed, limits)
     return make_row(
         name(stack, precision), f"{stack.cell} {what(stack)} {precision}", limits.all.threads,
         contenders, timings,

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from measure import SIDE_SECONDS, machine
+from measure import CLOCKS, SIDE_SECONDS, machine, use_clock
 from picture import pictures
 from report import Results, Row, line
 from roofline import measure_limits
@@ -80,6 +80,7 @@ def main(
     if (reason := place.why_not()) is not None:
         print(reason, file=sys.stderr)
         return NOTHING_TO_MEASURE_ON
+    use_clock(chosen.clock)
     store = chosen.output is not None or not chosen.quick
     path = chosen.output or Path(__file__).parent / "results" / stem
     results = Results(path, title, [case.name for case in cases], chosen.fresh or not store)
@@ -186,5 +187,9 @@ def _arguments(description: str, cases: Sequence[Case], place: Place) -> argpars
     parser.add_argument(
         "--fresh", action="store_true", help="forget the rows that the output file has; default: keep them"
     )
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall",
+        help="processor: time in which this process has a core, for --threads 1 on a busy machine",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, help="stem of the files to write (default: in results/)")
     return parser.parse_args()

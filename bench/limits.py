@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from roofline import Limits, Roof
 
 FLOAT = 4  # bytes
+PARTS = {"ieee": 1, "bf16": 1, "bf16x3": 2, "bf16x6": 3}  # of an operand; i-th times j-th while i + j < parts
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Stack:
         T, B, I, H, L: steps, batch, inputs, hidden units, layers.
         train: forward and backward, to the input and all weights; else forward alone.
         rows: row-steps that are valid, the sum of lengths; None for T * B.
+        precision: of the products.
+        tiles: whether tiles multiply them.
     """
 
     cell: str
@@ -59,6 +62,19 @@ class Stack:
     L: int
     train: bool
     rows: int | None = None
+    precision: str = "ieee"
+    tiles: bool = False
+
+    @property
+    def products(self) -> int:
+        """That are made of one, of parts of operands."""
+        parts = PARTS[self.precision]
+        return parts * (parts + 1) // 2
+
+    @property
+    def operand_bytes(self) -> int:
+        """Of a packed weight, all parts together."""
+        return PARTS[self.precision] * (2 if self.tiles else FLOAT)
 
     @property
     def row_steps(self) -> int:
@@ -113,7 +129,7 @@ def _plan_limit(stack: Stack, limits: Limits, layers: int, rows: int, units: int
     for backward in (False, True) if stack.train else (False,):
         # A pass does its arithmetic while weights and activations stream by: the longest of the three counts.
         parts = {
-            "arithmetic": _arithmetic(stack, backward) / (share * roof.fma_gflops[limits.isa] * 1e9),
+            "arithmetic": _arithmetic(stack, backward, roof, limits.isa) / share,
             "weights": _recurrent_weights(stack, limits, roof, layers, units),
             "memory": _streaming(_traffic(stack, backward), _footprint(stack), limits, roof),
         }
@@ -126,11 +142,18 @@ def _plan_limit(stack: Stack, limits: Limits, layers: int, rows: int, units: int
     return Limit(sum(seconds.values()), bound, f"{layers}x{rows}x{units}")
 
 
-def _arithmetic(stack: Stack, backward: bool) -> float:
-    """Operations: two for every multiply-add slot. Backward has two products where forward has one."""
+def _arithmetic(stack: Stack, backward: bool, roof: Roof, isa: str) -> float:
+    """Seconds of all threads. Backward has two products where forward has one.
+
+    Tiles have a unit of their own, beside which a core computes cells.
+    """
     cell = CELLS[stack.cell]
-    slots = cell.backward_slots if backward else cell.forward_slots
-    return 2.0 * stack.row_steps * ((2 if backward else 1) * stack.weights + slots * stack.H * stack.L)
+    slots = (cell.backward_slots if backward else cell.forward_slots) * stack.H * stack.L
+    products = (2 if backward else 1) * stack.weights * stack.products
+    each = 2e-9 * stack.row_steps  # two operations for every multiply-add slot
+    if stack.tiles:
+        return max(each * products / roof.tile_gflops, each * slots / roof.fma_gflops[isa])
+    return each * (products + slots) / roof.fma_gflops[isa]
 
 
 def _recurrent_weights(stack: Stack, limits: Limits, roof: Roof, layers: int, units: int) -> float:
@@ -139,7 +162,7 @@ def _recurrent_weights(stack: Stack, limits: Limits, roof: Roof, layers: int, un
     A thread reads its slice once a step. What of the slice does not fit a cache must come from beyond it, at
     the speed of what lies there; the rest stays, as under the best replacement there could be.
     """
-    slice_bytes = FLOAT * CELLS[stack.cell].gates * stack.H * stack.H / units
+    slice_bytes = stack.operand_bytes * CELLS[stack.cell].gates * stack.H * stack.H / units
     beyond_l1 = max(0.0, slice_bytes - limits.l1_bytes)
     beyond_l2 = max(0.0, slice_bytes - limits.l1_bytes - limits.l2_bytes)
     distinct = slice_bytes * layers * units  # row groups read the same copy in the shared level

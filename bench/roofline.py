@@ -32,6 +32,7 @@ ISA_FLAGS = {  # as CMakeLists.txt has them
     "x86_64": {"scalar": "-march=x86-64", "avx2": "-march=x86-64-v3", "avx512": "-march=x86-64-v4"},
     "aarch64": {"scalar": "-march=armv8-a", "neon": "-march=armv8-a"},
 }
+BF16_FLAGS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Roof:
             GB/s.
         barrier_us: a barrier among threads that arrive together; 0 for one thread.
         fork_us: calling the team to work that ends at once; 0 for one thread.
+        tile_gflops: bfloat16 by tiles of AMX, and
+        dot_gflops: by VDPBF16PS, from registers, two operations each; 0 where there are none.
     """
 
     threads: int
@@ -55,6 +58,8 @@ class Roof:
     memory_gbytes: float
     barrier_us: float
     fork_us: float
+    tile_gflops: float = 0.0
+    dot_gflops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Limits:
     """A machine's limits.
 
     Attributes:
-        isa: the instruction set that fusedrnn uses.
+        isa: the instruction set that fusedrnn uses, of its vectors.
         l1_bytes, l2_bytes: data caches of one core; l3_bytes: shared.
         one, all: the roofs with one thread, and with as many as fusedrnn uses.
         sgemm_gflops: PyTorch's product of two 2048 x 2048 matrices, the median; a yardstick, no limit.
@@ -89,11 +94,22 @@ def measure_limits(threads: int, every_isa: bool = False) -> Limits:
         subprocess.CalledProcessError: the library cannot be compiled.
     """
     info = fr._native.cpu_info()
-    isas = info["available_isas"] if every_isa else [info["isa"]]
+    isas = list(dict.fromkeys(map(lanes_of, info["available_isas"] if every_isa else [info["isa"]])))
     sizes = [info[f"{level}_bytes"] for level in ("l1d", "l2", "l3")]
-    one = _roof(1, info["isa"], isas, sizes)
-    all_threads = one if threads == 1 else _roof(threads, info["isa"], isas, sizes)
-    return Limits(info["isa"], *sizes, one, all_threads, _sgemm(threads))
+    isa = lanes_of(info["isa"])
+    one = _roof(1, isa, isas, sizes)
+    all_threads = one if threads == 1 else _roof(threads, isa, isas, sizes)
+    return Limits(isa, *sizes, one, all_threads, _sgemm(threads))
+
+
+def lanes_of(isa: str) -> str:
+    """The instruction set of a backend's vectors: beside its tiles `amx` is `avx512`."""
+    return "avx512" if isa == "amx" else isa
+
+
+def _flags_of_cpu() -> set[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def _roof(threads: int, isa: str, isas: Sequence[str], sizes: Sequence[int]) -> Roof:
@@ -109,6 +125,8 @@ def _roof(threads: int, isa: str, isas: Sequence[str], sizes: Sequence[int]) -> 
         *read,
         barrier_us=1e6 * library.roofline_barrier(threads) if threads > 1 else 0.0,
         fork_us=1e6 * library.roofline_fork(threads) if threads > 1 else 0.0,
+        tile_gflops=library.roofline_bf16(1, threads) if fr.cpu.engine("bf16") == "amx" else 0.0,
+        dot_gflops=library.roofline_bf16(0, threads) if "avx512_bf16" in _flags_of_cpu() else 0.0,
     )
 
 
@@ -151,7 +169,7 @@ class BareStep:
             into.param, into.grad = param.ctypes.data, grad.ctypes.data
             into.state[: len(states)] = [state.ctypes.data for state in states]
             into.states, into.count = len(states), param.size
-        self._norm, self._threads, self._isa = norm, threads, fr.cpu.isa().encode()
+        self._norm, self._threads, self._isa = norm, threads, lanes_of(fr.cpu.isa()).encode()
         self._update = load().roofline_update
 
     def __call__(self) -> None:
@@ -167,7 +185,7 @@ def load() -> ctypes.CDLL:
     """
     runtime = [CSRC / "runtime" / f"{name}.cpp" for name in ("fpenv", "team", "threads")]
     runtime += sorted([*CSRC.glob("runtime/cpu*.cpp"), *CSRC.glob("runtime/os_*.cpp")])
-    sources = [*runtime, HERE / "roofline" / "team.cpp", HERE / "roofline" / "lanes.cpp"]
+    sources = [*runtime, *(HERE / "roofline" / f"{name}.cpp" for name in ("team", "lanes", "bf16"))]
     headers = [
         *CSRC.glob("backend/*.hpp"),
         *CSRC.glob("runtime/*.hpp"),
@@ -185,7 +203,7 @@ def load() -> ctypes.CDLL:
         folder.mkdir(parents=True, exist_ok=True)
         _compile(compiler, runtime, path)
     library = ctypes.CDLL(str(path))
-    for name in ("fma", "read", "tile", "lstm", "barrier", "fork"):
+    for name in ("fma", "read", "tile", "lstm", "bf16", "barrier", "fork"):
         getattr(library, f"roofline_{name}").restype = ctypes.c_double
     library.roofline_fma.argtypes = (ctypes.c_char_p, ctypes.c_int32)
     library.roofline_read.argtypes = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int32)
@@ -212,6 +230,12 @@ def _compile(compiler: str, runtime: Sequence[Path], path: Path) -> None:
     building = path.with_suffix(f".{os.getpid()}")
     objects: list[str] = []
     commands = []
+    if _compiles_bf16(compiler):
+        common.append("-DROOFLINE_HAS_BF16")
+        objects.append(f"{building}-bf16.o")
+        commands.append(
+            [compiler, *common, *BF16_FLAGS, "-c", str(HERE / "roofline" / "bf16.cpp"), "-o", objects[-1]]
+        )
     for source in [*runtime, HERE / "roofline" / "team.cpp"]:
         objects.append(f"{building}-{source.stem}{'-limits' if source.parent == HERE / 'roofline' else ''}.o")
         commands.append([compiler, *common, isas["scalar"], "-c", str(source), "-o", objects[-1]])
@@ -230,6 +254,13 @@ def _compile(compiler: str, runtime: Sequence[Path], path: Path) -> None:
     finally:
         for leftover in (*objects, building):
             Path(leftover).unlink(missing_ok=True)
+
+
+def _compiles_bf16(compiler: str) -> bool:
+    """Whether the compiler and its assembler have tiles and AVX512_BF16."""
+    source = str(HERE / "roofline" / "bf16.cpp")
+    command = [compiler, "-std=c++17", *BF16_FLAGS, "-c", source, "-o", os.devnull]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def inner_pieces(limits: Limits) -> tuple[float, float]:
@@ -259,6 +290,8 @@ def main() -> None:
         print(f"{roof.threads} thread{'s' if roof.threads > 1 else ''}")
         for isa, rate in roof.fma_gflops.items():
             print(f"  {'FMA ' + isa:<12} {rate:10.1f} GFLOP/s")
+        for name, rate in (("AMX tiles", roof.tile_gflops), ("VDPBF16PS", roof.dot_gflops)):
+            print(f"  {name:<12} " + (f"{rate:10.1f} GFLOP/s" if rate else "      none here"))
         for level, size in (("l1", limits.l1_bytes), ("l2", limits.l2_bytes), ("l3", limits.l3_bytes)):
             rate = asdict(roof)[f"{level}_gbytes"]
             print(f"  {'read ' + level.upper():<12} {rate:10.1f} GB/s   ({size >> 10} KiB)")

@@ -288,9 +288,23 @@ MUTATIONS = [
     Mutation(
         "GRU, reset before: weight gradients of n read h in place of r h",
         "sequence/gradients.hpp",
-        "if (gated) part(gated + k,",
-        "if (gated) part(before + k,",
+        "if (gated) part(gated, H_,",
+        "if (gated) part(before, H_,",
         "test_gru_reset_before.py test_variants.py",
+    ),
+    Mutation(
+        "cross-entropy in the place of its scores reads the class's own one when it is overwritten",
+        "losses/cross_entropy.hpp",
+        "(static_cast<double>(most) - logit)",
+        "(static_cast<double>(most) - static_cast<double>(p[target]))",
+        "test_train_step.py",
+    ),
+    Mutation(
+        "gates stored past the caches a vector too early",
+        "sequence/forward_step.hpp",
+        "stream(to + unit, v)",
+        "stream(to + unit - (unit > 0 ? N : 0), v)",
+        "test_streaming.py",
     ),
     Mutation(
         "GRU, reset before: both halves of a step without a barrier between them",

@@ -46,6 +46,30 @@ def test_gates_and_layers_are_counted(cell: str, gates: int) -> None:
     assert stack_limit(replace(RNN, cell=cell, L=2), ALONE).seconds == pytest.approx(slots * 1e-9)
 
 
+@pytest.mark.parametrize(("precision", "products"), [("bf16", 1), ("bf16x3", 3), ("bf16x6", 6)])
+def test_parts_of_operands_are_products_of_their_own(precision: str, products: int) -> None:
+    limit = stack_limit(replace(RNN, precision=precision), ALONE)
+    slots = 3 * 2 * 7 * (products * (5 + 7) + CELLS["rnn"].forward_slots)
+    assert limit.seconds == pytest.approx(slots * 1e-9)
+
+
+def test_tiles_multiply_beside_the_cells() -> None:
+    stack = replace(RNN, precision="bf16x3", tiles=True)
+    products, cells = 3 * 2 * 7 * 3 * (5 + 7) * 1e-9, 3 * 2 * 7 * CELLS["rnn"].forward_slots * 1e-9
+    fast, slow = (replace(ALONE, one=(roof := replace(ONE, tile_gflops=rate)), all=roof) for rate in (40, 2))
+    assert stack_limit(stack, fast).seconds == pytest.approx(max(products / 20, cells))
+    assert stack_limit(stack, slow).seconds == pytest.approx(max(products, cells))
+
+
+def test_operands_of_tiles_have_half_the_bytes() -> None:
+    streaming = replace(ALONE, one=replace(ONE, tile_gflops=FREE), l1_bytes=0)
+    streaming = replace(streaming, one=(roof := replace(streaming.one, l2_gbytes=1e-9)), all=roof)
+    ieee = stack_limit(RNN, streaming).seconds
+    for precision, of_float in (("bf16", 1 / 2), ("bf16x3", 1), ("bf16x6", 3 / 2)):
+        found = stack_limit(replace(RNN, precision=precision, tiles=True), streaming).seconds
+        assert found == pytest.approx(of_float * ieee, rel=1e-6)
+
+
 def test_gflop_counts_products_alone() -> None:
     assert replace(RNN, cell="lstm", train=True).gflop == pytest.approx(3 * 2e-9 * 3 * 2 * 4 * 7 * (5 + 7))
 

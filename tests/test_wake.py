@@ -74,9 +74,10 @@ def test_sleeping_workers_are_woken_for_much_work_only(work: Any) -> None:
     assert woken_by(little) == 0
 
 
-def test_packing_wakes_nobody() -> None:
-    weights = LSTM(3, 256, seed=1).state_dict()
-    assert woken_by(lambda: fr.functional.pack_weights(weights)) == 0
+def test_packing_wakes_workers_where_weights_are_large() -> None:
+    few, many = LSTM(3, 256, seed=1).state_dict(), LSTM(200, 300, 2, seed=1).state_dict()
+    assert woken_by(lambda: fr.functional.pack_weights(few)) == 0
+    assert woken_by(lambda: fr.functional.pack_weights(many)) >= 10
 
 
 @pytest.mark.skipif(fr.get_num_threads() < 2, reason="with one CPU nobody spins")

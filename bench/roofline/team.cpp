@@ -98,6 +98,26 @@ ROOFLINE_API double roofline_fma(const char* isa, int32_t threads) {
   return 2e-9 * static_cast<double>(loops->multiply_adds * steps * threads) / spent;
 }
 
+#if defined(ROOFLINE_HAS_BF16)
+extern "C" void roofline_tile_steps(int64_t steps);
+extern "C" void roofline_dot_steps(int64_t steps);
+#endif
+
+// GFLOP/s of bfloat16 by tiles, or by VDPBF16PS, all threads together; 0 where the compiler has neither. The processor
+// must have what is asked for.
+ROOFLINE_API double roofline_bf16(int32_t tiles, int32_t threads) {
+#if defined(ROOFLINE_HAS_BF16)
+  int64_t steps = 1000;
+  const auto body = [&](int32_t) { tiles ? roofline_tile_steps(steps) : roofline_dot_steps(steps); };
+  while (best_of(1, threads, body) < 2e-3) steps *= 2;
+  const double multiply_adds = tiles ? 4.0 * 16 * 16 * 32 : 12.0 * 32;
+  return 2e-9 * multiply_adds * static_cast<double>(steps * threads) / best_of(40, threads, body);
+#else
+  static_cast<void>(tiles), static_cast<void>(threads);
+  return 0;
+#endif
+}
+
 // GB/s of reading, all threads together, each its own `bytes` again and again; 0 where there is no memory for it.
 ROOFLINE_API double roofline_read(const char* isa, int64_t bytes, int32_t threads) {
   const BareLoops* loops = loops_of(isa);

@@ -50,7 +50,7 @@ struct LossSpec {
 //
 // sum, or mean: sum / number of entries that count, for classes as target the sum of their w_t (0 where that is 0),
 // go to one float64 `loss`; none writes the entries' losses in dtype. dpred is the gradient of that number (none: of
-// the sum), contiguous in the shape of pred.
+// the sum), contiguous in the shape of pred. On a CPU it may be pred's own memory where `replaces_pred` says so.
 struct LossArgs {
   LossSpec spec;
   DType dtype;
@@ -66,6 +66,11 @@ struct LossArgs {
   double* partials;              // as many as loss_partials (scratch.hpp) says
   const Fault* fault = nullptr;  // of a device only: where it tells of one, a sum or mean is NaN
 };
+
+// Whether a kernel on a CPU has read of an entry all it needs before it writes the first of its gradient.
+inline bool replaces_pred(const LossSpec& spec) {
+  return spec.kind == LossKind::cross_entropy_classes && spec.label_smoothing == 0;
+}
 
 struct LossOps {
   Status (*loss)(const LossArgs*, Stream);

@@ -53,7 +53,8 @@ void CallStream::offer(SequenceDesc& desc) {
 
 void CallStream::offer_to_pack(SequenceDesc& desc) {
   offer_threads(desc, threads());
-  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake()) return;
+  if (desc.threads == 1 || desc.row_groups > 0 || lease_->awake() || worth_waking(packing_flops(desc), desc.threads))
+    return;
   lease_->prewake();
   desc.threads = 1;
 }

@@ -13,6 +13,10 @@
 //     flushed to zero) an engine sets around its own sums.
 // vectors, rows<NV>()
 //     the widest panel (BLIS's NR, in vectors), and the tallest tile that meets panels of NV vectors at most (MR)
+// rows_alone, rows_apart
+//     How threads share a step out (sequence/plan.hpp). With rows_alone rows for each and all recurrent weights in its
+//     own cache, or with rows_apart rows, whose products hide that weights come from further away, a thread takes rows
+//     for itself; else hidden units, and the others their part of the weights.
 // chunk_rows(gradient)
 //     how many (step, row) pairs make a chunk of steps, of which X W is computed at once and weight gradients are
 //     summed together, where a recurrent weight has `gradient` elements. It fixes bits, so sizes alone may decide.
@@ -50,6 +54,9 @@
 //
 // outer_block
 //     pairs of a block, which are packed together
+// outer_columns(blocks, K)
+//     of how many columns A is packed at a time, in each of so many blocks of columns and for K pairs. All panels of B
+//     pass such a group before the next one, so that its tiles stay near; kAllColumns where they need not.
 // OuterA, outer(first, last, memory), outer_elements(columns)
 //     Columns [first, last) of a block of A, packed into outer_elements Operands by pack(a, K, width of A's rows).
 //     multiply(K, panel, wide, columns, c, ldc, replace) adds their products with a panel of pack_rows to C, c pointing

@@ -7,11 +7,16 @@
 // Up to 32 rows meet two vectors of a panel in 2 x 2 tiles of C; up to 16 rows meet all of its vectors in 1 x 4, so
 // that a panel is read once. While a tile's sums run, the rows of the one before are handed over, a few after each
 // block: cells are computed on vectors while tiles are multiplied.
+//
+// Tiles are multiplied some ten times as fast as operands come from the third-level cache, so everything here sees to
+// it that they come from the second: rows in blocks that fit it, columns of dgates in groups that do, and panels that a
+// step reads in the order opposite to the step before, which begins with what is still there.
 #pragma once
 
 #include "gemm/bf16_sum.hpp"
 #include "gemm/panels.hpp"
 #include "gemm/parallel.hpp"
+#include "gemm/tiles.hpp"
 #include "simd/bf16.hpp"
 #include "simd/transpose.hpp"
 
@@ -80,6 +85,9 @@ struct Amx {
   static constexpr int rows() {
     return 16;
   }
+  // A tile of one row takes as long as one of 16. By count, a byte of weights from the third level (20 GB/s) takes as
+  // long as the products of 185 rows with it (3,700 GFLOP/s).
+  static constexpr int64_t rows_alone = N, rows_apart = 192;
   static constexpr int64_t chunk_rows(int64_t gradient) { return bf16_chunk_rows(gradient); }
 
   // ---- B
@@ -160,12 +168,17 @@ struct Amx {
     if (few) Unit::configure(static_cast<int>(rows), parts);
     Finished before{};  // the tile whose rows are to be handed over
     int turn = 0;
-    for (int64_t p = first; p < last; ++p) {
+    const int64_t together = rows_together(rows, K, last - first, panels.begin(last) - panels.begin(first));
+    const int64_t row_blocks = rows > 0 ? (rows + together - 1) / together : 0;
+    for (int64_t each = 0; each < row_blocks * (last - first); ++each) {
+      const int64_t top = each / (last - first) * together, bottom = rows - top < together ? rows : top + together;
+      if (each % (last - first) == 0) back = !back;
+      const int64_t p = back ? last - 1 - each % (last - first) : first + each % (last - first);
       const int64_t begin = panels.begin(p);
       const int wide = panels.wide(p);
       const Operand* const panel = packed + panel_elements(begin, K);
-      for (int64_t row = 0; row < rows; row += kTall, turn = 1 - turn) {
-        const int tall = static_cast<int>(rows - row < kTall ? rows - row : kTall);
+      for (int64_t row = top; row < bottom; row += kTall, turn = 1 - turn) {
+        const int tall = static_cast<int>(bottom - row < kTall ? bottom - row : kTall);
         const int64_t passes = tall > N ? (wide + 1) / 2 : 1, steps = passes * blocks;
         int64_t step = 0;
         const auto aside = [&]() __attribute__((always_inline)) {
@@ -202,6 +215,11 @@ struct Amx {
 
   // ---- weight gradients
   static constexpr int64_t outer_block = 1024;
+  int64_t outer_columns(int64_t blocks, int64_t K) const {
+    const int64_t whole = 2 * N,
+                  columns = kOwnCache / (blocks * parts * (whole_blocks(K) + 1) * int64_t{sizeof(Operand)});
+    return columns < whole ? whole : columns / whole * whole;
+  }
   struct OuterA {
     static int64_t tiles_of(int64_t columns) { return (columns + N - 1) / N; }
 
@@ -237,6 +255,18 @@ struct Amx {
 
    private:
     static void nothing() {}
+
+    // Asks for the lines of 2 x 2 tiles of C before their sums go on from there, a few after each of the blocks of the
+    // tiles before: C comes from further away than A and B.
+    struct Ahead {
+      FR_INLINE void operator()() {
+        for (int64_t until = lines * ++block / blocks; line < until; ++line)
+          __builtin_prefetch(c + line / 2 * ldc + line % 2 * N, 1);
+      }
+      const float* c;
+      int64_t ldc, lines, blocks, line, block;
+    };
+
     Operand* tile_at(int64_t tile, int64_t K) const { return memory + tile * N * parts * whole_blocks(K); }
 
     template <int P>
@@ -250,8 +280,13 @@ struct Amx {
           const Left left{tile_at(t, K), tile_at(1, K) - tile_at(0, K), kTile, kPairBlock * int64_t{sizeof(Operand)}};
           const Operand* const b = panel + v * kTile;
           if (m >= 2 * N && n >= 2 * N && v + 1 < wide) {
+            // The tiles that are next, of this row of tiles or of the one below, where they are whole.
+            const bool below = v + 3 >= wide || n < 4 * N;
+            const bool whole = below ? m >= 4 * N : true;
+            Ahead ahead{below ? to + 2 * N * ldc - v * N : to + 2 * N, ldc, whole ? 4 * N : 0, blocks, 0, 0};
+            const auto ask = [&]() __attribute__((always_inline)) { ahead(); };
             replace ? product<P, 2, 2>(left, b, wide, blocks, Fresh{to, ldc}, nothing)
-                    : product<P, 2, 2>(left, b, wide, blocks, Running{to, ldc}, nothing);
+                    : product<P, 2, 2>(left, b, wide, blocks, Running{to, ldc}, ask);
           } else {
             edge<P>(left, b, wide, v + 1 < wide, blocks, to, ldc, m, n, replace);
           }
@@ -286,6 +321,20 @@ struct Amx {
   int parts;
 
  private:
+  // Into how many rows at a time a product of `count` panels is cut: into so many that the second-level cache holds
+  // their operands while all panels pass, unless fewer bytes come from further away where all rows pass each panel.
+  int64_t rows_together(int64_t rows, int64_t K, int64_t count, int64_t vectors) const {
+    constexpr int64_t tall = 2 * N;
+    const int64_t most = kOwnCache / (a_pitch(K) * int64_t{sizeof(Operand)}) / tall * tall;
+    const int64_t each = most > 0 ? most : tall, blocks = (rows + each - 1) / each;
+    if (blocks <= 1 || rows * a_pitch(K) * (count - 1) <= panel_elements(vectors, K) * (blocks - 1))
+      return rows > 0 ? rows : 1;
+    return (rows + blocks * tall - 1) / (blocks * tall) * tall;
+  }
+
+  // Whether panels were last walked backwards: every thread has an engine of its own.
+  mutable bool back = false;
+
   // body(Constant<I>()) for 0 <= I < Count
   template <int Count, class Body>
   FR_INLINE static void unrolled(const Body& body) {

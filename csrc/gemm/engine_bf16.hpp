@@ -22,6 +22,7 @@ struct Bf16Fma {
   static constexpr int rows() {
     return tile_rows<NV>();
   }
+  static constexpr int64_t rows_alone = 4, rows_apart = 24;
   static constexpr int64_t chunk_rows(int64_t gradient) { return bf16_chunk_rows(gradient); }
 
   // ---- B: panels as microkernel_bf16.hpp reads them
@@ -118,6 +119,7 @@ struct Bf16Fma {
 
   // ---- weight gradients
   static constexpr int64_t outer_block = kChunk;
+  static constexpr int64_t outer_columns(int64_t, int64_t) { return kAllColumns; }
   struct OuterA : OuterColumns {
     OuterA() = default;
     FR_INLINE OuterA(int parts, int64_t first, int64_t last, float* packed)

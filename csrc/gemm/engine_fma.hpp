@@ -55,6 +55,7 @@ struct Fma {
   static constexpr int rows() {
     return tile_rows<NV>();
   }
+  static constexpr int64_t rows_alone = 4, rows_apart = 24;
   static constexpr int64_t chunk_rows(int64_t /*gradient*/) { return kChunk; }  // few enough to stay cached
 
   // ---- B: panels [k][vector][lane], exactly K steps
@@ -112,6 +113,7 @@ struct Fma {
 
   // ---- weight gradients
   static constexpr int64_t outer_block = kChunk;
+  static constexpr int64_t outer_columns(int64_t, int64_t) { return kAllColumns; }
   using OuterA = OuterTiles<T>;
   static constexpr int64_t outer_elements(int64_t columns) {
     return OuterA::tiles_of(columns) * OuterA::pitch * outer_block;

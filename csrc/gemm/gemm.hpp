@@ -64,7 +64,7 @@ void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
   parallel(team, threads, [&](int32_t i) {
     pack_matrix<E>(g, panels, packed, share(panels.count, threads, i), share(panels.count, threads, i + 1));
   });
-  parallel_products<EngineOf<E>>(team, threads, [&](int32_t i) {
+  parallel_products<EngineOf<E>>(team, threads, [&, engine](int32_t i) {
     auto* const scratch = packed + gemm_rows_packed<E>(g) + i * gemm_rows_scratch<E>(g);
     const int64_t tiles = (g.M + MR - 1) / MR, last = share(tiles, threads, i + 1) * MR;
     const T* rows[kGemmRows<E>];
@@ -90,8 +90,9 @@ void gemm_rows(const GemmArgs& g, OperandOf<E>* packed, Team* team) {
 
 // Operands of memory for a thread that has M rows of C.
 template <class E>
-int64_t gemm_columns_scratch(const EngineOf<E>& engine, int64_t M) {
-  return outer_panel<E>(engine) + engine.outer_elements(M);
+int64_t gemm_columns_scratch(const EngineOf<E>& engine, const GemmArgs& g, int64_t M) {
+  const int64_t group = outer_group<E>(engine, M, 1, g.K);
+  return outer_panels<E>(engine, g.N, group < M) + engine.outer_elements(group);
 }
 
 template <class E>
@@ -100,11 +101,12 @@ void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
   constexpr int64_t block = EngineOf<E>::outer_block;
   const EngineOf<E> engine = engine_of<E>(g.precision);
   const int32_t threads = gemm_threads(g, team->size);
-  const int64_t stride = gemm_columns_scratch<E>(engine, (g.M + threads - 1) / threads);
+  const int64_t most = (g.M + threads - 1) / threads, stride = gemm_columns_scratch<E>(engine, g, most);
+  const int64_t group = outer_group<E>(engine, most, 1, g.K);
+  const bool kept = group < most;
   parallel_products<EngineOf<E>>(team, threads, [&](int32_t i) {
-    auto* const panel = scratch + i * stride;
-    const auto tiles = engine.outer(share(g.M, threads, i), share(g.M, threads, i + 1), panel + outer_panel<E>(engine));
-    T* const c = static_cast<T*>(g.c) + tiles.first * g.ldc;
+    auto* const panels = scratch + i * stride;
+    const int64_t first = share(g.M, threads, i), last = share(g.M, threads, i + 1);
     const T* a[block];
     const T* b[block];
     int64_t k = 0;
@@ -115,10 +117,16 @@ void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
         b[r] = static_cast<const T*>(g.b) + (k + r) * g.ldb;
       }
       const bool replace = !g.accumulate && k == 0;
-      tiles.pack(a, count, g.M);
-      for_outer_panels<E>(engine, b, count, g.N, panel, [&](int64_t n, int wide, int64_t left) {
-        tiles.multiply(count, panel, wide, left, c + n, g.ldc, replace);
-      });
+      for (int64_t m = first; m < last; m += group) {
+        const auto tiles =
+            engine.outer(m, last - m < group ? last : m + group, panels + outer_panels<E>(engine, g.N, kept));
+        tiles.pack(a, count, g.M);
+        for_outer_panels<E>(engine, b, count, g.N, panels, kept, m > first,
+                            [&](const auto* panel, int64_t n, int wide, int64_t left) {
+                              T* const c = static_cast<T*>(g.c) + m * g.ldc + n;
+                              tiles.multiply(count, panel, wide, left, c, g.ldc, replace);
+                            });
+      }
       k += count;
     } while (k < g.K);
   });
@@ -127,7 +135,7 @@ void gemm_columns(const GemmArgs& g, OperandOf<E>* scratch, Team* team) {
 template <class E>
 size_t gemm_bytes(const GemmArgs& g, int32_t offered) {
   const int64_t threads = gemm_threads(g, offered);
-  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>(engine_of<E>(g.precision),
+  const int64_t operands = g.kind == GemmKind::tn ? threads * gemm_columns_scratch<E>(engine_of<E>(g.precision), g,
                                                                                       (g.M + threads - 1) / threads)
                                                   : gemm_rows_packed<E>(g) + threads * gemm_rows_scratch<E>(g);
   return sizeof(OperandOf<E>) * static_cast<size_t>(operands);

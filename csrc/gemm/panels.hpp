@@ -12,6 +12,8 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr int64_t kChunk = 256;  // KC: sums over k, or over rows of a column, are made in chunks of so many
 
+constexpr int64_t kAllColumns = INT64_MAX;  // of a weight gradient's left operand at a time (engine.hpp)
+
 template <class T>
 int64_t vectors_of(int64_t columns) {
   return (columns + Lanes<T>::N - 1) / Lanes<T>::N;

@@ -59,12 +59,13 @@ template <class T>
 double class_row(const T* p, int64_t target, int64_t classes, double scale, T* dp) {
   using L = Lanes<T>;
   T most;
+  const double logit = static_cast<double>(p[target]);  // dp may be p
   const double sum = exponentials(p, classes, dp, most);
   const double others = static_cast<double>(dp[target]) - sum;  // rounds once where the prediction is right
   const typename L::V factor = L::set(static_cast<T>(scale / sum));
   fill(dp, classes, [&](int64_t k, int left) { return L::load(dp + k, left) * factor; });
   dp[target] = static_cast<T>(others / sum * scale);
-  return logarithm(sum) + (static_cast<double>(most) - static_cast<double>(p[target]));
+  return logarithm(sum) + (static_cast<double>(most) - logit);
 }
 
 template <class T>

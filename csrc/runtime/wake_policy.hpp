@@ -16,6 +16,14 @@ inline double recurrent_flops(const SequenceDesc& desc) {
   return 2.0 * static_cast<double>(desc.T * desc.B) * static_cast<double>(recurrent) * desc.layers * desc.directions;
 }
 
+// Packing of weights, bound by memory, as the multiply-adds that take as long, counted twice.
+inline double packing_flops(const SequenceDesc& desc) {
+  constexpr double kFlopsPerElement = 20;
+  const int64_t outputs = traits(desc.cell).gates * desc.H * desc.directions, state = state_units(desc);
+  const int64_t inputs = desc.I + (desc.layers - 1) * desc.directions * state + desc.layers * state;
+  return kFlopsPerElement * static_cast<double>(outputs * inputs);
+}
+
 inline bool worth_waking(double flops, int32_t threads) { return flops >= kFlopsPerWake * threads; }
 
 }  // namespace fusedrnn

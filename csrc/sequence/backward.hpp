@@ -195,8 +195,8 @@ class Backward {
           for (int64_t k = first * part_.P; k < last * part_.P; ++k) dropped[k] = T(0);
         });
       }
-      const ChunkGradients<E> gradients(part_.engine, f_.cell_, f_.desc_.H, part_.P, pass.inputs, pass.weights, grads,
-                                        sums(pass), thread_, f_.group_threads_, part_.memory);
+      const ChunkGradients<E> gradients(part_.engine, f_.cell_, f_.desc_.H, part_.P, pass.inputs, chunk * f_.desc_.B,
+                                        pass.weights, grads, sums(pass), thread_, f_.group_threads_, part_.memory);
       if (!f_.args_.sums) gradients.begin_sums();
       for (int64_t c = chunks - 1; c >= 0; --c) {
         const int64_t first = c * chunk, end = first + chunk < steps ? first + chunk : steps;

@@ -31,6 +31,9 @@ class Forward {
     for (int i = 0; i < barriers_of(plan); ++i) scratch_.barrier[i] = Barrier{};
     const int64_t zeros = scratch_.zeros_count;
     for (int64_t i = 0; i < zeros; ++i) scratch_.zeros[i] = T(0);
+    const int64_t gates = rows_of(desc) * desc.H * cell_.tape_blocks * static_cast<int64_t>(sizeof(T));
+    streams_ = kStreams && desc.train && gates >= kStreamedTape && desc.H % N == 0;
+    streams_y_ = streams_ && on_lines<T>(args.y.data, args.y.stride0, args.y.stride1);
   }
 
   void run() {
@@ -72,6 +75,7 @@ class Forward {
       }
       if (f_.args_.lengths && !f_.args_.steps) clear_padding();
       pass_empty_rows();
+      if (f_.streams_) settle_streams();
     }
 
    private:
@@ -217,6 +221,8 @@ class Forward {
         ForwardRow<T>& row = part_.row[i];
         const T* const before = state_before(walk, s, r, f_.args_.h0, pass.index, pass.h, steps, f_.scratch_.zeros);
         part_.operand[i] = before;
+        row.streams_gates = f_.streams_;
+        row.streams_y = f_.streams_y_;
         row.masks = nullptr;
         if (masks_.any()) {
           MaskRow<T>& masks = masks_.row(i, r, t, before);
@@ -288,6 +294,7 @@ class Forward {
   const CellFacts& cell_;
   Team* const team_;
   const Scratch<E> scratch_;
+  bool streams_, streams_y_;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -73,6 +73,9 @@ struct ForwardStep {
       const auto load = [&](const T* from) { return count == N ? L::load(from) : L::load(from, count); };
       const auto load_units = [&](const T* from) { return load(from + unit); };
       const auto store_units = [&](T* to, V v) { count == N ? L::store(to + unit, v) : L::store(to + unit, v, count); };
+      const auto store_past = [&](bool streams, T* to, V v) {
+        kStreams&& streams ? stream(to + unit, v) : store_units(to, v);
+      };
       V from_x[G], from_h[G], own[Cell::unit_values + 1], tape[Cell::tape_blocks + 1], carry;
 #pragma GCC unroll 8
       for (int g = 0; g < G; ++g) {
@@ -94,7 +97,7 @@ struct ForwardStep {
         store_units(row.between, out);
       } else {
         store_units(row.h, out);
-        if (row.y) store_units(row.y, out);
+        if (row.y) store_past(row.streams_y, row.y, out);
         if (row.hn) store_units(row.hn, out);
       }
       if (Cell::separate_carry) {
@@ -103,7 +106,7 @@ struct ForwardStep {
       }
       if (row.gates)
 #pragma GCC unroll 8
-        for (int k = 0; k < Cell::tape_blocks; ++k) store_units(row.gates + k * H, tape[k]);
+        for (int k = 0; k < Cell::tape_blocks; ++k) store_past(row.streams_gates, row.gates + k * H, tape[k]);
     }
   }
 

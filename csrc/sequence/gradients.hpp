@@ -45,8 +45,9 @@ class ChunkGradients {
   static constexpr int N = L::N, NV = EngineOf<E>::vectors;
 
  public:
-  // `memory` is what the engine packs into: of scratch's `operands`. `sums` has a column for each of a row of dgates.
-  ChunkGradients(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t P, int64_t inputs,
+  // `memory` is what the engine packs into: of scratch's `operands`. `sums` has a column for each of a row of dgates. A
+  // chunk has at most `pairs` pairs.
+  ChunkGradients(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t P, int64_t inputs, int64_t pairs,
                  const PackedLayer<E>& weights, const LayerGrads& grads, const ColumnSums<T>& sums, int32_t thread,
                  int32_t threads, Operand* memory)
       : engine_(engine),
@@ -61,7 +62,8 @@ class ChunkGradients {
         threads_(threads),
         memory_(memory),
         first_(share(H, threads, thread)),
-        last_(share(H, threads, thread + 1)) {}
+        last_(share(H, threads, thread + 1)),
+        group_(outer_group<E>(engine, last_ - first_, cell.product_blocks, pairs)) {}
 
   // To be called before the first chunk of a layer and direction, and behind the last one.
   void begin_sums() const {
@@ -76,22 +78,40 @@ class ChunkGradients {
                int64_t pairs) const {
     if (first_ == last_) return;
     const int blocks = cell_.product_blocks, open = cell_.gates - cell_.gated_gates;
-    OuterA tiles[kMaxDgateBlocks];
-    for (int block = 0; block < blocks; ++block) {
-      tiles[block] = engine_.outer(block * H_ + first_, block * H_ + last_,
-                                   memory_ + outer_panel<E>(engine_) + block * engine_.outer_elements(last_ - first_));
-    }
     if (sums_wanted())
       for (int block = 0; block < cell_.dgate_blocks; ++block)
         sums_.add(gate, pairs, block * H_ + first_, block * H_ + last_);
+    T *const hh = static_cast<T*>(grads_.weight[kWeightHh]), *const ih = static_cast<T*>(grads_.weight[kWeightIh]);
+    const bool kept = group_ < last_ - first_;
+    Operand* const gated_panels = memory_ + (kept ? outer_panels<E>(engine_, P_, true) : 0);
+    Operand* const input_panels = gated_panels + (kept && gated ? outer_panels<E>(engine_, H_, true) : 0);
+    Operand* const columns = memory_ + weight_panels<E>(engine_, cell_, H_, P_, inputs_, kept);
     constexpr int64_t outer_block = EngineOf<E>::outer_block;
     for (int64_t k = 0; k < pairs; k += outer_block) {
       const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
-      for (int block = 0; block < blocks; ++block) tiles[block].pack(gate + k, count, cell_.dgate_blocks * H_);
-      T *const hh = static_cast<T*>(grads_.weight[kWeightHh]), *const ih = static_cast<T*>(grads_.weight[kWeightIh]);
-      part(before + k, count, P_, hh, tiles + cell_.h_first, cell_.h_gate, open);
-      if (gated) part(gated + k, count, H_, hh, tiles + cell_.h_first + open, cell_.h_gate + open, cell_.gated_gates);
-      part(input + k, count, inputs_, ih, tiles + cell_.x_first, cell_.x_gate, cell_.gates);
+      for (int64_t first = first_; first < last_; first += group_) {
+        const int64_t last = last_ - first < group_ ? last_ : first + group_;
+        OuterA tiles[kMaxDgateBlocks];
+        for (int block = 0; block < blocks; ++block) {
+          tiles[block] =
+              engine_.outer(block * H_ + first, block * H_ + last, columns + block * engine_.outer_elements(group_));
+          tiles[block].pack(gate + k, count, cell_.dgate_blocks * H_);
+        }
+        const auto part = [&](const T* const* operand, int64_t width, Operand* panels, T* weight, int block,
+                              const int32_t* gate_of, int gates) {
+          if (!weight) return;
+          for_outer_panels<E>(engine_, operand + k, count, width, panels, kept, first > first_,
+                              [&](const Operand* panel, int64_t n, int wide, int64_t left) {
+                                for (int b = 0; b < gates; ++b)
+                                  tiles[block + b].multiply(count, panel, wide, left,
+                                                            weight + (gate_of[b] * H_ + first) * width + n, width,
+                                                            false);
+                              });
+        };
+        part(before, P_, memory_, hh, cell_.h_first, cell_.h_gate, open);
+        if (gated) part(gated, H_, gated_panels, hh, cell_.h_first + open, cell_.h_gate + open, cell_.gated_gates);
+        part(input, inputs_, input_panels, ih, cell_.x_first, cell_.x_gate, cell_.gates);
+      }
     }
   }
 
@@ -100,14 +120,15 @@ class ChunkGradients {
     T* const weight = static_cast<T*>(grads_.weight[cell_.projection]);
     const int64_t first = share(P_, threads_, thread_), last = share(P_, threads_, thread_ + 1);
     if (!weight || first == last) return;
-    const OuterA tile = engine_.outer(first, last, memory_ + outer_panel<E>(engine_));
+    const OuterA tile = engine_.outer(first, last, memory_ + outer_panels<E>(engine_, H_, false));
     constexpr int64_t outer_block = EngineOf<E>::outer_block;
     for (int64_t k = 0; k < pairs; k += outer_block) {
       const int64_t count = pairs - k < outer_block ? pairs - k : outer_block;
       tile.pack(dh + k, count, P_);
-      for_outer_panels<E>(engine_, u + k, count, H_, memory_, [&](int64_t n, int wide, int64_t left) {
-        tile.multiply(count, memory_, wide, left, weight + first * H_ + n, H_, false);
-      });
+      for_outer_panels<E>(engine_, u + k, count, H_, memory_, false, false,
+                          [&](const Operand* panel, int64_t n, int wide, int64_t left) {
+                            tile.multiply(count, panel, wide, left, weight + first * H_ + n, H_, false);
+                          });
     }
   }
 
@@ -141,17 +162,6 @@ class ChunkGradients {
     return wanted;
   }
 
-  // Those gates of weight (gates * H, columns) += (a part of dgates)^T operand, my units of each of its blocks.
-  void part(const T* const* operand, int64_t count, int64_t columns, T* weight, const OuterA* tiles,
-            const int32_t* gate_of, int gates) const {
-    if (!weight) return;
-    for_outer_panels<E>(engine_, operand, count, columns, memory_, [&](int64_t n, int wide, int64_t left) {
-      for (int b = 0; b < gates; ++b)
-        tiles[b].multiply(count, memory_, wide, left, weight + (gate_of[b] * H_ + first_) * columns + n, columns,
-                          false);
-    });
-  }
-
   const EngineOf<E> engine_;
   const CellFacts& cell_;
   const int64_t H_, P_, inputs_;
@@ -161,6 +171,7 @@ class ChunkGradients {
   const int32_t thread_, threads_;
   Operand* const memory_;
   const int64_t first_, last_;  // hidden units
+  const int64_t group_;         // of them whose columns are packed together
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -189,6 +189,7 @@ struct ForwardRow {
   T* values;   // row_values of the tape
   T* between;  // what the first part of a step leaves to the second, between_blocks * H
   const MaskRow<T>* masks;
+  bool streams_gates, streams_y;  // past the caches
 };
 
 // What one row of one backward step reads and writes.
@@ -207,10 +208,25 @@ struct BackwardRow {
   T* flow;  // null, or where the whole gradient of h goes and, behind it, that of c
 };
 
+// Operands for the panels of what weight gradients multiply dgates with: states, gated ones, inputs. One panel serves
+// all that are not kept.
+template <class E>
+int64_t weight_panels(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t P, int64_t inputs,
+                      bool kept) {
+  if (!kept) return outer_panels<E>(engine, 0, false);
+  return outer_panels<E>(engine, P, true) + outer_panels<E>(engine, inputs, true) +
+         (cell.gated_gates > 0 ? outer_panels<E>(engine, H, true) : 0);
+}
+
 // Operands that a thread with `units` hidden units packs for weight gradients (sequence/gradients.hpp).
 template <class E>
-int64_t gradient_operands(const EngineOf<E>& engine, const CellFacts& cell, int64_t units) {
-  return outer_panel<E>(engine) + cell.product_blocks * engine.outer_elements(units);
+int64_t gradient_operands(const EngineOf<E>& engine, const CellFacts& cell, int64_t H, int64_t P, int64_t inputs,
+                          int64_t units, int64_t pairs) {
+  const int64_t group = outer_group<E>(engine, units, cell.product_blocks, pairs);
+  const int64_t projected = cell.projection < 0 ? 0 : outer_panels<E>(engine, 0, false) + engine.outer_elements(P);
+  const int64_t all =
+      weight_panels<E>(engine, cell, H, P, inputs, group < units) + cell.product_blocks * engine.outer_elements(group);
+  return all > projected ? all : projected;
 }
 
 // Elements of a thread's part of a block, so that no two threads write to one line.
@@ -294,8 +310,9 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
   const EngineOf<E> engine = engine_of<E>(desc.precision);
   const int64_t rows = engine.a_elements(s.pointer_rows, backward ? cell.gates * desc.H : larger(widest, desc.H));
-  const int64_t columns =
-      backward ? gradient_operands<E>(engine, cell, (desc.H + group_threads - 1) / group_threads) : 0;
+  const int64_t columns = backward ? gradient_operands<E>(engine, cell, desc.H, size.state(), widest,
+                                                          (desc.H + group_threads - 1) / group_threads, chunk_rows)
+                                   : 0;
   s.operand_elements = apart(larger(rows, columns));
   s.operands = arena.take<OperandOf<E>>(threads * s.operand_elements);
   const bool drops_weights = backward && desc.weight_dropout > 0;

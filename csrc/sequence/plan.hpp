@@ -13,8 +13,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 constexpr double kFlopsPerBarrier = 8e3;  // work a thread of a row group must have for a step to be worth a barrier
 constexpr double kFlopsPerFork =
-    100e3;                             // and for a region to be worth it, with workers awake (runtime/wake_policy.hpp)
-constexpr int64_t kFullTileRows = 24;  // rows a thread needs to hide streaming its weights from further away
+    100e3;  // and for a region to be worth it, with workers awake (runtime/wake_policy.hpp)
 
 // Where a thread stands in the grid. Threads of a row group are neighbours.
 struct GridPosition {
@@ -46,9 +45,9 @@ Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
   if (desc.directions == 2 && desc.threads % 2 == 0) plan.direction_groups = 2;
   const int32_t n = desc.threads / plan.direction_groups;
   const int64_t recurrent_bytes = recurrent * parts_of(desc.precision) * static_cast<int64_t>(sizeof(OperandOf<E>));
-  const bool rows_fill_tiles = desc.B >= n * kFullTileRows;
-  const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * 4;
-  if (rows_fill_tiles || rows_cached)
+  const bool rows_hide_weights = desc.B >= n * EngineOf<E>::rows_apart;
+  const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * EngineOf<E>::rows_alone;
+  if (rows_hide_weights || rows_cached)
     plan.row_groups = n;
   else if (unit_panels >= n && step / n > kFlopsPerBarrier)
     plan.unit_groups = n;

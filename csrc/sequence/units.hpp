@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "simd/lanes.hpp"
+#include "simd/streaming.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -15,6 +16,17 @@ FR_INLINE typename L::V load_units(const T* from, int64_t unit, int64_t H) {
 template <class T, class L = Lanes<T>>
 FR_INLINE void store_units(T* to, int64_t unit, int64_t H, typename L::V v) {
   H - unit >= L::N ? L::store(to + unit, v) : L::store(to + unit, v, static_cast<int>(H - unit));
+}
+
+// Bytes of a layer's gates from which on forward stores them, and y, past the caches: backward finds nothing of them
+// near by in any case, and what they would push out are the weights.
+constexpr int64_t kStreamedTape = 8 << 20;
+
+// Whether rows `stride0` and `stride1` elements apart from `data` on begin with a line, all of them.
+template <class T>
+bool on_lines(const void* data, int64_t stride0, int64_t stride1) {
+  constexpr int64_t line = 64 / sizeof(T);
+  return reinterpret_cast<uintptr_t>(data) % 64 == 0 && stride0 % line == 0 && stride1 % line == 0;
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -52,13 +52,14 @@ void LayerChain::fit(const CallShape& shape, int32_t threads) {
   size_t workspace = 0, widest = 0;
   flops_ = 0;
   inputs_[0] = shape.x;
+  in_place_ = backend_.memory == kHostMemory && replaces_pred(shape.loss.spec);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Shape output = layers_[i]->output(inputs_[i].shape);
     const size_t bytes = static_cast<size_t>(output.count()) * element;
     outputs_[i]->reserve(bytes);
     inputs_[i + 1] = contiguous(output, outputs_[i]->data());
     workspace = std::max(workspace, layers_[i]->fit(inputs_[i], sequence, threads));
-    widest = std::max(widest, bytes);
+    if (!in_place_ || i + 1 < layers_.size()) widest = std::max(widest, bytes);
     flops_ += layers_[i]->flops();
   }
   for (auto& way : grad_buffers_) way->reserve(widest);
@@ -81,7 +82,7 @@ void LayerChain::forward(const CallShape& shape, const Inputs& inputs, double* l
   a.mask.data = inputs.mask;
   a.loss = loss;
   a.fault = fault;
-  a.dpred = grad_buffers_[layers_.size() % 2]->data();
+  a.dpred = gradient(layers_.size());
   a.partials = static_cast<double*>(partials_.data());
   check(backend_, backend_.losses->loss(&a, stream), "train_step");
 }
@@ -95,8 +96,8 @@ size_t LayerChain::first_to_train() const {
 void LayerChain::backward(const Inputs& inputs, Stream stream) {
   const size_t first = first_to_train();
   for (size_t i = layers_.size(); i-- > first;) {
-    const View dy = contiguous(inputs_[i + 1].shape, grad_buffers_[(i + 1) % 2]->data());
-    void* dx = i > first ? grad_buffers_[i % 2]->data() : nullptr;
+    const View dy = contiguous(inputs_[i + 1].shape, gradient(i + 1));
+    void* dx = i > first ? gradient(i) : nullptr;
     check(backend_, layers_[i]->backward(inputs_[i], dy, dx, inputs.sequence, workspace_.data(), stream), "train_step");
   }
 }

@@ -52,6 +52,11 @@ class LayerChain {
   size_t first_to_train() const;
 
  private:
+  // The gradient of inputs_[i].
+  void* gradient(size_t i) const {
+    return in_place_ && i == layers_.size() ? outputs_.back()->data() : grad_buffers_[i % 2]->data();
+  }
+
   const Backend& backend_;
   const DType dtype_;
   std::vector<std::unique_ptr<Layer>> layers_;
@@ -61,6 +66,9 @@ class LayerChain {
   std::vector<View> inputs_;  // of every layer, and of the loss
   std::vector<std::unique_ptr<Buffer>> outputs_;
   std::unique_ptr<Buffer> grad_buffers_[2];  // gradients of inputs_, in turn
+  // Whether the loss writes its gradient over the last output, which no backward reads: of a word model these are the
+  // two largest arrays there are.
+  bool in_place_ = false;
   Buffer workspace_, partials_;
   const CallShape* fitted_ = nullptr;
   int32_t threads_ = 0;

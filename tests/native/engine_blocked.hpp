@@ -44,6 +44,7 @@ struct Blocked {
     return MR;
   }
   static constexpr int64_t padded(int64_t K) { return (K + 31) / 32 * 32; }
+  static constexpr int64_t rows_alone = 4, rows_apart = 24;
   static constexpr int64_t chunk_rows(int64_t gradient) { return same || gradient < 1000 ? kChunk : 2 * kChunk; }
 
   // ---- B: [32 steps of k][vector][pair of k][lane][2]
@@ -108,6 +109,7 @@ struct Blocked {
 
   // ---- weight gradients
   static constexpr int64_t outer_block = same ? kChunk : 2 * kChunk;
+  static constexpr int64_t outer_columns(int64_t, int64_t) { return same ? 7 : kAllColumns; }
   struct OuterA {
     void pack(const Storage* const* a, int64_t K, int64_t /*width*/) const {
       for (int64_t m = first; m < last; ++m)

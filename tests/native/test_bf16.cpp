@@ -8,9 +8,11 @@
 #include <cstdlib>
 
 #include "bf16_hashes.hpp"
+#include "isa/amx.hpp"
 #include "isa/detect.hpp"
 #include "isa/registry.hpp"
 #include "probe_tiles.hpp"
+#include "probe_traps.hpp"
 #include "probes.hpp"
 #include "sequence_run.hpp"
 #include "tile_sum.hpp"
@@ -23,7 +25,10 @@ constexpr struct {
   const char* name;
 } kSums[] = {{Precision::bf16, 1, "bf16"}, {Precision::bf16x3, 2, "bf16x3"}, {Precision::bf16x6, 3, "bf16x6"}};
 
-// The backends that this machine runs, and the emulated tiles where it can.
+const SequenceOps* by_trap = nullptr;  // the kernels of `amx`, where tiles trap
+
+// The backends that this machine runs, the emulated tiles where it can, and behind all others the kernels of `amx` by
+// trap where the processor lacks nothing but tiles.
 std::vector<Backend> engines() {
   std::vector<Backend> found;
   for (const Backend* backend : available_backends()) found.push_back(*backend);
@@ -36,6 +41,13 @@ std::vector<Backend> engines() {
     tiles.dense = fusedrnn_tile_probe.dense;
     found.push_back(tiles);
   }
+#if defined(FUSEDRNN_HAS_AMX)
+  if (why_no_amx() != nullptr && cpu_has_avx512() && fusedrnn_tile_traps.install()) {
+    found.push_back(amx_backend());
+    by_trap = found.back().sequence;
+    found.back().name = "amx, tiles by trap";
+  }
+#endif
 #endif
   return found;
 }
@@ -112,12 +124,15 @@ void one_product(const std::vector<Backend>& backends, GemmKind kind, int64_t M,
 
 void products(const std::vector<Backend>& backends) {
   Random random(5);
+  std::vector<Backend> quick = backends;  // a trap takes a microsecond: fewer products go that way
+  if (quick.back().sequence == by_trap) quick.pop_back();
   for (int sum = 0; sum < 3; ++sum)
     for (const GemmKind kind : {GemmKind::nt, GemmKind::nn, GemmKind::tn})
       for (int data = 0; data < int(Kind::kinds); ++data) {
         for (int trial = 0; trial < 12; ++trial)
-          one_product(backends, kind, random.below(50), random.below(80), random.below(trial % 3 ? 70 : 400),
-                      random.below(2) == 1, Kind(data), sum, static_cast<int32_t>(1 + random.below(3)), random);
+          one_product(trial % 4 ? quick : backends, kind, random.below(50), random.below(80),
+                      random.below(trial % 3 ? 70 : 400), random.below(2) == 1, Kind(data), sum,
+                      static_cast<int32_t>(1 + random.below(3)), random);
         for (const int64_t rows : {1, 5, 15, 16, 17, 20, 32, 33, 40, 50})
           one_product(backends, kind, rows, 64, 33, data % 2 == 1, Kind(data), sum, 1, random);
       }
@@ -170,6 +185,55 @@ void stacks(const std::vector<Backend>& backends, bool print) {
     }
 }
 
+// Tiles are a thread's own: the same bits where several share a stack.
+void shared_stacks(const std::vector<Backend>& backends) {
+  constexpr Problem problem{3, 18, 9, 70, 1, 2};
+  set_num_threads(4);
+  {
+    TeamLease lease;
+    lease.team()->parallel(lease.team(), lease.size(), [](void*, int32_t) { fusedrnn_tile_traps.admit(); }, nullptr);
+  }
+  for (int sum = 0; sum < 3; ++sum)
+    for (const CellKind kind : {CellKind::lstm, CellKind::gru}) {
+      std::vector<float> first;
+      for (const Backend& backend : backends) {
+        Run<float> run(backend, traits(kind), problem, true, Data::reals, kSums[sum].precision);
+        for (const Grid& grid : {kAlone, Grid{4, 1, 2, 2}, Grid{2, 2, 1, 1}, Grid{3, 1, 1, 3}}) {
+          const std::vector<float> results = run.results(grid);
+          if (first.empty()) first = results;
+          check::require(std::memcmp(results.data(), first.data(), first.size() * sizeof(float)) == 0,
+                         "%s %s: the bits of %d x %d x %d threads", backend.name, kSums[sum].name, grid.directions,
+                         grid.rows, grid.units);
+        }
+      }
+    }
+}
+
+#if defined(FUSEDRNN_HAS_AMX)
+// Threads share out units, so that each keeps its part of the recurrent weights in a cache of its own, but where all of
+// them fit one beside whole tiles of rows, or so many rows pass that it does not matter.
+void plans() {
+  if (!cpu_has_avx512()) return;
+  const auto plan = [](Precision precision, int64_t B, int64_t H) {
+    SequenceDesc desc{};
+    desc.cell = CellKind::lstm;
+    desc.precision = precision;
+    desc.layers = desc.directions = 1;
+    desc.threads = 2;
+    desc.T = 64, desc.B = B, desc.I = desc.H = H;
+    Plan found;
+    check::require(amx_backend().sequence->plan(&desc, &found) == Status::ok, "a plan");
+    return 10 * found.row_groups + found.unit_groups;
+  };
+  check::require(plan(Precision::ieee, 64, 512) == 21, "ieee has the plan of avx512");
+  check::require(plan(Precision::bf16, 64, 512) == 12, "2 MiB of weights: units");
+  check::require(plan(Precision::bf16, 384, 512) == 21, "many rows");
+  check::require(plan(Precision::bf16, 32, 256) == 21, "512 KiB of weights and a tile of rows for each: rows");
+  check::require(plan(Precision::bf16x6, 32, 256) == 12, "1.5 MiB in three parts: units");
+  check::require(plan(Precision::bf16, 16, 256) == 12, "half a tile of rows for each: units");
+}
+#endif
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -180,8 +244,15 @@ int main(int argc, char** argv) {
   }
   products(backends);
   stacks(backends, false);
+  shared_stacks(backends);
+#if defined(FUSEDRNN_HAS_AMX)
+  plans();
+#endif
 #if defined(FUSEDRNN_HAS_AVX512)
   check::require(fusedrnn_tile_probe.misuses() == 0, "%d misuses of tiles", fusedrnn_tile_probe.misuses());
+  check::require(fusedrnn_tile_traps.misuses() == 0, "%d misuses of trapped tiles", fusedrnn_tile_traps.misuses());
+  check::require(fusedrnn_tile_traps.unreleased() == 0, "%d threads keep tiles", fusedrnn_tile_traps.unreleased());
+  std::printf("tile instructions by trap: %ld\n", fusedrnn_tile_traps.trapped());
 #endif
   return check::finish("test_bf16");
 }

@@ -32,12 +32,14 @@ class Result:
 
     Attributes:
         losses: binary cross-entropy of each epoch.
+        norms: mean gradient norm of each epoch, before clipping.
         accuracies: on the held-out images after each epoch.
         mistakes: held-out images it gets wrong (n, 8, 8), surest first.
         chances: what it gives for odd on those (n,).
     """
 
     losses: list[float]
+    norms: list[float]
     accuracies: list[float]
     mistakes: Array
     chances: Array
@@ -67,18 +69,24 @@ def train(
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     losses: list[float] = []
+    norms: list[float] = []
     accuracies: list[float] = []
     chances = np.zeros(len(test_odd))
     bar = _shared.progress(epochs, show)
     for _ in bar:
         model.train()
         batch_losses = []
+        batch_norms = []
         for rows in _shared.batches(len(odd), BATCH, rng):
             images = fr.asarray(np.ascontiguousarray(x[:, rows]), place.device)
             wanted = fr.asarray(odd[rows], place.device)
-            loss, _ = model.train_step(images, wanted, fr.losses.binary_cross_entropy, optimizer, CLIP_NORM)
+            loss, norm = model.train_step(
+                images, wanted, fr.losses.binary_cross_entropy, optimizer, CLIP_NORM
+            )
             batch_losses.append((loss, len(rows)))
+            batch_norms.append((norm, len(rows)))
         losses.append(_shared.mean(batch_losses))
+        norms.append(_shared.mean(batch_norms))
         model.eval()
         logits = fr.asarray(model(fr.asarray(test_x, place.device)), "cpu")
         chances = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64)))
@@ -86,7 +94,7 @@ def train(
         bar.set_postfix(loss=f"{losses[-1]:.4f}", held_out=f"{accuracies[-1]:.1%}")
     wrong = np.flatnonzero((chances > 0.5) != (test_odd[:, 0] > 0.5))
     surest = wrong[np.argsort(-np.abs(chances[wrong] - 0.5))]
-    return Result(losses, accuracies, test_x[:, surest].transpose(1, 0, 2), chances[surest])
+    return Result(losses, norms, accuracies, test_x[:, surest].transpose(1, 0, 2), chances[surest])
 
 
 def plot(result: Result, path: Path) -> None:

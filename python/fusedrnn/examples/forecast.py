@@ -25,6 +25,7 @@ LENGTH = 10  # years the network sees
 HIDDEN = 50
 BATCH = 10
 LEARNING_RATE = 0.01
+NOT_CLIPPED = float("inf")  # a norm that is measured, and changes no bit
 EPOCHS = 100
 HELD_OUT = 0.2
 FREE_YEARS = 22  # two solar cycles of forecast without data
@@ -36,6 +37,7 @@ class Result:
 
     Attributes:
         losses: mean squared error of each epoch, on the scaled series.
+        norms: mean gradient norm of each epoch.
         error: root mean squared error of the held-out years, in sunspots, from ten true years each.
         naive_error: the same for "as this year".
         years: the held-out years.
@@ -45,6 +47,7 @@ class Result:
     """
 
     losses: list[float]
+    norms: list[float]
     error: float
     naive_error: float
     years: Array
@@ -82,15 +85,18 @@ def train(
         fr.nn.Linear(HIDDEN, 1, **place.linear, seed=rng),
     )
     optimizer = fr.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    losses = []
+    losses, norms = [], []
     bar = _shared.progress(epochs, show)
     for _ in bar:
-        batch_losses = []
+        batch_losses, batch_norms = [], []
         for rows in _shared.batches(len(targets), BATCH, rng):
             x = fr.asarray(np.ascontiguousarray(inputs[:, rows]), place.device)
-            loss, _ = model.train_step(x, fr.asarray(targets[rows], place.device), fr.losses.mse, optimizer)
+            target = fr.asarray(targets[rows], place.device)
+            loss, norm = model.train_step(x, target, fr.losses.mse, optimizer, NOT_CLIPPED)
             batch_losses.append((loss, len(rows)))
+            batch_norms.append((norm, len(rows)))
         losses.append(_shared.mean(batch_losses))
+        norms.append(_shared.mean(batch_norms))
         bar.set_postfix(loss=f"{losses[-1]:.5f}")
 
     model.eval()
@@ -100,6 +106,7 @@ def train(
     naive = tail_inputs[-1, :, 0] * scale
     return Result(
         losses=losses,
+        norms=norms,
         error=_rmse(predicted, true),
         naive_error=_rmse(naive, true),
         years=years[cut:],
