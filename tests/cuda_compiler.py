@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 # The plugin's own options (cuda/CMakeLists.txt), but one architecture.
-FLAGS = ["-std=c++17", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
+FLAGS = ["-std=c++17", "-DNDEBUG", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
 OF_NVCC = ["-arch=sm_90", "-fmad=false"]
 OF_CLANG = ["-x", "cuda", "--offload-arch=sm_90", "-O3", "-ffp-contract=off", "-Wno-unknown-cuda-version"]
 OF_CLANG += ["-mllvm", "-unroll-max-upperbound=64", "--cuda-feature=+ptx81"]
