@@ -421,7 +421,7 @@ done
             size="all",  # the check `compiled` takes each kernel through nvcc as well
             after=("objects", "wheel-tools"),
         )
-        for toolkit, cost in ((13, 960), (12, 300))
+        for toolkit, cost in ((13, 960), (12, 620))
     ),
     Check(
         "asan",
