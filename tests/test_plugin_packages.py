@@ -107,7 +107,8 @@ def test_images_become_one_file(made: Path, tmp_path: Path) -> None:
     images = [f"--image3=kind={kind},sm={sm},file={tmp_path}/a.{end}" for kind, sm, end in IMAGES]
     out = tmp_path / "out.fatbin"
     subprocess.run([made / "bin" / "fatbinary", "-64", "--create", out, *images], check=True)
-    assert out.read_bytes() == b"-64\n-cuda\n-host=linux\n-compress-all\ncubin 80 machine\0code\nptx 90 text\n"
+    options = b"-64\n-cuda\n-host=linux\n-compress-all\n"
+    assert out.read_bytes() == options + b"cubin 80 machine\0code\nptx 90 text\n"
 
 
 IMAGES = (("elf", "80", "cubin"), ("ptx", "90", "ptx"))
