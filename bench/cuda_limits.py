@@ -121,7 +121,7 @@ def build(folder: Path, link: bool = True) -> list[Path]:
         RuntimeError: nvcc refuses one; SystemExit where there is none.
     """
     sys.path.insert(0, str(ROOT / "tests"))
-    from cuda_budgets import find_nvcc
+    from cuda_compiler import find_nvcc
 
     headers = [*(ROOT / "cuda").rglob("*.[ch]*"), *(ROOT / "bench").glob("*.cuh")]
 

@@ -7,8 +7,8 @@
   python bench/sass_counts.py --budgets              of the shapes in sass/budgets.json: status 1 if one is
                                                      above its budget
 
-Needs nvcc, nvdisasm (pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm) and a C++ compiler, no GPU. README.md
-says how it counts and what the columns mean.
+Needs a compiler of CUDA (tests/cuda_compiler.py says how it is looked for), nvdisasm (pip install
+nvidia-cuda-nvdisasm) and a C++ compiler, no GPU. README.md says how it counts and what the columns mean.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ HERE = Path(__file__).parent
 BUDGETS = HERE / "sass" / "budgets.json"
 sys.path.insert(0, str(HERE / "sass"))
 from latency import latencies  # noqa: E402
-from machine_code import ROOT, Kernel, compile_cubin, disassemble, source  # noqa: E402
+from machine_code import ROOT, Kernel, disassemble, source  # noqa: E402
 from step_loops import Shape, executions, line_of, weight  # noqa: E402
 
 from cuda_budgets import instances  # isort: skip  # noqa: E402, machine_code makes it known
+from cuda_compiler import compile_source  # isort: skip  # noqa: E402
 
 ELEMENTS = {
     "ieee": ("float", 4),
@@ -276,9 +277,10 @@ def main() -> int:
         cubins = options.cubin
         if cubins is None:
             sources = [path for path in instances(folder / "instances") if path.stem == options.cell]
-            cubins = [folder / f"{i}.cubin" for i in range(len(sources))]
-            for path, cubin in zip(sources, cubins, strict=True):
-                compile_cubin(path, cubin)
+            made = [Path(tempfile.mkdtemp(dir=folder)) for _ in sources]
+            cubins = [
+                compile_source(path, own, lines=True).cubin for path, own in zip(sources, made, strict=True)
+            ]
         template, gates = CELLS[options.cell]
         wanted = re.compile(rf"^((cluster|grid)_(forward|backward)|(forward|backward)_tiles)<{template}<")
         kernels = {kernel.name: kernel for cubin in cubins for kernel in disassemble(cubin, wanted)}

@@ -5,7 +5,7 @@
                                                   emulator notes there how it launched kernels
                                                   (FUSEDRNN_SIMT_LAUNCHES=FILE)
 
-Needs nvcc, no GPU: on the PATH, or in this Python's environment (pip install nvidia-cuda-nvcc), and c++filt.
+Needs c++filt and a compiler of CUDA, which cuda_compiler.py says how it looks for; no GPU.
 
 A budget is of one kernel template, a family, and says for all its instances: "threads" of a block at most;
 "blocks" that a multiprocessor of sm_90 must have room for at once; "shared", bytes of dynamic shared memory
@@ -29,14 +29,12 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from cuda_compiler import ROOT, compile_source
+
 BUDGETS = Path(__file__).with_suffix(".json")
 ELEMENTS = ("float", "double", "Tf32", "Bf16", "Fp16", "Tf32x3")
-# The plugin's own options (cuda/CMakeLists.txt), but one architecture.
-FLAGS = ["-arch=sm_90", "-std=c++17", "-fmad=false", "-Xptxas", "-v", f"-I{ROOT}/cuda", f"-I{ROOT}/csrc"]
 
 # A multiprocessor of sm_90. A warp gets registers by the unit, a block some shared memory beside its own.
 REGISTERS, REGISTER_UNIT = 65536, 256
@@ -132,17 +130,6 @@ def demangle(names: Iterable[str]) -> list[str]:
     return result.stdout.splitlines()
 
 
-def find_nvcc() -> str:
-    """nvcc of the PATH, else of the packages nvidia-cuda-*; SystemExit where there is none."""
-    if found := shutil.which("nvcc"):
-        return found
-    spec = find_spec("nvidia")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(place).glob("*/bin/nvcc"), reverse=True):
-            return str(path)
-    sys.exit("no nvcc: put it on the PATH, or pip install nvidia-cuda-nvcc nvidia-cuda-cccl")
-
-
 def instances(folder: Path) -> list[Path]:
     """The sources that CMake makes of csrc's lists, written below a folder."""
     cmake = shutil.which("cmake") or shutil.which(str(Path(sys.executable).with_name("cmake")))
@@ -155,17 +142,11 @@ def instances(folder: Path) -> list[Path]:
 
 def compile_all(sources: Iterable[Path], jobs: int) -> list[Kernel]:
     """Every kernel of the sources."""
-    nvcc = find_nvcc()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
 
         def compiled(source: Path) -> list[Kernel]:
-            kept = Path(tempfile.mkdtemp(dir=folder))
-            command = [nvcc, *FLAGS, "-cubin", "--keep", "--keep-dir", str(kept)]
-            command += ["-o", str(kept / "out.cubin"), str(source)]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
-            return parse(result.stdout + result.stderr, (kept / f"{source.stem}.ptx").read_text())
+            made = compile_source(source, Path(tempfile.mkdtemp(dir=folder)))
+            return parse(made.report, made.ptx)
 
         return [kernel for kernels in pool.map(compiled, sources) for kernel in kernels]
 

@@ -17,7 +17,7 @@ if not FOLDER.exists():
     pytest.skip("an sdist has no .ci", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))
 
-from checks import CHECKS, SETUP, SIZES, TOOLS, Check  # noqa: E402
+from checks import CHECKS, COMPILERS, SETUP, SIZES, TOOLS, Check  # noqa: E402
 from run_checks import Ran, chosen, in_order, side_by_side, start  # noqa: E402
 
 ALL = [*SETUP, *CHECKS]
@@ -57,6 +57,13 @@ def test_commands_are_bash() -> None:
     for check in ALL:
         parsed = subprocess.run(["bash", "-n", "-c", check.command], capture_output=True, text=True)
         assert parsed.returncode == 0, (check.name, parsed.stderr)
+
+
+def test_the_cuda_plugin_is_built_for_every_toolkit_that_has_a_package() -> None:
+    text = (ROOT / "csrc" / "backend" / "toolkits.hpp").read_text()
+    (versions,) = re.findall(r"kCudaToolkits\[\] = \{([\d, ]+)\}", text)
+    assert {str(version) for version in COMPILERS} == set(versions.split(", "))
+    assert {f"plugin{version}" for version in COMPILERS} <= {check.name for check in CHECKS}
 
 
 def test_hooks_before_a_commit_use_the_pinned_tools() -> None:

@@ -118,7 +118,7 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_status_is_whether_the_device_can_be_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    info = {"why_not": "it is Sunday", "path": None, "memory": None}
+    info = {"why_not": "it is Sunday", "path": None, "memory": None, "not_used": []}
     monkeypatch.setattr("fusedrnn._native.cuda_info", lambda: info)
     assert main(["doctor", "--device", "cuda"]) == 1
     assert "usable           no: it is Sunday" in capsys.readouterr().out

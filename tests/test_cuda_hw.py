@@ -29,7 +29,8 @@ def hw(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if nvcc is None:
         pytest.skip("no nvcc to compile it with")
     library = tmp_path_factory.mktemp("hw") / "libhw.so"
-    options = ["-std=c++17", "-arch=sm_80", "-cudart=none", "-shared", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+    options = ["-std=c++17", "-DNDEBUG", "-arch=sm_80", "-cudart=none", "-shared"]
+    options += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
     paths = [f"-I{ROOT}/cuda", f"-I{ROOT}/csrc", HW / "hw.cu", HW / "runtime.cpp", "-o", library]
     built = subprocess.run([nvcc, *options, *map(str, paths)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import plugin_file
 import pytest
@@ -88,18 +89,19 @@ def package(tmp_path: Path) -> Path:
 
 # ------------------------------------------------------------------------------------------- the plugin
 def test_not_built(package: Path) -> None:
-    reason = ask(package)
-    assert reason.startswith(
-        "this build has no CUDA plugin: install fusedrnn-cuda13, or build with FUSEDRNN_CUDA=ON"
+    packages = " or ".join(name.replace("_", "-") for name in _native.cuda_packages())
+    assert ask(package).startswith(
+        f"this build has no CUDA plugin: install {packages}, whichever CUDA the driver supports, or build "
     )
 
 
-def test_package_of_its_own(package: Path) -> None:
-    """fusedrnn-cuda13 installs a folder beside this one; what was built with the package comes first."""
-    own = package.parent / "fusedrnn_cuda13" / PLUGIN
+@pytest.mark.parametrize("name", _native.cuda_packages())
+def test_package_of_its_own(package: Path, name: str) -> None:
+    """It installs a folder beside this one; what was built with fusedrnn comes first."""
+    own = package.parent / name / PLUGIN
     own.parent.mkdir()
     stub_library.build(own, "int nothing;")
-    remedy = "install fusedrnn-cuda13 of the version of this fusedrnn"
+    remedy = f"install {name.replace('_', '-')} of the version of this fusedrnn"
     assert ask(package, own) == f"{own} is no plugin of fusedrnn, it lacks its symbol: {remedy}"
     stub_library.build(package / PLUGIN, "int nothing;")
     assert ask(package).startswith(f"{package / PLUGIN} is no plugin of fusedrnn")
@@ -153,6 +155,122 @@ def test_table_of_another_version(package: Path, field: str) -> None:
     assert reason.endswith(": install fusedrnn again")
 
 
+# ---------------------------------------------------------------------------------- one plugin of several
+# A plugin of a toolkit, before the driver that the environment states.
+OF_TOOLKIT = """
+#include "backend/backend.hpp"
+#include "../cuda/hw/machine.hpp"
+#include <cstdlib>
+using namespace fusedrnn;
+namespace {
+Status describe(char* text, size_t bytes) { return snprintf(text, bytes, "of toolkit TOOLKIT"), Status::ok; }
+int32_t device() { return 0; }
+}
+extern "C" const Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t bytes) {
+  const int driver = std::atoi(std::getenv("DRIVER_OF_TEST"));
+  const cuda::Machine machine = {TOOLKIT, driver, 1, nullptr, nullptr, "GPU", 90, 80};
+  static Backend table{};
+  table.abi = abi;
+  table.size = sizeof table;
+  table.name = "cuda";
+  table.memory = kCudaMemory;
+  table.describe = describe;
+  table.device = device;
+  return cuda::usable(machine, why, bytes) ? &table : nullptr;
+}
+"""
+TOO_OLD = "the NVIDIA driver is too old: it supports CUDA up to "
+REPORT = """
+import json
+from fusedrnn import _native
+from fusedrnn.cli import main
+print(json.dumps(_native.cuda_info()))
+main(["doctor"])
+"""
+
+
+def chosen(package: Path, driver: int, **toolkits: int) -> tuple[dict[str, Any], str]:
+    """What is used, and doctor's report, before a driver.
+
+    Args:
+        package: the folder of the package.
+        driver: the CUDA version that it supports.
+        **toolkits: by the folders that have a plugin, the CUDA version it was built with.
+    """
+    for name, toolkit in toolkits.items():
+        (package.parent / name).mkdir(exist_ok=True)
+        stub_library.build(package.parent / name / PLUGIN, OF_TOOLKIT.replace("TOOLKIT", str(toolkit)))
+    environment = {k: v for k, v in os.environ.items() if k != "FUSEDRNN_CUDA_PLUGIN"}
+    environment |= {"PYTHONPATH": str(package.parent), "DRIVER_OF_TEST": str(driver)}
+    ran = subprocess.run(
+        [sys.executable, "-c", REPORT], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr
+    info, _, report = ran.stdout.partition("\n")
+    return json.loads(info), report
+
+
+@pytest.mark.parametrize(
+    ("driver", "used", "refused"),
+    [
+        (13000, "fusedrnn_cuda13", []),
+        (14020, "fusedrnn_cuda13", []),
+        (12090, "fusedrnn_cuda12", ["fusedrnn_cuda13"]),
+        (12000, "fusedrnn_cuda12", ["fusedrnn_cuda13"]),
+    ],
+)
+def test_the_driver_chooses(package: Path, driver: int, used: str, refused: list[str]) -> None:
+    """The newest toolkit that it takes; doctor names those that it does not, and why."""
+    info, report = chosen(package, driver, fusedrnn_cuda12=12090, fusedrnn_cuda13=13000)
+    path = package.parent / used / PLUGIN
+    assert (info["why_not"], info["path"]) == (None, str(path))
+    assert [Path(other).parent.name for other, _ in info["not_used"]] == refused
+    assert f"  plugin           {path}\n" in report
+    assert f"  device           cuda:0, of toolkit {12090 if refused else 13000}\n" in report
+    assert report.count("  not used         ") == len(refused)
+    for other, why in info["not_used"]:
+        assert why.startswith(f"{TOO_OLD}{driver // 1000}.{driver % 1000 // 10}, the plugin was built with")
+        assert f"  not used         {other}: {why}\n" in report
+
+
+def test_what_was_built_with_the_package_gives_way_to_one_that_the_driver_takes(package: Path) -> None:
+    toolkits = {package.name: 13000, "fusedrnn_cuda12": 12090}
+    info, _ = chosen(package, 12040, **toolkits)
+    assert info["path"] == str(package.parent / "fusedrnn_cuda12" / PLUGIN)
+    info, _ = chosen(package, 13000, **toolkits)
+    assert info["path"] == str(package / PLUGIN)
+
+
+def test_no_plugin_fits_the_driver(package: Path) -> None:
+    """What is told is what asks least of the machine."""
+    info, report = chosen(package, 12040, fusedrnn_cuda13=13000)
+    assert info["why_not"] == (
+        f"{TOO_OLD}12.4, the plugin was built with the toolkit of CUDA 13.0, which needs a driver for CUDA "
+        "13.0 or later: install fusedrnn-cuda12, which has the same kernels (cuda/README.md), or such a "
+        "driver (https://www.nvidia.com/drivers)"
+    )
+    assert f"  usable           no: {info['why_not']}\n" in report
+    info, report = chosen(package, 11080, fusedrnn_cuda12=12090, fusedrnn_cuda13=13000)
+    assert info["why_not"] == (
+        f"{TOO_OLD}11.8, the plugin was built with the toolkit of CUDA 12.9, which needs a driver for CUDA "
+        "12.0 or later: install one (https://www.nvidia.com/drivers)"
+    )
+    assert info["path"] == str(package.parent / "fusedrnn_cuda12" / PLUGIN)
+    assert [Path(path).parent.name for path, _ in info["not_used"]] == ["fusedrnn_cuda13"]
+
+
+@pytest.mark.parametrize("driver", [12040, 13000])
+def test_a_damaged_plugin_is_told_though_another_would_do(package: Path, driver: int) -> None:
+    """12 behind a 13 that the driver does not take, 13 before a 12 that it would take."""
+    damaged, whole = (12, 13) if driver < 13000 else (13, 12)
+    path = package.parent / f"fusedrnn_cuda{damaged}" / PLUGIN
+    path.parent.mkdir()
+    stub_library.build(path, "int nothing;")
+    info, _ = chosen(package, driver, **{f"fusedrnn_cuda{whole}": 1000 * whole})
+    remedy = f"install fusedrnn-cuda{damaged} of the version of this fusedrnn"
+    assert info["why_not"] == f"{path} is no plugin of fusedrnn, it lacks its symbol: {remedy}"
+
+
 # --------------------------------------------------------------------- the real plugin, drivers of our own
 DRIVER = """
 #include <cstring>
@@ -177,7 +295,7 @@ int cuGetExportTable(const void**, const void*) { return 500; }
 NO_DEVICE, NOT_INITIALIZED = 100, 802
 
 
-@pytest.mark.skipif(plugin_file.installed() is None, reason="there is no CUDA plugin")
+@pytest.mark.skipif(not plugin_file.installed(), reason="there is no CUDA plugin")
 @pytest.mark.parametrize(
     ("version", "result", "visible", "message"),
     [
@@ -205,4 +323,24 @@ def test_drivers(
     stub_library.build(tmp_path / "libcuda.so.1", source)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     settings = {"LD_LIBRARY_PATH": str(tmp_path), **({"CUDA_VISIBLE_DEVICES": visible} if visible else {})}
-    assert ask(plugin=plugin_file.installed(), **settings).startswith(message)
+    assert ask(plugin=plugin_file.installed()[-1], **settings).startswith(message)
+
+
+@pytest.mark.parametrize("plugin", plugin_file.installed(), ids=lambda path: path.parent.name)
+def test_a_package_takes_drivers_of_its_toolkit(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CUDA runtime within it is of that toolkit, and goes on to look for GPUs."""
+    toolkit = plugin_file.toolkit(plugin)
+    if toolkit is None:
+        pytest.skip("it was built with fusedrnn, by whatever toolkit there was")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    settings = {"LD_LIBRARY_PATH": str(tmp_path), "FUSEDRNN_CUDA_PLUGIN": str(plugin)}
+    for version in (1000 * toolkit, 1000 * toolkit - 10):
+        source = DRIVER.replace("VERSION", str(version)).replace("RESULT", str(NO_DEVICE))
+        stub_library.build(tmp_path / "libcuda.so.1", source)
+        reason = ask(**settings)
+        if version == 1000 * toolkit:
+            assert reason.startswith("the NVIDIA driver finds no GPU")
+        else:
+            assert f"the plugin was built with the toolkit of CUDA {toolkit}." in reason

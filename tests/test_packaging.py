@@ -13,6 +13,7 @@ import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import NamedTuple
 
 import plugin_file
 import pytest
@@ -121,10 +122,10 @@ def test_an_overrun_stack_is_noticed() -> None:
 
 
 # ------------------------------------------------------------------------------------- the CUDA plugin
-@pytest.fixture
-def plugin() -> Path:
-    """The library that this package opens, beside it or in a package of its own."""
-    path = plugin_file.installed()
+@pytest.fixture(params=plugin_file.installed() or [None], ids=lambda path: path and path.parent.name)
+def plugin(request: pytest.FixtureRequest) -> Path:
+    """A library that this package may open, beside it or in a package of its own."""
+    path: Path | None = request.param
     if path is None:
         assert os.environ.get("FUSEDRNN_REQUIRE_PLUGIN") != "1", (
             "FUSEDRNN_REQUIRE_PLUGIN=1, and none is installed"
@@ -133,11 +134,21 @@ def plugin() -> Path:
     return path
 
 
-def images(library: Path, folder: Path) -> set[tuple[str, int]]:
-    """Kind and architecture of the code for GPUs in a library, by the headers of its fat binaries.
+class Image(NamedTuple):
+    """Code for GPUs in a library: what a driver must know to take it."""
+
+    kind: str
+    architecture: int
+    version: tuple[int, int]  # of PTX, or of the format of machine code
+    packing: str
+
+
+def images(library: Path, folder: Path) -> set[Image]:
+    """Those in a library, by the headers of its fat binaries.
 
     Those are a magic number, the sizes of a header and of what follows it, then for each image its kind, the
-    sizes of a header and of what follows it and, at byte 28, its architecture.
+    sizes of a header and of what follows it and, from byte 24 on, its version, its architecture and, at byte
+    40, flags.
     """
     content = folder / "fatbin"
     flags = ("--only-section=.nv_fatbin", "--set-section-flags", ".nv_fatbin=alloc")
@@ -149,8 +160,10 @@ def images(library: Path, folder: Path) -> set[tuple[str, int]]:
         image, at = at + header, at + header + size
         while image < at:
             kind, _, header, size = struct.unpack_from("<HHIQ", data, image)
-            (architecture,) = struct.unpack_from("<I", data, image + 28)
-            found.add(({1: "PTX", 2: "machine code"}[kind], architecture))
+            minor, major, architecture, flags = struct.unpack_from("<HHI8xI", data, image + 24)
+            packing = "zstd" if flags & 0x8000 else "lz4" if flags & 0x2000 else "none"
+            name = {1: "PTX", 2: "machine code"}[kind]
+            found.add(Image(name, architecture, (major, minor), packing))
             image += header + size
         at = data.find(magic, at)
     return found
@@ -158,7 +171,17 @@ def images(library: Path, folder: Path) -> set[tuple[str, int]]:
 
 def test_plugin_has_code_for_every_architecture(plugin: Path, tmp_path: Path) -> None:
     """Machine code for compute capability 8.x and 9.0, PTX for what comes after."""
-    assert images(plugin, tmp_path) == {("machine code", 80), ("machine code", 90), ("PTX", 90)}
+    found = {(image.kind, image.architecture) for image in images(plugin, tmp_path)}
+    assert found == {("machine code", 80), ("machine code", 90), ("PTX", 90)}
+
+
+def test_plugin_for_drivers_of_cuda_12_asks_no_more_of_them(plugin: Path, tmp_path: Path) -> None:
+    """PTX 8.1 is of CUDA 12.1, machine code 1.7 of CUDA 12; drivers before 12.4 do not unpack zstd."""
+    if plugin_file.toolkit(plugin) != 12:
+        pytest.skip(f"{plugin} is not of fusedrnn-cuda12")
+    for image in images(plugin, tmp_path):
+        assert image.version <= {"PTX": (8, 1), "machine code": (1, 7)}[image.kind], image
+        assert image.packing != "zstd", image
 
 
 def test_plugin_needs_no_library_of_cuda(plugin: Path) -> None:

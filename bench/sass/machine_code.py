@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from cuda_budgets import FLAGS, demangle, find_nvcc, short_name  # noqa: E402
+from cuda_budgets import demangle, short_name  # noqa: E402
 
 Frame = tuple[str, int]  # a source file and a line
 
@@ -90,14 +90,6 @@ def find_nvdisasm() -> str:
         for path in sorted(Path(place).glob("*/bin/nvdisasm"), reverse=True):
             return str(path)
     sys.exit("no nvdisasm: put it on the PATH, or pip install nvidia-cuda-nvdisasm")
-
-
-def compile_cubin(source: Path, to: Path) -> None:
-    """The plugin's own machine code for sm_90, with line numbers."""
-    command = [find_nvcc(), *FLAGS, "-lineinfo", "-cubin", "-o", str(to), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
 
 
 def disassemble(cubin: Path, wanted: re.Pattern[str]) -> list[Kernel]:

@@ -53,13 +53,17 @@ py::dict cpu_info() {
 }
 
 // What there is of CUDA. Opens the plugin if that was not done yet. why_not is None where CUDA can be used, path where
-// there is no library; memory is the kind in DLPack's numbers, None where CUDA cannot be used.
+// there is no library; memory is the kind in DLPack's numbers, None where CUDA cannot be used. not_used has path and
+// reason of each library that was refused before that one was taken.
 py::dict cuda_info() {
   const Plugin& plugin = cuda_plugin();
   py::dict info;
   info["why_not"] = plugin.backend == nullptr ? py::object(py::str(plugin.why_not)) : py::none();
   info["path"] = plugin.path.empty() ? py::none() : py::object(py::str(plugin.path));
   info["memory"] = plugin.backend == nullptr ? py::object(py::none()) : py::int_(plugin.backend->memory);
+  py::list not_used;
+  for (const Plugin::Refused& refused : plugin.not_used) not_used.append(py::make_tuple(refused.path, refused.why));
+  info["not_used"] = not_used;
   return info;
 }
 
@@ -85,6 +89,7 @@ void bind_runtime(py::module_& m) {
   m.def("host_allocations", &host_allocations);
   m.def("cuda_info", &cuda_info);
   m.def("cuda_device", &cuda_device);
+  m.def("cuda_packages", &cuda_packages);
 }
 
 }  // namespace

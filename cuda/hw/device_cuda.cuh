@@ -6,10 +6,14 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <cassert>
-
 #include "hw/machine_cuda.cuh"
 #include "hw/streams_cuda.cuh"
+
+// What a kernel fails by is declared where NDEBUG is not defined, as it is in the plugin's build.
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
+#include <cassert>
+#pragma pop_macro("NDEBUG")
 
 namespace fusedrnn::cuda::hw {
 
@@ -229,7 +233,7 @@ class WaitLimit {
     if constexpr (FUSEDRNN_WAIT_SECONDS > 0) {
       if (++polls_ % 1024 != 0) return;
       uint64_t now;
-      asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+      asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
       if (begin_ == 0) begin_ = now;
       constexpr uint64_t kNanoseconds = FUSEDRNN_WAIT_SECONDS * UINT64_C(1000000000);
       if (now - begin_ > kNanoseconds) __assert_fail("the wait ends", __FILE__, __LINE__, wait);

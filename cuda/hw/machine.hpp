@@ -5,6 +5,8 @@
 
 #include <cstdio>
 
+#include "backend/toolkits.hpp"
+
 namespace fusedrnn::cuda {
 
 struct Machine {
@@ -29,21 +31,17 @@ inline bool usable(const Machine& m, char* why, size_t bytes) {
     return false;
   }
   if (m.driver / 1000 < major) {
-    // A driver runs what toolkits of its own major version and older ones made; the sources need 12.1.
     const int has = m.driver / 1000;
-    char other[160] = "";
-    if (has >= 12)
-      std::snprintf(
-          other, sizeof other,
-          ", or build the plugin with a toolkit of CUDA %d: FUSEDRNN_CUDA=ON CUDACXX=.../bin/nvcc pip install "
-          ". in the sources",
-          has);
+    char other[96] = "";
+    for (const int toolkit : kCudaToolkits)
+      if (toolkit == has)
+        std::snprintf(other, sizeof other, "fusedrnn-cuda%d, which has the same kernels (cuda/README.md), or ",
+                      toolkit);
     std::snprintf(
         why, bytes,
         "the NVIDIA driver is too old: it supports CUDA up to %d.%d, the plugin was built with the toolkit of "
-        "CUDA %d.%d, which needs a driver for CUDA %d.0 or later: install one "
-        "(https://www.nvidia.com/drivers)%s",
-        has, m.driver % 1000 / 10, major, m.runtime % 1000 / 10, major, other);
+        "CUDA %d.%d, which needs a driver for CUDA %d.0 or later: install %s%s (https://www.nvidia.com/drivers)",
+        has, m.driver % 1000 / 10, major, m.runtime % 1000 / 10, major, other, *other != 0 ? "such a driver" : "one");
     return false;
   }
   if (m.failure != nullptr) {

@@ -45,10 +45,10 @@ void what_cannot() {
   m = good();
   m.driver = 12040;
   expect(m, {"driver is too old", "CUDA up to 12.4", "built with the toolkit of CUDA 13.0", "a driver for CUDA 13.0 or",
-             "with a toolkit of CUDA 12: FUSEDRNN_CUDA=ON CUDACXX="});
+             "later: install fusedrnn-cuda12, which has the same kernels (cuda/README.md), or such a driver (https"});
   m.driver = 11080;
   expect(m, {"CUDA up to 11.8"});
-  check::require(why(m).find("build the plugin") == std::string::npos, "no toolkit of CUDA 11 builds it");
+  check::require(why(m).find("fusedrnn-cuda") == std::string::npos, "no toolkit of CUDA 11 builds it");
   m = good();
   m.failure = "system not yet initialized";
   expect(m, {"does not answer: system not yet initialized", "nvidia-smi"});

@@ -79,6 +79,8 @@ def _cpu(out: Stream, info: dict[str, Any]) -> None:
 def _cuda(out: Stream, info: dict[str, Any], native: Any) -> None:
     _line(out, "usable", "yes" if info["why_not"] is None else f"no: {info['why_not']}")
     _line(out, "plugin", info["path"] or "none")
+    for path, reason in info["not_used"]:
+        _line(out, "not used", f"{path}: {reason}")
     if info["why_not"] is None:
         try:
             _line(out, "device", native.cuda_device())
