@@ -38,13 +38,33 @@ struct GateRows {
   }
 };
 
-// Asks for a value, zero where `from` is null; `any` is an address that may be named then.
+// Units that are asked for together: 16 bytes of values.
 template <class C>
-FR_DEVICE void copy_value(hw::Shared<C> to, const C* from, const C* any) {
-  const uint32_t* const words = reinterpret_cast<const uint32_t*>(from ? from : any);
-  FR_UNROLL
-  for (int i = 0; i < static_cast<int>(sizeof(C)) / 4; ++i)
-    hw::copy_async4(hw::recast<uint32_t>(to) + i, words + i, from ? 4 : 0);
+constexpr int kTogether = 16 / sizeof(C);
+
+// How many of them there are if `left` units are.
+template <class C>
+FR_DEVICE int units_there(int64_t left) {
+  return left <= 0 ? 0 : left < kTogether<C> ? static_cast<int>(left) : kTogether<C>;
+}
+
+// Asks for the values of kTogether units, of which the first `count` are there and the others are zero, as all are
+// where `from` is null; `any`, at 16 bytes, is an address that may be named then.
+template <class C>
+FR_DEVICE void copy_units(hw::Shared<C> to, const C* from, int count, const C* any) {
+  if (!from || count <= 0) {
+    hw::copy_async16(to, any, 0);
+  } else if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+    hw::copy_async16(to, from, count * static_cast<int>(sizeof(C)));
+  } else {  // of an array of the caller's, or of an H that makes no whole vectors
+    constexpr int kWords = sizeof(C) / 4;
+    const uint32_t* const words = reinterpret_cast<const uint32_t*>(from);
+    FR_UNROLL
+    for (int i = 0; i < kTogether<C> * kWords; ++i) {
+      const bool there = i / kWords < count;
+      hw::copy_async4(hw::recast<uint32_t>(to) + i, there ? words + i : words, there ? 4 : 0);
+    }
+  }
 }
 
 // What the state needs: it is there once the step before has ended.
@@ -53,23 +73,30 @@ FR_DEVICE void state_is_there() {
   hw::launch_dependents();
 }
 
-// The rows and units of a block as items of its threads, which share nothing. A thread has one unit of some rows, in
-// ascending order, and works on kTogether of them at a time, so that what one waits for the other fills.
-template <int Units>
-struct StepItems {
-  static constexpr int kThreads = kStepWarps * hw::kWarp, kRowsAtOnce = kThreads / Units;
-  static constexpr int kEach = kStepRows / kRowsAtOnce, kTogether = 2;
-  static_assert(kEach % kTogether == 0, "whole groups");
+// The rows and units of a block, dealt out to its threads in runs of `Run` neighbouring units of a row: a thread has
+// the same units of kEach rows, in ascending order. Rows lie in slots, which follow each other in shared memory: a
+// warp's, where it reads sums of two, are two apart, and so these lie in different banks.
+template <int Units, int Run>
+struct StepRuns {
+  static constexpr int kThreads = kStepWarps * hw::kWarp, kRowsAtOnce = kThreads / (Units / Run);
+  static constexpr int kEach = kStepRows / kRowsAtOnce;
+  static_assert(Units % Run == 0 && kThreads % (Units / Run) == 0 && kStepRows % kRowsAtOnce == 0, "whole runs");
 
-  FR_DEVICE static int unit() { return hw::thread() % Units; }
-  // A warp's rows, where it has two, are two apart: so they lie in different banks of the sums.
+  FR_DEVICE static int unit() { return hw::thread() % (Units / Run) * Run; }  // the first
   FR_DEVICE static int row(int j) {
-    const int row = hw::thread() / Units;
-    return j * kRowsAtOnce + (Units == 16 ? (row & ~3) | (row & 1) << 1 | (row >> 1 & 1) : row);
+    const int slot = hw::thread() / (Units / Run);
+    return j * kRowsAtOnce + (Units == 16 ? (slot & ~3) | (slot & 1) << 1 | (slot >> 1 & 1) : slot);
   }
-  FR_DEVICE static int place(int k, int j) { return k * kStepRows * Units + j * kThreads + hw::thread(); }
-  // The first item of j's group. If that is not there, none of the group or of those that follow is.
-  FR_DEVICE static int first(int j) { return j - j % kTogether; }
+  // Of value k of the first unit.
+  FR_DEVICE static int place(int k, int j) { return k * kStepRows * Units + (j * kThreads + hw::thread()) * Run; }
+};
+
+// The items of a thread, which share nothing. It has one unit of some rows and works on kAtOnce of them at a time, so
+// that what one waits for the other fills.
+template <int Units>
+struct StepItems : StepRuns<Units, 1> {
+  static constexpr int kAtOnce = 2;
+  static_assert(StepItems::kEach % kAtOnce == 0, "whole groups");
 };
 
 template <class Cell, class E>
@@ -78,6 +105,7 @@ struct ForwardTile {
   static constexpr int G = Cell::gates, kUnits = kStepUnits<Cell, E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, G * kUnits>::type, 1, 1, kStepWarps>;
   using Items = StepItems<kUnits>;
+  using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kBias = (G + 1) * kItems, kValues = kBias + G * kUnits;  // behind x W + b_ih and the carry
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -87,6 +115,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
   using Block = ForwardTile<Cell, E>;
   using C = typename Block::C;
   using Items = typename Block::Items;
+  using Copies = typename Block::Copies;
   constexpr int G = Cell::gates, U = Block::kUnits;
   const bool reverse = hw::block_z() == 1;
   const ForwardDirection d = a.direction[hw::block_z()];  // a copy: addresses out of constant memory come slowly
@@ -96,34 +125,41 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const bias = static_cast<const C*>(d.bias_h);
 
-  int64_t lengths[Items::kEach] = {};  // less than 0 where there is no such item
-  const C* carries[Items::kEach];
+  const int64_t first = u0 + Copies::unit();
+  const int count = units_there<C>(a.H - first);
+  const C* carries[Copies::kEach];
+  FR_UNROLL
+  for (int j = 0; j < Copies::kEach; ++j) {
+    const int64_t b = b0 + Copies::row(j), length = b < a.B ? a.walk.length(b) : 0;
+    const bool live = a.s < length;
+    forward_inputs<Cell, C>(a, d, b, first, [&](int k, const C* from) {
+      copy_units(values + Copies::place(k, j), live ? from : nullptr, count, bias);
+    });
+    carries[j] = live ? carry_before<C>(a, d, reverse, a.s, b, first, length, a.carry_time) : nullptr;
+  }
+  constexpr int kRuns = U / kTogether<C>;  // of a gate's bias
+  for (int i = hw::thread(); i < G * kRuns; i += Block::T::kThreads) {
+    const int64_t unit = u0 + i % kRuns * kTogether<C>;
+    copy_units(values + (Block::kBias + i * kTogether<C>), bias + i / kRuns * a.H + unit, units_there<C>(a.H - unit),
+               bias);
+  }
+  const auto carries_follow = [&] {
+    FR_UNROLL
+    for (int j = 0; j < Copies::kEach; ++j) copy_units(values + Copies::place(G, j), carries[j], count, bias);
+  };
+  int64_t lengths[Items::kEach];  // less than 0 where there is no such item
   FR_UNROLL
   for (int j = 0; j < Items::kEach; ++j) {
     const int64_t b = b0 + Items::row(j);
     lengths[j] = b < a.B && u < a.H ? a.walk.length(b) : -1;
-    carries[j] = nullptr;
-    if (lengths[Items::first(j)] < 0) continue;
-    const bool live = a.s < lengths[j];
-    forward_inputs<Cell, C>(a, d, b, u, [&](int k, const C* from) {
-      copy_value(values + Items::place(k, j), live ? from : nullptr, bias);
-    });
-    if (live) carries[j] = carry_before<C>(a, d, reverse, a.s, b, u, lengths[j], a.carry_time);
   }
-  for (int i = hw::thread(); i < G * U; i += Block::T::kThreads)
-    copy_value(values + (Block::kBias + i), u0 + i % U < a.H ? bias + i / U * a.H + u0 + i % U : nullptr, bias);
-  const auto carries_follow = [&] {
-    FR_UNROLL
-    for (int j = 0; j < Items::kEach; ++j)
-      if (lengths[Items::first(j)] >= 0) copy_value(values + Items::place(G, j), carries[j], bias);
-  };
   const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, state_is_there, carries_follow);
   FR_UNROLL
-  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
+  for (int first = 0; first < Items::kEach; first += Items::kAtOnce) {
     if (lengths[first] < 0) break;
-    Made<Cell, C> made[Items::kTogether];
+    Made<Cell, C> made[Items::kAtOnce];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
+    for (int i = 0; i < Items::kAtOnce; ++i) {
       const int j = first + i;
       C x[G], h[G];
       FR_UNROLL
@@ -136,7 +172,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
       made[i] = forward_cell<Cell>(x, h, carry);
     }
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
+    for (int i = 0; i < Items::kAtOnce; ++i) {
       const int j = first + i;
       if (lengths[j] >= 0) finish_forward<Cell, E>(a, d, reverse, b0 + Items::row(j), u, lengths[j], made[i]);
     }
@@ -149,6 +185,7 @@ struct BackwardTile {
   static constexpr int kUnits = kBackwardUnits<E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, kUnits>::type, 1, 1, kStepWarps>;
   using Items = StepItems<kUnits>;
+  using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kValues = BackwardInputs<Cell>::kAll * kItems;
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -159,6 +196,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   using C = typename Block::C;
   using In = BackwardInputs<Cell>;
   using Items = typename Block::Items;
+  using Copies = typename Block::Copies;
   const bool reverse = hw::block_z() == 1;
   const BackwardDirection d = a.direction[hw::block_z()];
   const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * Block::kUnits;
@@ -175,13 +213,17 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
     return b < a.B && u < a.Hp ? a.walk.length(b) : -1;
   };
   const auto is_live = [&](int64_t length) { return u < a.H && a.s >= 0 && a.s < length; };
-  FR_UNROLL_BY(2)
-  for (int j = 0; j < Items::kEach; ++j) {
-    if (length_of(Items::first(j)) < 0) break;
-    const int64_t length = length_of(j);
-    const auto take = [&](int k, const C* from) { copy_value(values + Items::place(k, j), from, any); };
-    if (is_live(length)) {
-      backward_inputs<Cell, C>(a, d, reverse, a.s, b0 + Items::row(j), u, length, take);
+  const int64_t first = u0 + Copies::unit();
+  const int count = units_there<C>(a.H - first);
+  const C* handed[Copies::kEach];
+  FR_UNROLL
+  for (int j = 0; j < Copies::kEach; ++j) {
+    const int64_t b = b0 + Copies::row(j), length = b < a.B ? a.walk.length(b) : 0;
+    const auto take = [&](int k, const C* from) { copy_units(values + Copies::place(k, j), from, count, any); };
+    handed[j] = nullptr;
+    if (a.s >= 0 && a.s < length) {
+      backward_inputs<Cell, C>(a, d, reverse, a.s, b, first, length, take);
+      if (Cell::carry_gradient) handed[j] = handed_carry<C>(a, d, b, first, length);
     } else {
       FR_UNROLL
       for (int k = 0; k < In::kBeforeThePrevious; ++k) take(k, nullptr);
@@ -189,45 +231,40 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   }
   const auto carries_follow = [&] {
     if constexpr (Cell::carry_gradient) {
-      FR_UNROLL_BY(2)
-      for (int j = 0; j < Items::kEach; ++j) {
-        if (length_of(Items::first(j)) < 0) break;
-        const int64_t length = length_of(j);
-        const C* const from = is_live(length) ? handed_carry<C>(a, d, b0 + Items::row(j), u, length) : nullptr;
-        copy_value(values + Items::place(In::kHanded, j), from, any);
-      }
+      FR_UNROLL
+      for (int j = 0; j < Copies::kEach; ++j) copy_units(values + Copies::place(In::kHanded, j), handed[j], count, any);
     }
   };
   const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, state_is_there, carries_follow);
   FR_UNROLL_BY(1)
-  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
+  for (int first = 0; first < Items::kEach; first += Items::kAtOnce) {
     if (length_of(first) < 0) break;
-    int64_t length[Items::kTogether];
-    C dh[Items::kTogether], dcarry[Items::kTogether];
+    int64_t length[Items::kAtOnce];
+    C dh[Items::kAtOnce], dcarry[Items::kAtOnce];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
+    for (int i = 0; i < Items::kAtOnce; ++i) {
       length[i] = length_of(first + i);
       dh[i] = sums.at(Items::row(first + i), Items::unit());
       dcarry[i] = 0;
     }
     if (a.s < 0) {
       FR_UNROLL
-      for (int i = 0; i < Items::kTogether; ++i)
+      for (int i = 0; i < Items::kAtOnce; ++i)
         if (length[i] >= 0 && u < a.H)
           finish_initial<Cell, C>(a, d, reverse, b0 + Items::row(first + i), u, length[i], dh[i]);
       continue;
     }
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
+    for (int i = 0; i < Items::kAtOnce; ++i) {
       const int j = first + i;
       const C dy = values[Items::place(In::kDy, j)];
       if constexpr (Cell::carry_gradient) dcarry[i] = values[Items::place(In::kHanded, j)];
       if (is_live(length[i]))
         gradients_into<Cell>(a, d, reverse, a.s, b0 + Items::row(j), u, length[i], dy, dh[i], dcarry[i]);
     }
-    MadeBack<Cell, C> made[Items::kTogether];
+    MadeBack<Cell, C> made[Items::kAtOnce];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
+    for (int i = 0; i < Items::kAtOnce; ++i) {
       const auto input = [&](int k) {
         const C value = values[Items::place(k, first + i)];
         return value;
@@ -235,7 +272,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
       made[i] = backward_cell<Cell>(input, dh[i], dcarry[i]);
     }
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i)
+    for (int i = 0; i < Items::kAtOnce; ++i)
       if (length[i] >= 0) finish_backward<Cell, E>(a, d, b0 + Items::row(first + i), u, is_live(length[i]), made[i]);
   }
 }
