@@ -7,7 +7,8 @@
 // A step's kernel may begin while that of the step before runs. R, x W + b_ih and the tape have been there since before
 // the first of a chunk began, for that one overlaps with nothing; so a block asks for its first buffers of R and for
 // all that its cell reads of those, then waits, then asks for the state and behind it for the carry, which the product
-// does not need. That lands in shared memory behind the tile's buffers while the product runs.
+// does not need. That lands in shared memory behind the tile's buffers while the product runs. Copies are of 16 bytes,
+// whoever's they are; then each thread makes, and leaves, pairs of neighbouring units.
 #pragma once
 
 #include "products/gemm.cuh"
@@ -87,24 +88,21 @@ struct StepRuns {
     const int slot = hw::thread() / (Units / Run);
     return j * kRowsAtOnce + (Units == 16 ? (slot & ~3) | (slot & 1) << 1 | (slot >> 1 & 1) : slot);
   }
-  // Of value k of the first unit.
-  FR_DEVICE static int place(int k, int j) { return k * kStepRows * Units + (j * kThreads + hw::thread()) * Run; }
+  // Of value k, among runs and among values.
+  FR_DEVICE static int run(int k, int j) { return k * (kStepRows * Units / Run) + j * kThreads + hw::thread(); }
+  FR_DEVICE static int place(int k, int j) { return run(k, j) * Run; }
 };
 
-// The items of a thread, which share nothing. It has one unit of some rows and works on kAtOnce of them at a time, so
-// that what one waits for the other fills.
-template <int Units>
-struct StepItems : StepRuns<Units, 1> {
-  static constexpr int kAtOnce = 2;
-  static_assert(StepItems::kEach % kAtOnce == 0, "whole groups");
-};
+// Units of a row that a thread makes together: so what one waits for the other fills, and addresses and stores are of
+// both.
+constexpr int kPair = 2;
 
 template <class Cell, class E>
 struct ForwardTile {
   using C = Accumulator<E>;
   static constexpr int G = Cell::gates, kUnits = kStepUnits<Cell, E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, G * kUnits>::type, 1, 1, kStepWarps>;
-  using Items = StepItems<kUnits>;
+  using Items = StepRuns<kUnits, kPair>;
   using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kBias = (G + 1) * kItems, kValues = kBias + G * kUnits;  // behind x W + b_ih and the carry
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
@@ -147,34 +145,43 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
     FR_UNROLL
     for (int j = 0; j < Copies::kEach; ++j) copy_units(values + Copies::place(G, j), carries[j], count, bias);
   };
-  int64_t lengths[Items::kEach];  // less than 0 where there is no such item
+  int64_t lengths[Items::kEach];  // less than 0 where there is no such pair, and of later rows none then
+  bool on[Items::kEach];
   FR_UNROLL
   for (int j = 0; j < Items::kEach; ++j) {
     const int64_t b = b0 + Items::row(j);
-    lengths[j] = b < a.B && u < a.H ? a.walk.length(b) : -1;
+    const bool there = b < a.B && u < a.H;
+    lengths[j] = there ? a.walk.length(b) : -1;
+    on[j] = there && goes_on(a, reverse, a.s, b, lengths[j]);
   }
   const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, state_is_there, carries_follow);
+  using Pair = hw::Vec<C, kPair>;
+  const auto pairs = hw::recast<Pair>(values);
   FR_UNROLL
-  for (int first = 0; first < Items::kEach; first += Items::kAtOnce) {
-    if (lengths[first] < 0) break;
-    Made<Cell, C> made[Items::kAtOnce];
+  for (int j = 0; j < Items::kEach; ++j) {
+    if (lengths[j] < 0) break;
+    C x[kPair][G], h[kPair][G];
     FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i) {
-      const int j = first + i;
-      C x[G], h[G];
+    for (int g = 0; g < G; ++g) {
+      const Pair in = pairs[Items::run(g, j)], own = pairs[(Block::kBias + g * U + Items::unit()) / kPair];
+      const Pair sum = sums.pair(Items::row(j), (g * U + Items::unit()) / kPair);
       FR_UNROLL
-      for (int g = 0; g < G; ++g) {
-        const C own = values[Block::kBias + g * U + Items::unit()];
-        x[g] = values[Items::place(g, j)];
-        h[g] = sums.at(Items::row(j), g * U + Items::unit()) + own;
+      for (int i = 0; i < kPair; ++i) {
+        x[i][g] = in.v[i];
+        h[i][g] = sum.v[i] + own.v[i];
       }
-      const C carry = values[Items::place(G, j)];
-      made[i] = forward_cell<Cell>(x, h, carry);
     }
+    const Pair carry = pairs[Items::run(G, j)];
+    Made<Cell, C> made[kPair];
     FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i) {
-      const int j = first + i;
-      if (lengths[j] >= 0) finish_forward<Cell, E>(a, d, reverse, b0 + Items::row(j), u, lengths[j], made[i]);
+    for (int i = 0; i < kPair; ++i) made[i] = forward_cell<Cell>(x[i], h[i], carry.v[i]);
+    const int64_t b = b0 + Items::row(j);
+    if (a.H % kPair == 0) {
+      finish_forward<Cell, E, kPair>(a, d, reverse, b, u, lengths[j], on[j], made);
+    } else {
+      FR_UNROLL
+      for (int i = 0; i < kPair; ++i)
+        if (u + i < a.H) finish_forward<Cell, E, 1>(a, d, reverse, b, u + i, lengths[j], on[j], made + i);
     }
   }
 }
@@ -184,7 +191,7 @@ struct BackwardTile {
   using C = Accumulator<E>;
   static constexpr int kUnits = kBackwardUnits<E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, kUnits>::type, 1, 1, kStepWarps>;
-  using Items = StepItems<kUnits>;
+  using Items = StepRuns<kUnits, kPair>;
   using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kValues = BackwardInputs<Cell>::kAll * kItems;
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
@@ -206,13 +213,6 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const any = static_cast<const C*>(d.carry);
 
-  // Item j's length, less than 0 where there is no such item; found again where it is wanted, for loops over so many
-  // items have to be loops.
-  const auto length_of = [&](int j) {
-    const int64_t b = b0 + Items::row(j);
-    return b < a.B && u < a.Hp ? a.walk.length(b) : -1;
-  };
-  const auto is_live = [&](int64_t length) { return u < a.H && a.s >= 0 && a.s < length; };
   const int64_t first = u0 + Copies::unit();
   const int count = units_there<C>(a.H - first);
   const C* handed[Copies::kEach];
@@ -236,44 +236,32 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
     }
   };
   const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, state_is_there, carries_follow);
-  FR_UNROLL_BY(1)
-  for (int first = 0; first < Items::kEach; first += Items::kAtOnce) {
-    if (length_of(first) < 0) break;
-    int64_t length[Items::kAtOnce];
-    C dh[Items::kAtOnce], dcarry[Items::kAtOnce];
-    FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i) {
-      length[i] = length_of(first + i);
-      dh[i] = sums.at(Items::row(first + i), Items::unit());
-      dcarry[i] = 0;
-    }
+  using Pair = hw::Vec<C, kPair>;
+  const auto pairs = hw::recast<Pair>(values);
+  FR_UNROLL_BY(1)  // so many would be too much code
+  for (int j = 0; j < Items::kEach; ++j) {
+    const int64_t b = b0 + Items::row(j);
+    if (b >= a.B || u >= a.Hp) break;  // and of later rows as well
+    const int64_t length = a.walk.length(b);
+    Pair dh = sums.pair(Items::row(j), Items::unit() / kPair), dcarry{};
     if (a.s < 0) {
       FR_UNROLL
-      for (int i = 0; i < Items::kAtOnce; ++i)
-        if (length[i] >= 0 && u < a.H)
-          finish_initial<Cell, C>(a, d, reverse, b0 + Items::row(first + i), u, length[i], dh[i]);
+      for (int i = 0; i < kPair; ++i)
+        if (u + i < a.H) finish_initial<Cell, C>(a, d, reverse, b, u + i, length, dh.v[i]);
       continue;
     }
+    const bool live = a.s < length;
+    const Pair dy = pairs[Items::run(In::kDy, j)];
+    if constexpr (Cell::carry_gradient) dcarry = pairs[Items::run(In::kHanded, j)];
+    if (live) gradients_into<Cell, kPair>(a, d, reverse, a.s, b, u, length, dy.v, dh.v, dcarry.v);
+    Pair inputs[In::kDy];
     FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i) {
-      const int j = first + i;
-      const C dy = values[Items::place(In::kDy, j)];
-      if constexpr (Cell::carry_gradient) dcarry[i] = values[Items::place(In::kHanded, j)];
-      if (is_live(length[i]))
-        gradients_into<Cell>(a, d, reverse, a.s, b0 + Items::row(j), u, length[i], dy, dh[i], dcarry[i]);
-    }
-    MadeBack<Cell, C> made[Items::kAtOnce];
+    for (int k = 0; k < In::kDy; ++k) inputs[k] = pairs[Items::run(k, j)];
+    MadeBack<Cell, C> made[kPair];
     FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i) {
-      const auto input = [&](int k) {
-        const C value = values[Items::place(k, first + i)];
-        return value;
-      };
-      made[i] = backward_cell<Cell>(input, dh[i], dcarry[i]);
-    }
-    FR_UNROLL
-    for (int i = 0; i < Items::kAtOnce; ++i)
-      if (length[i] >= 0) finish_backward<Cell, E>(a, d, b0 + Items::row(first + i), u, is_live(length[i]), made[i]);
+    for (int i = 0; i < kPair; ++i)
+      made[i] = backward_cell<Cell>([&](int k) { return inputs[k].v[i]; }, dh.v[i], dcarry.v[i]);
+    finish_backward<Cell, E, kPair>(a, d, b, u, live, made);
   }
 }
 
@@ -298,7 +286,7 @@ FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
     }
     made = forward_cell<Cell>(x, h, value_or_zero(carry_before<C>(a, d, reverse, a.s, b, u, length, a.carry_time)));
   }
-  finish_forward<Cell, E>(a, d, reverse, b, u, length, made);
+  finish_forward<Cell, E, 1>(a, d, reverse, b, u, length, goes_on(a, reverse, a.s, b, length), &made);
 }
 
 template <class Cell, class E>
@@ -325,10 +313,10 @@ FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
     backward_inputs<Cell, C>(a, d, reverse, a.s, b, u, length,
                              [&](int k, const C* from) { inputs[k] = value_or_zero(from); });
     C dcarry = value_or_zero(handed_carry<C>(a, d, b, u, length));
-    gradients_into<Cell>(a, d, reverse, a.s, b, u, length, inputs[BackwardInputs<Cell>::kDy], sum, dcarry);
+    gradients_into<Cell, 1>(a, d, reverse, a.s, b, u, length, inputs + BackwardInputs<Cell>::kDy, &sum, &dcarry);
     made = backward_cell<Cell>([&](int k) { return inputs[k]; }, sum, dcarry);
   }
-  finish_backward<Cell, E>(a, d, b, u, live, made);
+  finish_backward<Cell, E, 1>(a, d, b, u, live, &made);
 }
 
 template <template <class> class Cell>
