@@ -71,10 +71,10 @@ PHASES = [  # the first whose pattern is in one of the source lines that an inst
     ("fetch", r"\bfetch\("),
     ("wait", r"mbarrier_wait|wait_copies"),
     ("product", r"block\.multiply|T::multiply"),
-    ("sums", r"block\.sums?\(|sums\.at\("),
+    ("sums", r"block\.sums?\(|sums\.pair\(|sum\.v\["),
     ("send", r"block\.send\("),
     ("tape", r"\bleave<|finish_forward|finish_backward"),
-    ("cell", r"each_item|forward_cell|backward_cell|gradients_into|Items::place"),
+    ("cell", r"each_item|forward_cell|backward_cell|gradients_into|Items::run"),
 ]
 
 # Of these a step's latency is made; what a step asks for beforehand is not among them.

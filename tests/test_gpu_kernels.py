@@ -15,6 +15,7 @@ import pytest
 from bits import pattern
 from numpy.typing import NDArray
 
+import fusedrnn as fr
 from fusedrnn import _native, cpu, functional
 from fusedrnn.functional.rules import RULES
 
@@ -70,6 +71,21 @@ def test_gradient_of_an_embedding(dtype: Any, count: int, rows: int, width: int)
         return [dweight]
 
     assert_bits_of_the_cpu(run)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{9000: -1}, {4096: -5, 4095: 70, 8999: 71}, {8192: 2**62, 5000: -(2**63)}, {0: 70, 256 * 4096: 71}],
+    ids=str,
+)
+def test_the_first_of_several_wrong_ids_is_told(wrong: dict[int, int]) -> None:
+    """Whichever blocks and threads find them, in chunks of 4096."""
+    ids = np.arange(max(9000, *wrong) + 1) % 70
+    for place, value in wrong.items():
+        ids[place] = value
+    first = min(wrong)
+    with pytest.raises(ValueError, match=f"it is {wrong[first]} at flat index {first}$"):
+        functional.embedding_forward(fr.asarray(ids), fr.asarray(np.zeros((70, 2), np.float32)))
 
 
 @DTYPES

@@ -57,6 +57,8 @@ def test_every_arithmetic(cell: str, plan: str, dtype: Any, precision: str) -> N
     _native.force_plan(plan)
     check(Stack(cell, T=4, B=33, I=9, H=19, **ALL), dtype, precision)
     check(Stack(cell, T=2, B=17, I=66, H=67), dtype, precision)
+    check(Stack(cell, T=3, B=18, I=4, H=22, **ALL), dtype, precision)  # pairs of units, and no whole vectors
+    check(Stack(cell, T=3, B=18, I=4, H=20, **ALL), dtype, precision)  # both
 
 
 @PLANS

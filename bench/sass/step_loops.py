@@ -96,15 +96,16 @@ RULES = (
     Rule(r"slot \* kSlot < count_", lambda shape, outer: outer * (shape.job_depth - shape.held) / shape.slot),
     Rule(r"for \(int step = 0; step < steps", lambda shape, outer: outer * shape.turns),
     Rule(r"k < kDepth<E>; k \+= kStep", lambda shape, outer: 2 * outer),  # of tf32x3; others are unrolled
-    Rule(r"(first|j) < Items::kEach", lambda shape, outer: _warps(shape.items) / 2),  # two at a time
-    Rule(r"i < G \* U", lambda shape, outer: _warps(shape.gates * shape.units)),
+    Rule(r"j < Items::kEach", lambda shape, outer: _warps(shape.items) / 2),  # two at a time
+    Rule(r"i < G \* kRuns", lambda shape, outer: _warps(shape.gates * shape.units // 4)),
 )
 STEPS = RULES[0].line
-# What a usual step of training does not run: ends of rows and of k, absent options.
+# What a usual step of training does not run: ends of rows and of k, absent options, units that make no whole
+# vectors.
 RARE = re.compile(
     r"d\.hn\b|d\.cn\b|hn_stride|cn_stride|carry0|d\.dhn|d\.dcn|load_or_zero|finish_initial|dh0|dc0|"
     r"before_time == 0|d\.hidden|resets|walk\.cut\(|lengths\[b\]|n < 0 \?|in_vain|"
-    r"copy\(to \+ place\(i\), rows_"
+    r"copy\(to \+ place\(i\), rows_|copy_async16\(to, any, 0\)|there \? words|u \+ i < a\.H\)|y\[i\] = out"
 )
 # Fragments in registers: of a warp's first job, or of its run of k. There is room for `most_held`, and `held`
 # are used, and slots of the state for them fetched.

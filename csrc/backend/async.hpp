@@ -14,7 +14,8 @@ struct CheckArgs {
   Strided mask;  // uint8, or absent: where it is 0, a value may be anything, as where it is ignore_index
   int32_t has_ignore_index;
   int64_t ignore_index;
-  Fault* fault;  // written if it is all zeros
+  int64_t* firsts;  // as many as check_firsts (scratch.hpp) says
+  Fault* fault;     // written if it is all zeros
 };
 
 // --------------------------------------------------------------------------- around a step of training on a device

@@ -23,6 +23,9 @@ inline int64_t bytes_of(DType dtype) {
   return 0;
 }
 
+// Numbers of CheckArgs::firsts: one for each chunk of values.
+inline size_t check_firsts(int64_t count) { return static_cast<size_t>(chunks_of(count)); }
+
 // Doubles of LossArgs::partials: one for each chunk of elements, or for each row.
 inline size_t loss_partials(const LossArgs& a) {
   return static_cast<size_t>(facts_of(a.spec.kind).by_rows ? a.rows : chunks_of(a.rows * a.classes));

@@ -42,7 +42,8 @@ GraphExecutor::GraphExecutor(const Backend& backend, DType dtype, std::vector<st
       resets_(backend),
       report_(backend),
       keys_(backend),
-      partials_(backend) {
+      partials_(backend),
+      firsts_(backend) {
   size_t keyed = 0, next = 0;
   ClippedUpdateArgs all = {};
   all.groups = static_cast<int64_t>(updates_.size());
@@ -96,6 +97,9 @@ void GraphExecutor::fit(const CallShape& shape, int32_t) {
   room(target_, count_of(shape.loss.target), has_classes(shape) ? 8 : element);
   room(mask_, count_of(shape.loss.mask), 1);
   if (shape.lengths) room(lengths_, rows_of(shape), 8);
+  if (validates_values(shape))
+    for (const int64_t count : {shape.x.shape.count(), rows_of(shape), shape.loss.rows})
+      firsts_.reserve(check_firsts(count) * sizeof(int64_t));
   if (shape.resets) room(resets_, shape.x.shape.size[0] * shape.x.shape.size[1], 1);
   for (size_t i = 0; i < finals_.size(); ++i) {
     room(*states_[i], states_of(shape, i), element);
@@ -154,6 +158,7 @@ void GraphExecutor::check_values(const CallShape& shape, Stream stream) {
       a.has_ignore_index = shape.loss.spec.has_ignore_index;
       a.ignore_index = shape.loss.spec.ignore_index;
     }
+    a.firsts = static_cast<int64_t*>(firsts_.data());
     a.fault = &report()->fault;
     check(backend_, backend_.async->check_values(&a, stream), "train_step");
   };

@@ -70,7 +70,7 @@ class GraphExecutor : public Executor {
   Report* report() const { return static_cast<Report*>(report_.data()); }
   uint64_t* keys() const { return static_cast<uint64_t*>(keys_.data()); }
 
-  Buffer x_, target_, mask_, lengths_, resets_, report_, keys_, partials_;
+  Buffer x_, target_, mask_, lengths_, resets_, report_, keys_, partials_, firsts_;
   std::vector<std::unique_ptr<Buffer>> states_, finals_;  // of h and c of every recurrent layer
   std::vector<uint64_t> counted_;                         // what the keys on the device will be
   std::vector<Gather> gathers_;

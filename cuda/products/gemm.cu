@@ -9,8 +9,8 @@
 namespace fusedrnn::cuda {
 namespace {
 
-constexpr int64_t kWantedBlocks = 264;  // two for each multiprocessor of an H100
-constexpr int64_t kLeastRun = 256;      // values of k that are worth a partial sum
+constexpr int64_t kWantedBlocks = 2 * kMultiprocessors;
+constexpr int64_t kLeastRun = 256;  // values of k that are worth a partial sum
 
 template <class C>
 FR_KERNEL void add_partials_kernel(const FR_CONSTANT Partials p) {

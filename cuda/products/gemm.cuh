@@ -23,6 +23,18 @@ struct EngineOf<E, Rows, Columns, std::enable_if_t<std::is_floating_point_v<E>>>
 template <class E, Major MA, Major MB>
 using GemmTile = Tile<typename EngineOf<E, 32, sizeof(E) == 8 ? 32 : 64>::type, 2, 2, 1, MA, MB>;
 
+constexpr int64_t kMultiprocessors = 132;  // of an H100 and an H200
+
+// 128 x 128 sums by four warps, for products that have such a tile for each multiprocessor: shared memory is what
+// bounds them, and a warp's 64 x 64 sums take a third fewer bytes of it than two times 32 x 64. The order of k, and so
+// the bits, are the same. Not for tf32x3, whose three instructions for each pair of operands are the bound, nor outside
+// the tensor cores.
+template <class E>
+constexpr bool kHasLargeTiles = !std::is_floating_point_v<E> && !std::is_same_v<E, Tf32x3>;
+
+template <class E, Major MA, Major MB>
+using LargeGemmTile = Tile<typename EngineOf<E, 64, 64>::type, 2, 2, 1, MA, MB>;
+
 template <class E>
 struct GemmTask {
   Matrix<E> a, b;  // as they lie in memory
@@ -32,9 +44,9 @@ struct GemmTask {
   int32_t accumulate;
 };
 
-template <class E, Major MA, Major MB>
-FR_KERNEL void FR_LAUNCH_BOUNDS(128, 3) gemm_tiles(const FR_CONSTANT GemmTask<E> task) {
-  using T = GemmTile<E, MA, MB>;
+// The block's tile of C.
+template <class T, class E>
+FR_DEVICE void multiply_tile(const GemmTask<E>& task) {
   using C = Accumulator<E>;
   const int64_t m0 = hw::block_x() * T::BM, n0 = static_cast<int64_t>(hw::block_y()) * T::BN;
   const int64_t first = hw::block_z() * task.split_k;
@@ -49,6 +61,16 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 3) gemm_tiles(const FR_CONSTANT GemmTask<E>
     C* const to = c + m * task.ldc + n;
     *to = task.accumulate ? *to + sum : sum;
   }
+}
+
+template <class E, Major MA, Major MB>
+FR_KERNEL void FR_LAUNCH_BOUNDS(128, 3) gemm_tiles(const FR_CONSTANT GemmTask<E> task) {
+  multiply_tile<GemmTile<E, MA, MB>>(task);
+}
+
+template <class E, Major MA, Major MB>
+FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) gemm_large_tiles(const FR_CONSTANT GemmTask<E> task) {
+  multiply_tile<LargeGemmTile<E, MA, MB>>(task);
 }
 
 template <class E>
@@ -97,9 +119,14 @@ Status launch_plain(const Product& p, int64_t split_k, Stream stream) {
   return hw::launch<gemm_plain<E>>({{(p.M * p.N + 127) / 128, 1, p.splits}, 128}, stream, task);
 }
 
+template <auto kernel, class T>
+Status launch_grid(const Product& p, const GemmTask<typename T::E>& task, Stream stream) {
+  const hw::Blocks blocks{(p.M + T::BM - 1) / T::BM, static_cast<int32_t>((p.N + T::BN - 1) / T::BN), p.splits};
+  return hw::launch<kernel>({blocks, T::kThreads, T::kSharedBytes}, stream, task);
+}
+
 template <class E, Major MA, Major MB>
 Status launch_tiles(const Product& p, int64_t split_k, Stream stream) {
-  using T = GemmTile<E, MA, MB>;
   using C = Accumulator<E>;
   const auto aligned = [](const void* data, int64_t ld) {
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && ld * sizeof(E) % 16 == 0;
@@ -118,8 +145,12 @@ Status launch_tiles(const Product& p, int64_t split_k, Stream stream) {
                          p.ldc,
                          split_k,
                          p.accumulate};
-  const hw::Blocks blocks{(p.M + T::BM - 1) / T::BM, static_cast<int32_t>((p.N + T::BN - 1) / T::BN), p.splits};
-  return hw::launch<gemm_tiles<E, MA, MB>>({blocks, T::kThreads, T::kSharedBytes}, stream, task);
+  if constexpr (kHasLargeTiles<E>) {
+    using Large = LargeGemmTile<E, MA, MB>;
+    const int64_t tiles = (p.M + Large::BM - 1) / Large::BM * ((p.N + Large::BN - 1) / Large::BN) * p.splits;
+    if (tiles >= kMultiprocessors) return launch_grid<gemm_large_tiles<E, MA, MB>, Large>(p, task, stream);
+  }
+  return launch_grid<gemm_tiles<E, MA, MB>, GemmTile<E, MA, MB>>(p, task, stream);
 }
 
 }  // namespace fusedrnn::cuda

@@ -85,6 +85,20 @@ struct Tile {
       }
       return sum;
     }
+
+    // Of columns 2 n and 2 n + 1.
+    FR_DEVICE hw::Vec<C, 2> pair(int m, int n) const {
+      using Pair = hw::Vec<C, 2>;
+      const hw::Shared<Pair> pairs = hw::recast<Pair>(all);
+      Pair sum = pairs[m * (kSumPitch / 2) + n];
+      FR_UNROLL
+      for (int group = 1; group < KS; ++group) {
+        const Pair part = pairs[(group * BM + m) * (kSumPitch / 2) + n];
+        sum.v[0] = sum.v[0] + part.v[0];
+        sum.v[1] = sum.v[1] + part.v[1];
+      }
+      return sum;
+    }
   };
 
   // A B^T over k in [first, last), rows of A and B from m0 and n0 on. All threads of the block take part. `a_is_there`

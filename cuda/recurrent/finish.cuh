@@ -40,35 +40,58 @@ FR_DEVICE Made<Cell, C> forward_cell(const C* x, const C* h, C carry) {
   return made;
 }
 
-// What step s + 1 of row b starts from: returns h as its operand, and changes the carry to its own; both 0 where the
-// link between the two is cut or the row has ended.
-template <class Cell, class E, class C>
-FR_DEVICE E hand_on(const ForwardStep& a, bool reverse, int64_t s, int64_t b, int64_t length, C out, C& carry) {
-  if (s + 1 < length && !a.walk.cut(s + 1, b, length, reverse)) return narrow<E>(out);
-  carry = 0;
-  return narrow<E>(C(0));
+// Whether step s + 1 of row b starts from what step s has made, and not from zeros: the row goes on, and the link
+// between the two is not cut.
+FR_DEVICE bool goes_on(const ForwardStep& a, bool reverse, int64_t s, int64_t b, int64_t length) {
+  return s + 1 < length && !a.walk.cut(s + 1, b, length, reverse);
 }
 
-// Writes what step s of unit u < H of row b leaves behind for others than step s + 1; zeros past the length.
-template <class Cell, class E, class C>
+// Stores value(i) of N neighbours side by side, aligned to all of them.
+template <int N, class T, class Value>
+FR_DEVICE void store_neighbours(T* to, const Value& value) {
+  hw::Vec<T, N> all;
+  FR_UNROLL
+  for (int i = 0; i < N; ++i) all.v[i] = value(i);
+  hw::store(reinterpret_cast<hw::Vec<T, N>*>(to), all);
+}
+
+// Writes what step s of units u to u + N - 1 < H of row b leaves behind for others than step s + 1; zeros past the
+// length. N divides u and H.
+template <class Cell, class E, int N, class C>
 FR_DEVICE void leave(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t s, int64_t b, int64_t u,
-                     int64_t length, const Made<Cell, C>& made) {
+                     int64_t length, const Made<Cell, C>* made) {
   const int64_t t = Walk::time(s, length, reverse);
-  const C out = s < length ? made.out : C(0);
-  if (s < length) {
-    static_cast<C*>(d.carry)[t * a.carry_time + b * a.H + u] = made.carry;
+  const bool live = s < length;
+  const auto out = [&](int i) { return live ? made[i].out : C(0); };
+  const auto carry = [&](int i) { return made[i].carry; };
+  if (live) {
+    store_neighbours<N>(static_cast<C*>(d.carry) + (t * a.carry_time + b * a.H + u), carry);
     if (d.gates) {
-      C* const gates = static_cast<C*>(d.gates) + (t * a.B + b) * Cell::tape_blocks * a.H + u;
+      C* const gates = static_cast<C*>(d.gates) + ((t * a.B + b) * Cell::tape_blocks * a.H + u);
       FR_UNROLL
-      for (int k = 0; k < Cell::tape_blocks; ++k) gates[k * a.H] = made.tape[k];
+      for (int k = 0; k < Cell::tape_blocks; ++k)
+        store_neighbours<N>(gates + k * a.H, [&](int i) { return made[i].tape[k]; });
     }
     if (s == length - 1) {
-      static_cast<C*>(d.hn)[b * a.hn_stride + u] = out;
-      if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u] = made.carry;
+      FR_UNROLL
+      for (int i = 0; i < N; ++i) {
+        static_cast<C*>(d.hn)[b * a.hn_stride + u + i] = out(i);
+        if (Cell::separate_carry) static_cast<C*>(d.cn)[b * a.cn_stride + u + i] = carry(i);
+      }
     }
   }
-  if (d.y.data) row_of<C>(d.y, t, b)[u] = out;
-  if (d.hidden) static_cast<E*>(d.hidden)[(t * a.B + b) * a.hidden_stride + u] = narrow<E>(out);
+  if (d.y.data) {
+    C* const y = row_of<C>(d.y, t, b) + u;
+    if (N == 1 || reinterpret_cast<uintptr_t>(y) % (N * sizeof(C)) == 0) {
+      store_neighbours<N>(y, out);
+    } else {  // the caller's, of any stride
+      FR_UNROLL
+      for (int i = 0; i < N; ++i) y[i] = out(i);
+    }
+  }
+  if (d.hidden)
+    store_neighbours<N>(static_cast<E*>(d.hidden) + ((t * a.B + b) * a.hidden_stride + u),
+                        [&](int i) { return narrow<E>(out(i)); });
 }
 
 // take(k, where) for what step s < length of unit u < H of row b reads beside its product: x W + b_ih of gate k, which
@@ -80,13 +103,14 @@ FR_DEVICE void forward_inputs(const ForwardStep& a, const ForwardDirection& d, i
   for (int g = 0; g < Cell::gates; ++g) take(g, pre + g * a.H);
 }
 
-// Unit u < H of row b: writes all that the step has made of it.
-template <class Cell, class E, class C>
+// Units u to u + N - 1 < H of row b: writes all that the step has made of them. N divides u and H.
+template <class Cell, class E, int N, class C>
 FR_DEVICE void finish_forward(const ForwardStep& a, const ForwardDirection& d, bool reverse, int64_t b, int64_t u,
-                              int64_t length, const Made<Cell, C>& made) {
-  C carry = 0;
-  if (d.after) static_cast<E*>(d.after)[b * a.Hp + u] = hand_on<Cell, E>(a, reverse, a.s, b, length, made.out, carry);
-  leave<Cell, E>(a, d, reverse, a.s, b, u, length, made);
+                              int64_t length, bool on, const Made<Cell, C>* made) {
+  if (d.after)
+    store_neighbours<N>(static_cast<E*>(d.after) + (b * a.Hp + u),
+                        [&](int i) { return narrow<E>(on ? made[i].out : C(0)); });
+  leave<Cell, E, N>(a, d, reverse, a.s, b, u, length, made);
 }
 
 // The end of the walk for row b: sum is dgates of the first step times R.
@@ -106,19 +130,26 @@ FR_DEVICE void finish_initial(const BackwardStep& a, const BackwardDirection& d,
   if (Cell::separate_carry && d.dc0) static_cast<C*>(d.dc0)[b * a.dc0_stride + u] = dc;
 }
 
-// The gradients of h and the carry that step s < length of unit u < H of row b starts from: dy, and what step s + 1
-// hands back, `dh`, its dgates times R, and dcarry.
-template <class Cell, class C>
+// The gradients of h and the carry that step s < length of units u to u + N - 1 of row b starts from: dy, and what step
+// s + 1 hands back, `dh`, its dgates times R, and dcarry. Of units from H on these are anything.
+template <class Cell, int N, class C>
 FR_DEVICE void gradients_into(const BackwardStep& a, const BackwardDirection& d, bool reverse, int64_t s, int64_t b,
-                              int64_t u, int64_t length, C dy, C& dh, C& dcarry) {
+                              int64_t u, int64_t length, const C* dy, C* dh, C* dcarry) {
   const bool last = s == length - 1, cut = !last && a.walk.cut(s + 1, b, length, reverse);
   if (last) {
-    dh = load_or_zero<C>(d.dhn, b * a.dhn_stride + u);
-    dcarry = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u) : C(0);
+    FR_UNROLL
+    for (int i = 0; i < N; ++i) {
+      if (N > 1 && u + i >= a.H) break;
+      dh[i] = load_or_zero<C>(d.dhn, b * a.dhn_stride + u + i);
+      dcarry[i] = Cell::separate_carry ? load_or_zero<C>(d.dcn, b * a.dcn_stride + u + i) : C(0);
+    }
   }
-  if (cut) dh = 0;
-  if (cut || !Cell::carry_gradient) dcarry = 0;
-  if (d.dy.data) dh = dy + dh;
+  FR_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if (cut) dh[i] = 0;
+    if (cut || !Cell::carry_gradient) dcarry[i] = 0;
+    if (d.dy.data) dh[i] = dy[i] + dh[i];
+  }
 }
 
 // What step s < length of a unit of backward reads beside its product: what the tape has of it, the carry it started
@@ -168,15 +199,27 @@ FR_DEVICE MadeBack<Cell, C> backward_cell(const Input& input, C dh, C dcarry) {
   return made;
 }
 
-// Unit u < Hp of row b: writes all that the step has made of it. Padding, of rows past their length and of units past
-// H, is not `live` and gets dgates of 0, for products run over it.
-template <class Cell, class E, class C>
+// Units u to u + N - 1 < Hp of row b, which is `live` in this step: writes all that it has made of them. Padding, of
+// rows past their length and of units past H, gets dgates of 0, for products run over it. N divides u and Hp.
+template <class Cell, class E, int N, class C>
 FR_DEVICE void finish_backward(const BackwardStep& a, const BackwardDirection& d, int64_t b, int64_t u, bool live,
-                               const MadeBack<Cell, C>& made) {
-  constexpr int N = Cell::dgate_blocks;
-  if (Cell::carry_gradient && live) static_cast<C*>(d.dcarry)[b * a.H + u] = made.dcarry;
+                               const MadeBack<Cell, C>* made) {
+  constexpr int kBlocks = Cell::dgate_blocks;
+  if (Cell::carry_gradient && live) {
+    C* const dcarry = static_cast<C*>(d.dcarry) + (b * a.H + u);
+    if (u < a.H && a.H % N == 0) {
+      store_neighbours<N>(dcarry, [&](int i) { return made[i].dcarry; });
+    } else {
+      FR_UNROLL
+      for (int i = 0; i < N; ++i)
+        if (u + i < a.H) dcarry[i] = made[i].dcarry;
+    }
+  }
+  E* const dgates = static_cast<E*>(d.dgates) + (b * kBlocks * a.Hp + u);
   FR_UNROLL
-  for (int k = 0; k < N; ++k) static_cast<E*>(d.dgates)[(b * N + k) * a.Hp + u] = narrow<E>(live ? made.da[k] : C(0));
+  for (int k = 0; k < kBlocks; ++k)
+    store_neighbours<N>(dgates + k * a.Hp,
+                        [&](int i) { return narrow<E>(live && u + i < a.H ? made[i].da[k] : C(0)); });
 }
 
 }  // namespace fusedrnn::cuda

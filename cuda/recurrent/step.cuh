@@ -7,7 +7,8 @@
 // A step's kernel may begin while that of the step before runs. R, x W + b_ih and the tape have been there since before
 // the first of a chunk began, for that one overlaps with nothing; so a block asks for its first buffers of R and for
 // all that its cell reads of those, then waits, then asks for the state and behind it for the carry, which the product
-// does not need. That lands in shared memory behind the tile's buffers while the product runs.
+// does not need. That lands in shared memory behind the tile's buffers while the product runs. Copies are of 16 bytes,
+// whoever's they are; then each thread makes, and leaves, pairs of neighbouring units.
 #pragma once
 
 #include "products/gemm.cuh"
@@ -38,13 +39,33 @@ struct GateRows {
   }
 };
 
-// Asks for a value, zero where `from` is null; `any` is an address that may be named then.
+// Units that are asked for together: 16 bytes of values.
 template <class C>
-FR_DEVICE void copy_value(hw::Shared<C> to, const C* from, const C* any) {
-  const uint32_t* const words = reinterpret_cast<const uint32_t*>(from ? from : any);
-  FR_UNROLL
-  for (int i = 0; i < static_cast<int>(sizeof(C)) / 4; ++i)
-    hw::copy_async4(hw::recast<uint32_t>(to) + i, words + i, from ? 4 : 0);
+constexpr int kTogether = 16 / sizeof(C);
+
+// How many of them there are if `left` units are.
+template <class C>
+FR_DEVICE int units_there(int64_t left) {
+  return left <= 0 ? 0 : left < kTogether<C> ? static_cast<int>(left) : kTogether<C>;
+}
+
+// Asks for the values of kTogether units, of which the first `count` are there and the others are zero, as all are
+// where `from` is null; `any`, at 16 bytes, is an address that may be named then.
+template <class C>
+FR_DEVICE void copy_units(hw::Shared<C> to, const C* from, int count, const C* any) {
+  if (!from || count <= 0) {
+    hw::copy_async16(to, any, 0);
+  } else if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+    hw::copy_async16(to, from, count * static_cast<int>(sizeof(C)));
+  } else {  // of an array of the caller's, or of an H that makes no whole vectors
+    constexpr int kWords = sizeof(C) / 4;
+    const uint32_t* const words = reinterpret_cast<const uint32_t*>(from);
+    FR_UNROLL
+    for (int i = 0; i < kTogether<C> * kWords; ++i) {
+      const bool there = i / kWords < count;
+      hw::copy_async4(hw::recast<uint32_t>(to) + i, there ? words + i : words, there ? 4 : 0);
+    }
+  }
 }
 
 // What the state needs: it is there once the step before has ended.
@@ -53,31 +74,36 @@ FR_DEVICE void state_is_there() {
   hw::launch_dependents();
 }
 
-// The rows and units of a block as items of its threads, which share nothing. A thread has one unit of some rows, in
-// ascending order, and works on kTogether of them at a time, so that what one waits for the other fills.
-template <int Units>
-struct StepItems {
-  static constexpr int kThreads = kStepWarps * hw::kWarp, kRowsAtOnce = kThreads / Units;
-  static constexpr int kEach = kStepRows / kRowsAtOnce, kTogether = 2;
-  static_assert(kEach % kTogether == 0, "whole groups");
+// The rows and units of a block, dealt out to its threads in runs of `Run` neighbouring units of a row: a thread has
+// the same units of kEach rows, in ascending order. Rows lie in slots, which follow each other in shared memory: a
+// warp's, where it reads sums of two, are two apart, and so these lie in different banks.
+template <int Units, int Run>
+struct StepRuns {
+  static constexpr int kThreads = kStepWarps * hw::kWarp, kRowsAtOnce = kThreads / (Units / Run);
+  static constexpr int kEach = kStepRows / kRowsAtOnce;
+  static_assert(Units % Run == 0 && kThreads % (Units / Run) == 0 && kStepRows % kRowsAtOnce == 0, "whole runs");
 
-  FR_DEVICE static int unit() { return hw::thread() % Units; }
-  // A warp's rows, where it has two, are two apart: so they lie in different banks of the sums.
+  FR_DEVICE static int unit() { return hw::thread() % (Units / Run) * Run; }  // the first
   FR_DEVICE static int row(int j) {
-    const int row = hw::thread() / Units;
-    return j * kRowsAtOnce + (Units == 16 ? (row & ~3) | (row & 1) << 1 | (row >> 1 & 1) : row);
+    const int slot = hw::thread() / (Units / Run);
+    return j * kRowsAtOnce + (Units == 16 ? (slot & ~3) | (slot & 1) << 1 | (slot >> 1 & 1) : slot);
   }
-  FR_DEVICE static int place(int k, int j) { return k * kStepRows * Units + j * kThreads + hw::thread(); }
-  // The first item of j's group. If that is not there, none of the group or of those that follow is.
-  FR_DEVICE static int first(int j) { return j - j % kTogether; }
+  // Of value k, among runs and among values.
+  FR_DEVICE static int run(int k, int j) { return k * (kStepRows * Units / Run) + j * kThreads + hw::thread(); }
+  FR_DEVICE static int place(int k, int j) { return run(k, j) * Run; }
 };
+
+// Units of a row that a thread makes together: so what one waits for the other fills, and addresses and stores are of
+// both.
+constexpr int kPair = 2;
 
 template <class Cell, class E>
 struct ForwardTile {
   using C = Accumulator<E>;
   static constexpr int G = Cell::gates, kUnits = kStepUnits<Cell, E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, G * kUnits>::type, 1, 1, kStepWarps>;
-  using Items = StepItems<kUnits>;
+  using Items = StepRuns<kUnits, kPair>;
+  using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kBias = (G + 1) * kItems, kValues = kBias + G * kUnits;  // behind x W + b_ih and the carry
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -87,6 +113,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
   using Block = ForwardTile<Cell, E>;
   using C = typename Block::C;
   using Items = typename Block::Items;
+  using Copies = typename Block::Copies;
   constexpr int G = Cell::gates, U = Block::kUnits;
   const bool reverse = hw::block_z() == 1;
   const ForwardDirection d = a.direction[hw::block_z()];  // a copy: addresses out of constant memory come slowly
@@ -96,49 +123,65 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) forward_tiles(const FR_CONSTANT ForwardS
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const bias = static_cast<const C*>(d.bias_h);
 
-  int64_t lengths[Items::kEach] = {};  // less than 0 where there is no such item
-  const C* carries[Items::kEach];
+  const int64_t first = u0 + Copies::unit();
+  const int count = units_there<C>(a.H - first);
+  const C* carries[Copies::kEach];
+  FR_UNROLL
+  for (int j = 0; j < Copies::kEach; ++j) {
+    const int64_t b = b0 + Copies::row(j), length = b < a.B ? a.walk.length(b) : 0;
+    const bool live = a.s < length;
+    forward_inputs<Cell, C>(a, d, b, first, [&](int k, const C* from) {
+      copy_units(values + Copies::place(k, j), live ? from : nullptr, count, bias);
+    });
+    carries[j] = live ? carry_before<C>(a, d, reverse, a.s, b, first, length, a.carry_time) : nullptr;
+  }
+  constexpr int kRuns = U / kTogether<C>;  // of a gate's bias
+  for (int i = hw::thread(); i < G * kRuns; i += Block::T::kThreads) {
+    const int64_t unit = u0 + i % kRuns * kTogether<C>;
+    copy_units(values + (Block::kBias + i * kTogether<C>), bias + i / kRuns * a.H + unit, units_there<C>(a.H - unit),
+               bias);
+  }
+  const auto carries_follow = [&] {
+    FR_UNROLL
+    for (int j = 0; j < Copies::kEach; ++j) copy_units(values + Copies::place(G, j), carries[j], count, bias);
+  };
+  int64_t lengths[Items::kEach];  // less than 0 where there is no such pair, and of later rows none then
+  bool on[Items::kEach];
   FR_UNROLL
   for (int j = 0; j < Items::kEach; ++j) {
     const int64_t b = b0 + Items::row(j);
-    lengths[j] = b < a.B && u < a.H ? a.walk.length(b) : -1;
-    carries[j] = nullptr;
-    if (lengths[Items::first(j)] < 0) continue;
-    const bool live = a.s < lengths[j];
-    forward_inputs<Cell, C>(a, d, b, u, [&](int k, const C* from) {
-      copy_value(values + Items::place(k, j), live ? from : nullptr, bias);
-    });
-    if (live) carries[j] = carry_before<C>(a, d, reverse, a.s, b, u, lengths[j], a.carry_time);
+    const bool there = b < a.B && u < a.H;
+    lengths[j] = there ? a.walk.length(b) : -1;
+    on[j] = there && goes_on(a, reverse, a.s, b, lengths[j]);
   }
-  for (int i = hw::thread(); i < G * U; i += Block::T::kThreads)
-    copy_value(values + (Block::kBias + i), u0 + i % U < a.H ? bias + i / U * a.H + u0 + i % U : nullptr, bias);
-  const auto carries_follow = [&] {
-    FR_UNROLL
-    for (int j = 0; j < Items::kEach; ++j)
-      if (lengths[Items::first(j)] >= 0) copy_value(values + Items::place(G, j), carries[j], bias);
-  };
   const typename Block::T::Sums sums = Block::T::multiply(before, b0, r, 0, 0, a.H, state_is_there, carries_follow);
+  using Pair = hw::Vec<C, kPair>;
+  const auto pairs = hw::recast<Pair>(values);
   FR_UNROLL
-  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
-    if (lengths[first] < 0) break;
-    Made<Cell, C> made[Items::kTogether];
+  for (int j = 0; j < Items::kEach; ++j) {
+    if (lengths[j] < 0) break;
+    C x[kPair][G], h[kPair][G];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
-      const int j = first + i;
-      C x[G], h[G];
+    for (int g = 0; g < G; ++g) {
+      const Pair in = pairs[Items::run(g, j)], own = pairs[(Block::kBias + g * U + Items::unit()) / kPair];
+      const Pair sum = sums.pair(Items::row(j), (g * U + Items::unit()) / kPair);
       FR_UNROLL
-      for (int g = 0; g < G; ++g) {
-        const C own = values[Block::kBias + g * U + Items::unit()];
-        x[g] = values[Items::place(g, j)];
-        h[g] = sums.at(Items::row(j), g * U + Items::unit()) + own;
+      for (int i = 0; i < kPair; ++i) {
+        x[i][g] = in.v[i];
+        h[i][g] = sum.v[i] + own.v[i];
       }
-      const C carry = values[Items::place(G, j)];
-      made[i] = forward_cell<Cell>(x, h, carry);
     }
+    const Pair carry = pairs[Items::run(G, j)];
+    Made<Cell, C> made[kPair];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
-      const int j = first + i;
-      if (lengths[j] >= 0) finish_forward<Cell, E>(a, d, reverse, b0 + Items::row(j), u, lengths[j], made[i]);
+    for (int i = 0; i < kPair; ++i) made[i] = forward_cell<Cell>(x[i], h[i], carry.v[i]);
+    const int64_t b = b0 + Items::row(j);
+    if (a.H % kPair == 0) {
+      finish_forward<Cell, E, kPair>(a, d, reverse, b, u, lengths[j], on[j], made);
+    } else {
+      FR_UNROLL
+      for (int i = 0; i < kPair; ++i)
+        if (u + i < a.H) finish_forward<Cell, E, 1>(a, d, reverse, b, u + i, lengths[j], on[j], made + i);
     }
   }
 }
@@ -148,7 +191,8 @@ struct BackwardTile {
   using C = Accumulator<E>;
   static constexpr int kUnits = kBackwardUnits<E>, kItems = kStepRows * kUnits;
   using T = Tile<typename EngineOf<E, kStepRows, kUnits>::type, 1, 1, kStepWarps>;
-  using Items = StepItems<kUnits>;
+  using Items = StepRuns<kUnits, kPair>;
+  using Copies = StepRuns<kUnits, kTogether<C>>;
   static constexpr int kValues = BackwardInputs<Cell>::kAll * kItems;
   static constexpr size_t kSharedBytes = T::kSharedBytes + sizeof(C) * kValues;
 };
@@ -159,6 +203,7 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   using C = typename Block::C;
   using In = BackwardInputs<Cell>;
   using Items = typename Block::Items;
+  using Copies = typename Block::Copies;
   const bool reverse = hw::block_z() == 1;
   const BackwardDirection d = a.direction[hw::block_z()];
   const int64_t b0 = hw::block_x() * kStepRows, u0 = static_cast<int64_t>(hw::block_y()) * Block::kUnits;
@@ -168,20 +213,17 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   const auto values = hw::shared<C>(Block::T::kSharedBytes, Block::kValues);
   const C* const any = static_cast<const C*>(d.carry);
 
-  // Item j's length, less than 0 where there is no such item; found again where it is wanted, for loops over so many
-  // items have to be loops.
-  const auto length_of = [&](int j) {
-    const int64_t b = b0 + Items::row(j);
-    return b < a.B && u < a.Hp ? a.walk.length(b) : -1;
-  };
-  const auto is_live = [&](int64_t length) { return u < a.H && a.s >= 0 && a.s < length; };
-  FR_UNROLL_BY(2)
-  for (int j = 0; j < Items::kEach; ++j) {
-    if (length_of(Items::first(j)) < 0) break;
-    const int64_t length = length_of(j);
-    const auto take = [&](int k, const C* from) { copy_value(values + Items::place(k, j), from, any); };
-    if (is_live(length)) {
-      backward_inputs<Cell, C>(a, d, reverse, a.s, b0 + Items::row(j), u, length, take);
+  const int64_t first = u0 + Copies::unit();
+  const int count = units_there<C>(a.H - first);
+  const C* handed[Copies::kEach];
+  FR_UNROLL
+  for (int j = 0; j < Copies::kEach; ++j) {
+    const int64_t b = b0 + Copies::row(j), length = b < a.B ? a.walk.length(b) : 0;
+    const auto take = [&](int k, const C* from) { copy_units(values + Copies::place(k, j), from, count, any); };
+    handed[j] = nullptr;
+    if (a.s >= 0 && a.s < length) {
+      backward_inputs<Cell, C>(a, d, reverse, a.s, b, first, length, take);
+      if (Cell::carry_gradient) handed[j] = handed_carry<C>(a, d, b, first, length);
     } else {
       FR_UNROLL
       for (int k = 0; k < In::kBeforeThePrevious; ++k) take(k, nullptr);
@@ -189,54 +231,37 @@ FR_KERNEL void FR_LAUNCH_BOUNDS(128, 2) backward_tiles(const FR_CONSTANT Backwar
   }
   const auto carries_follow = [&] {
     if constexpr (Cell::carry_gradient) {
-      FR_UNROLL_BY(2)
-      for (int j = 0; j < Items::kEach; ++j) {
-        if (length_of(Items::first(j)) < 0) break;
-        const int64_t length = length_of(j);
-        const C* const from = is_live(length) ? handed_carry<C>(a, d, b0 + Items::row(j), u, length) : nullptr;
-        copy_value(values + Items::place(In::kHanded, j), from, any);
-      }
+      FR_UNROLL
+      for (int j = 0; j < Copies::kEach; ++j) copy_units(values + Copies::place(In::kHanded, j), handed[j], count, any);
     }
   };
   const typename Block::T::Sums sums = Block::T::multiply(next, b0, r, u0, 0, K, state_is_there, carries_follow);
-  FR_UNROLL_BY(1)
-  for (int first = 0; first < Items::kEach; first += Items::kTogether) {
-    if (length_of(first) < 0) break;
-    int64_t length[Items::kTogether];
-    C dh[Items::kTogether], dcarry[Items::kTogether];
-    FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
-      length[i] = length_of(first + i);
-      dh[i] = sums.at(Items::row(first + i), Items::unit());
-      dcarry[i] = 0;
-    }
+  using Pair = hw::Vec<C, kPair>;
+  const auto pairs = hw::recast<Pair>(values);
+  FR_UNROLL_BY(1)  // so many would be too much code
+  for (int j = 0; j < Items::kEach; ++j) {
+    const int64_t b = b0 + Items::row(j);
+    if (b >= a.B || u >= a.Hp) break;  // and of later rows as well
+    const int64_t length = a.walk.length(b);
+    Pair dh = sums.pair(Items::row(j), Items::unit() / kPair), dcarry{};
     if (a.s < 0) {
       FR_UNROLL
-      for (int i = 0; i < Items::kTogether; ++i)
-        if (length[i] >= 0 && u < a.H)
-          finish_initial<Cell, C>(a, d, reverse, b0 + Items::row(first + i), u, length[i], dh[i]);
+      for (int i = 0; i < kPair; ++i)
+        if (u + i < a.H) finish_initial<Cell, C>(a, d, reverse, b, u + i, length, dh.v[i]);
       continue;
     }
+    const bool live = a.s < length;
+    const Pair dy = pairs[Items::run(In::kDy, j)];
+    if constexpr (Cell::carry_gradient) dcarry = pairs[Items::run(In::kHanded, j)];
+    if (live) gradients_into<Cell, kPair>(a, d, reverse, a.s, b, u, length, dy.v, dh.v, dcarry.v);
+    Pair inputs[In::kDy];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
-      const int j = first + i;
-      const C dy = values[Items::place(In::kDy, j)];
-      if constexpr (Cell::carry_gradient) dcarry[i] = values[Items::place(In::kHanded, j)];
-      if (is_live(length[i]))
-        gradients_into<Cell>(a, d, reverse, a.s, b0 + Items::row(j), u, length[i], dy, dh[i], dcarry[i]);
-    }
-    MadeBack<Cell, C> made[Items::kTogether];
+    for (int k = 0; k < In::kDy; ++k) inputs[k] = pairs[Items::run(k, j)];
+    MadeBack<Cell, C> made[kPair];
     FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i) {
-      const auto input = [&](int k) {
-        const C value = values[Items::place(k, first + i)];
-        return value;
-      };
-      made[i] = backward_cell<Cell>(input, dh[i], dcarry[i]);
-    }
-    FR_UNROLL
-    for (int i = 0; i < Items::kTogether; ++i)
-      if (length[i] >= 0) finish_backward<Cell, E>(a, d, b0 + Items::row(first + i), u, is_live(length[i]), made[i]);
+    for (int i = 0; i < kPair; ++i)
+      made[i] = backward_cell<Cell>([&](int k) { return inputs[k].v[i]; }, dh.v[i], dcarry.v[i]);
+    finish_backward<Cell, E, kPair>(a, d, b, u, live, made);
   }
 }
 
@@ -261,7 +286,7 @@ FR_KERNEL void forward_plain(const FR_CONSTANT ForwardStep a) {
     }
     made = forward_cell<Cell>(x, h, value_or_zero(carry_before<C>(a, d, reverse, a.s, b, u, length, a.carry_time)));
   }
-  finish_forward<Cell, E>(a, d, reverse, b, u, length, made);
+  finish_forward<Cell, E, 1>(a, d, reverse, b, u, length, goes_on(a, reverse, a.s, b, length), &made);
 }
 
 template <class Cell, class E>
@@ -288,10 +313,10 @@ FR_KERNEL void backward_plain(const FR_CONSTANT BackwardStep a) {
     backward_inputs<Cell, C>(a, d, reverse, a.s, b, u, length,
                              [&](int k, const C* from) { inputs[k] = value_or_zero(from); });
     C dcarry = value_or_zero(handed_carry<C>(a, d, b, u, length));
-    gradients_into<Cell>(a, d, reverse, a.s, b, u, length, inputs[BackwardInputs<Cell>::kDy], sum, dcarry);
+    gradients_into<Cell, 1>(a, d, reverse, a.s, b, u, length, inputs + BackwardInputs<Cell>::kDy, &sum, &dcarry);
     made = backward_cell<Cell>([&](int k) { return inputs[k]; }, sum, dcarry);
   }
-  finish_backward<Cell, E>(a, d, b, u, live, made);
+  finish_backward<Cell, E, 1>(a, d, b, u, live, &made);
 }
 
 template <template <class> class Cell>

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "backend/scratch.hpp"
 #include "fixture.hpp"
 
 extern "C" const fusedrnn::Backend* fusedrnn_plugin(uint32_t abi, char* why, size_t why_bytes);
@@ -17,7 +18,9 @@ constexpr int64_t kMost = std::numeric_limits<int64_t>::max(), kLeast = std::num
 Strided flat(const void* data, int64_t count) { return {data, 1, count, 0, {}, {}}; }
 
 Fault checked(const CheckArgs& args, const Device<Fault>& fault) {
+  const Device<int64_t> firsts(check_firsts(args.count));
   CheckArgs a = args;
+  a.firsts = firsts.data();
   a.fault = fault.data();
   require_ok(backend->async->check_values(&a, nullptr));
   return fault.values()[0];

@@ -1,6 +1,7 @@
 #include "bindings/arrays/checks.hpp"
 
 #include "backend/loss_facts.hpp"
+#include "backend/scratch.hpp"
 #include "bindings/arrays/strided.hpp"
 #include "bindings/call.hpp"
 #include "bindings/gil.hpp"
@@ -46,8 +47,10 @@ Fault first_wrong(const char* name, const CheckArgs& args, const Backend* device
   if (args.count == 0) return fault;
   const GilRelease release;
   const Memory there(*device, sizeof fault, "check of values");
+  const Memory firsts(*device, check_firsts(args.count) * sizeof(int64_t), "check of values");
   CheckArgs a = args;
   a.what = 1;
+  a.firsts = firsts.as<int64_t>();
   a.fault = there.as<Fault>();
   // No call of its own, which would end the one that asks: all is done when this returns.
   require_no_capture(*device, name);

@@ -106,7 +106,7 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
     const auto write = [&](int n, int64_t b, int64_t unit, const Made<Cell, C>& made, E next) {
       const int64_t length = lengths[n];
       if (kept) kept[b * a.step.Hp + unit] = next;
-      leave<Cell, E>(a.step, d, reverse, s, b, unit, length, made);
+      leave<Cell, E, 1>(a.step, d, reverse, s, b, unit, length, &made);
     };
     // The others wait for the state: what the first item leaves besides, mostly the only one, is written behind it.
     Made<Cell, C> first;
@@ -123,9 +123,9 @@ FR_DEVICE void run_forward(const Args& a, Block& block) {
       const C before = carries[i];
       const int64_t length = lengths[n];
       const Made<Cell, C> made = forward_cell<Cell>(x, h, before);
-      C carry = made.carry;
-      const E next = hand_on<Cell, E>(a.step, reverse, s, b, length, made.out, carry);
-      carries[i] = carry;
+      const bool on = goes_on(a.step, reverse, s, b, length);
+      const E next = narrow<E>(on ? made.out : C(0));
+      carries[i] = on ? made.carry : C(0);
       block.put(turn + 1, n, 0, u, next);
       if (i < kClusterThreads) {
         first = made;
@@ -209,7 +209,8 @@ FR_DEVICE void run_backward(const Args& a, Block& block) {
         };
         C sum[1], dcarry = dcarries[i];
         block.sum(u, n, sum);
-        gradients_into<Cell>(a.step, d, reverse, s, b, unit, length, input(In::kDy), sum[0], dcarry);
+        const C dy = input(In::kDy);
+        gradients_into<Cell, 1>(a.step, d, reverse, s, b, unit, length, &dy, sum, &dcarry);
         made = backward_cell<Cell>(input, sum[0], dcarry);
         dcarries[i] = made.dcarry;
       }
