@@ -35,11 +35,9 @@ class CudaStack(Stack):
 
     Attributes:
         D: directions.
-        precision: as fusedrnn names it.
     """
 
     D: int = 1
-    precision: str = "ieee"
 
     @property
     def weights(self) -> int:

@@ -77,7 +77,7 @@ def shapes() -> list[Shape]:
                     inputs = H if H in LARGE else INPUTS
                     rows = int(lengths_of(B, T).sum()) if ragged else None
                     for train in (False, True):
-                        stack = CudaStack(cell, T, B, inputs, H, layers, train, rows, directions, precision)
+                        stack = CudaStack(cell, T, B, inputs, H, layers, train, rows, precision, D=directions)
                         found.append(Shape(stack, variant))
     return found
 
@@ -91,7 +91,7 @@ def tiny_shapes() -> list[Shape]:
                 layers, directions, ragged = VARIANTS.get(variant, (1, 1, False))
                 rows = int(lengths_of(2, 3).sum()) if ragged else None
                 for train in (False, True):
-                    stack = CudaStack(cell, 3, 2, 4, 5, layers, train, rows, directions, precision)
+                    stack = CudaStack(cell, 3, 2, 4, 5, layers, train, rows, precision, D=directions)
                     found.append(Shape(stack, variant))
     return found
 

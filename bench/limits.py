@@ -50,7 +50,7 @@ class Stack:
         T, B, I, H, L: steps, batch, inputs, hidden units, layers.
         train: forward and backward, to the input and all weights; else forward alone.
         rows: row-steps that are valid, the sum of lengths; None for T * B.
-        precision: of the products.
+        precision: of the products, as fusedrnn names it.
         tiles: whether tiles multiply them.
     """
 

@@ -10,7 +10,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = [ROOT / name for name in ("tests", "bench", "bench/sass", ".ci")]  # which tests put on the path
+FOLDERS = [
+    ROOT / name for name in ("tests", "bench", "bench/sass", ".ci", "cuda/packaging")
+]  # which tests put on the path
 EXTRAS = dict(re.findall(r"^(\w+) = \[(.*)\]$", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE))
 
 
