@@ -48,7 +48,7 @@ def put_together(folder: Path, nvidia: Path) -> None:
     (library,) = (folder / "lib64").glob("libnvfatbin.so.*")
     fatbinary.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FATBINARY}" "{library.absolute()}" "$@"\n')
     os.chmod(fatbinary, 0o755)
-    # clang includes it into everything, though nobody here draws random numbers.
+    # clang includes it into every source; no kernel of this project draws from it.
     (folder / "include" / "curand_mtgp32_kernel.h").touch()
 
 

@@ -7,8 +7,8 @@
 // A step's kernel may begin while that of the step before runs. R, x W + b_ih and the tape have been there since before
 // the first of a chunk began, for that one overlaps with nothing; so a block asks for its first buffers of R and for
 // all that its cell reads of those, then waits, then asks for the state and behind it for the carry, which the product
-// does not need. That lands in shared memory behind the tile's buffers while the product runs. Copies are of 16 bytes,
-// whoever's they are; then each thread makes, and leaves, pairs of neighbouring units.
+// does not need. That lands in shared memory behind the tile's buffers while the product runs. Copies are of 16 bytes
+// where rows begin at such; then each thread makes and stores pairs of neighbouring units.
 #pragma once
 
 #include "products/gemm.cuh"
