@@ -1,6 +1,6 @@
 // Decoding follows Intel's manual (volume 2, the instructions' own pages, and 2.3.5 for the prefix VEX); what a
 // configuration must be is its LDTILECFG.
-#if defined(FUSEDRNN_ISA_AVX512)
+#if defined(FUSEDRNN_ISA_AVX512) && defined(__linux__)
 #undef FUSEDRNN_ISA
 #define FUSEDRNN_ISA traps_avx512
 
@@ -8,7 +8,6 @@
 
 #include "tile_sum.hpp"
 
-#if defined(__linux__)
 #include <signal.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -197,15 +196,6 @@ void admit() {
 }
 
 }  // namespace
-#else
-namespace {
-int wrong = 0, configured = 0;
-long count = 0;
-bool install() { return false; }
-void admit() {}
-}  // namespace
-#endif
-
 extern "C" {
 const TileTraps fusedrnn_tile_traps = {install, admit, [] { return __atomic_load_n(&wrong, __ATOMIC_RELAXED); },
                                        [] { return __atomic_load_n(&count, __ATOMIC_RELAXED); },

@@ -11,6 +11,11 @@ struct TileTraps {
   int (*unreleased)();  // threads whose tiles are configured now
 };
 
+#if defined(__linux__) && (defined(FUSEDRNN_HAS_AVX512) || defined(FUSEDRNN_ISA_AVX512))
 extern "C" {
 extern const TileTraps fusedrnn_tile_traps;
 }
+#else  // a build whose kernels never meet a tile
+inline constexpr TileTraps fusedrnn_tile_traps = {[] { return false; }, [] {}, [] { return 0; }, [] { return 0L; },
+                                                  [] { return 0; }};
+#endif
