@@ -232,6 +232,9 @@ int64_t gradient_operands(const EngineOf<E>& engine, const CellFacts& cell, int6
 // Elements of a thread's part of a block, so that no two threads write to one line.
 inline int64_t apart(int64_t elements) { return elements > 0 ? (elements + 64) / 64 * 64 : 0; }
 
+// Rows of a thread's part of a table, likewise: eight of any row made of 8-byte words fill whole lines.
+inline int64_t whole_lines(int64_t rows) { return (rows + 7) / 8 * 8; }
+
 // Both scratches. Forward: `pre` per thread; backward: `dgates` (two chunks in turn) shared.
 template <class E>
 struct Scratch {
@@ -297,11 +300,11 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   for (T*& chunk : s.output) chunk = arena.take<T>(projected_rows * desc.H);
   s.sums = arena.take<T>(backward ? 2 * plan.direction_groups * cell.dgate_blocks * desc.H : 0);
   s.dx_reverse = arena.take<T>(backward && plan.direction_groups > 1 ? rows_of(desc) * widest : 0);
-  s.group_rows = group_rows;
-  s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * group_rows);
-  s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * group_rows : 0);
+  s.group_rows = whole_lines(group_rows);
+  s.forward_rows = arena.take<ForwardRow<T>>(backward ? 0 : threads * s.group_rows);
+  s.backward_rows = arena.take<BackwardRow<T>>(backward ? threads * s.group_rows : 0);
   s.tables = !backward ? 1 : cell.gated_gates > 0 ? 4 : 3;
-  s.pointer_rows = backward ? chunk_rows : plan.chunk_steps * group_rows;
+  s.pointer_rows = whole_lines(backward ? chunk_rows : plan.chunk_steps * group_rows);
   s.pointers = arena.take<const T*>(threads * s.tables * s.pointer_rows);
   const int64_t pre_columns = group_panels * panel_vectors<E>(cell.gates) * Lanes<T>::N;
   s.pre_elements = apart(backward ? 0 : s.pointer_rows * pre_columns);
@@ -317,7 +320,7 @@ Scratch<E> scratch(const SequenceDesc& desc, const Plan& plan, bool backward, vo
   s.operands = arena.take<OperandOf<E>>(threads * s.operand_elements);
   const bool drops_weights = backward && desc.weight_dropout > 0;
   s.dropped_gradient = arena.take<T>(drops_weights ? plan.direction_groups * cell.gates * desc.H * size.state() : 0);
-  s.masks = mask_scratch<T>(desc, plan, backward, group_rows, arena);
+  s.masks = mask_scratch<T>(desc, plan, backward, s.group_rows, arena);
   if (backward && desc.flow) s.flow = flow_scratch<T>(desc, plan.direction_groups, arena);
   if (bytes) *bytes = arena.used();
   return s;
