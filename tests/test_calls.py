@@ -256,6 +256,20 @@ def test_what_lives_no_more_does_not_count() -> None:
     layer.backward(y)
 
 
+def test_a_call_that_stood_beside_several_and_was_taken() -> None:
+    """None of the calls has gone without a backward of its own beside another that lived."""
+    layer = gru()
+    x = data(T, B, H)
+    y, h = layer(x)
+    layer(x)  # gone before the next is made
+    layer(2 * x)
+    dy = np.ones_like(y)
+    layer.backward(dy, of=y)
+    del y, h
+    first = layer.backward(dy)[0]
+    assert np.array_equal(layer.backward(dy)[0], first)
+
+
 def test_a_second_backward_where_a_call_is_gone() -> None:
     """It may be meant for that one: a model that calls a layer for two inputs, and keeps no result."""
     layer = gru()

@@ -10,7 +10,9 @@
 //
 // Native, so that nothing that Python is interrupted by comes between its parts, and because a loop of small steps
 // spends much of its time here.
+#include <algorithm>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "bindings/calls/recorded.hpp"
@@ -32,10 +34,17 @@ struct Kept {
   bool lost = false;              // one of those has gone, and backward never took it
   size_t room = kRoom, room_beside = kRoom;
 
-  // Of `beside` those that live are left.
+  // Of `beside` those that live are left, each once: a call whose result is kept stands beside every one after it.
   void sweep_beside() {
     std::vector<WeakCall> alive;
-    for (const WeakCall& reference : beside) reference.get() ? alive.push_back(reference) : void(lost = true);
+    std::unordered_set<const PyObject*> seen;
+    for (const WeakCall& reference : beside) {
+      const py::object call = reference.get();
+      if (!call)
+        lost = true;
+      else if (seen.insert(call.ptr()).second)
+        alive.push_back(reference);
+    }
     room_beside = 2 * alive.size() + kRoom;
     beside = std::move(alive);
   }
@@ -243,12 +252,15 @@ PyObject* took(PyObject* self, PyObject* argument) {
     Kept& kept = kept_of(self);
     kept.taken.reserve(kept.taken.size() + 1);
     WeakCall reference(call);
-    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken, &kept.beside})
+    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken})
       for (size_t i = references->size(); i-- > 0;)  // mostly the last
         if ((*references)[i].is(call)) {
           references->erase(references->begin() + static_cast<std::ptrdiff_t>(i));
           break;
         }
+    kept.beside.erase(std::remove_if(kept.beside.begin(), kept.beside.end(),
+                                     [&](const WeakCall& reference) { return reference.is(call); }),
+                      kept.beside.end());
     kept.taken.push_back(std::move(reference));
     return py::none();
   });
