@@ -109,7 +109,7 @@ class Sequential(Module):
             check_states(self, state)
         if self.training:
             self._calls.make_room()
-        inputs = [x, *flat_states(self, state)] if self.training else []
+        inputs = (x,) if state is None or not self.training else (x, *flat_states(self, state))
         states = None if state is None else iter(state)
         final: list[Any] = []
         steps: list[tuple[Module, Call | None]] = []
@@ -136,7 +136,7 @@ class Sequential(Module):
             unshared.array = None
         if self.training:
             parts = tuple(call for _, call in steps if call is not None)
-            results = () if x is inputs[0] else (x, *_flattened(final))
+            results = () if x is inputs[0] else (x, *_flattened(final)) if return_state else (x,)
             self._calls.record(0, steps, inputs, results, parts)
         return (x, final) if return_state else x
 
