@@ -3,10 +3,12 @@
   python bench/two_builds.py OLD NEW                      folders with a package `fusedrnn` in them, built
   python bench/two_builds.py OLD NEW --rounds 9 --threads 1 --output bench/results/NAME.md
 
-Each build runs in a process of its own, which waits while the other one measures: blocks of calls alternate,
-the first call of each is dropped. A row has the medians over all blocks, and as speed the median of ratios
-of neighbouring blocks, which a machine that grows slower for a while disturbs least. Rows are those of
-bench_rnn.py, and a step of the two-layer example.
+Each build runs in a process of its own, which waits while the other one measures. Both processes are started
+anew for each round: which pages of memory a process gets alone makes small rows some per cent faster or
+slower, as OLD against OLD shows. In a round a row has blocks of calls of old, new, new and old, after some
+that warm up. A row's times are medians over all blocks, its speed is the median over rounds of old's time by
+new's, which a machine that grows slower for a while disturbs least. Rows are those of bench_rnn.py, and a
+step of the two-layer example.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import os
 import subprocess
 import sys
 from datetime import date
-from operator import truediv
+from operator import add, truediv
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+from tqdm import tqdm
 
 SHAPES = ((100, 1, 256, 256, 1), (128, 32, 128, 256, 1), (64, 64, 512, 512, 1), (64, 32, 1024, 1024, 1))
 LSTM_SHAPES = ((100, 1, 64, 64, 1), (128, 16, 64, 128, 1), (35, 20, 200, 200, 2), (35, 20, 650, 650, 2))
@@ -32,7 +36,9 @@ ROWS = [
     for shape in SHAPES + (LSTM_SHAPES if cell == "LSTM" else ())
     for what in ("train", "infer")
 ] + [("LSTM", "train_step", (10, 10, 1, 50, 2)), ("LSTM", "separate calls", (10, 10, 1, 50, 2))]
-BLOCK = 0.25  # seconds of calls, at least 4
+BLOCK = 0.12  # seconds of calls, at least 3
+WARM_UP = 0.03  # seconds of calls before a row's first block, at least 2
+TURNS = ((0, 1, 1, 0), (1, 0, 0, 1))  # which build measures, block by block, in even and in odd rounds
 
 
 def call_of(row: tuple[str, str, tuple[int, ...]]) -> Any:
@@ -85,15 +91,22 @@ def serve() -> None:
     calls: dict[int, Any] = {}
     for line in sys.stdin:
         i = int(line)
-        call = calls.setdefault(i, call_of(ROWS[i]))
+        if i not in calls:
+            calls = {i: call_of(ROWS[i])}  # of one row at a time, as in a program that has one model
+            timed(calls[i], WARM_UP, 2)
+        print(json.dumps(median(timed(calls[i], BLOCK, 3))), flush=True)
+
+
+def timed(call: Any, seconds: float, least: int) -> list[float]:
+    """Seconds of each of the calls made in about as many seconds, behind one that is not counted."""
+    call()
+    times: list[float] = []
+    begin = perf_counter()
+    while len(times) < least or perf_counter() - begin < seconds:
+        at = perf_counter()
         call()
-        times: list[float] = []
-        begin = perf_counter()
-        while len(times) < 4 or perf_counter() - begin < BLOCK:
-            at = perf_counter()
-            call()
-            times.append(perf_counter() - at)
-        print(json.dumps(median(times)), flush=True)
+        times.append(perf_counter() - at)
+    return times
 
 
 def start(folder: Path, threads: int) -> subprocess.Popen[str]:
@@ -134,32 +147,34 @@ def main() -> int:
     parser.add_argument("old", type=Path, metavar="OLD")
     parser.add_argument("new", type=Path, metavar="NEW")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="blocks of each build and row (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often both are started (default: 5)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table as Markdown, too")
     options = parser.parse_args()
-    builds = [start(options.old, options.threads), start(options.new, options.threads)]
+    blocks: list[list[list[float]]] = [[[], []] for _ in ROWS]  # seconds of a call, by row and build
+    with tqdm(total=options.rounds * len(ROWS), disable=None, unit="row", leave=False) as bar:
+        for round_ in range(options.rounds):
+            builds = [start(folder, options.threads) for folder in (options.old, options.new)]
+            for i in range(len(ROWS)):
+                for which in TURNS[round_ % 2]:
+                    blocks[i][which].append(ask(builds[which], i))
+                bar.update()
+            for build in builds:
+                build.terminate()
     lines = ["| row | old, ms | new, ms | new's speed, old = 1 |", "|---|---:|---:|---:|"]
-    print("\n".join(lines))
     ratios = []
     for i, (cell, what, shape) in enumerate(ROWS):
-        times: list[list[float]] = [[], []]
-        for round_ in range(options.rounds):
-            for which in (0, 1) if round_ % 2 == 0 else (1, 0):
-                times[which].append(ask(builds[which], i))
-        old, new = map(median, times)
-        ratios.append(median(map(truediv, *times)))
+        old, new = map(median, blocks[i])
+        rounds = [list(map(add, build[::2], build[1::2])) for build in blocks[i]]
+        ratios.append(median(map(truediv, *rounds)))
         name = f"{cell} {what} {' '.join(map(str, shape))}"
         lines.append(f"| {name} | {1e3 * old:.3f} | {1e3 * new:.3f} | {ratios[-1]:.3f} |")
-        print(lines[-1], flush=True)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     lines.append(f"\nGeometric mean {mean:.3f}, least {min(ratios):.3f}; T B I H layers behind a name.")
-    print(lines[-1])
+    print("\n".join(lines))
     if options.output is not None:
         command = f"python bench/two_builds.py OLD NEW --threads {options.threads} --rounds {options.rounds}"
         head = f"# Two builds in turn\n\n`{command}`, {date.today()}, {cpu_model()}.\n\n"
         options.output.write_text(head + "\n".join(lines) + "\n")
-    for build in builds:
-        build.terminate()
     return 0
 
 
