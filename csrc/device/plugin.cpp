@@ -22,14 +22,14 @@ std::string this_module() { return os_file_of(here); }
 
 Plugin unusable(const std::string& path, const std::string& why) { return {nullptr, why, path, false, {}}; }
 
-struct Place {
+struct Candidate {
   std::string path, remedy;
 };
 
 // Built with the package, or installed as a package of its own.
-std::vector<Place> places() {
+std::vector<Candidate> candidates() {
   const std::string package = folder_of(this_module()), library = "/libfusedrnn_cuda.so";
-  std::vector<Place> found = {{package + library, "install fusedrnn again"}};
+  std::vector<Candidate> found = {{package + library, "install fusedrnn again"}};
   for (const int toolkit : kCudaToolkits)
     found.push_back({folder_of(package) + "/" + folder_for(toolkit) + library,
                      "install " + package_for(toolkit) + " of the version of this fusedrnn"});
@@ -46,10 +46,10 @@ Plugin open_cuda_plugin() {
                                    ", whichever CUDA the driver supports, or build with FUSEDRNN_CUDA=ON and nvcc 12.1 "
                                    "or newer on the PATH (cuda/README.md)");
   std::vector<Plugin::Refused> refused;
-  for (const Place& place : places()) {
-    if (!std::ifstream(place.path)) continue;
+  for (const Candidate& candidate : candidates()) {
+    if (!std::ifstream(candidate.path)) continue;
     if (plugin.refuses) refused.push_back({plugin.path, plugin.why_not});
-    plugin = open_plugin(place.path, "the CUDA plugin", place.remedy);
+    plugin = open_plugin(candidate.path, "the CUDA plugin", candidate.remedy);
     // One that is damaged is to be mended, also where another would do.
     if (!plugin.refuses) break;
   }

@@ -83,7 +83,7 @@ inline Status capture_end(Stream stream, Graph* graph, SourceLocation location) 
   const Relaxed relaxed;
   const cudaError_t ended = cudaStreamEndCapture(on, &recorded);
   Status status = graph == nullptr ? Status::ok : check(ended, location, "cudaStreamEndCapture(%p)", stream);
-  if (ended != cudaSuccess) (void)cudaGetLastError();  // told, or expected of what is thrown away
+  if (ended != cudaSuccess) (void)cudaGetLastError();  // reported above, or expected of what is thrown away
   const Status destroyed = check(cudaStreamDestroy(on), location, "cudaStreamDestroy(%p)", stream);
   if (graph != nullptr && status == Status::ok) {
     status = check(cudaGraphInstantiate(&made, recorded, 0), location, "cudaGraphInstantiate(%p)",

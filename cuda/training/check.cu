@@ -1,5 +1,5 @@
 // Whether integers are in their range: what a host would have to wait for to look itself. Each block looks through a
-// chunk, and a second kernel through what they found, so that of several wrong values the first is told whatever the
+// chunk, and a second kernel through what they found, so that of several wrong values the first is named whatever the
 // order of blocks and threads.
 #include "backend/scratch.hpp"
 #include "entries.hpp"
@@ -24,7 +24,7 @@ FR_DEVICE void tell(const CheckArgs& a, int64_t first) {
     *a.fault = Fault{a.what, first, element_of<int64_t>(a.values, first)};
 }
 
-// Where the first wrong value of the block's chunk is, `count` where it has none; of a single chunk it is told.
+// Where the first wrong value of the block's chunk is, `count` where it has none; of a single chunk it is reported.
 FR_KERNEL void FR_LAUNCH_BOUNDS(kThreads, 4) check_kernel(const FR_CONSTANT CheckArgs a) {
   const int64_t begin = hw::block_x() * kReduceChunk, after = begin + kReduceChunk;
   const int64_t end = after < a.count ? after : a.count;

@@ -84,9 +84,9 @@ struct ClusterMma {
     }
   }
 
-  // place(m, n) says where the sum of row m of R by row n goes, an even n at 8 bytes and n + 1 behind it.
-  template <class Place>
-  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
+  // index_of(m, n) says where the sum of row m of R by row n goes, an even n at 8 bytes and n + 1 behind it.
+  template <class IndexOf>
+  FR_DEVICE void store(hw::Shared<float> sums, const IndexOf& index_of) const {
     const int g = hw::lane() / 4, t = hw::lane() % 4;
     FR_UNROLL
     for (int n = 0; n < NT; ++n) {
@@ -98,7 +98,7 @@ struct ClusterMma {
           sum[i] = d[0][n][e + i];
           if constexpr (kChains == 2) sum[i] = sum[i] + d[1][n][e + i];
         }
-        store_pair(sums, place(g + e / 2 * 8, 8 * n + 2 * t), sum[0], sum[1]);
+        store_pair(sums, index_of(g + e / 2 * 8, 8 * n + 2 * t), sum[0], sum[1]);
       }
     }
   }
@@ -147,10 +147,10 @@ struct ClusterFma {
     }
   }
 
-  template <class Place>
-  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
+  template <class IndexOf>
+  FR_DEVICE void store(hw::Shared<float> sums, const IndexOf& index_of) const {
     FR_UNROLL
-    for (int n = 0; n < 8 * NT; n += 2) store_pair(sums, place(hw::lane(), n), d[n], d[n + 1]);
+    for (int n = 0; n < 8 * NT; n += 2) store_pair(sums, index_of(hw::lane(), n), d[n], d[n + 1]);
   }
 };
 

@@ -49,14 +49,14 @@ struct GridFma {
     }
   }
 
-  template <class Place>
-  FR_DEVICE void store(hw::Shared<float> sums, const Place& place) const {
+  template <class IndexOf>
+  FR_DEVICE void store(hw::Shared<float> sums, const IndexOf& index_of) const {
     FR_UNROLL
     for (int n = 0; n < 8 * NT; ++n) {
       float sum = d[n];
       sum = sum + hw::shuffle_xor(sum, 1);
       sum = sum + hw::shuffle_xor(sum, 2);
-      if (n % kLanes == hw::lane() % kLanes) sums[place(lane_row(0), n)] = sum;
+      if (n % kLanes == hw::lane() % kLanes) sums[index_of(lane_row(0), n)] = sum;
     }
   }
 };
