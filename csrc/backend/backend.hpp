@@ -27,7 +27,7 @@
 
 namespace fusedrnn {
 
-constexpr uint32_t kBackendAbi = 14;
+constexpr uint32_t kBackendAbi = 15;
 
 // Kinds of memory, in DLPack's numbers. The emulator's is that of an extension: host pages, not to be taken for
 // ordinary host memory.

@@ -36,7 +36,8 @@ struct SequenceDesc {
   DType dtype;
   Precision precision;
   int32_t layers, directions;
-  int32_t threads;  // how many threads `stream` offers (CPU)
+  int32_t threads;       // how many threads `stream` offers (CPU)
+  double barrier_flops;  // what one of them computes in the time that a barrier takes (CPU)
   // The grid of a plan the caller wants, 0 to leave it to the backend. One that needs more than `threads` is not used.
   int32_t direction_groups, row_groups, unit_groups;
   // Of a GPU: likewise. For `cluster`, row_groups may say how many rows a cluster takes, and unit_groups of how many

@@ -1,5 +1,9 @@
 #include "isa/detect.hpp"
 
+#include <string>
+
+#include "runtime/cpu.hpp"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -78,6 +82,13 @@ bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512() { return false; }
 const char* why_no_amx() { return "AMX is an extension of x86-64"; }
 #endif
+
+double barrier_flops() {
+  // A barrier of two cores that share a cache, as those of an EPYC do by eight, takes 70 ns; on the mesh of a Xeon
+  // (Sapphire Rapids) 250 (docs/experiments.md).
+  static const bool mesh = cpu_model().find("Xeon") != std::string::npos;
+  return mesh ? 24e3 : 8e3;
+}
 
 const char* cpu_instruction_sets() {
   return cpu_has_avx512() ? "AVX2 and AVX-512" : cpu_has_avx2() ? "AVX2 and no AVX-512" : "neither AVX2 nor AVX-512";

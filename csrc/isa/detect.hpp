@@ -1,4 +1,4 @@
-// Which instruction sets this CPU and operating system run.
+// Which instruction sets this CPU and operating system run, and how soon its cores see each other.
 #pragma once
 
 namespace fusedrnn {
@@ -10,6 +10,9 @@ bool cpu_has_avx512();  // all of x86-64-v4: that, and AVX-512 F BW CD DQ VL
 // can. The first call asks the system for permission, which it gives for the process and for good: call it before
 // threads use tiles. A refusal is one of the reasons.
 const char* why_no_amx();
+
+// Operations of float32 that a core does in the time in which another one sees what it has written, there and back.
+double barrier_flops();
 
 // Which of them there are, in words: "AVX2 and no AVX-512".
 const char* cpu_instruction_sets();

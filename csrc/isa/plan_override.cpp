@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "isa/detect.hpp"
+
 namespace fusedrnn {
 namespace {
 
@@ -93,6 +95,7 @@ void force_plan(const std::string& text) {
 
 void offer_threads(SequenceDesc& desc, int32_t threads) {
   desc.threads = threads;
+  desc.barrier_flops = barrier_flops();
   if (desc.plan_required) return;
   const PlanOverride forced = plan_override();
   desc.direction_groups = forced.direction_groups;

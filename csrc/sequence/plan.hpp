@@ -11,9 +11,8 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-constexpr double kFlopsPerBarrier = 8e3;  // work a thread of a row group must have for a step to be worth a barrier
-constexpr double kFlopsPerFork =
-    100e3;  // and for a region to be worth it, with workers awake (runtime/wake_policy.hpp)
+// Work that a thread must have for a region to be worth it, with workers awake (runtime/wake_policy.hpp).
+constexpr double kFlopsPerFork = 100e3;
 
 // Where a thread stands in the grid. Threads of a row group are neighbours.
 struct GridPosition {
@@ -49,7 +48,7 @@ Plan make_plan(const SequenceDesc& desc, int gates, int64_t unit_panels) {
   const bool rows_cached = recurrent_bytes <= kOwnCache && desc.B >= n * EngineOf<E>::rows_alone;
   if (rows_hide_weights || rows_cached)
     plan.row_groups = n;
-  else if (unit_panels >= n && step / n > kFlopsPerBarrier)
+  else if (unit_panels >= n && step / n > desc.barrier_flops)
     plan.unit_groups = n;
   else if (desc.B >= n)
     plan.row_groups = n;

@@ -220,6 +220,7 @@ void plans() {
     desc.precision = precision;
     desc.layers = desc.directions = 1;
     desc.threads = 2;
+    desc.barrier_flops = barrier_flops();
     desc.T = 64, desc.B = B, desc.I = desc.H = H;
     Plan found;
     check::require(amx_backend().sequence->plan(&desc, &found) == Status::ok, "a plan");
