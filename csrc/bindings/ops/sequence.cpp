@@ -40,9 +40,9 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   desc.directions = static_cast<int32_t>(integer("num_directions", num_directions, 1, 2));
   desc.has_bias = bias;
   if (cell) desc.cell = cell_named(*cell).kind;
-  require_count("weights", stack_weights(desc), weights.size());
-  const Backend* device = device_of(weights[0]);
   const std::vector<StackWeight> first = stack_weights(desc);
+  require_count("weights", first, weights.size());
+  const Backend* device = device_of(weights[0]);
   const Argument w = input(first[0].name, weights[0], any_float, {{"G*H"}, {"I"}}, device);
   const Argument r = input(first[1].name, weights[1], w.element(), {{"G*H", w.size(0)}, {"H"}}, device);
   if (!cell) desc.cell = cell_of(first[1].name, r.size(0), r.size(1)).kind;
@@ -63,12 +63,13 @@ std::shared_ptr<PackedWeights> pack_weights(py::handle num_layers, py::handle nu
   product("G * H * (I + H)", {its.gates, H, desc.I + H, desc.layers, desc.directions, 16});
   std::vector<StackWeight> all = stack_weights(desc);
   std::vector<Argument> arguments;
+  arguments.reserve(all.size());
   std::vector<LayerWeights> layers(static_cast<size_t>(desc.layers * desc.directions));
   for (size_t i = 0; i < all.size(); ++i) {
     const StackWeight& weight = all[i];
-    const Argument a = weight_argument(weight.name, weights[i], weight.size, w.element(), device, false);
+    arguments.push_back(weight_argument(weight.name, weights[i], weight.size, w.element(), device, false));
+    const Argument& a = arguments.back();
     layers[static_cast<size_t>(weight.stack)].weight[weight.which] = {a.data(), weight.size.matrix ? a.stride(0) : 1};
-    arguments.push_back(a);
   }
 
   const Backend& backend = backend_of(device);
