@@ -169,7 +169,8 @@ class Results:
                 if library in row.peers:
                     name, seconds = row.best(library)
                     setting = name.removeprefix(library).strip(" ,")
-                    cells += [f"{row.shown(seconds)} ({setting})", f"{row.ratio(library):.2f}"]
+                    shown = row.shown(seconds) + (f" ({setting})" if setting else "")
+                    cells += [shown, f"{row.ratio(library):.2f}"]
                 else:
                     cells += ["", ""]
             cells += [row.notes.get(name, "") for name in notes]
