@@ -257,7 +257,7 @@ def test_what_lives_no_more_does_not_count() -> None:
 
 
 def test_a_call_that_stood_beside_several_and_was_taken() -> None:
-    """None of the calls has gone without a backward of its own beside another that lived."""
+    """No call that stood beside the newest has gone without a backward."""
     layer = gru()
     x = data(T, B, H)
     y, h = layer(x)

@@ -10,9 +10,7 @@
 //
 // Native, so that nothing that Python is interrupted by comes between its parts, and because a loop of small steps
 // spends much of its time here.
-#include <algorithm>
 #include <string>
-#include <unordered_set>
 #include <utility>
 
 #include "bindings/calls/recorded.hpp"
@@ -24,6 +22,8 @@ namespace {
 
 constexpr size_t kRoom = 16;  // references before those of calls that are gone are swept out
 
+Call* call_of(const py::object& object) { return reinterpret_cast<Call*>(object.ptr()); }
+
 // What Python's object holds.
 struct Kept {
   py::object owner;               // name of the module's class, for messages
@@ -34,22 +34,17 @@ struct Kept {
   bool lost = false;              // one of those has gone, and backward never took it
   size_t room = kRoom, room_beside = kRoom;
 
-  // Of `beside` those that live are left, each once: a call whose result is kept stands beside every one after it.
+  // Of `beside` those that live are left.
   void sweep_beside() {
     std::vector<WeakCall> alive;
-    std::unordered_set<const PyObject*> seen;
-    for (const WeakCall& reference : beside) {
-      const py::object call = reference.get();
-      if (!call)
-        lost = true;
-      else if (seen.insert(call.ptr()).second)
-        alive.push_back(reference);
-    }
+    for (const WeakCall& reference : beside) reference.get() ? alive.push_back(reference) : void(lost = true);
     room_beside = 2 * alive.size() + kRoom;
     beside = std::move(alive);
   }
 
   void forget_beside() {
+    for (const WeakCall& reference : beside)
+      if (const py::object call = reference.get()) call_of(call)->beside = 0;
     beside.clear();
     lost = false;
     room_beside = kRoom;
@@ -83,7 +78,6 @@ struct Calls {
 
 Calls* calls_of(PyObject* self) { return reinterpret_cast<Calls*>(self); }
 Kept& kept_of(PyObject* self) { return *calls_of(self)->kept; }
-Call* call_of(const py::object& object) { return reinterpret_cast<Call*>(object.ptr()); }
 
 std::vector<const Call*> plain(const std::vector<py::object>& calls) {
   std::vector<const Call*> result;
@@ -168,10 +162,11 @@ PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
     // References are made before they go into vectors: that may run a garbage collector, and with it a call of this
     // module.
     WeakCall reference(call_of(call));
-    if (before && !linked) {
+    if (before && !linked && !call_of(before)->beside) {
       WeakCall other(call_of(before));
       if (kept.beside.size() >= kept.room_beside) kept.sweep_beside();
       kept.beside.push_back(std::move(other));
+      call_of(before)->beside = 1;
     }
     if (kept.waiting.size() >= kept.room) {
       std::vector<WeakCall> alive;
@@ -252,15 +247,15 @@ PyObject* took(PyObject* self, PyObject* argument) {
     Kept& kept = kept_of(self);
     kept.taken.reserve(kept.taken.size() + 1);
     WeakCall reference(call);
-    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken})
+    for (std::vector<WeakCall>* references : {&kept.waiting, &kept.taken, &kept.beside}) {
+      if (references == &kept.beside && !call->beside) continue;
       for (size_t i = references->size(); i-- > 0;)  // mostly the last
         if ((*references)[i].is(call)) {
           references->erase(references->begin() + static_cast<std::ptrdiff_t>(i));
           break;
         }
-    kept.beside.erase(std::remove_if(kept.beside.begin(), kept.beside.end(),
-                                     [&](const WeakCall& reference) { return reference.is(call); }),
-                      kept.beside.end());
+    }
+    call->beside = 0;
     kept.taken.push_back(std::move(reference));
     return py::none();
   });

@@ -17,6 +17,7 @@ struct Call {
   PyObject* tape;     // what backward reads; None once it is gone
   PyObject* sources;  // a tuple: the calls its inputs came from, and for a container those it is made of
   char follows;       // it is known to come from every call of its module that waited when it was made
+  char beside;        // its module has it among those that stood beside a later one
   char unbatched;     // its arrays have no batch axis, which what the tape is of has
 
   // Whether all of `others` are among the sources, or theirs.
