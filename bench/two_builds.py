@@ -1,14 +1,14 @@
 """Two builds of fusedrnn against each other: does a change of the code cost time?
 
   python bench/two_builds.py OLD NEW                      folders with a package `fusedrnn` in them, built
-  python bench/two_builds.py OLD NEW --rounds 9 --threads 1 --output bench/results/NAME.md
+  python bench/two_builds.py OLD NEW --rounds 8 --threads 1 --output bench/results/NAME.md
 
 Each build runs in a process of its own, which waits while the other one measures. Both processes are started
 anew for each round: which pages of memory a process gets alone makes small rows some per cent faster or
-slower, as OLD against OLD shows. In a round a row has blocks of calls of old, new, new and old, after some
-that warm up. A row's times are medians over all blocks, its speed is the median over rounds of old's time by
-new's, which a machine that grows slower for a while disturbs least. Rows are those of bench_rnn.py, and a
-step of the two-layer example.
+slower, as OLD against OLD shows. In a round a row has blocks of calls of old, new, new and old, in every
+other round of new, old, old and new, after some that warm up. A row's times are medians over all blocks, its
+speed is the median over rounds of old's time by new's, which a machine that grows slower for a while disturbs
+least. Rows are those of bench_rnn.py, and a step of the two-layer example.
 """
 
 from __future__ import annotations
@@ -147,9 +147,18 @@ def main() -> int:
     parser.add_argument("old", type=Path, metavar="OLD")
     parser.add_argument("new", type=Path, metavar="NEW")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="how often both are started (default: 5)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=6,
+        help="how often both are started, an even number: which one begins takes turns (default: 6)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table as Markdown, too")
     options = parser.parse_args()
+    if options.rounds < 2 or options.rounds % 2:
+        parser.error(
+            f"--rounds must be an even number, 2 or more, it is {options.rounds}: say {options.rounds + 1}"
+        )
     blocks: list[list[list[float]]] = [[[], []] for _ in ROWS]  # seconds of a call, by row and build
     with tqdm(total=options.rounds * len(ROWS), disable=None, unit="row", leave=False) as bar:
         for round_ in range(options.rounds):
@@ -160,6 +169,7 @@ def main() -> int:
                 bar.update()
             for build in builds:
                 build.terminate()
+                build.wait()
     lines = ["| row | old, ms | new, ms | new's speed, old = 1 |", "|---|---:|---:|---:|"]
     ratios = []
     for i, (cell, what, shape) in enumerate(ROWS):
