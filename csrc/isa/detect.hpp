@@ -1,4 +1,4 @@
-// Which instruction sets this CPU and operating system run, and how soon its cores see each other.
+// Which instruction sets this CPU and operating system run, and what a barrier of its cores costs.
 #pragma once
 
 namespace fusedrnn {
@@ -11,7 +11,7 @@ bool cpu_has_avx512();  // all of x86-64-v4: that, and AVX-512 F BW CD DQ VL
 // threads use tiles. A refusal is one of the reasons.
 const char* why_no_amx();
 
-// Operations of float32 that a core does in the time in which another one sees what it has written, there and back.
+// Operations of float32 that a core does in the time that a barrier of two takes.
 double barrier_flops();
 
 // Which of them there are, in words: "AVX2 and no AVX-512".

@@ -86,6 +86,7 @@ std::string graphs_state() {
 void add_desc(GraphKey& key, const SequenceDesc& desc) {
   SequenceDesc same = desc;
   same.threads = 0;
+  same.barrier_flops = 0;
   if (!desc.train || desc.dropout == 0) same.dropout_key = 0;
   key.add(same);
 }

@@ -196,6 +196,7 @@ void admit() {
 }
 
 }  // namespace
+
 extern "C" {
 const TileTraps fusedrnn_tile_traps = {install, admit, [] { return __atomic_load_n(&wrong, __ATOMIC_RELAXED); },
                                        [] { return __atomic_load_n(&count, __ATOMIC_RELAXED); },

@@ -7,6 +7,7 @@
 
 #include "backend/traits.hpp"
 #include "check.hpp"
+#include "isa/detect.hpp"
 #include "random.hpp"
 #include "runtime/team.hpp"
 #include "runtime/threads.hpp"
@@ -88,6 +89,7 @@ class Run {
     desc.layers = p.layers;
     desc.directions = p.directions;
     desc.threads = grid.threads;
+    desc.barrier_flops = barrier_flops();
     desc.direction_groups = grid.directions;
     desc.row_groups = grid.rows;
     desc.unit_groups = grid.units;
@@ -100,7 +102,7 @@ class Run {
     desc.H = p.H;
     desc.P = cell_.projection >= 0 ? units_ : 0;
     desc.dropout = data_ == Data::reals ? 0.25 : 0.5;
-    static const uint64_t key = 42;  // told in either way
+    static const uint64_t key = 42;  // by value or from memory
     desc.dropout_key = grid.threads > 1 ? 0 : key;
     desc.dropout_key_at = grid.threads > 1 ? &key : nullptr;
     Plan plan;

@@ -29,8 +29,8 @@ A run writes into its own directory:
   samples.txt             what the model wrote along the way
 
 What the numbers mean: bits per character is the loss in base 2; 6.3 is guessing blindly among 80
-characters, English text ends near 2; a model of words has the same measure. The gradient norm
-should stay of the order of --clip-norm; where it jumps, lower --lr.
+characters, English text ends near 2; a model of words is measured in bits per character, too. The
+gradient norm should stay of the order of --clip-norm; where it jumps, lower --lr.
 """
 
 SAMPLE_EPILOG = """\
