@@ -130,10 +130,17 @@ def ask(build: subprocess.Popen[str], i: int) -> float:
     return float(json.loads(build.stdout.readline()))
 
 
+def name(row: tuple[str, str, tuple[int, ...]]) -> str:
+    """A row's, as the table has it."""
+    return f"{row[0]} {row[1]} {' '.join(map(str, row[2]))}"
+
+
 def cpu_model() -> str:
     """The processor's name, as Linux has it."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else "an unknown processor"
+    models = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    ]
+    return f"{len(models)} x {models[0].partition(':')[2].strip()}" if models else "an unknown processor"
 
 
 def main() -> int:
@@ -153,17 +160,23 @@ def main() -> int:
         default=6,
         help="how often both are started, an even number: which one begins takes turns (default: 6)",
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has it: '100 1', say")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table as Markdown, too")
     options = parser.parse_args()
     if options.rounds < 2 or options.rounds % 2:
         parser.error(
             f"--rounds must be an even number, 2 or more, it is {options.rounds}: say {options.rounds + 1}"
         )
+    chosen = [i for i in range(len(ROWS)) if options.only in name(ROWS[i])]
+    if not chosen:
+        parser.error(
+            f"--only must be part of a row's name, of 'LSTM train 100 1 64 64 1', say, it is {options.only!r}"
+        )
     blocks: list[list[list[float]]] = [[[], []] for _ in ROWS]  # seconds of a call, by row and build
-    with tqdm(total=options.rounds * len(ROWS), disable=None, unit="row", leave=False) as bar:
+    with tqdm(total=options.rounds * len(chosen), disable=None, unit="row", leave=False) as bar:
         for round_ in range(options.rounds):
             builds = [start(folder, options.threads) for folder in (options.old, options.new)]
-            for i in range(len(ROWS)):
+            for i in chosen:
                 for which in TURNS[round_ % 2]:
                     blocks[i][which].append(ask(builds[which], i))
                 bar.update()
@@ -172,17 +185,17 @@ def main() -> int:
                 build.wait()
     lines = ["| row | old, ms | new, ms | new's speed, old = 1 |", "|---|---:|---:|---:|"]
     ratios = []
-    for i, (cell, what, shape) in enumerate(ROWS):
+    for i in chosen:
         old, new = map(median, blocks[i])
         rounds = [list(map(add, build[::2], build[1::2])) for build in blocks[i]]
         ratios.append(median(map(truediv, *rounds)))
-        name = f"{cell} {what} {' '.join(map(str, shape))}"
-        lines.append(f"| {name} | {1e3 * old:.3f} | {1e3 * new:.3f} | {ratios[-1]:.3f} |")
+        lines.append(f"| {name(ROWS[i])} | {1e3 * old:.3f} | {1e3 * new:.3f} | {ratios[-1]:.3f} |")
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     lines.append(f"\nGeometric mean {mean:.3f}, least {min(ratios):.3f}; T B I H layers behind a name.")
     print("\n".join(lines))
     if options.output is not None:
         command = f"python bench/two_builds.py OLD NEW --threads {options.threads} --rounds {options.rounds}"
+        command += f" --only '{options.only}'" if options.only else ""
         head = f"# Two builds in turn\n\n`{command}`, {date.today()}, {cpu_model()}.\n\n"
         options.output.write_text(head + "\n".join(lines) + "\n")
     return 0
